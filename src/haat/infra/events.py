@@ -1,0 +1,153 @@
+"""The event log: outbox, audit log and change feed in one table.
+
+Sequence order is not commit order: a reader that remembers the highest ``seq`` skips a row whose
+transaction commits late. Each row therefore keeps its transaction id, readers see only rows below
+the oldest running transaction, and positions are compared as (xid, seq). A row that appears later
+always has a greater xid than everything read before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg.errors import UniqueViolation
+from psycopg.types.json import Jsonb
+
+from haat.infra.postgres import Connection
+from haat.kernel.errors import ConcurrentChange
+from haat.kernel.events import GENESIS, DomainEvent, Position, chain_hash
+from haat.kernel.ids import new_id
+
+CHANNEL = "haat_events"
+
+
+async def append(
+    connection: Connection,
+    *,
+    stream: str,
+    type: str,
+    data: Mapping[str, Any],
+    actor: str,
+    org: UUID | None,
+    at: datetime,
+    expected_version: int | None = None,
+) -> DomainEvent:
+    """Append one event within the caller's transaction and wake the readers when it commits.
+
+    Raise ConcurrentChange when the stream has moved past ``expected_version``, or when another
+    transaction appended to the same stream at the same moment.
+    """
+    last = await (
+        await connection.execute(
+            "SELECT version, hash FROM events WHERE stream = %s ORDER BY version DESC LIMIT 1", (stream,)
+        )
+    ).fetchone()
+    version = last["version"] if last else 0
+    if expected_version is not None and version != expected_version:
+        raise ConcurrentChange(f"{stream} is at version {version}, not {expected_version}: reload it and decide again.")
+    prev_hash = bytes(last["hash"]) if last else GENESIS
+    identifier = new_id()
+    at = at.astimezone(UTC)
+    digest = chain_hash(
+        prev_hash, id=identifier, stream=stream, version=version + 1, type=type, data=data, actor=actor, org=org, at=at
+    )
+    try:
+        row = await (
+            await connection.execute(
+                """
+                INSERT INTO events (id, stream, version, type, data, actor, org_id, at, prev_hash, hash)
+                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                RETURNING seq, xid::text::bigint AS xid
+                """,
+                (identifier, stream, version + 1, type, Jsonb(dict(data)), actor, org, at, prev_hash, digest),
+            )
+        ).fetchone()
+    except UniqueViolation as error:
+        raise ConcurrentChange(f"Somebody else changed {stream} at the same moment: reload it and decide again.") from error
+    assert row is not None
+    await connection.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
+    return DomainEvent(
+        identifier, stream, version + 1, type, data, actor, org, at, prev_hash, digest, Position(row["xid"], row["seq"])
+    )
+
+
+_COLUMNS = "seq, xid::text::bigint AS xid, id, stream, version, type, data, actor, org_id, at, prev_hash, hash"
+
+
+async def read_after(connection: Connection, position: Position, limit: int = 500) -> list[DomainEvent]:
+    """Return up to ``limit`` events after ``position`` that no running transaction can precede."""
+    rows = await connection.execute(
+        f"""
+        SELECT {_COLUMNS} FROM events
+        WHERE (xid, seq) > (%s::text::xid8, %s) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+        ORDER BY xid, seq LIMIT %s
+        """,
+        (str(position.xid), position.seq, limit),
+    )
+    return [_event(row) async for row in rows]
+
+
+async def present_position(connection: Connection) -> Position:
+    """Return a position such that everything committed later lies after it."""
+    row = await (
+        await connection.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin")
+    ).fetchone()
+    assert row is not None
+    return Position(row["xmin"], 0)
+
+
+async def read_stream(connection: Connection, stream: str) -> list[DomainEvent]:
+    """Return all events of one stream in order."""
+    rows = await connection.execute(f"SELECT {_COLUMNS} FROM events WHERE stream = %s ORDER BY version", (stream,))
+    return [_event(row) async for row in rows]
+
+
+async def read_event(connection: Connection, identifier: UUID) -> DomainEvent | None:
+    row = await (await connection.execute(f"SELECT {_COLUMNS} FROM events WHERE id = %s", (identifier,))).fetchone()
+    return _event(row) if row else None
+
+
+async def verify_chain(connection: Connection, stream: str) -> int | None:
+    """Return the version of the first event whose hash does not fit, or None when all do."""
+    previous = GENESIS
+    for event in await read_stream(connection, stream):
+        expected = chain_hash(
+            previous,
+            id=event.id,
+            stream=event.stream,
+            version=event.version,
+            type=event.type,
+            data=event.data,
+            actor=event.actor,
+            org=event.org,
+            at=event.at,
+        )
+        if event.prev_hash != previous or event.hash != expected:
+            return event.version
+        previous = event.hash
+    return None
+
+
+async def streams(connection: Connection) -> AsyncIterator[str]:
+    """Yield the name of every stream."""
+    async for row in await connection.execute("SELECT DISTINCT stream FROM events ORDER BY stream"):
+        yield row["stream"]
+
+
+def _event(row: Mapping[str, Any]) -> DomainEvent:
+    return DomainEvent(
+        id=row["id"],
+        stream=row["stream"],
+        version=row["version"],
+        type=row["type"],
+        data=row["data"],
+        actor=row["actor"],
+        org=row["org_id"],
+        at=row["at"].astimezone(UTC),
+        prev_hash=bytes(row["prev_hash"]),
+        hash=bytes(row["hash"]),
+        position=Position(row["xid"], row["seq"]),
+    )

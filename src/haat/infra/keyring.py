@@ -1,0 +1,70 @@
+"""The platform's secrets: one master key, and everything else derived from it.
+
+The master key is 32 bytes in ``data_dir/secrets/master.key`` (mode 0600, made on first use) or
+base64 in ``HAAT_MASTER_KEY``. Losing it loses every stored provider credential and API key.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+KEY_BYTES = 32
+
+
+class Keyring:
+    """Derives keys by purpose, hashes API keys and encrypts what providers entrust to us."""
+
+    def __init__(self, master: bytes) -> None:
+        if len(master) != KEY_BYTES:
+            raise ValueError(f"the master key has {len(master)} bytes instead of {KEY_BYTES}")
+        self._master = master
+        self.key_hash_key = self.derive("api-key-hash")
+        self._cipher = AESGCM(self.derive("provider-credentials"))
+
+    @classmethod
+    def load(cls, data_dir: Path, given: str | None = None) -> Keyring:
+        """Read the master key, or make it; two processes that start at once agree on one."""
+        if given:
+            return cls(base64.b64decode(given, validate=True))
+        path = data_dir / "secrets" / "master.key"
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = path.with_name(f"master.key.{os.getpid()}")
+        if not path.exists():
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(os.urandom(KEY_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(fresh, path)  # fails when another process was first: its key counts
+            except FileExistsError:
+                pass
+            os.unlink(fresh)
+        return cls(path.read_bytes())
+
+    def derive(self, purpose: str) -> bytes:
+        """Return the 32-byte key for one purpose."""
+        return hmac.digest(self._master, purpose.encode(), "sha256")
+
+    def role_password(self, role: str) -> str:
+        """Return the password of one of our PostgreSQL roles."""
+        return self.derive(f"postgres-role/{role}").hex()
+
+    def hash_key(self, key: str) -> bytes:
+        """Return the keyed hash under which an API key or a session token is stored."""
+        return hashlib.blake2b(key.encode(), key=self.key_hash_key, digest_size=32).digest()
+
+    def encrypt(self, plaintext: str, context: str) -> bytes:
+        """Encrypt with AES-256-GCM; ``context`` (such as a row's id) must be given again to decrypt."""
+        nonce = os.urandom(12)
+        return nonce + self._cipher.encrypt(nonce, plaintext.encode(), context.encode())
+
+    def decrypt(self, ciphertext: bytes, context: str) -> str:
+        """Decrypt what `encrypt` made; raise cryptography's InvalidTag for anything else."""
+        return self._cipher.decrypt(ciphertext[:12], ciphertext[12:], context.encode()).decode()

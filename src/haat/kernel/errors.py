@@ -1,0 +1,234 @@
+"""One class per reason a request can be refused, rendered as RFC 9457 problem details.
+
+Every class carries a stable ``code``, an HTTP ``status``, a ``title`` and a ``detail`` sentence
+that tells the user what to do. ``docs/errors.md`` lists them all; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class HaatError(Exception):
+    """A refusal with a reason. Subclasses set code, status and title; ``detail`` is for the user."""
+
+    code: ClassVar[str] = "INTERNAL"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Something failed on our side"
+    default_detail: ClassVar[str] = "Try again; if it happens again, tell the operator this request id."
+
+    def __init__(self, detail: str | None = None, **extensions: Any) -> None:
+        self.detail = detail or self.default_detail
+        self.extensions = extensions
+        super().__init__(self.detail)
+
+    def problem(self, request_id: str, instance: str | None = None) -> dict[str, Any]:
+        """Return the problem+json members; ``status`` equals the HTTP status (RFC 9457, 3.1.2)."""
+        body: dict[str, Any] = {
+            "type": problem_type(self.code),
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            "request_id": request_id,
+        }
+        if instance is not None:
+            body["instance"] = instance
+        body.update(self.extensions)
+        return body
+
+
+def problem_type(code: str) -> str:
+    """Return the URI that names a kind of problem: a URN, because each host is somebody's own."""
+    return "urn:haat:problem:" + code.lower().replace("_", "-")
+
+
+# --- the request itself -----------------------------------------------------------------------
+
+
+class InvalidRequest(HaatError):
+    code, status, title = "INVALID_REQUEST", 400, "The request is malformed"
+    default_detail = "Correct the request and send it again."
+
+
+class MalformedJson(HaatError):
+    code, status, title = "MALFORMED_JSON", 400, "The body is not JSON"
+    default_detail = "Send a JSON body that parses, with Content-Type: application/json."
+
+
+class ValidationFailed(HaatError):
+    """Fields of a well-formed request are wrong; ``errors`` lists ``{"field", "message"}``."""
+
+    code, status, title = "VALIDATION_FAILED", 422, "Some fields need correcting"
+    default_detail = "Correct the fields listed in `errors` and send it again."
+
+
+class BodyTooLarge(HaatError):
+    code, status, title = "BODY_TOO_LARGE", 413, "The body is too large"
+    default_detail = "Send a smaller body; the limit is in `limit_bytes`."
+
+
+class HeadersTooLarge(HaatError):
+    code, status, title = "HEADERS_TOO_LARGE", 431, "The headers are too large"
+    default_detail = "Send fewer or shorter headers."
+
+
+class RequestTimeout(HaatError):
+    code, status, title = "REQUEST_TIMEOUT", 408, "The request arrived too slowly"
+    default_detail = "Send the whole request sooner."
+
+
+class NotFound(HaatError):
+    code, status, title = "NOT_FOUND", 404, "There is nothing here"
+    default_detail = "Check the address; what it named does not exist or is not yours."
+
+
+class MethodNotAllowed(HaatError):
+    code, status, title = "METHOD_NOT_ALLOWED", 405, "This address does not take that method"
+    default_detail = "Use a method listed in the Allow header."
+
+
+class Conflict(HaatError):
+    code, status, title = "CONFLICT", 409, "The state does not allow this"
+    default_detail = "Reload the present state and decide again."
+
+
+class ConcurrentChange(Conflict):
+    code, title = "CONCURRENT_CHANGE", "Somebody changed this at the same time"
+
+
+# --- who is asking ----------------------------------------------------------------------------
+
+
+class Unauthenticated(HaatError):
+    code, status, title = "UNAUTHENTICATED", 401, "No credential was given"
+    default_detail = "Send your API key as `Authorization: Bearer …` or `X-API-Key: …`."
+
+
+class InvalidCredential(HaatError):
+    code, status, title = "INVALID_CREDENTIAL", 401, "The API key is not valid"
+    default_detail = "Check that the whole key was copied, or create a new one in the portal."
+
+
+class ExpiredCredential(HaatError):
+    code, status, title = "EXPIRED_CREDENTIAL", 401, "The API key has expired"
+    default_detail = "Create a new key in the portal."
+
+
+class RevokedCredential(HaatError):
+    code, status, title = "REVOKED_CREDENTIAL", 401, "The API key was revoked"
+    default_detail = "Use another key of the application or create a new one in the portal."
+
+
+class SignInFailed(HaatError):
+    code, status, title = "SIGN_IN_FAILED", 401, "E-mail or password is wrong"
+    default_detail = "Check both and try again."
+
+
+class PermissionDenied(HaatError):
+    code, status, title = "PERMISSION_DENIED", 403, "Your role does not allow this"
+    default_detail = "Ask an administrator of your organisation."
+
+
+# --- the call path ----------------------------------------------------------------------------
+
+
+class ServiceNotFound(HaatError):
+    code, status, title = "SERVICE_NOT_FOUND", 404, "No such service"
+    default_detail = "Check provider, service and version against the catalog."
+
+
+class ServiceSuspended(HaatError):
+    code, status, title = "SERVICE_SUSPENDED", 403, "The service is suspended"
+    default_detail = "The operator has suspended it; its page in the catalog says why."
+
+
+class NotSubscribed(HaatError):
+    code, status, title = "NOT_SUBSCRIBED", 403, "The application is not subscribed"
+    default_detail = "Subscribe the application to this service in the catalog."
+
+
+class RateLimited(HaatError):
+    code, status, title = "RATE_LIMITED", 429, "Too many requests"
+    default_detail = "Wait for the seconds in Retry-After, or move to a larger plan."
+
+
+class QuotaExhausted(HaatError):
+    code, status, title = "QUOTA_EXHAUSTED", 429, "The plan's quota is used up"
+    default_detail = "Wait until the quota resets, or move to a larger plan."
+
+
+class Overloaded(HaatError):
+    code, status, title = "OVERLOADED", 503, "Too much is going on"
+    default_detail = "Wait for the seconds in Retry-After and try again."
+
+
+class ProviderUnavailable(HaatError):
+    code, status, title = "PROVIDER_UNAVAILABLE", 503, "The provider can't be reached"
+    default_detail = "Try again shortly; the call is not billed."
+
+
+class ProviderFailed(HaatError):
+    code, status, title = "PROVIDER_FAILED", 502, "The provider gave no usable answer"
+    default_detail = "Try again shortly; the call is not billed."
+
+
+class ProviderTimeout(HaatError):
+    code, status, title = "PROVIDER_TIMEOUT", 504, "The provider took too long"
+    default_detail = "Try a shorter input or try again later; the call is not billed."
+
+
+class JournalUnavailable(HaatError):
+    code, status, title = "JOURNAL_UNAVAILABLE", 503, "Calls can't be metered right now"
+    default_detail = "Nothing is served unmetered; try again shortly."
+
+
+# --- language tasks ---------------------------------------------------------------------------
+
+
+class UnsupportedLanguage(HaatError):
+    code, status, title = "UNSUPPORTED_LANGUAGE", 422, "The service does not cover that language"
+    default_detail = "Use one of the languages in `supported`."
+
+
+class InputTooLong(HaatError):
+    code, status, title = "INPUT_TOO_LONG", 422, "The input is too long"
+    default_detail = "Split the input; the limit is in `limit`."
+
+
+class EngineMissing(HaatError):
+    code, status, title = "ENGINE_MISSING", 503, "The engine is not installed"
+    default_detail = "Ask the operator to run `make engines`; the call is not billed."
+
+
+class EngineFailed(HaatError):
+    code, status, title = "ENGINE_FAILED", 502, "The engine failed on this input"
+    default_detail = "Try another input; the call is not billed."
+
+
+class EngineTimeout(HaatError):
+    code, status, title = "ENGINE_TIMEOUT", 504, "The engine took too long"
+    default_detail = "Try a shorter input; the call is not billed."
+
+
+# --- the market -------------------------------------------------------------------------------
+
+
+class AlreadyExists(Conflict):
+    code, title = "ALREADY_EXISTS", "That already exists"
+    default_detail = "Choose another name, or use the one that exists."
+
+
+class AddressForbidden(HaatError):
+    code, status, title = "ADDRESS_FORBIDDEN", 422, "That address can't be used"
+    default_detail = "Use a public https address, or ask the operator to allow your network."
+
+
+class AcceptanceFailed(HaatError):
+    code, status, title = "ACCEPTANCE_FAILED", 422, "The service did not pass its acceptance call"
+    default_detail = "Mend the endpoint and run `haat provider test URL` to see the same check."
+
+
+class MailUndelivered(HaatError):
+    code, status, title = "MAIL_UNDELIVERED", 503, "The mail could not be delivered"
+    default_detail = "The mail server refused it; it is retried."

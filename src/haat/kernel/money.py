@@ -1,0 +1,46 @@
+"""Money: Decimal only, INR by default, rounded half-up to the paisa once per invoice line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
+
+PAISA = Decimal("0.01")
+PRICE_STEP = Decimal("0.000000000001")  # a price keeps twelve decimals
+_EXACT = Context(prec=60, rounding=ROUND_HALF_UP)
+
+
+def exact(value: str | int | Decimal) -> Decimal:
+    """Return a Decimal of a string or an integer; a float is refused, it has already lost money."""
+    if isinstance(value, float) or isinstance(value, bool):
+        raise TypeError(f"money is never a {type(value).__name__}")
+    return Decimal(value)
+
+
+def multiply(quantity: Decimal | int, price: Decimal) -> Decimal:
+    """Return ``quantity × price`` without rounding (60 significant digits are enough for any bill)."""
+    with localcontext(_EXACT):
+        return Decimal(quantity) * price
+
+
+def total(amounts: Iterable[Decimal]) -> Decimal:
+    """Return the exact sum of amounts."""
+    with localcontext(_EXACT):
+        return sum(amounts, Decimal(0))
+
+
+def to_paisa(amount: Decimal) -> Decimal:
+    """Round an amount in rupees half-up to two decimals."""
+    with localcontext(_EXACT):
+        return amount.quantize(PAISA, rounding=ROUND_HALF_UP)
+
+
+def share(amount: Decimal, rate: Decimal) -> tuple[Decimal, Decimal]:
+    """Split an amount of whole paise by a rate in 0..1 into (share, remainder).
+
+    The share is rounded half-up and the rest stays with the other side, so both always add up.
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError("a share is between 0 and 1")
+    part = to_paisa(multiply(1, amount) * rate)
+    return part, amount - part

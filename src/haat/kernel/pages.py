@@ -1,0 +1,46 @@
+"""Cursor pagination: an opaque text that names the last row seen."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from haat.kernel.errors import InvalidRequest
+
+T = TypeVar("T")
+MAX_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some rows, and the cursor of the next ones (``None`` at the end)."""
+
+    items: Sequence[T]
+    next: str | None
+
+
+def encode_cursor(*key: Any) -> str:
+    """Return the cursor for the sort key of the last row of a page."""
+    return base64.urlsafe_b64encode(json.dumps(key, default=str).encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str, parts: int) -> list[Any]:
+    """Return the sort key in a cursor; raise InvalidRequest for one that we didn't make."""
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        key = json.loads(base64.urlsafe_b64decode(padded))
+    except (ValueError, binascii.Error, UnicodeError):
+        key = None
+    if not isinstance(key, list) or len(key) != parts:
+        raise InvalidRequest("The cursor is not one of ours: take it from the previous page's `next`.")
+    return key
+
+
+def page_of(rows: Sequence[T], limit: int, key: Callable[[T], tuple[Any, ...]]) -> Page[T]:
+    """Make a page of ``limit`` rows from a query that asked for one row more."""
+    items = rows[:limit]
+    return Page(items, encode_cursor(*key(items[-1])) if len(rows) > limit else None)

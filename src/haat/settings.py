@@ -1,0 +1,110 @@
+"""Settings: `HAAT_…` variables, or a TOML file named by `HAAT_CONFIG` (default `haat.toml`).
+
+A variable wins over the file, the file over the default. ``docs/configuration.md`` describes every
+setting; a test holds the two together. Nothing reads settings at import: entry points call
+`load_settings` once and hand the result on.
+"""
+
+from __future__ import annotations
+
+import os
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="HAAT_", extra="ignore", validate_default=True)
+
+    data_dir: Path = Field(Path(".haat"), description="Where everything this platform keeps on disk lives.")
+    master_key: SecretStr | None = Field(
+        None, description="Base64 of the 32-byte master key. Unset: `data_dir/secrets/master.key`, made on first use."
+    )
+    environment: Literal["development", "production"] = Field(
+        "development", description="`development` lets providers use http and the networks in `allowed_networks`."
+    )
+
+    host: str = Field("127.0.0.1", description="Address that control, portal and gateway listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port of the control API and the portal.")
+    gateway_port: int = Field(8080, ge=0, le=65535, description="Port of the gateway.")
+    models_port: int = Field(8090, ge=0, le=65535, description="Loopback port of the service execution module.")
+    public_url: str | None = Field(None, description="Address of the portal as users type it; default from host and port.")
+    gateway_url: str | None = Field(None, description="Address of the gateway as callers use it; default from host and port.")
+
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL to use as its owner (migrations). Unset: the embedded server in `data_dir`."
+    )
+    database_pool_size: int = Field(10, ge=1, le=200, description="Most connections a process keeps to PostgreSQL.")
+    postgres_account: str = Field(
+        "haat-postgres", description="Account the embedded PostgreSQL runs as when Haat is started by root."
+    )
+
+    allowed_networks: list[str] = Field(
+        [], description="Networks (CIDR) that every provider's endpoint may lie in although they are not public."
+    )
+
+    smtp_host: str = Field("127.0.0.1", description="Host of the mail server.")
+    smtp_port: int = Field(0, ge=0, le=65535, description="Port of the mail server; 0 keeps mails in `data_dir/mail`.")
+    smtp_user: str | None = Field(None, description="Account at the mail server.")
+    smtp_password: SecretStr | None = Field(None, description="Password at the mail server.")
+    smtp_tls: Literal["none", "starttls", "implicit"] = Field("none", description="How mail is encrypted on its way.")
+    mail_from: str = Field("Haat <haat@localhost>", description="Sender of the platform's mails.")
+
+    journal_sync_ms: int = Field(
+        200, ge=0, le=60_000, description="Milliseconds of metering a power cut may lose; 0 waits for the disk."
+    )
+    journal_segment_bytes: int = Field(
+        32 * 1024 * 1024, ge=4096, description="Size at which a journal segment is sealed and a new one begun."
+    )
+    ship_interval_ms: int = Field(200, ge=10, le=60_000, description="How often the shipper looks for new records.")
+
+    max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024, description="Largest request body the gateway takes.")
+    max_header_bytes: int = Field(32 * 1024, ge=1024, description="Largest request head the gateway takes.")
+    header_timeout_seconds: float = Field(10, gt=0, description="Time a client has to send its request head.")
+    keep_alive_seconds: float = Field(75, gt=0, description="Time an idle client connection is kept.")
+    upstream_connections: int = Field(128, ge=1, description="Most connections to one upstream endpoint.")
+    upstream_wait_seconds: float = Field(2, gt=0, description="Time a call waits for one of them before 503.")
+    shutdown_seconds: float = Field(30, gt=0, description="Time in-flight work is given when the platform stops.")
+
+    operator_name: str = Field("Haat Operator", description="Supplier on the invoice.")
+    operator_address: str = Field("1 Market Street, New Delhi 110001", description="Supplier's address on the invoice.")
+    operator_gstin: str = Field("07AAACH0000H1Z9", description="Supplier's GSTIN on the invoice.")
+    operator_state: str = Field("07", min_length=2, max_length=2, description="Supplier's State as its GST code.")
+    gst_rate: Decimal = Field(Decimal("0.18"), ge=0, le=1, description="GST on the operator's services.")
+    sac_code: str = Field("998439", description="SAC printed on invoice lines.")
+    invoice_prefix: str = Field("HT", pattern=r"^[A-Z]{1,4}$", description="First letters of an invoice's serial.")
+    provider_share: Decimal = Field(Decimal("0.70"), ge=0, le=1, description="Provider's share of net charges.")
+    zone: str = Field("Asia/Kolkata", description="Time zone of an organisation that did not choose one.")
+
+    session_hours: int = Field(12, ge=1, le=720, description="Length of a portal session.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: Any, env_settings: Any, dotenv_settings: Any, file_secret_settings: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = Path(os.environ.get("HAAT_CONFIG", "haat.toml"))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
+
+    @property
+    def portal_address(self) -> str:
+        return self.public_url or f"http://{self.host}:{self.port}"
+
+    @property
+    def gateway_address(self) -> str:
+        return self.gateway_url or f"http://{self.host}:{self.gateway_port}"
+
+    @property
+    def models_address(self) -> str:
+        return f"http://127.0.0.1:{self.models_port}"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; ``overrides`` that are not None (command-line options) win over all."""
+    if os.environ.get("HAAT_CONFIG") and not Path(os.environ["HAAT_CONFIG"]).is_file():
+        raise FileNotFoundError(f"HAAT_CONFIG names {os.environ['HAAT_CONFIG']}, which is not a file")
+    settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
+    return settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
