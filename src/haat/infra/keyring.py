@@ -7,6 +7,7 @@ base64 in ``HAAT_MASTER_KEY``. Losing it loses every stored provider credential 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
@@ -41,11 +42,9 @@ class Keyring:
                 file.write(os.urandom(KEY_BYTES))
                 file.flush()
                 os.fsync(file.fileno())
-            try:
-                os.link(fresh, path)  # fails when another process was first: its key counts
-            except FileExistsError:
-                pass
-            os.unlink(fresh)
+            with contextlib.suppress(FileExistsError):  # another process was first: its key counts
+                os.link(fresh, path)
+            fresh.unlink()
         return cls(path.read_bytes())
 
     def derive(self, purpose: str) -> bytes:

@@ -12,7 +12,7 @@ _EXACT = Context(prec=60, rounding=ROUND_HALF_UP)
 
 def exact(value: str | int | Decimal) -> Decimal:
     """Return a Decimal of a string or an integer; a float is refused, it has already lost money."""
-    if isinstance(value, float) or isinstance(value, bool):
+    if isinstance(value, (float, bool)):
         raise TypeError(f"money is never a {type(value).__name__}")
     return Decimal(value)
 
