@@ -1,0 +1,1 @@
+"""Who is here: organisations, users and their roles, sessions, applications and API keys."""

@@ -1,0 +1,1 @@
+"""Providers as business partners: registration, the operator's decision, allowed networks."""

@@ -1,0 +1,194 @@
+"""Entities of identity and the rules that need no database."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import zlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from haat.kernel.errors import InvalidCredential, ValidationFailed
+from haat.kernel.permissions import Role
+
+OrganisationKind = Literal["operator", "provider", "consumer"]
+KeyMode = Literal["live", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Organisation:
+    """A tenant. ``state_code`` is the two-digit GST State code, ``zone`` an IANA time zone."""
+
+    id: UUID
+    name: str
+    kind: OrganisationKind
+    address: str
+    state_code: str | None
+    gstin: str | None
+    zone: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    id: UUID
+    email: str
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A user's place in an organisation, with both names at hand for a menu."""
+
+    user_id: UUID
+    org_id: UUID
+    org_name: str
+    org_kind: OrganisationKind
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A signed-in user acting for one organisation; ``token`` is only known when it is new."""
+
+    token: str
+    user: User
+    org_id: UUID
+    role: Role
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    id: UUID
+    org_id: UUID
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """An API key as it is stored: never the key itself, only its prefix and last four letters."""
+
+    id: UUID
+    org_id: UUID
+    application_id: UUID
+    name: str
+    scheme: str
+    prefix: str
+    last_four: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    rotated_to: UUID | None
+    last_used_at: datetime | None
+
+    def is_active(self, at: datetime) -> bool:
+        """Tell whether the key opens anything at an instant."""
+        return (self.revoked_at is None or self.revoked_at > at) and (self.expires_at is None or self.expires_at > at)
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedKey:
+    """A new key, shown once."""
+
+    key: str
+    credential: Credential
+
+
+# --- API keys: haat_live_ + 22 random base62 characters (131 bits) + 6 of checksum --------------
+
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_RANDOM_LENGTH = 22
+_CHECKSUM_LENGTH = 6
+KEY_PREFIXES: dict[str, KeyMode] = {"haat_live_": "live", "haat_test_": "test"}
+_KEY_LENGTH = len("haat_live_") + _RANDOM_LENGTH + _CHECKSUM_LENGTH
+
+
+def _checksum(text: str) -> str:
+    number = zlib.crc32(text.encode())
+    letters = ""
+    for _ in range(_CHECKSUM_LENGTH):
+        number, rest = divmod(number, 62)
+        letters = _BASE62[rest] + letters
+    return letters
+
+
+def make_key(mode: KeyMode = "live") -> str:
+    """Return a new API key; its checksum lets scanners confirm a leak without asking us."""
+    body = f"haat_{mode}_" + "".join(secrets.choice(_BASE62) for _ in range(_RANDOM_LENGTH))
+    return body + _checksum(body)
+
+
+def parse_key(key: str) -> KeyMode:
+    """Return the mode of a well-formed key; raise InvalidCredential without any look-up otherwise."""
+    mode = KEY_PREFIXES.get(key[:10])
+    if mode is None or len(key) != _KEY_LENGTH or not key.isascii():
+        raise InvalidCredential
+    if _checksum(key[:-_CHECKSUM_LENGTH]) != key[-_CHECKSUM_LENGTH:]:
+        raise InvalidCredential("The API key's checksum does not fit: part of the key is missing or mistyped.")
+    return mode
+
+
+def key_prefix(key: str) -> str:
+    """Return what of a key may be shown: its scheme and the first four random characters."""
+    return key[:14]
+
+
+# --- what people type --------------------------------------------------------------------------
+
+_EMAIL = re.compile(r"[^@\s<>,;:\"()\[\]\\]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+MIN_PASSWORD = 10
+MAX_PASSWORD = 256
+
+
+def check_email(email: str) -> str:
+    """Return the address without surrounding space; raise ValidationFailed when it can't be one."""
+    email = email.strip()
+    if not _EMAIL.fullmatch(email) or ".." in email:
+        raise ValidationFailed(
+            errors=[{"field": "email", "message": "Enter an e-mail address such as name@example.in."}]
+        )
+    return email
+
+
+def check_password(password: str) -> str:
+    """Length is the rule that helps (NIST SP 800-63B, 5.1.1.2)."""
+    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+        message = f"Use {MIN_PASSWORD} to {MAX_PASSWORD} characters; a short sentence is good."
+        raise ValidationFailed(errors=[{"field": "password", "message": message}])
+    return password
+
+
+def check_name(name: str, field: str = "name", longest: int = 120) -> str:
+    """Return a name without surrounding space; raise ValidationFailed when it is empty or too long."""
+    name = " ".join(name.split())
+    if not 1 <= len(name) <= longest or any(ord(letter) < 32 for letter in name):
+        raise ValidationFailed(errors=[{"field": field, "message": f"Enter 1 to {longest} characters."}])
+    return name
+
+
+GSTIN_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_GSTIN = re.compile(r"[0-9]{2}[A-Z]{5}[0-9]{4}[A-Z][1-9A-Z]Z[0-9A-Z]")
+
+
+def gstin_check_letter(first_fourteen: str) -> str:
+    """Return the check letter of a GSTIN's first fourteen (weights 1, 2 alternating, base 36)."""
+    total = 0
+    for place, letter in enumerate(first_fourteen):
+        product = GSTIN_LETTERS.index(letter) * (1 + place % 2)
+        total += product // 36 + product % 36
+    return GSTIN_LETTERS[(36 - total % 36) % 36]
+
+
+def check_gstin(gstin: str) -> str:
+    """Return the GSTIN in capitals; raise ValidationFailed when its form or check letter is wrong."""
+    gstin = gstin.strip().upper()
+    if not _GSTIN.fullmatch(gstin) or gstin_check_letter(gstin[:14]) != gstin[14]:
+        message = "Enter the 15 characters of the GSTIN; the last one is a check letter and does not fit."
+        raise ValidationFailed(errors=[{"field": "gstin", "message": message}])
+    return gstin

@@ -1,0 +1,371 @@
+"""Use cases of identity: one transaction each, with its event."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from argon2 import PasswordHasher
+from argon2.exceptions import VerificationError
+
+from haat.identity import store
+from haat.identity.model import (
+    Application,
+    Credential,
+    IssuedKey,
+    KeyMode,
+    Membership,
+    Organisation,
+    OrganisationKind,
+    Session,
+    User,
+    check_email,
+    check_gstin,
+    check_name,
+    check_password,
+    key_prefix,
+    make_key,
+)
+from haat.infra import events
+from haat.infra.keyring import Keyring
+from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database, tenant
+from haat.kernel.clock import Clock
+from haat.kernel.errors import Conflict, NotFound, SignInFailed, Unauthenticated, ValidationFailed
+from haat.kernel.ids import new_id
+from haat.kernel.permissions import Actor, Permission, Role
+
+ROTATION_GRACE = timedelta(hours=24)
+_ROLE_OF_KIND = {
+    "operator": Role.PLATFORM_ADMIN,
+    "provider": Role.PARTNER_ADMIN,
+    "consumer": Role.API_CONSUMER,
+}
+
+
+class Identity:
+    """Organisations, users, sessions, applications and API keys."""
+
+    def __init__(self, db: Database, clock: Clock, keyring: Keyring, *, session_hours: int, zone: str) -> None:
+        self._db = db
+        self._clock = clock
+        self._keyring = keyring
+        self._session_length = timedelta(hours=session_hours)
+        self._zone = zone
+        self._hasher = PasswordHasher()  # Argon2id, the library's current recommendation
+        self._nobody = self._hasher.hash(secrets.token_hex(16))
+
+    # --- people and organisations ---------------------------------------------------------------
+
+    async def sign_up(
+        self,
+        *,
+        email: str,
+        password: str,
+        name: str,
+        organisation: str,
+        kind: OrganisationKind = "consumer",
+        address: str = "",
+        state_code: str | None = None,
+        gstin: str | None = None,
+    ) -> Actor:
+        """Create a user with an organisation of their own; the user administers it.
+
+        Raise ValidationFailed, or AlreadyExists for a known e-mail address. The first operator is
+        made by the command line; nobody can sign up as one.
+        """
+        if kind == "operator":
+            raise ValidationFailed(errors=[{"field": "kind", "message": "Choose developer or provider."}])
+        return await self.create_organisation(
+            email=email,
+            password=password,
+            name=name,
+            organisation=organisation,
+            kind=kind,
+            address=address,
+            state_code=state_code,
+            gstin=gstin,
+        )
+
+    async def create_organisation(
+        self,
+        *,
+        email: str,
+        password: str,
+        name: str,
+        organisation: str,
+        kind: OrganisationKind,
+        address: str = "",
+        state_code: str | None = None,
+        gstin: str | None = None,
+    ) -> Actor:
+        """Create an organisation of any kind with its first user: `sign_up` without its refusals."""
+        now = self._clock.now()
+        user = User(new_id(), check_email(email), check_name(name), now)
+        gstin = check_gstin(gstin) if gstin else None
+        if state_code is not None and not (len(state_code) == 2 and state_code.isdigit()):
+            raise ValidationFailed(errors=[{"field": "state_code", "message": "Choose a State from the list."}])
+        if gstin and state_code and gstin[:2] != state_code:
+            raise ValidationFailed(errors=[{"field": "gstin", "message": "The GSTIN belongs to another State."}])
+        made = Organisation(
+            new_id(),
+            check_name(organisation, "organisation"),
+            kind,
+            address.strip()[:500],
+            state_code or (gstin[:2] if gstin else None),
+            gstin,
+            self._zone,
+            now,
+        )
+        password_hash = await asyncio.to_thread(self._hasher.hash, check_password(password))
+        actor = Actor(user.id, made.id, _ROLE_OF_KIND[kind], user.name)
+        async with self._db.transaction(tenant(made.id)) as connection:
+            await store.add_organisation(connection, made)
+            await store.add_user(connection, user, password_hash)
+            await store.add_membership(connection, user.id, made.id, actor.role, now)
+            await events.append(
+                connection,
+                stream=f"organisation/{made.id}",
+                type="organisation.created",
+                data={"kind": kind, "state_code": made.state_code, "zone": made.zone},
+                actor=actor.label,
+                org=made.id,
+                at=now,
+            )
+            await events.append(
+                connection,
+                stream=f"user/{user.id}",
+                type="user.created",
+                data={"org": str(made.id), "role": actor.role.value},
+                actor=actor.label,
+                org=made.id,
+                at=now,
+            )
+        return actor
+
+    async def organisation(self, identifier: UUID) -> Organisation:
+        """Return an organisation; raise NotFound."""
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            return await store.organisation(connection, identifier)
+
+    async def operator(self) -> Organisation | None:
+        """Return the operator's organisation, or None before the platform was set up."""
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            return await store.operator(connection)
+
+    async def member_emails(self, org_id: UUID) -> list[str]:
+        """Return the addresses to which an organisation's mails go."""
+        async with self._db.transaction(tenant(org_id)) as connection:
+            return await store.member_emails(connection, org_id)
+
+    # --- sessions -------------------------------------------------------------------------------
+
+    async def sign_in(self, email: str, password: str) -> Session:
+        """Return a new session; raise SignInFailed, after the same time whether the user exists or not."""
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            found = await store.user_by_email(connection, email.strip())
+        password_hash = found[1] if found else self._nobody
+        try:
+            await asyncio.to_thread(self._hasher.verify, password_hash, password[:1024])
+        except VerificationError as error:
+            raise SignInFailed from error
+        if found is None:
+            raise SignInFailed
+        user = found[0]
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            if self._hasher.check_needs_rehash(password_hash):
+                await store.set_password_hash(connection, user.id, self._hasher.hash(password))
+            places = await store.memberships(connection, user.id)
+            if not places:
+                raise SignInFailed("The account belongs to no organisation any more.")
+            return await self._start_session(connection, user, places[0])
+
+    async def switch(self, actor: Actor, org_id: UUID) -> Session:
+        """Return a session of the same user for another organisation they belong to."""
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            if actor.user_id is None:
+                raise Unauthenticated
+            for place in await store.memberships(connection, actor.user_id):
+                if place.org_id == org_id:
+                    user = User(actor.user_id, "", actor.name, self._clock.now())
+                    return await self._start_session(connection, user, place)
+        raise NotFound
+
+    async def memberships(self, actor: Actor) -> list[Membership]:
+        """Return the organisations a user belongs to."""
+        if actor.user_id is None:
+            return []
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            return await store.memberships(connection, actor.user_id)
+
+    async def actor_of(self, token: str) -> Actor:
+        """Return who a session token stands for; raise Unauthenticated when it is over."""
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            row = await store.session(connection, self._keyring.hash_key(token), self._clock.now())
+        if row is None:
+            raise Unauthenticated("The session is over: sign in again.")
+        return Actor(row["user_id"], row["org_id"], Role(row["role"]), row["name"])
+
+    async def sign_out(self, token: str) -> None:
+        """End a session; ending an unknown one is no error."""
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            await store.revoke_session(connection, self._keyring.hash_key(token), self._clock.now())
+
+    async def _start_session(self, connection: Connection, user: User, place: Membership) -> Session:
+        token, now = secrets.token_urlsafe(32), self._clock.now()
+        expires_at = now + self._session_length
+        await store.add_session(connection, self._keyring.hash_key(token), user.id, place.org_id, now, expires_at)
+        return Session(token, user, place.org_id, place.role, expires_at)
+
+    # --- applications and keys ------------------------------------------------------------------
+
+    async def create_application(self, actor: Actor, name: str) -> Application:
+        """Create an application of the actor's organisation; raise AlreadyExists for a name in use."""
+        actor.require(Permission.APPLICATIONS_EDIT)
+        org = _org(actor)
+        application = Application(new_id(), org, check_name(name), self._clock.now())
+        async with self._db.transaction(tenant(org)) as connection:
+            await store.add_application(connection, application)
+            await events.append(
+                connection,
+                stream=f"application/{application.id}",
+                type="application.created",
+                data={"name": application.name},
+                actor=actor.label,
+                org=org,
+                at=application.created_at,
+            )
+        return application
+
+    async def applications(self, actor: Actor) -> list[Application]:
+        """Return the organisation's applications, oldest first."""
+        async with self._db.transaction(tenant(actor.org_id)) as connection:
+            return await store.applications(connection, _org(actor))
+
+    async def application(self, actor: Actor, identifier: UUID) -> Application:
+        """Return one application; raise NotFound for another organisation's."""
+        async with self._db.transaction(tenant(actor.org_id)) as connection:
+            return await store.application(connection, _org(actor), identifier)
+
+    async def create_key(
+        self,
+        actor: Actor,
+        application_id: UUID,
+        *,
+        name: str = "",
+        mode: KeyMode = "live",
+        scopes: tuple[str, ...] = ("invoke",),
+        expires_at: datetime | None = None,
+    ) -> IssuedKey:
+        """Create an API key; the answer is the only time its text is seen."""
+        actor.require(Permission.KEYS_EDIT)
+        org, now = _org(actor), self._clock.now()
+        if expires_at is not None and expires_at <= now:
+            raise ValidationFailed(
+                errors=[{"field": "expires_at", "message": "Choose a moment that is still to come."}]
+            )
+        async with self._db.transaction(tenant(org)) as connection:
+            await store.application(connection, org, application_id)
+            return await self._add_key(connection, actor, application_id, name.strip()[:120], mode, scopes, expires_at)
+
+    async def keys(self, actor: Actor, application_id: UUID) -> list[Credential]:
+        """Return an application's keys, the ended ones too."""
+        async with self._db.transaction(tenant(actor.org_id)) as connection:
+            await store.application(connection, _org(actor), application_id)
+            return await store.credentials(connection, _org(actor), application_id)
+
+    async def rotate_key(self, actor: Actor, identifier: UUID, *, grace: timedelta = ROTATION_GRACE) -> IssuedKey:
+        """Replace a key by a new one with the same settings.
+
+        The old one goes on for ``grace``, never past its own expiry. Raise Conflict for a key that
+        is expired or revoked.
+        """
+        actor.require(Permission.KEYS_EDIT)
+        org, now = _org(actor), self._clock.now()
+        async with self._db.transaction(tenant(org)) as connection:
+            old = await store.credential_for_change(connection, org, identifier)
+            if not old.is_active(now) or old.rotated_to is not None:
+                raise Conflict("Only a living key that was not rotated before can be rotated: create a new one.")
+            mode: KeyMode = "test" if old.prefix.startswith("haat_test_") else "live"
+            issued = await self._add_key(
+                connection, actor, old.application_id, old.name, mode, old.scopes, old.expires_at
+            )
+            ends = min(now + grace, old.expires_at) if old.expires_at else now + grace
+            await store.end_credential(connection, old.id, revoked_at=ends, rotated_to=issued.credential.id)
+            await events.append(
+                connection,
+                stream=f"credential/{old.id}",
+                type="credential.rotated",
+                data={"rotated_to": str(issued.credential.id), "ends_at": ends.isoformat()},
+                actor=actor.label,
+                org=org,
+                at=now,
+            )
+        return issued
+
+    async def revoke_key(self, actor: Actor, identifier: UUID) -> Credential:
+        """End a key now, on every gateway within a second; revoking it twice is no error."""
+        actor.require(Permission.KEYS_EDIT)
+        org, now = _org(actor), self._clock.now()
+        async with self._db.transaction(tenant(org)) as connection:
+            credential = await store.credential_for_change(connection, org, identifier)
+            if credential.revoked_at is not None and credential.revoked_at <= now:
+                return credential
+            await store.end_credential(connection, identifier, revoked_at=now)
+            await events.append(
+                connection,
+                stream=f"credential/{identifier}",
+                type="credential.revoked",
+                data={},
+                actor=actor.label,
+                org=org,
+                at=now,
+            )
+        return replace(credential, revoked_at=now)
+
+    async def _add_key(
+        self,
+        connection: Connection,
+        actor: Actor,
+        application_id: UUID,
+        name: str,
+        mode: KeyMode,
+        scopes: tuple[str, ...],
+        expires_at: datetime | None,
+    ) -> IssuedKey:
+        org, now, key = _org(actor), self._clock.now(), make_key(mode)
+        credential = Credential(
+            id=new_id(),
+            org_id=org,
+            application_id=application_id,
+            name=name,
+            scheme="haat",
+            prefix=key_prefix(key),
+            last_four=key[-4:],
+            scopes=scopes,
+            created_at=now,
+            expires_at=expires_at,
+            revoked_at=None,
+            rotated_to=None,
+            last_used_at=None,
+        )
+        await store.add_credential(connection, credential, self._keyring.hash_key(key))
+        await events.append(
+            connection,
+            stream=f"credential/{credential.id}",
+            type="credential.created",
+            data={"application": str(application_id), "scheme": "haat", "mode": mode},
+            actor=actor.label,
+            org=org,
+            at=now,
+        )
+        return IssuedKey(key, credential)
+
+
+def _org(actor: Actor) -> UUID:
+    """Return the organisation an actor acts for; the platform itself has none."""
+    if actor.org_id is None:
+        raise ValidationFailed("This is done for an organisation: sign in as one of its members.")
+    return actor.org_id

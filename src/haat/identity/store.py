@@ -1,0 +1,244 @@
+"""All SQL of identity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg.errors import UniqueViolation
+
+from haat.identity.model import Application, Credential, Membership, Organisation, User
+from haat.infra.postgres import Connection
+from haat.kernel.errors import AlreadyExists, NotFound
+from haat.kernel.permissions import Role
+
+
+async def add_organisation(connection: Connection, organisation: Organisation) -> None:
+    await connection.execute(
+        """
+        INSERT INTO organisations (id, name, kind, address, state_code, gstin, zone, created_at)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+        """,
+        (
+            organisation.id,
+            organisation.name,
+            organisation.kind,
+            organisation.address,
+            organisation.state_code,
+            organisation.gstin,
+            organisation.zone,
+            organisation.created_at,
+        ),
+    )
+
+
+async def organisation(connection: Connection, identifier: UUID) -> Organisation:
+    row = await (await connection.execute("SELECT * FROM organisations WHERE id = %s", (identifier,))).fetchone()
+    if row is None:
+        raise NotFound
+    return Organisation(**row)
+
+
+async def operator(connection: Connection) -> Organisation | None:
+    row = await (
+        await connection.execute("SELECT * FROM organisations WHERE kind = 'operator' ORDER BY created_at LIMIT 1")
+    ).fetchone()
+    return Organisation(**row) if row else None
+
+
+async def set_organisation_kind(connection: Connection, identifier: UUID, kind: str) -> None:
+    await connection.execute("UPDATE organisations SET kind = %s WHERE id = %s", (kind, identifier))
+
+
+async def add_user(connection: Connection, user: User, password_hash: str) -> None:
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                "INSERT INTO users (id, email, name, password_hash, created_at) VALUES (%s, %s, %s, %s, %s)",
+                (user.id, user.email, user.name, password_hash, user.created_at),
+            )
+    except UniqueViolation as error:
+        raise AlreadyExists("An account with that e-mail exists: sign in instead.") from error
+
+
+async def user_by_email(connection: Connection, email: str) -> tuple[User, str] | None:
+    """Return a user who may sign in, with the password's hash."""
+    row = await (
+        await connection.execute(
+            """
+            SELECT id, email, name, created_at, password_hash FROM users
+            WHERE lower(email) = lower(%s) AND disabled_at IS NULL
+            """,
+            (email,),
+        )
+    ).fetchone()
+    if row is None:
+        return None
+    return User(row["id"], row["email"], row["name"], row["created_at"]), row["password_hash"]
+
+
+async def set_password_hash(connection: Connection, user_id: UUID, password_hash: str) -> None:
+    await connection.execute("UPDATE users SET password_hash = %s WHERE id = %s", (password_hash, user_id))
+
+
+async def add_membership(connection: Connection, user_id: UUID, org_id: UUID, role: Role, at: datetime) -> None:
+    await connection.execute(
+        """
+        INSERT INTO memberships (user_id, org_id, role, created_at) VALUES (%s, %s, %s, %s)
+        ON CONFLICT (user_id, org_id) DO UPDATE SET role = excluded.role
+        """,
+        (user_id, org_id, role.value, at),
+    )
+
+
+async def memberships(connection: Connection, user_id: UUID) -> list[Membership]:
+    rows = await connection.execute(
+        """
+        SELECT memberships.user_id, org_id, organisations.name AS org_name, kind AS org_kind, role
+        FROM memberships JOIN organisations ON organisations.id = org_id
+        WHERE memberships.user_id = %s ORDER BY memberships.created_at, org_id
+        """,
+        (user_id,),
+    )
+    return [Membership(**{**row, "role": Role(row["role"])}) async for row in rows]
+
+
+async def member_emails(connection: Connection, org_id: UUID) -> list[str]:
+    rows = await connection.execute(
+        """
+        SELECT email FROM users JOIN memberships ON memberships.user_id = users.id
+        WHERE org_id = %s AND disabled_at IS NULL ORDER BY email
+        """,
+        (org_id,),
+    )
+    return [row["email"] async for row in rows]
+
+
+async def add_session(
+    connection: Connection, token_hash: bytes, user_id: UUID, org_id: UUID, created_at: datetime, expires_at: datetime
+) -> None:
+    await connection.execute(
+        "INSERT INTO sessions (token_hash, user_id, org_id, created_at, expires_at) VALUES (%s, %s, %s, %s, %s)",
+        (token_hash, user_id, org_id, created_at, expires_at),
+    )
+
+
+async def session(connection: Connection, token_hash: bytes, at: datetime) -> Mapping[str, Any] | None:
+    """Return the live session's user, organisation and role."""
+    return await (
+        await connection.execute(
+            """
+            SELECT sessions.user_id, sessions.org_id, sessions.expires_at, role, email, name, users.created_at
+            FROM sessions
+            JOIN users ON users.id = sessions.user_id AND users.disabled_at IS NULL
+            JOIN memberships ON memberships.user_id = sessions.user_id AND memberships.org_id = sessions.org_id
+            WHERE token_hash = %s AND expires_at > %s AND revoked_at IS NULL
+            """,
+            (token_hash, at),
+        )
+    ).fetchone()
+
+
+async def revoke_session(connection: Connection, token_hash: bytes, at: datetime) -> None:
+    await connection.execute(
+        "UPDATE sessions SET revoked_at = %s WHERE token_hash = %s AND revoked_at IS NULL", (at, token_hash)
+    )
+
+
+async def add_application(connection: Connection, application: Application) -> None:
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                "INSERT INTO applications (id, org_id, name, created_at) VALUES (%s, %s, %s, %s)",
+                (application.id, application.org_id, application.name, application.created_at),
+            )
+    except UniqueViolation as error:
+        raise AlreadyExists("An application of that name exists: choose another name.") from error
+
+
+async def applications(connection: Connection, org_id: UUID) -> list[Application]:
+    rows = await connection.execute(
+        """
+        SELECT id, org_id, name, created_at FROM applications
+        WHERE org_id = %s AND archived_at IS NULL ORDER BY created_at, id
+        """,
+        (org_id,),
+    )
+    return [Application(**row) async for row in rows]
+
+
+async def application(connection: Connection, org_id: UUID, identifier: UUID) -> Application:
+    row = await (
+        await connection.execute(
+            """
+            SELECT id, org_id, name, created_at FROM applications
+            WHERE id = %s AND org_id = %s AND archived_at IS NULL
+            """,
+            (identifier, org_id),
+        )
+    ).fetchone()
+    if row is None:
+        raise NotFound
+    return Application(**row)
+
+
+_CREDENTIAL = """id, org_id, application_id, name, scheme, prefix, last_four, scopes, created_at, expires_at,
+    revoked_at, rotated_to, last_used_at"""
+
+
+async def add_credential(connection: Connection, credential: Credential, key_hash: bytes) -> None:
+    await connection.execute(
+        """
+        INSERT INTO credentials (id, org_id, application_id, name, scheme, prefix, last_four, key_hash, scopes,
+                                 created_at, expires_at)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+        """,
+        (
+            credential.id,
+            credential.org_id,
+            credential.application_id,
+            credential.name,
+            credential.scheme,
+            credential.prefix,
+            credential.last_four,
+            key_hash,
+            list(credential.scopes),
+            credential.created_at,
+            credential.expires_at,
+        ),
+    )
+
+
+async def credentials(connection: Connection, org_id: UUID, application_id: UUID) -> list[Credential]:
+    rows = await connection.execute(
+        f"SELECT {_CREDENTIAL} FROM credentials WHERE org_id = %s AND application_id = %s ORDER BY created_at, id",
+        (org_id, application_id),
+    )
+    return [_credential(row) async for row in rows]
+
+
+async def credential_for_change(connection: Connection, org_id: UUID, identifier: UUID) -> Credential:
+    """Return one credential, locked until the transaction ends."""
+    row = await (
+        await connection.execute(
+            f"SELECT {_CREDENTIAL} FROM credentials WHERE id = %s AND org_id = %s FOR UPDATE", (identifier, org_id)
+        )
+    ).fetchone()
+    if row is None:
+        raise NotFound
+    return _credential(row)
+
+
+async def end_credential(
+    connection: Connection, identifier: UUID, *, revoked_at: datetime, rotated_to: UUID | None = None
+) -> None:
+    await connection.execute(
+        "UPDATE credentials SET revoked_at = %s, rotated_to = coalesce(%s, rotated_to) WHERE id = %s",
+        (revoked_at, rotated_to, identifier),
+    )
+
+
+def _credential(row: Mapping[str, Any]) -> Credential:
+    return Credential(**{**row, "scopes": tuple(row["scopes"])})
