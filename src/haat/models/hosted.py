@@ -1,0 +1,137 @@
+"""What a language service that runs inside the platform tells about itself, and how it is called.
+
+A plugin returns `HostedService` values from the `haat_services` hook; the catalog lists them, the
+service execution module runs them, `haat doctor` asks them what is missing. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+Category = Literal[
+    "translation", "transliteration", "speech_to_text", "text_to_speech", "ocr", "nlp", "llm", "embedding", "custom"
+]
+Unit = Literal[
+    "requests", "characters", "graphemes", "tokens", "audio_seconds", "pages", "images", "bytes", "compute_seconds"
+]
+InputKind = Literal["text", "text_pair", "audio", "image"]
+Runtime = Literal["inline", "process", "command"]
+
+Output = dict[str, Any]
+Units = dict[str, Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One input of a call, already checked: ``text`` (and ``other`` of a pair), or decoded ``content``."""
+
+    text: str = ""
+    other: str = ""
+    content: bytes = b""
+    format: str = ""
+
+
+Invoke = Callable[[Sequence[Item], Mapping[str, Any]], tuple[list[Output], Units]]
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """The provider a hosted service belongs to, as its partner record shows it."""
+
+    slug: str
+    name: str
+    email: str
+    contact_person: str
+    business_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One member of ``config`` besides the languages; ``default`` None means it may be left out.
+
+    ``least`` and ``most`` bound a number, the length of a text, or how many texts a list holds.
+    """
+
+    name: str
+    kind: Literal["choice", "integer", "number", "text", "texts"]
+    summary: str
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    least: int = 0
+    most: int = 0
+
+
+def nothing_missing() -> str | None:
+    """The answer of a service whose engine comes with the platform."""
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostedService:
+    """A service the platform runs itself.
+
+    ``languages`` and ``language_pairs`` are BCP-47 tags with script (``hi-Deva``, ``hi-Deva>ur-Arab``).
+    A service with pairs takes ``config.source`` and ``config.target``; one with languages takes
+    ``config.language`` unless ``takes_language`` is false (it finds the language out by itself).
+    ``unit_price`` is in rupees a unit, ``free_units`` are given each month.
+    ``invoke`` gets checked items and a complete config (canonical tags, defaults filled in) and returns
+    one output an item and the units used; it may raise any `HaatError`. It is synchronous and runs
+    ``inline`` (microseconds), in a worker ``process`` (heavy, or unsafe in threads) or, as a
+    ``command``, in a thread that waits for a program.
+    ``missing`` says in a sentence which engine is not installed and the command that installs it.
+    """
+
+    company: Company
+    slug: str
+    name: str
+    summary: str
+    description: str
+    category: Category
+    unit: Unit
+    kind: InputKind
+    sample: Mapping[str, Any]
+    unit_price: Decimal
+    invoke: Invoke
+    runtime: Runtime
+    license_note: str
+    version: str = "1.0.0"
+    free_units: int = 0
+    languages: tuple[str, ...] = ()
+    language_pairs: tuple[str, ...] = ()
+    takes_language: bool = True
+    options: tuple[Option, ...] = ()
+    formats: tuple[str, ...] = ()
+    max_inputs: int = 100
+    max_characters: int = 5_000
+    max_bytes: int = 0
+    timeout_seconds: float = 10.0
+    typical_latency_ms: int = 5
+    missing: Callable[[], str | None] = nothing_missing
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_inputs <= 100:
+            raise ValueError(f"{self.path}: a call takes 1 to 100 inputs, not {self.max_inputs}")
+        if self.kind in ("audio", "image") and not (self.max_bytes and self.formats):
+            raise ValueError(f"{self.path}: {self.kind} needs max_bytes and formats")
+        if self.unit_price < 0 or not isinstance(self.unit_price, Decimal):
+            raise ValueError(f"{self.path}: the unit price is a Decimal that is not negative")
+
+    @property
+    def provider(self) -> str:
+        """Slug of the provider."""
+        return self.company.slug
+
+    @property
+    def path(self) -> str:
+        """``provider/service``, as it stands in addresses."""
+        return f"{self.company.slug}/{self.slug}"
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Most bytes a well-formed call can have: text may be written as JSON escapes, content as base64."""
+        one = self.max_bytes * 4 // 3 + 4 if self.max_bytes else self.max_characters * 12
+        texts = 2 if self.kind == "text_pair" else 1
+        return self.max_inputs * (texts * one + 128) + 64 * 1024

@@ -1,0 +1,62 @@
+"""Finds plugins and collects what they bring.
+
+The built-in providers are registered through the same hook as anybody else's. A plugin that can't
+be imported or whose hook fails is logged and left out: one bad package never keeps a market shut.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+import pluggy
+
+from haat.models.hosted import HostedService
+from haat.plugins import spec
+
+BUILT_IN: tuple[str, ...] = ()
+
+log = logging.getLogger(__name__)
+
+
+def load_plugins(built_in: Iterable[str] = BUILT_IN, group: str = spec.PROJECT) -> pluggy.PluginManager:
+    """Return a plugin manager with the built-in plugins and those of installed distributions."""
+    plugins = pluggy.PluginManager(spec.PROJECT)
+    plugins.add_hookspecs(spec)
+    for name in built_in:
+        plugins.register(import_module(name), name)
+    for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
+        try:
+            plugins.register(entry.load(), entry.name)
+        except Exception:
+            log.exception("plugin %s (%s) can't be loaded and is left out", entry.name, entry.value)
+    return plugins
+
+
+def hosted_services(plugins: pluggy.PluginManager | None = None) -> dict[str, HostedService]:
+    """Return every hosted service by ``provider/service``, built-in ones first; the first of a name stays."""
+    plugins = plugins or load_plugins()
+    found: dict[str, HostedService] = {}
+    for implementation in plugins.hook.haat_services.get_hookimpls():
+        for service in _services_of(implementation.plugin_name, implementation.function):
+            if service.path in found:
+                log.error("plugin %s brings %s a second time; left out", implementation.plugin_name, service.path)
+            else:
+                found[service.path] = service
+    return found
+
+
+def _services_of(plugin: str, function: Any) -> list[HostedService]:
+    # Each implementation is called by itself: pluggy would let one failure lose everybody's services.
+    try:
+        services = list(function())
+        for service in services:
+            if not isinstance(service, HostedService):
+                raise TypeError(f"haat_services gave a {type(service).__name__}, not a HostedService")
+    except Exception:
+        log.exception("plugin %s failed to name its services and is left out", plugin)
+        return []
+    return services
