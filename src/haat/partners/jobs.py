@@ -41,7 +41,7 @@ _TEXTS = {
     ),
     "partner.rejected": (
         "Your registration was not accepted",
-        "The operator has not accepted {company}, for this reason:\n\n{reason}\n\nAnswer this mail if it can be mended.\n",
+        "The operator has not accepted {company}, for this reason:\n\n{reason}\n\nAnswer if it can be mended.\n",
     ),
     "partner.suspended": (
         "Your services are suspended",

@@ -1,0 +1,177 @@
+"""Acceptance of a service: a sample call in its own protocol, made the way the gateway makes it.
+
+A health path that answers 200 is asked first when there is one, but proves little: what counts is
+a real answer to the sample within the declared warm-up time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from haat.catalog.model import Dialect, SampleCall
+from haat.infra.net import IPNetwork, check_url, resolve
+from haat.kernel.errors import AcceptanceFailed, AddressForbidden
+
+HEALTH_SECONDS = 5.0
+_RETRY_PAUSE = 0.25
+_MAX_ANSWER = 10 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that was tried: what, whether it went well, what was seen, in how many milliseconds."""
+
+    name: str
+    ok: bool
+    detail: str
+    ms: float
+
+
+@dataclass(slots=True)
+class Report:
+    """What the acceptance call saw, step by step."""
+
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.steps) and all(step.ok for step in self.steps)
+
+    def require(self) -> None:
+        """Raise AcceptanceFailed with the step that failed."""
+        for step in self.steps:
+            if not step.ok:
+                raise AcceptanceFailed(
+                    f"{step.name}: {step.detail}",
+                    steps=[{"name": s.name, "ok": s.ok, "detail": s.detail, "ms": round(s.ms, 1)} for s in self.steps],
+                )
+
+
+async def check(
+    endpoint: str,
+    *,
+    dialect: Dialect,
+    sample: SampleCall,
+    health_path: str = "",
+    warm_up_seconds: float = 5,
+    credential: tuple[str, str] | None = None,
+    allowed: tuple[IPNetwork, ...] = (),
+    https_only: bool = True,
+) -> Report:
+    """Try a service at ``endpoint`` and report; never raise for what the service does wrong.
+
+    ``credential`` is the header's name and value that the provider expects.
+    """
+    report = Report()
+
+    async def step(name: str, action: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        try:
+            detail, value = await action()
+        except (_Refused, AddressForbidden, httpx.HTTPError, OSError) as error:
+            text = str(error) or type(error).__name__
+            report.steps.append(Step(name, False, text, (time.perf_counter() - began) * 1000))
+            return None
+        report.steps.append(Step(name, True, detail, (time.perf_counter() - began) * 1000))
+        return value
+
+    async def address() -> tuple[str, _Target]:
+        scheme, host, port = check_url(endpoint, https_only=https_only)
+        ip = await resolve(host, port, allowed)
+        return f"{host} is {ip}", _Target(endpoint.rstrip("/"), scheme, host, port, str(ip))
+
+    target = await step("address", address)
+    if target is None:
+        return report
+    headers = dict([credential]) if credential else {}
+    async with httpx.AsyncClient(follow_redirects=False, trust_env=False) as client:
+
+        async def health() -> tuple[str, bool]:
+            response = await target.request(client, "GET", health_path, headers, None, HEALTH_SECONDS)
+            if response.status_code != 200:
+                raise _Refused(f"{health_path} answered {response.status_code} instead of 200 within 5 s")
+            return f"{health_path} answered 200", True
+
+        async def call() -> tuple[str, bool]:
+            deadline = time.monotonic() + warm_up_seconds
+            while True:
+                left = max(0.05, deadline - time.monotonic())
+                try:
+                    response = await target.request(client, sample.method, sample.path, headers, sample.body, left)
+                    return _judge(response, dialect, sample), True
+                except (httpx.HTTPError, OSError, _Refused) as error:
+                    if time.monotonic() + _RETRY_PAUSE >= deadline:
+                        what = str(error) or type(error).__name__
+                        raise _Refused(f"no usable answer within {warm_up_seconds:g} s: {what}") from error
+                    await asyncio.sleep(_RETRY_PAUSE)  # it may be loading its model
+
+        if health_path and not await step("health", health):
+            return report
+        await step("sample call", call)
+    return report
+
+
+class _Refused(Exception):
+    """The service did something that its buyers could not use."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where to send requests: the checked address, with the name kept for Host and TLS."""
+
+    endpoint: str
+    scheme: str
+    host: str
+    port: int
+    ip: str
+
+    async def request(
+        self, client: httpx.AsyncClient, method: str, path: str, headers: dict[str, str], body: Any, seconds: float
+    ) -> httpx.Response:
+        url = httpx.URL(self.endpoint + path)
+        pinned = url.copy_with(host=self.ip, port=self.port)
+        sent = {**headers, "Host": url.netloc.decode(), "Accept": "*/*"}
+        content = None
+        if body is not None and method != "GET":
+            content = body.encode() if isinstance(body, str) else json.dumps(body, ensure_ascii=False).encode()
+            sent["Content-Type"] = "text/plain; charset=utf-8" if isinstance(body, str) else "application/json"
+        request = client.build_request(
+            method, pinned, headers=sent, content=content, timeout=seconds, extensions={"sni_hostname": self.host}
+        )
+        async with asyncio.timeout(seconds + 0.5):
+            response = await client.send(request, stream=True)
+            try:
+                received = b""
+                async for chunk in response.aiter_bytes():
+                    received += chunk
+                    if len(received) > _MAX_ANSWER:
+                        raise _Refused("the answer is larger than 10 MiB")
+                response._content = received
+            finally:
+                await response.aclose()
+        return response
+
+
+def _judge(response: httpx.Response, dialect: Dialect, sample: SampleCall) -> str:
+    """Return what was seen; raise _Refused for an answer that a caller could not use."""
+    if response.status_code != sample.expect_status:
+        start = response.content[:200].decode("utf-8", "replace")
+        raise _Refused(
+            f"{sample.method} {sample.path} answered {response.status_code} instead of {sample.expect_status}: {start}"
+        )
+    if dialect == "task":
+        try:
+            output = response.json()["output"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise _Refused("the answer is not JSON with an `output` list (see docs/tasks.md)") from error
+        wanted = len(sample.body["input"]) if isinstance(sample.body, dict) else 1
+        if not isinstance(output, list) or len(output) != wanted:
+            raise _Refused(f"`output` should hold one item for each of the {wanted} inputs")
+    return f"{sample.method} {sample.path} answered {response.status_code} with {len(response.content)} bytes"

@@ -1,0 +1,222 @@
+"""Listings as the market knows them, and the drafts that providers hand in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from haat.kernel.errors import Conflict, ValidationFailed
+
+Category = Literal[
+    "translation", "transliteration", "speech_to_text", "text_to_speech", "ocr", "nlp", "llm", "embedding", "custom"
+]
+Unit = Literal[
+    "requests", "characters", "graphemes", "tokens", "audio_seconds", "pages", "images", "bytes", "compute_seconds"
+]
+Status = Literal["draft", "published", "deprecated", "retired", "suspended"]
+Visibility = Literal["public", "members", "invited"]
+Dialect = Literal["task", "http"]
+
+CATEGORIES: tuple[Category, ...] = Category.__args__  # type: ignore[attr-defined]  # typing's own tuple of values
+UNITS: tuple[Unit, ...] = Unit.__args__  # type: ignore[attr-defined]
+
+_TRANSITIONS: dict[Status, frozenset[Status]] = {
+    "draft": frozenset({"published", "retired"}),
+    "published": frozenset({"deprecated", "suspended", "retired"}),
+    "deprecated": frozenset({"published", "retired", "suspended"}),
+    "suspended": frozenset({"published", "retired"}),
+    "retired": frozenset(),
+}
+
+
+def check_transition(present: Status, wanted: Status) -> None:
+    """Raise Conflict when a listing can't go from one state to the other."""
+    if wanted not in _TRANSITIONS[present]:
+        raise Conflict(f"A listing that is {present} can't become {wanted}.")
+
+
+# --- what a provider hands in -------------------------------------------------------------------
+
+_Slug = Annotated[str, Field(pattern=r"^[a-z0-9](-?[a-z0-9]){0,39}$")]
+_Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?$")]
+_LanguagePair = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?>[a-z]{2,3}(-[A-Z][a-z]{3})?$")]
+
+
+class _Draft(BaseModel):
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Any:
+        """Return the draft, or raise ValidationFailed naming each field that needs correcting."""
+        try:
+            return cls.model_validate(dict(data))
+        except ValidationError as error:
+            raise ValidationFailed(errors=field_errors(error)) from error
+
+
+class SampleCall(_Draft):
+    """A real request in the service's own protocol: the acceptance test and the try-it example."""
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
+    path: Annotated[str, Field(pattern=r"^/[^\s#]*$", max_length=500)] = "/invoke"
+    body: Any = None
+    expect_status: Annotated[int, Field(ge=200, le=299)] = 200
+
+
+class VersionDraft(_Draft):
+    """One version of a service: where it is, what it speaks and how it is tried."""
+
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")] = "1"
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$", max_length=500)]
+    dialect: Dialect = "http"
+    health_path: Annotated[str, Field(pattern=r"^(/[^\s#]*)?$", max_length=200)] = ""
+    languages: list[_Language] = []
+    language_pairs: list[_LanguagePair] = []
+    sample: SampleCall
+    openapi: dict[str, Any] | None = None
+    timeout_ms: Annotated[int, Field(ge=10, le=600_000)] = 30_000
+    warm_up_seconds: Annotated[int, Field(ge=1, le=600)] = 5
+    max_body_bytes: Annotated[int, Field(ge=1, le=10 * 1024 * 1024)] = 1024 * 1024
+    max_units: Annotated[Decimal, Field(gt=0, max_digits=24, decimal_places=6)] | None = None
+
+    @model_validator(mode="after")
+    def _sample_fits(self) -> VersionDraft:
+        if self.dialect == "task" and not (isinstance(self.sample.body, dict) and self.sample.body.get("input")):
+            raise ValueError("a task service's sample body is an object with `input` and `config`")
+        return self
+
+
+class PriceDraft(_Draft):
+    """What one unit costs from a moment on; a plan's own price wins over the common one."""
+
+    plan_code: _Slug | None = None
+    unit_price: Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=12)]
+    free_units: Annotated[Decimal, Field(ge=0, max_digits=24, decimal_places=6)] = Decimal(0)
+
+    @field_validator("unit_price", "free_units", mode="before")
+    @classmethod
+    def _no_floats(cls, value: Any) -> Any:
+        if isinstance(value, float):
+            raise ValueError("write money and quantities as text or whole numbers, not as binary fractions")
+        return value
+
+
+class ServiceDraft(_Draft):
+    """A listing as its provider describes it, with its first version and price."""
+
+    slug: _Slug
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    summary: Annotated[str, Field(max_length=160)] = ""
+    description: Annotated[str, Field(max_length=8000)] = ""
+    category: Category
+    unit: Unit = "requests"
+    visibility: Visibility = "public"
+    region: Annotated[str, Field(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")] = "IN"
+    retains_inputs: bool = False
+    trains: bool = False
+    max_requests_per_second: Annotated[int, Field(ge=1, le=100_000)] = 100
+    typical_latency_ms: Annotated[int, Field(ge=1, le=600_000)] = 200
+    uptime_sla: Annotated[Decimal, Field(ge=50, le=100)] = Decimal("99.9")
+    docs_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$", max_length=500)] = ""
+    version: VersionDraft
+    price: PriceDraft
+    credential_header: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")] = "Authorization"
+    credential: Annotated[str, Field(pattern=r"^[\x21-\x7e][\x20-\x7e]*$", max_length=4096)] | None = None
+
+
+def field_errors(error: ValidationError) -> list[dict[str, str]]:
+    """Return pydantic's complaints as ``{"field", "message"}``, without echoing the input."""
+    return [
+        {"field": ".".join(str(part) for part in item["loc"]) or "body", "message": item["msg"]}
+        for item in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+# --- what visitors see --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """A rate card in force: rupees per unit after the month's free units."""
+
+    id: UUID
+    version: int
+    plan_code: str | None
+    unit: str
+    unit_price: Decimal
+    free_units: Decimal
+    provider_share: Decimal
+    effective_from: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    id: UUID
+    version: str
+    endpoint: str
+    dialect: Dialect
+    languages: tuple[str, ...]
+    language_pairs: tuple[str, ...]
+    sample: Mapping[str, Any]
+    openapi: Mapping[str, Any] | None
+    timeout_ms: int
+    warm_up_seconds: int
+    health_path: str
+    max_body_bytes: int
+    is_default: bool
+    accepted_at: datetime | None
+    retired_at: datetime | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A service as the catalog shows it. ``languages`` and ``language_pairs`` are its default version's."""
+
+    id: UUID
+    org_id: UUID
+    provider_slug: str
+    provider_name: str
+    slug: str
+    name: str
+    summary: str
+    description: str
+    category: Category
+    visibility: Visibility
+    status: Status
+    status_reason: str
+    status_at: datetime
+    sunset_at: datetime | None
+    pricing_model: str
+    unit: str
+    region: str
+    retains_inputs: bool
+    trains: bool
+    max_requests_per_second: int
+    typical_latency_ms: int
+    uptime_sla: Decimal
+    docs_url: str
+    created_at: datetime
+    languages: tuple[str, ...]
+    language_pairs: tuple[str, ...]
+    unit_price: Decimal | None
+    free_units: Decimal | None
+
+    @property
+    def path(self) -> str:
+        """The listing's name in addresses: ``provider/service``."""
+        return f"{self.provider_slug}/{self.slug}"
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A word that visitors can complete to, in any script, and the listing it stands in."""
+
+    text: str
+    path: str

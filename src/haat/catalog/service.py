@@ -1,0 +1,405 @@
+"""Use cases of the catalog."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from haat.catalog import acceptance, store
+from haat.catalog.model import (
+    Listing,
+    Price,
+    PriceDraft,
+    SampleCall,
+    ServiceDraft,
+    Status,
+    Suggestion,
+    Version,
+    VersionDraft,
+    check_transition,
+)
+from haat.infra import events
+from haat.infra.keyring import Keyring
+from haat.infra.net import check_url, parse_networks
+from haat.infra.postgres import PLATFORM_SCOPE, PUBLIC, Connection, Database, Scope, tenant
+from haat.kernel.clock import Clock
+from haat.kernel.errors import AcceptanceFailed, Conflict, NotFound, PermissionDenied
+from haat.kernel.ids import new_id
+from haat.kernel.pages import MAX_PAGE, Page, decode_cursor, encode_cursor
+from haat.kernel.permissions import Actor, Permission
+from haat.language.tags import LANGUAGES, parse_tag
+from haat.language.text import search_words
+from haat.partners.model import Partner
+from haat.partners.service import Partners
+
+_CATEGORY_WORDS = {
+    "translation": "translation translate अनुवाद ترجمہ மொழிபெயர்ப்பு অনুবাদ",
+    "transliteration": "transliteration script लिप्यंतरण",
+    "speech_to_text": "speech to text recognition asr वाणी",
+    "text_to_speech": "text to speech voice tts वाणी आवाज़",
+    "ocr": "ocr text in images पाठ पहचान",
+    "nlp": "text analysis nlp",
+    "llm": "language model llm chat",
+    "embedding": "embedding vector",
+    "custom": "custom",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A new service, and the credential that its endpoint is to expect: shown once."""
+
+    service_id: UUID
+    version_id: UUID
+    credential_header: str
+    credential: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facets:
+    """What the catalog can be narrowed by, each with the number of listings behind it."""
+
+    categories: dict[str, int]
+    languages: dict[str, int]
+    providers: dict[str, tuple[str, int]]
+
+
+class Catalog:
+    """Services, versions, prices, acceptance, search."""
+
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        keyring: Keyring,
+        partners: Partners,
+        *,
+        allowed_networks: list[str],
+        https_only: bool,
+        provider_share: Decimal,
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._keyring = keyring
+        self._partners = partners
+        self._allowed = parse_networks(allowed_networks)
+        self._https_only = https_only
+        self._share = provider_share
+
+    # --- providers ------------------------------------------------------------------------------
+
+    async def register(self, actor: Actor, draft: ServiceDraft) -> Registered:
+        """Put a service on the shelf as a draft, with its first version and price.
+
+        A credential for calling the provider is made unless the draft brings one; either is stored
+        encrypted. Raise AlreadyExists, PermissionDenied before approval, AddressForbidden.
+        """
+        partner = await self._approved_partner(actor)
+        check_url(draft.version.endpoint, https_only=self._https_only)
+        service_id, version_id, now = new_id(), new_id(), self._clock.now()
+        secret = draft.credential or f"Bearer haat_provider_{secrets.token_urlsafe(24)}"
+        ciphertext = self._keyring.encrypt(secret, str(service_id))
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await store.add_service(connection, service_id, partner.org_id, partner.slug, draft, now)
+            await store.add_version(connection, version_id, service_id, draft.version, now)
+            await store.set_provider_credential(
+                connection, service_id, partner.org_id, draft.credential_header, ciphertext, secret[-4:], now
+            )
+            await store.add_price(connection, new_id(), service_id, draft.unit, draft.price, self._share, now)
+            await self._record(
+                connection, actor, service_id, partner.org_id, "service.registered", {"slug": draft.slug}
+            )
+        return Registered(service_id, version_id, draft.credential_header, secret)
+
+    async def add_version(self, actor: Actor, service_id: UUID, draft: VersionDraft) -> UUID:
+        """Add a version beside the others; it serves nobody before it is accepted."""
+        partner = await self._approved_partner(actor)
+        check_url(draft.endpoint, https_only=self._https_only)
+        version_id, now = new_id(), self._clock.now()
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await self._own(connection, partner, service_id)
+            await store.add_version(connection, version_id, service_id, draft, now)
+            await self._record(
+                connection, actor, service_id, partner.org_id, "service.version_added", {"version": draft.version}
+            )
+        return version_id
+
+    async def accept(self, actor: Actor, service_id: UUID, version_id: UUID) -> acceptance.Report:
+        """Make the acceptance call; when it succeeds the version becomes the default one.
+
+        Raise AcceptanceFailed with the steps when it doesn't.
+        """
+        partner = await self._approved_partner(actor)
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await self._own(connection, partner, service_id)
+            version = next((v for v in await store.versions(connection, service_id) if v.id == version_id), None)
+            stored = await store.provider_credential(connection, service_id)
+        if version is None:
+            raise NotFound
+        credential = (stored[0], self._keyring.decrypt(stored[1], str(service_id))) if stored else None
+        report = await acceptance.check(
+            version.endpoint,
+            dialect=version.dialect,
+            sample=SampleCall.model_validate(version.sample),
+            health_path=version.health_path,
+            warm_up_seconds=version.warm_up_seconds,
+            credential=credential,
+            allowed=(*self._allowed, *parse_networks(partner.allowed_networks)),
+            https_only=self._https_only,
+        )
+        report.require()
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await store.lock_service(connection, service_id)
+            await store.accept_version(connection, service_id, version_id, self._clock.now())
+            await self._record(
+                connection, actor, service_id, partner.org_id, "service.accepted", {"version": version.version}
+            )
+            listing = await store.listing_by_id(connection, service_id, self._clock.now())
+            if listing.status in ("published", "deprecated"):
+                await self._index(connection, listing)
+        return report
+
+    async def publish(self, actor: Actor, service_id: UUID) -> Listing:
+        """Open a listing that has an accepted version; raise AcceptanceFailed when it has none."""
+        partner = await self._approved_partner(actor)
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await self._own(connection, partner, service_id)
+            if not any(version.is_default for version in await store.versions(connection, service_id)):
+                raise AcceptanceFailed("No version of this service has passed its acceptance call yet.")
+            return await self._move(connection, actor, service_id, "published", "")
+
+    async def deprecate(self, actor: Actor, service_id: UUID, sunset_at: datetime, reason: str) -> Listing:
+        """Announce the end of a listing; it serves until ``sunset_at``."""
+        partner = await self._approved_partner(actor)
+        if sunset_at <= self._clock.now():
+            raise Conflict("Choose a sunset that is still to come.")
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await self._own(connection, partner, service_id)
+            await store.set_sunset(connection, service_id, sunset_at)
+            return await self._move(connection, actor, service_id, "deprecated", reason)
+
+    async def retire(self, actor: Actor, service_id: UUID) -> Listing:
+        """Take a listing off the market for good."""
+        partner = await self._approved_partner(actor)
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await self._own(connection, partner, service_id)
+            return await self._move(connection, actor, service_id, "retired", "")
+
+    async def set_price(self, actor: Actor, service_id: UUID, draft: PriceDraft) -> int:
+        """Add a price that counts from now on and return its version; earlier usage keeps the earlier price."""
+        partner = await self._approved_partner(actor)
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await self._own(connection, partner, service_id)
+            await store.lock_service(connection, service_id)
+            listing = await store.listing_by_id(connection, service_id, self._clock.now())
+            version = await store.add_price(
+                connection, new_id(), service_id, listing.unit, draft, self._share, self._clock.now()
+            )
+            await self._record(
+                connection,
+                actor,
+                service_id,
+                partner.org_id,
+                "service.priced",
+                {"version": version, "plan": draft.plan_code, "unit_price": str(draft.unit_price)},
+            )
+        return version
+
+    async def invite(self, actor: Actor, service_id: UUID, org_id: UUID) -> None:
+        """Let an organisation see a listing whose visibility is ``invited``."""
+        partner = await self._approved_partner(actor)
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await self._own(connection, partner, service_id)
+            await store.invite(connection, service_id, org_id)
+            await self._record(
+                connection, actor, service_id, partner.org_id, "service.invited", {"organisation": str(org_id)}
+            )
+
+    async def own(self, actor: Actor) -> list[Listing]:
+        """Return the listings of the actor's own organisation, drafts included."""
+        actor.require(Permission.SERVICES_READ_OWN)
+        async with self._db.transaction(tenant(actor.org_id)) as connection:
+            assert actor.org_id is not None
+            return await store.of_provider(connection, actor.org_id, self._clock.now())
+
+    # --- the operator ---------------------------------------------------------------------------
+
+    async def suspend(self, actor: Actor, service_id: UUID, reason: str) -> Listing:
+        """Stop a listing on every gateway within a second; ``reason`` is shown to its users."""
+        actor.require(Permission.SERVICES_SUSPEND)
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            return await self._move(connection, actor, service_id, "suspended", reason)
+
+    async def restore(self, actor: Actor, service_id: UUID) -> Listing:
+        """Open a suspended listing again."""
+        actor.require(Permission.SERVICES_SUSPEND)
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            return await self._move(connection, actor, service_id, "published", "")
+
+    # --- visitors -------------------------------------------------------------------------------
+
+    async def search(
+        self,
+        actor: Actor | None = None,
+        *,
+        text: str = "",
+        category: str | None = None,
+        language: str | None = None,
+        provider: str | None = None,
+        max_price: Decimal | None = None,
+        cursor: str | None = None,
+        limit: int = 24,
+    ) -> Page[Listing]:
+        """Return open listings that hold every word of ``text`` (in any script), best first.
+
+        ``language`` is a BCP-47 tag with or without script. Raise InvalidRequest for a foreign cursor.
+        """
+        limit = max(1, min(limit, MAX_PAGE))
+        after: tuple[int, str, str] | None = None
+        if cursor:
+            score, name, identifier = decode_cursor(cursor, 3)
+            after = int(score), str(name), str(identifier)
+        async with self._db.transaction(_scope(actor)) as connection:
+            found = await store.search(
+                connection,
+                words=search_words(text)[:12],
+                category=category,
+                language=language,
+                provider=provider,
+                max_price=max_price,
+                after=after,
+                limit=limit + 1,
+                at=self._clock.now(),
+            )
+        listings = [listing for _, listing in found[:limit]]
+        if len(found) <= limit:
+            return Page(listings, None)
+        score, last = found[limit - 1]
+        return Page(listings, encode_cursor(score, last.name, str(last.id)))
+
+    async def autocomplete(self, actor: Actor | None, prefix: str, limit: int = 8) -> list[Suggestion]:
+        """Return words of open listings that continue the last word of ``prefix``."""
+        words = search_words(prefix)
+        if not words:
+            return []
+        async with self._db.transaction(_scope(actor)) as connection:
+            return await store.autocomplete(connection, words[-1], max(1, min(limit, 20)))
+
+    async def facets(self, actor: Actor | None = None) -> Facets:
+        """Return what open listings can be filtered by, with counts."""
+        async with self._db.transaction(_scope(actor)) as connection:
+            rows = await store.facets(connection)
+        facets = Facets({}, {}, {})
+        for row in rows:
+            facets.categories[row["category"]] = facets.categories.get(row["category"], 0) + 1
+            name, count = facets.providers.get(row["provider_slug"], (row["provider_name"], 0))
+            facets.providers[row["provider_slug"]] = (name, count + 1)
+            for language in spoken(row["languages"], row["language_pairs"]):
+                facets.languages[language] = facets.languages.get(language, 0) + 1
+        return facets
+
+    async def listing(self, actor: Actor | None, provider_slug: str, slug: str) -> Listing:
+        """Return one listing that the actor may see; raise NotFound."""
+        async with self._db.transaction(_scope(actor)) as connection:
+            return await store.listing(connection, provider_slug, slug, self._clock.now())
+
+    async def listing_by_id(self, actor: Actor | None, identifier: UUID) -> Listing:
+        """Return one listing that the actor may see; raise NotFound."""
+        async with self._db.transaction(_scope(actor)) as connection:
+            return await store.listing_by_id(connection, identifier, self._clock.now())
+
+    async def versions(self, actor: Actor | None, service_id: UUID) -> list[Version]:
+        """Return a listing's versions, newest first; those not accepted only to its provider."""
+        async with self._db.transaction(_scope(actor)) as connection:
+            listing = await store.listing_by_id(connection, service_id, self._clock.now())
+            found = await store.versions(connection, service_id)
+        mine = actor is not None and (actor.org_id == listing.org_id or actor.may(Permission.SERVICES_SUSPEND))
+        return found if mine else [version for version in found if version.accepted_at is not None]
+
+    async def prices(self, actor: Actor | None, service_id: UUID) -> list[Price]:
+        """Return the prices in force: the common one first, then those of single plans."""
+        async with self._db.transaction(_scope(actor)) as connection:
+            await store.listing_by_id(connection, service_id, self._clock.now())
+            return await store.prices(connection, service_id, self._clock.now())
+
+    # --- within ---------------------------------------------------------------------------------
+
+    async def _approved_partner(self, actor: Actor) -> Partner:
+        actor.require(Permission.SERVICES_EDIT)
+        partner = await self._partners.of(actor)
+        if partner is None or partner.status != "approved":
+            raise PermissionDenied("Services are offered by approved partners: register, or wait for the decision.")
+        return partner
+
+    async def _own(self, connection: Connection, partner: Partner, service_id: UUID) -> None:
+        listing = await store.listing_by_id(connection, service_id, self._clock.now())
+        if listing.org_id != partner.org_id:
+            raise NotFound  # it may be visible, but it is somebody else's
+
+    async def _move(
+        self, connection: Connection, actor: Actor, service_id: UUID, status: Status, reason: str
+    ) -> Listing:
+        now = self._clock.now()
+        await store.lock_service(connection, service_id)
+        listing = await store.listing_by_id(connection, service_id, now)
+        check_transition(listing.status, status)
+        await store.set_status(connection, service_id, status, reason, now)
+        listing = await store.listing_by_id(connection, service_id, now)
+        if status in ("published", "deprecated"):
+            await self._index(connection, listing)
+        else:
+            await store.unindex(connection, service_id)
+        await self._record(connection, actor, service_id, listing.org_id, f"service.{status}", {"reason": reason})
+        return listing
+
+    async def _index(self, connection: Connection, listing: Listing) -> None:
+        texts = [
+            ("A", listing.name),
+            ("B", listing.slug.replace("-", " ")),
+            ("B", listing.provider_name),
+            ("B", _CATEGORY_WORDS[listing.category]),
+            ("C", listing.summary),
+            ("D", listing.description),
+        ]
+        for tag in spoken(listing.languages, listing.language_pairs):
+            try:
+                language = LANGUAGES[parse_tag(tag).language]
+            except ValueError:
+                continue  # a language outside the 23 is found by its tag's own letters
+            texts.append(("C", f"{language.name} {language.own_name}"))
+        words = [(word, weight, word) for weight, text in texts for word in search_words(text)]
+        await store.index(connection, listing.id, words)
+
+    async def _record(
+        self,
+        connection: Connection,
+        actor: Actor,
+        service_id: UUID,
+        org_id: UUID,
+        type: str,
+        data: dict[str, Any],
+    ) -> None:
+        await events.append(
+            connection,
+            stream=f"service/{service_id}",
+            type=type,
+            data=data,
+            actor=actor.label,
+            org=org_id,
+            at=self._clock.now(),
+        )
+
+
+def spoken(languages: tuple[str, ...] | list[str], pairs: tuple[str, ...] | list[str]) -> list[str]:
+    """Return every language tag of a listing once, in order."""
+    return list(dict.fromkeys([*languages, *(tag for pair in pairs for tag in pair.split(">"))]))
+
+
+def _scope(actor: Actor | None) -> Scope:
+    if actor is None:
+        return PUBLIC
+    return tenant(actor.org_id) if actor.org_id else PLATFORM_SCOPE

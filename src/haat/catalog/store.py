@@ -1,0 +1,346 @@
+"""All SQL of the catalog. Who sees which service is decided by row-level security on ``services``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg.errors import UniqueViolation
+from psycopg.types.json import Jsonb
+
+from haat.catalog.model import Listing, Price, PriceDraft, ServiceDraft, Suggestion, Version, VersionDraft
+from haat.infra.postgres import Connection
+from haat.kernel.errors import AlreadyExists, NotFound
+
+_LISTING = """
+    services.id, services.org_id, services.provider_slug,
+    (SELECT name FROM organisations WHERE organisations.id = services.org_id) AS provider_name,
+    services.slug, services.name, services.summary, services.description, services.category, services.visibility,
+    services.status, services.status_reason, services.status_at, services.sunset_at, services.pricing_model,
+    services.unit, services.region, services.retains_inputs, services.trains, services.max_requests_per_second,
+    services.typical_latency_ms, services.uptime_sla, services.docs_url, services.created_at,
+    coalesce(version.languages, '{}') AS languages, coalesce(version.language_pairs, '{}') AS language_pairs,
+    price.unit_price, price.free_units
+"""
+_FROM = """
+    services
+    LEFT JOIN service_versions AS version ON version.service_id = services.id AND version.is_default
+    LEFT JOIN LATERAL (
+        SELECT unit_price, free_units FROM rate_cards
+        WHERE rate_cards.service_id = services.id AND plan_code IS NULL AND effective_from <= %(at)s
+        ORDER BY effective_from DESC LIMIT 1
+    ) AS price ON true
+"""
+
+
+async def add_service(
+    connection: Connection, identifier: UUID, org_id: UUID, provider_slug: str, draft: ServiceDraft, at: datetime
+) -> None:
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                """
+                INSERT INTO services (id, org_id, provider_slug, slug, name, summary, description, category, visibility,
+                    status, status_at, unit, region, retains_inputs, trains, max_requests_per_second,
+                    typical_latency_ms, uptime_sla, docs_url, created_at)
+                VALUES (%(id)s, %(org_id)s, %(provider_slug)s, %(slug)s, %(name)s, %(summary)s, %(description)s,
+                    %(category)s, %(visibility)s, 'draft', %(at)s, %(unit)s, %(region)s, %(retains_inputs)s, %(trains)s,
+                    %(max_requests_per_second)s, %(typical_latency_ms)s, %(uptime_sla)s, %(docs_url)s, %(at)s)
+                """,
+                {
+                    **draft.model_dump(exclude={"version", "price"}),
+                    "id": identifier,
+                    "org_id": org_id,
+                    "provider_slug": provider_slug,
+                    "at": at,
+                },
+            )
+    except UniqueViolation as error:
+        raise AlreadyExists(f"You already have a service called {draft.slug}: add a version to it instead.") from error
+
+
+async def add_version(
+    connection: Connection, identifier: UUID, service_id: UUID, draft: VersionDraft, at: datetime
+) -> None:
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                """
+                INSERT INTO service_versions (id, service_id, version, endpoint, dialect, health_path, languages,
+                    language_pairs, sample, openapi, timeout_ms, warm_up_seconds, max_body_bytes, max_units, created_at)
+                VALUES (%(id)s, %(service_id)s, %(version)s, %(endpoint)s, %(dialect)s, %(health_path)s, %(languages)s,
+                    %(language_pairs)s, %(sample)s, %(openapi)s, %(timeout_ms)s, %(warm_up_seconds)s,
+                    %(max_body_bytes)s, %(max_units)s, %(at)s)
+                """,
+                {
+                    **draft.model_dump(),
+                    "endpoint": draft.endpoint.rstrip("/"),
+                    "sample": Jsonb(draft.sample.model_dump(mode="json")),
+                    "openapi": Jsonb(draft.openapi) if draft.openapi is not None else None,
+                    "id": identifier,
+                    "service_id": service_id,
+                    "at": at,
+                },
+            )
+    except UniqueViolation as error:
+        raise AlreadyExists(
+            f"Version {draft.version} exists: a version is never replaced, give it a new name."
+        ) from error
+
+
+async def accept_version(connection: Connection, service_id: UUID, version_id: UUID, at: datetime) -> None:
+    """Mark a version as accepted and make it the default one."""
+    await connection.execute(
+        "UPDATE service_versions SET is_default = false WHERE service_id = %s AND is_default", (service_id,)
+    )
+    await connection.execute(
+        "UPDATE service_versions SET accepted_at = %s, is_default = true WHERE id = %s", (at, version_id)
+    )
+
+
+async def versions(connection: Connection, service_id: UUID) -> list[Version]:
+    rows = await connection.execute(
+        """
+        SELECT id, version, endpoint, dialect, languages, language_pairs, sample, openapi, timeout_ms, warm_up_seconds,
+               health_path, max_body_bytes, is_default, accepted_at, retired_at, created_at
+        FROM service_versions WHERE service_id = %s ORDER BY created_at DESC, id DESC
+        """,
+        (service_id,),
+    )
+    return [
+        Version(**{**row, "languages": tuple(row["languages"]), "language_pairs": tuple(row["language_pairs"])})
+        async for row in rows
+    ]
+
+
+async def set_status(connection: Connection, service_id: UUID, status: str, reason: str, at: datetime) -> None:
+    await connection.execute(
+        "UPDATE services SET status = %s, status_reason = %s, status_at = %s WHERE id = %s",
+        (status, reason, at, service_id),
+    )
+
+
+async def set_sunset(connection: Connection, service_id: UUID, sunset_at: datetime | None) -> None:
+    await connection.execute("UPDATE services SET sunset_at = %s WHERE id = %s", (sunset_at, service_id))
+
+
+async def invite(connection: Connection, service_id: UUID, org_id: UUID) -> None:
+    await connection.execute(
+        "INSERT INTO service_invitations (service_id, org_id) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+        (service_id, org_id),
+    )
+
+
+async def set_provider_credential(
+    connection: Connection, service_id: UUID, org_id: UUID, header: str, ciphertext: bytes, last_four: str, at: datetime
+) -> None:
+    await connection.execute(
+        """
+        INSERT INTO provider_credentials (service_id, org_id, header, ciphertext, last_four, created_at)
+        VALUES (%s, %s, %s, %s, %s, %s)
+        ON CONFLICT (service_id) DO UPDATE
+        SET header = excluded.header, ciphertext = excluded.ciphertext, last_four = excluded.last_four,
+            created_at = excluded.created_at
+        """,
+        (service_id, org_id, header, ciphertext, last_four, at),
+    )
+
+
+async def provider_credential(connection: Connection, service_id: UUID) -> tuple[str, bytes] | None:
+    """Return the header's name and the encrypted value that the provider expects."""
+    row = await (
+        await connection.execute(
+            "SELECT header, ciphertext FROM provider_credentials WHERE service_id = %s", (service_id,)
+        )
+    ).fetchone()
+    return (row["header"], bytes(row["ciphertext"])) if row else None
+
+
+async def add_price(
+    connection: Connection,
+    identifier: UUID,
+    service_id: UUID,
+    unit: str,
+    draft: PriceDraft,
+    share: Decimal,
+    at: datetime,
+) -> int:
+    """Add the next version of a rate card and return its number."""
+    row = await (
+        await connection.execute(
+            """
+            INSERT INTO rate_cards (id, service_id, version, plan_code, unit, unit_price, free_units, provider_share,
+                effective_from, created_at)
+            SELECT %(id)s, %(service_id)s, coalesce(max(version), 0) + 1, %(plan_code)s, %(unit)s, %(unit_price)s,
+                   %(free_units)s, %(share)s, %(at)s, %(at)s
+            FROM rate_cards WHERE service_id = %(service_id)s AND plan_code IS NOT DISTINCT FROM %(plan_code)s
+            RETURNING version
+            """,
+            {**draft.model_dump(), "id": identifier, "service_id": service_id, "unit": unit, "share": share, "at": at},
+        )
+    ).fetchone()
+    assert row is not None
+    return int(row["version"])
+
+
+async def prices(connection: Connection, service_id: UUID, at: datetime) -> list[Price]:
+    """Return the prices in force: the common one first, then those of single plans."""
+    rows = await connection.execute(
+        """
+        SELECT DISTINCT ON (plan_code) id, version, plan_code, unit, unit_price, free_units, provider_share,
+               effective_from
+        FROM rate_cards WHERE service_id = %s AND effective_from <= %s
+        ORDER BY plan_code NULLS FIRST, effective_from DESC
+        """,
+        (service_id, at),
+    )
+    return [Price(**row) async for row in rows]
+
+
+async def listing(connection: Connection, provider_slug: str, slug: str, at: datetime) -> Listing:
+    row = await (
+        await connection.execute(
+            f"SELECT {_LISTING} FROM {_FROM} WHERE services.provider_slug = %(provider)s AND services.slug = %(slug)s",
+            {"provider": provider_slug, "slug": slug, "at": at},
+        )
+    ).fetchone()
+    if row is None:
+        raise NotFound("No such listing, or it is not open to you.")
+    return _listing(row)
+
+
+async def listing_by_id(connection: Connection, identifier: UUID, at: datetime) -> Listing:
+    row = await (
+        await connection.execute(
+            f"SELECT {_LISTING} FROM {_FROM} WHERE services.id = %(id)s", {"id": identifier, "at": at}
+        )
+    ).fetchone()
+    if row is None:
+        raise NotFound("No such listing, or it is not open to you.")
+    return _listing(row)
+
+
+async def lock_service(connection: Connection, identifier: UUID) -> None:
+    await connection.execute("SELECT FROM services WHERE id = %s FOR UPDATE", (identifier,))
+
+
+async def of_provider(connection: Connection, org_id: UUID, at: datetime) -> list[Listing]:
+    rows = await connection.execute(
+        f"SELECT {_LISTING} FROM {_FROM} WHERE services.org_id = %(org)s ORDER BY services.name, services.id",
+        {"org": org_id, "at": at},
+    )
+    return [_listing(row) async for row in rows]
+
+
+async def search(
+    connection: Connection,
+    *,
+    words: list[str],
+    category: str | None,
+    language: str | None,
+    provider: str | None,
+    max_price: Decimal | None,
+    after: tuple[int, str, str] | None,
+    limit: int,
+    at: datetime,
+) -> list[tuple[int, Listing]]:
+    """Return listings that hold every word (as a prefix), best first, with their score."""
+    query = " & ".join("'" + word.replace("\\", "\\\\").replace("'", "''") + "':*" for word in words)
+    rows = await connection.execute(
+        f"""
+        SELECT * FROM (
+            SELECT {_LISTING}, CASE WHEN %(query)s = '' THEN 0
+                ELSE (ts_rank(listing_search.words, nullif(%(query)s, '')::tsquery) * 1000000)::integer END AS score
+            FROM {_FROM} LEFT JOIN listing_search ON listing_search.service_id = services.id
+            WHERE services.status IN ('published', 'deprecated')
+              AND (%(query)s = '' OR listing_search.words @@ nullif(%(query)s, '')::tsquery)
+              AND (%(category)s::text IS NULL OR services.category = %(category)s)
+              AND (%(provider)s::text IS NULL OR services.provider_slug = %(provider)s)
+              AND (%(language)s::text IS NULL OR EXISTS (
+                    SELECT FROM unnest(version.languages || string_to_array(
+                        replace(array_to_string(version.language_pairs, ','), '>', ','), ',')) AS spoken
+                    WHERE spoken = %(language)s OR spoken LIKE %(language)s || '-%%'))
+              AND (%(max_price)s::numeric IS NULL OR price.unit_price <= %(max_price)s)
+        ) AS found
+        WHERE %(after_score)s::integer IS NULL
+           OR (-score, name, id::text) > (-%(after_score)s::integer, %(after_name)s::text, %(after_id)s::text)
+        ORDER BY -score, name, id::text LIMIT %(limit)s
+        """,
+        {
+            "query": query,
+            "category": category,
+            "provider": provider,
+            "language": language,
+            "max_price": max_price,
+            "after_score": after[0] if after else None,
+            "after_name": after[1] if after else None,
+            "after_id": after[2] if after else None,
+            "limit": limit,
+            "at": at,
+        },
+    )
+    return [(row.pop("score"), _listing(row)) async for row in rows]
+
+
+async def facets(connection: Connection) -> Sequence[Mapping[str, Any]]:
+    """Return (category, provider, languages) of every open listing, for the catalog's filters."""
+    rows = await connection.execute(
+        """
+        SELECT services.category, services.provider_slug,
+               (SELECT name FROM organisations WHERE organisations.id = services.org_id) AS provider_name,
+               coalesce(version.languages, '{}') AS languages, coalesce(version.language_pairs, '{}') AS language_pairs
+        FROM services
+        LEFT JOIN service_versions AS version ON version.service_id = services.id AND version.is_default
+        WHERE services.status IN ('published', 'deprecated')
+        """
+    )
+    return await rows.fetchall()
+
+
+async def index(connection: Connection, service_id: UUID, weighted: Iterable[tuple[str, str, str]]) -> None:
+    """Replace what a listing is found by: (word, weight A to D, how it is displayed)."""
+    entries = list({(word, weight): display for word, weight, display in weighted}.items())
+    await connection.execute("DELETE FROM listing_words WHERE service_id = %s", (service_id,))
+    await connection.execute(
+        """
+        INSERT INTO listing_search (service_id, words)
+        SELECT %(id)s, coalesce(
+            setweight(array_to_tsvector(%(A)s::text[]), 'A') || setweight(array_to_tsvector(%(B)s::text[]), 'B')
+            || setweight(array_to_tsvector(%(C)s::text[]), 'C') || setweight(array_to_tsvector(%(D)s::text[]), 'D'), '')
+        ON CONFLICT (service_id) DO UPDATE SET words = excluded.words
+        """,
+        {"id": service_id, **{w: sorted({word for (word, weight), _ in entries if weight == w}) for w in "ABCD"}},
+    )
+    async with connection.cursor() as cursor:
+        await cursor.executemany(
+            """
+            INSERT INTO listing_words (service_id, word, display) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING
+            """,
+            [(service_id, word, display) for (word, weight), display in entries if weight in "ABC"],
+        )
+
+
+async def unindex(connection: Connection, service_id: UUID) -> None:
+    await connection.execute("DELETE FROM listing_search WHERE service_id = %s", (service_id,))
+    await connection.execute("DELETE FROM listing_words WHERE service_id = %s", (service_id,))
+
+
+async def autocomplete(connection: Connection, prefix: str, limit: int) -> list[Suggestion]:
+    """Return indexed words that begin with ``prefix``, those of most listings first."""
+    rows = await connection.execute(
+        """
+        SELECT min(listing_words.display) AS text, min(provider_slug || '/' || services.slug) AS path
+        FROM listing_words JOIN services ON services.id = listing_words.service_id
+        WHERE word >= %(prefix)s AND word < %(prefix)s || chr(1114111) AND services.status <> 'draft'
+        GROUP BY word ORDER BY count(*) DESC, length(word), word LIMIT %(limit)s
+        """,
+        {"prefix": prefix, "limit": limit},
+    )
+    return [Suggestion(**row) async for row in rows]
+
+
+def _listing(row: Mapping[str, Any]) -> Listing:
+    return Listing(**{**row, "languages": tuple(row["languages"]), "language_pairs": tuple(row["language_pairs"])})

@@ -1,0 +1,91 @@
+"""Which addresses a URL that somebody else supplied may lead to.
+
+A name is resolved once, every answer is checked, and the connection goes to a checked address: what
+was looked at is what is dialled, so a name that changes its answer between the two gains nothing.
+Python 3.11's own ``is_private`` misses 100.64.0.0/10 and ``is_global`` passes multicast and the
+ranges that wrap IPv4, so these are denied by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from haat.kernel.errors import AddressForbidden
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_DENIED: tuple[IPNetwork, ...] = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8",
+        "100.64.0.0/10",  # carrier-grade NAT
+        "192.0.0.0/24",
+        "192.88.99.0/24",  # 6to4 relays
+        "198.18.0.0/15",  # benchmarking
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "64:ff9b::/96",  # NAT64: wraps any IPv4 address
+        "64:ff9b:1::/48",
+        "2002::/16",  # 6to4: wraps any IPv4 address
+        "2001::/32",  # Teredo
+        "ff00::/8",
+    )
+)
+
+
+def parse_networks(networks: Iterable[str]) -> tuple[IPNetwork, ...]:
+    """Return networks from CIDR texts."""
+    return tuple(ipaddress.ip_network(network) for network in networks)
+
+
+def check_address(address: IPAddress | str, allowed: Iterable[IPNetwork] = ()) -> IPAddress:
+    """Return the address when it is public or in an allowed network; raise AddressForbidden."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    if any(ip in network for network in allowed if network.version == ip.version):
+        return ip
+    if not ip.is_global or any(ip in network for network in _DENIED if network.version == ip.version):
+        raise AddressForbidden(f"{ip} is not a public address, and the operator has not allowed its network.")
+    return ip
+
+
+def check_url(url: str, *, https_only: bool) -> tuple[str, str, int]:
+    """Return (scheme, host, port) of a URL that may be called; raise AddressForbidden.
+
+    Userinfo is refused, and ports below 1024 other than 80 and 443.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        raise AddressForbidden("The address can't be read: write it as https://host/path.") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise AddressForbidden("Write the address as https://host/path.")
+    if https_only and parts.scheme != "https":
+        raise AddressForbidden("Only https addresses are taken here.")
+    if parts.username is not None or parts.password is not None:
+        raise AddressForbidden("Leave user name and password out of the address.")
+    if port < 1024 and port not in (80, 443):
+        raise AddressForbidden(f"Port {port} is not allowed: use 443, 80 or one from 1024 on.")
+    return parts.scheme, parts.hostname, port
+
+
+async def resolve(host: str, port: int, allowed: Iterable[IPNetwork] = ()) -> IPAddress:
+    """Return the one address to dial; raise AddressForbidden when any answer for the name is bad."""
+    allowed = tuple(allowed)
+    try:
+        return check_address(host, allowed)
+    except ValueError:
+        pass  # a name, not an address
+    try:
+        answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        raise AddressForbidden(f"The name {host} has no address.") from error
+    checked = [check_address(str(answer[4][0]), allowed) for answer in answers]  # all of them, then the first
+    return checked[0]
