@@ -1,0 +1,140 @@
+"""The usage event: what one call was, in one versioned record.
+
+Every authenticated request makes exactly one, refusals included. Its id is the request id. Records
+are read by other versions of this program: a reader ignores members it doesn't know and fills in
+the ones an older writer left out.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+VERSION = 1
+
+
+class Outcome(StrEnum):
+    """What became of a call, and with it whether it is billed."""
+
+    COMPLETED = "completed"
+    """Answered by the provider with 2xx or 3xx: billed."""
+    CLIENT_LEFT = "client_left"
+    """The caller went before the end: what was delivered is billed."""
+    PROVIDER_FAILED = "provider_failed"
+    """The provider gave 4xx, 5xx, nothing usable or nothing in time: units are empty, not billed."""
+    REFUSED = "refused"
+    """Turned away by the gateway before dispatch: not billed."""
+    INTERRUPTED = "interrupted"
+    """Found by recovery: a stream was opened and its worker died. Its units count for the quota only."""
+    UNCONFIRMED = "unconfirmed"
+    """Found by recovery: recorded, but nobody can say that it was answered. Not billed."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Outcome:
+        """An outcome that a newer gateway invented is, for us, in doubt: for the customer."""
+        return cls.UNCONFIRMED
+
+
+class Timings(msgspec.Struct, omit_defaults=True, gc=False):
+    """Microseconds from the arrival of the request head to the end of each stage; 0 = not reached.
+
+    ``queue`` and ``connect`` are durations: the wait for an upstream connection and making a new one.
+    """
+
+    admission: int = 0
+    queue: int = 0
+    connect: int = 0
+    first_byte: int = 0
+    total: int = 0
+
+
+class UsageEvent(msgspec.Struct, omit_defaults=True, gc=False):
+    """One call. Ids are UUIDs as text; an empty text means "not known", as early refusals have it."""
+
+    id: str
+    """UUIDv7; also the request id the caller sees."""
+    at: int
+    """Milliseconds since the epoch at which the request head was complete."""
+    outcome: Outcome
+    v: int = msgspec.field(default=0)
+    """Version of the record; writers set `VERSION`."""
+    org: str = ""
+    application: str = ""
+    credential: str = ""
+    subscription: str = ""
+    plan: str = ""
+    """Code of the plan, such as ``basic``."""
+    user: str = ""
+    """The caller's own end user (`X-Haat-User`)."""
+    tags: dict[str, str] = {}
+    """The caller's own labels (`X-Haat-Tags`)."""
+    caller_request_id: str = ""
+    provider: str = ""
+    """Slug of the provider that executed the call."""
+    provider_org: str = ""
+    service: str = ""
+    """Id of the service."""
+    service_slug: str = ""
+    version: str = ""
+    variant: str = ""
+    method: str = ""
+    path_template: str = ""
+    """The route, never the caller's raw path."""
+    status: int = 0
+    """HTTP status the caller saw."""
+    error_code: str = ""
+    units: dict[str, str] = {}
+    """Billable quantities by unit, as decimal text: ``{"characters": "120"}``."""
+    units_source: str = ""
+    """Who counted: ``upstream``, ``counted`` or ``estimated``."""
+    raw_usage: str = ""
+    """What the provider reported, word for word."""
+    timings_us: Timings = msgspec.field(default_factory=Timings)
+    bytes_in: int = 0
+    """Bytes of request body received."""
+    bytes_out: int = 0
+    """Bytes of response body handed to the caller's connection."""
+    cache: str = ""
+    region: str = ""
+    """Where the provider executes, from its listing."""
+    language_pair: str = ""
+    """``hi-Deva>ur-Arab``, when the call named its languages."""
+    gateway: str = ""
+    """Name of the worker that served the call."""
+
+
+class Checkpoint(msgspec.Struct, gc=False):
+    """How far a stream has come: written before the units it covers are forwarded."""
+
+    id: str
+    units: dict[str, str]
+    bytes_out: int
+
+
+class UnreadableEvent(ValueError):
+    """A record whose checksum is right and whose content is not a usage event."""
+
+
+_encoder = msgspec.json.Encoder()
+_events = msgspec.json.Decoder(UsageEvent)
+_checkpoints = msgspec.json.Decoder(Checkpoint)
+
+encode = _encoder.encode
+"""Return the JSON bytes of a `UsageEvent` or a `Checkpoint`."""
+
+
+def decode(payload: bytes) -> UsageEvent:
+    """Return the event in a journal payload; raise UnreadableEvent for anything else."""
+    try:
+        return _events.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise UnreadableEvent(f"not a usage event: {error}") from error
+
+
+def decode_checkpoint(payload: bytes) -> Checkpoint:
+    """Return the checkpoint in a journal payload; raise UnreadableEvent for anything else."""
+    try:
+        return _checkpoints.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise UnreadableEvent(f"not a checkpoint: {error}") from error
