@@ -1,0 +1,1 @@
+"""Plans, and which application may call which service on which of them."""

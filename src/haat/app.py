@@ -1,0 +1,106 @@
+"""The composition root: the one place that builds the object graph.
+
+Every process that works with facts opens a `Platform`; nothing else creates pools, reads secrets or
+knows which adapter stands behind a port. The gateway does not come here: it keeps no database
+connection on its call path and has a much smaller root of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import haat.partners.jobs
+from haat.catalog.service import Catalog
+from haat.identity.service import Identity
+from haat.infra.dsn import dsn_for
+from haat.infra.jobs import Jobs
+from haat.infra.keyring import Keyring
+from haat.infra.mail import Mail, mail_for
+from haat.infra.postgres import Database
+from haat.invoices.service import Invoices
+from haat.kernel.clock import Clock, SystemClock
+from haat.kernel.events import EventHandler
+from haat.partners.service import Partners
+from haat.settings import Settings
+from haat.settlement.service import Settlements
+from haat.subscriptions.service import Subscriptions
+from haat.usage.service import Usage
+
+HANDLERS: tuple[EventHandler, ...] = (*haat.partners.jobs.HANDLERS,)
+"""What is done after which event, across all domains."""
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """Everything a process needs, built once."""
+
+    settings: Settings
+    clock: Clock
+    keyring: Keyring
+    db: Database
+    service_db: Database
+    jobs: Jobs
+    mail: Mail
+    identity: Identity
+    partners: Partners
+    catalog: Catalog
+    subscriptions: Subscriptions
+    usage: Usage
+    invoices: Invoices
+    settlements: Settlements
+    handlers: tuple[EventHandler, ...] = HANDLERS
+
+
+def build_platform(
+    settings: Settings, db: Database, service_db: Database, keyring: Keyring, clock: Clock, mail: Mail
+) -> Platform:
+    """Build the services on two open (or still closed) databases."""
+    identity = Identity(db, clock, keyring, session_hours=settings.session_hours, zone=settings.zone)
+    partners = Partners(db, clock)
+    catalog = Catalog(
+        db,
+        clock,
+        keyring,
+        partners,
+        allowed_networks=settings.allowed_networks,
+        https_only=settings.environment == "production",
+        provider_share=settings.provider_share,
+    )
+    return Platform(
+        settings=settings,
+        clock=clock,
+        keyring=keyring,
+        db=db,
+        service_db=service_db,
+        jobs=Jobs(db),
+        mail=mail,
+        identity=identity,
+        partners=partners,
+        catalog=catalog,
+        subscriptions=Subscriptions(db, clock, identity, catalog),
+        usage=Usage(db, clock),
+        invoices=Invoices(db, clock, settings),
+        settlements=Settlements(db, clock),
+    )
+
+
+@asynccontextmanager
+async def open_platform(
+    settings: Settings, *, clock: Clock | None = None, name: str = "haat"
+) -> AsyncIterator[Platform]:
+    """Yield the platform on open databases, and close them at the end.
+
+    ``name`` is how the process shows up among PostgreSQL's connections.
+    """
+    keyring = Keyring.load(settings.data_dir, settings.master_key.get_secret_value() if settings.master_key else None)
+    async with AsyncExitStack() as stack:
+        size = settings.database_pool_size
+        db = await stack.enter_async_context(
+            Database(dsn_for(settings, keyring, "app"), max_size=size, application_name=name)
+        )
+        service_db = await stack.enter_async_context(
+            Database(dsn_for(settings, keyring, "service"), max_size=size, min_size=0, application_name=name)
+        )
+        yield build_platform(settings, db, service_db, keyring, clock or SystemClock(), mail_for(settings))

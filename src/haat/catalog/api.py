@@ -1,0 +1,182 @@
+"""Control API of the catalog."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from haat.catalog.model import Category, Listing, Price, PriceDraft, ServiceDraft, Suggestion, VersionDraft
+from haat.control.context import ActorOf, Body, PlatformOf, VisitorOf
+
+router = APIRouter(tags=["catalog"])
+
+
+class ListingPage(BaseModel):
+    items: list[Listing]
+    next: str | None
+
+
+class VersionView(BaseModel):
+    """A version as its buyers see it: without the endpoint behind it."""
+
+    id: UUID
+    version: str
+    dialect: str
+    languages: list[str]
+    language_pairs: list[str]
+    sample: dict[str, Any]
+    is_default: bool
+    accepted_at: datetime | None
+
+
+class ListingView(BaseModel):
+    listing: Listing
+    versions: list[VersionView]
+    prices: list[Price]
+
+
+class RegisteredView(BaseModel):
+    """``credential`` is what the gateway sends to the endpoint; it is shown here once."""
+
+    service_id: UUID
+    version_id: UUID
+    credential_header: str
+    credential: str
+
+
+class VersionAdded(BaseModel):
+    version_id: UUID
+
+
+class StepView(BaseModel):
+    name: str
+    ok: bool
+    detail: str
+    ms: float
+
+
+class Reason(Body):
+    reason: str
+
+
+class Deprecation(Body):
+    sunset_at: datetime
+    reason: str = ""
+
+
+class PriceSet(BaseModel):
+    version: int
+
+
+@router.get("/listings")
+async def search(
+    visitor: VisitorOf,
+    platform: PlatformOf,
+    q: Annotated[str, Query(max_length=200)] = "",
+    category: Category | None = None,
+    language: Annotated[str | None, Query(max_length=20)] = None,
+    provider: Annotated[str | None, Query(max_length=40)] = None,
+    max_price: Annotated[Decimal | None, Query(ge=0)] = None,
+    cursor: Annotated[str | None, Query(max_length=500)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 24,
+) -> ListingPage:
+    """Search the catalog in any script."""
+    page = await platform.catalog.search(
+        visitor,
+        text=q,
+        category=category,
+        language=language,
+        provider=provider,
+        max_price=max_price,
+        cursor=cursor,
+        limit=limit,
+    )
+    return ListingPage(items=list(page.items), next=page.next)
+
+
+@router.get("/autocomplete")
+async def autocomplete(
+    visitor: VisitorOf, platform: PlatformOf, prefix: Annotated[str, Query(max_length=100)]
+) -> list[Suggestion]:
+    """Complete the last word that is being typed."""
+    return await platform.catalog.autocomplete(visitor, prefix)
+
+
+@router.get("/listings/{provider}/{service}")
+async def listing(provider: str, service: str, visitor: VisitorOf, platform: PlatformOf) -> ListingView:
+    """Show one listing with its versions and prices."""
+    found = await platform.catalog.listing(visitor, provider, service)
+    versions = await platform.catalog.versions(visitor, found.id)
+    return ListingView(
+        listing=found,
+        versions=[VersionView.model_validate(asdict(version)) for version in versions],
+        prices=await platform.catalog.prices(visitor, found.id),
+    )
+
+
+@router.get("/services")
+async def own(actor: ActorOf, platform: PlatformOf) -> list[Listing]:
+    """List the own services, drafts included."""
+    return await platform.catalog.own(actor)
+
+
+@router.post("/services", status_code=201)
+async def register(body: ServiceDraft, actor: ActorOf, platform: PlatformOf) -> RegisteredView:
+    """Register a service as a draft, with its first version and price."""
+    made = await platform.catalog.register(actor, body)
+    return RegisteredView.model_validate(asdict(made))
+
+
+@router.post("/services/{service_id}/versions", status_code=201)
+async def add_version(service_id: UUID, body: VersionDraft, actor: ActorOf, platform: PlatformOf) -> VersionAdded:
+    """Add a version beside the others."""
+    return VersionAdded(version_id=await platform.catalog.add_version(actor, service_id, body))
+
+
+@router.post("/services/{service_id}/versions/{version_id}/accept")
+async def accept(service_id: UUID, version_id: UUID, actor: ActorOf, platform: PlatformOf) -> list[StepView]:
+    """Make the acceptance call; a version that passes becomes the default one."""
+    report = await platform.catalog.accept(actor, service_id, version_id)
+    return [StepView.model_validate(asdict(step)) for step in report.steps]
+
+
+@router.post("/services/{service_id}/publish")
+async def publish(service_id: UUID, actor: ActorOf, platform: PlatformOf) -> Listing:
+    """Open a listing that has an accepted version."""
+    return await platform.catalog.publish(actor, service_id)
+
+
+@router.post("/services/{service_id}/deprecate")
+async def deprecate(service_id: UUID, body: Deprecation, actor: ActorOf, platform: PlatformOf) -> Listing:
+    """Announce the end of a listing."""
+    return await platform.catalog.deprecate(actor, service_id, body.sunset_at, body.reason)
+
+
+@router.post("/services/{service_id}/retire")
+async def retire(service_id: UUID, actor: ActorOf, platform: PlatformOf) -> Listing:
+    """Take a listing off the market for good."""
+    return await platform.catalog.retire(actor, service_id)
+
+
+@router.post("/services/{service_id}/prices", status_code=201)
+async def set_price(service_id: UUID, body: PriceDraft, actor: ActorOf, platform: PlatformOf) -> PriceSet:
+    """Add a price that counts from now on."""
+    return PriceSet(version=await platform.catalog.set_price(actor, service_id, body))
+
+
+@router.post("/services/{service_id}/suspend")
+async def suspend(service_id: UUID, body: Reason, actor: ActorOf, platform: PlatformOf) -> Listing:
+    """Stop a listing on every gateway, as the operator."""
+    return await platform.catalog.suspend(actor, service_id, body.reason)
+
+
+@router.post("/services/{service_id}/restore")
+async def restore(service_id: UUID, actor: ActorOf, platform: PlatformOf) -> Listing:
+    """Open a suspended listing again, as the operator."""
+    return await platform.catalog.restore(actor, service_id)

@@ -1,0 +1,57 @@
+"""The FastAPI application: every domain's router under ``/api/v1``, health, and the portal."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import JSONResponse
+
+import haat
+from haat.app import Platform
+from haat.catalog.api import router as catalog
+from haat.control import problems
+from haat.identity.api import router as identity
+from haat.infra.postgres import PUBLIC
+from haat.invoices.api import router as invoices
+from haat.partners.api import router as partners
+from haat.portal import pages as portal
+from haat.settlement.api import router as settlement
+from haat.subscriptions.api import router as subscriptions
+from haat.usage.api import router as usage
+
+API = "/api/v1"
+
+
+def build_app(platform: Platform) -> FastAPI:
+    """Return the application on an open platform."""
+    app = FastAPI(
+        title="Haat control API",
+        version=haat.__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=f"{API}/openapi.json",
+    )
+    app.state.platform = platform
+    api = APIRouter(prefix=API)
+    for router in (identity, partners, catalog, subscriptions, usage, invoices, settlement):
+        api.include_router(router)
+    app.include_router(api)
+    _add_health(app, platform)
+    portal.install(app)
+    problems.install(app, portal.error_page)
+    return app
+
+
+def _add_health(app: FastAPI, platform: Platform) -> None:
+    @app.get("/health/live", include_in_schema=False)
+    async def live() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/health", include_in_schema=False)
+    @app.get("/health/ready", include_in_schema=False)
+    async def ready() -> JSONResponse:
+        try:
+            async with platform.db.transaction(PUBLIC) as connection:
+                await connection.execute("SELECT 1")
+        except Exception as error:  # whatever it is, the answer is the same: no facts, no control plane
+            return JSONResponse({"status": "unhealthy", "postgresql": type(error).__name__}, 503)
+        return JSONResponse({"status": "ok", "postgresql": "ok"})

@@ -1,0 +1,53 @@
+"""What a request to the control process carries: the platform, and who is asking.
+
+The API takes only bearer tokens, never the portal's cookie, so that no other site can make a
+visitor's browser act through it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from pydantic import BaseModel, ConfigDict
+
+from haat.app import Platform
+from haat.kernel.errors import Unauthenticated
+from haat.kernel.permissions import Actor
+
+
+class Body(BaseModel):
+    """A request's body: fields it does not name are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def get_platform(request: Request) -> Platform:
+    """Return the platform that the process opened at start."""
+    platform: Platform = request.app.state.platform
+    return platform
+
+
+def bearer_token(request: Request) -> str | None:
+    """Return the session token in ``Authorization: Bearer …``, or None."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+async def current_actor(request: Request, platform: Annotated[Platform, Depends(get_platform)]) -> Actor:
+    """Return who is asking; raise Unauthenticated."""
+    token = bearer_token(request)
+    if token is None:
+        raise Unauthenticated("Sign in at /api/v1/sessions and send the token as `Authorization: Bearer …`.")
+    return await platform.identity.actor_of(token)
+
+
+async def optional_actor(request: Request, platform: Annotated[Platform, Depends(get_platform)]) -> Actor | None:
+    """Return who is asking, or None for a visitor; a token that is over is refused all the same."""
+    token = bearer_token(request)
+    return await platform.identity.actor_of(token) if token else None
+
+
+PlatformOf = Annotated[Platform, Depends(get_platform)]
+ActorOf = Annotated[Actor, Depends(current_actor)]
+VisitorOf = Annotated[Actor | None, Depends(optional_actor)]

@@ -1,0 +1,43 @@
+"""Runs the control API and the portal on uvicorn until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import uvicorn
+
+from haat.app import open_platform
+from haat.control.api import build_app
+from haat.settings import Settings
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its signal handlers: signals belong to the command that started us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]  # uvicorn's own is untyped in effect
+        yield
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve on ``settings.host:settings.port`` until ``stop`` is set, then finish what is in flight."""
+    async with open_platform(settings, name="haat-control") as platform:
+        server = _Server(
+            uvicorn.Config(
+                build_app(platform),
+                host=settings.host,
+                port=settings.port,
+                log_level=settings.log_level,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=int(settings.shutdown_seconds),
+            )
+        )
+        serving = asyncio.create_task(server.serve())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        server.should_exit = True
+        await serving
