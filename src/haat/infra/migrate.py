@@ -2,47 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, pool
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, pool
 
 import haat.migrations
 
-_ROLES_LOCK = 7_411_001  # an arbitrary key: two migrations at once wait for each other
+_MIGRATION_LOCK = 7_411_001  # an arbitrary key: two migrations at once wait for each other
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(haat.migrations.__file__).parent))
-    return config
-
-
-def _engine_url(dsn: str) -> str:
-    return dsn.replace("postgresql://", "postgresql+psycopg://", 1)
+class UnknownRevision(ValueError):
+    """A revision that the migrations of this program don't have."""
 
 
 def migrate(dsn: str, revision: str = "head") -> None:
-    """Upgrade, or downgrade when ``revision`` is older, the database at ``dsn`` (its owner's)."""
-    engine = create_engine(_engine_url(dsn), poolclass=pool.NullPool)
+    """Upgrade, or downgrade when ``revision`` is older (or ``base``), the database at ``dsn``.
+
+    Raise UnknownRevision for a target, or a present state, that this program doesn't know.
+    """
     config = _config()
-    with engine.connect() as guard, engine.connect() as connection:
-        guard.exec_driver_sql(f"SELECT pg_advisory_lock({_ROLES_LOCK})")
+    with _connect(dsn) as connection:
+        connection.exec_driver_sql(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})")  # ends with the connection
+        present = MigrationContext.configure(connection).get_current_revision()
+        connection.commit()
         config.attributes["connection"] = connection
-        if revision == "base" or revision.startswith("-"):
+        if _is_older(revision, present):
             command.downgrade(config, revision)
         else:
             command.upgrade(config, revision)
         connection.commit()
-    engine.dispose()
 
 
 def current_revision(dsn: str) -> str | None:
     """Return the revision a database is at, or None for an empty one."""
-    engine = create_engine(_engine_url(dsn), poolclass=pool.NullPool)
-    with engine.connect() as connection:
-        revision = MigrationContext.configure(connection).get_current_revision()
-    engine.dispose()
-    return revision
+    with _connect(dsn) as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def newest_revision() -> str:
+    """Return the revision this program wants."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None
+    return head
+
+
+def _is_older(target: str, present: str | None) -> bool:
+    """Tell whether reaching ``target`` from ``present`` is a downgrade."""
+    known = [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]  # newest first
+    if present is not None and present not in known:
+        raise UnknownRevision(f"The database is at revision {present}, which this version does not know: update Haat.")
+    if target == "base":
+        return True
+    if target == "head":
+        return False
+    if target not in known:
+        raise UnknownRevision(f"There is no revision {target}: it is one of base, {', '.join(reversed(known))}, head.")
+    return present is not None and known.index(target) > known.index(present)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(haat.migrations.__file__).parent).replace("%", "%%"))
+    return config
+
+
+@contextmanager
+def _connect(dsn: str) -> Iterator[Connection]:
+    """Open one connection by libpq's own rules, so that every form of ``dsn`` works."""
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(dsn), poolclass=pool.NullPool)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
