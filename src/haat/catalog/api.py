@@ -61,6 +61,10 @@ class StepView(BaseModel):
     ms: float
 
 
+class Endpoint(Body):
+    endpoint: str
+
+
 class Reason(Body):
     reason: str
 
@@ -143,6 +147,15 @@ async def add_version(service_id: UUID, body: VersionDraft, actor: ActorOf, plat
 async def accept(service_id: UUID, version_id: UUID, actor: ActorOf, platform: PlatformOf) -> list[StepView]:
     """Make the acceptance call; a version that passes becomes the default one."""
     report = await platform.catalog.accept(actor, service_id, version_id)
+    return [StepView.model_validate(asdict(step)) for step in report.steps]
+
+
+@router.put("/services/{service_id}/versions/{version_id}/endpoint")
+async def move_endpoint(
+    service_id: UUID, version_id: UUID, body: Endpoint, actor: ActorOf, platform: PlatformOf
+) -> list[StepView]:
+    """Send a version's calls to another address, once it has passed the acceptance call."""
+    report = await platform.catalog.move_endpoint(actor, service_id, version_id, body.endpoint)
     return [StepView.model_validate(asdict(step)) for step in report.steps]
 
 

@@ -133,25 +133,7 @@ class Catalog:
 
         Raise AcceptanceFailed with the steps when it doesn't.
         """
-        partner = await self._approved_partner(actor)
-        async with self._db.transaction(tenant(partner.org_id)) as connection:
-            await self._own(connection, partner, service_id)
-            version = next((v for v in await store.versions(connection, service_id) if v.id == version_id), None)
-            stored = await store.provider_credential(connection, service_id)
-        if version is None:
-            raise NotFound
-        credential = (stored[0], self._keyring.decrypt(stored[1], str(service_id))) if stored else None
-        report = await acceptance.check(
-            version.endpoint,
-            dialect=version.dialect,
-            sample=SampleCall.model_validate(version.sample),
-            health_path=version.health_path,
-            warm_up_seconds=version.warm_up_seconds,
-            credential=credential,
-            allowed=(*self._allowed, *parse_networks(partner.allowed_networks)),
-            https_only=self._https_only,
-        )
-        report.require()
+        partner, version, report = await self._try(actor, service_id, version_id, None)
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             await store.lock_service(connection, service_id)
             await store.accept_version(connection, service_id, version_id, self._clock.now())
@@ -162,6 +144,42 @@ class Catalog:
             if listing.status in ("published", "deprecated"):
                 await self._index(connection, listing)
         return report
+
+    async def move_endpoint(self, actor: Actor, service_id: UUID, version_id: UUID, endpoint: str) -> acceptance.Report:
+        """Send a version's calls to another address, once that address has passed the acceptance call."""
+        check_url(endpoint, https_only=self._https_only)
+        partner, version, report = await self._try(actor, service_id, version_id, endpoint)
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await store.set_endpoint(connection, version_id, endpoint)
+            await self._record(
+                connection, actor, service_id, partner.org_id, "service.endpoint_moved", {"version": version.version}
+            )
+        return report
+
+    async def _try(
+        self, actor: Actor, service_id: UUID, version_id: UUID, endpoint: str | None
+    ) -> tuple[Partner, Version, acceptance.Report]:
+        """Make the acceptance call outside any transaction; raise AcceptanceFailed."""
+        partner = await self._approved_partner(actor)
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await self._own(connection, partner, service_id)
+            version = next((v for v in await store.versions(connection, service_id) if v.id == version_id), None)
+            stored = await store.provider_credential(connection, service_id)
+        if version is None:
+            raise NotFound
+        credential = (stored[0], self._keyring.decrypt(stored[1], str(service_id))) if stored else None
+        report = await acceptance.check(
+            endpoint or version.endpoint,
+            dialect=version.dialect,
+            sample=SampleCall.model_validate(version.sample),
+            health_path=version.health_path,
+            warm_up_seconds=version.warm_up_seconds,
+            credential=credential,
+            allowed=(*self._allowed, *parse_networks(partner.allowed_networks)),
+            https_only=self._https_only,
+        )
+        report.require()
+        return partner, version, report
 
     async def publish(self, actor: Actor, service_id: UUID) -> Listing:
         """Open a listing that has an accepted version; raise AcceptanceFailed when it has none."""

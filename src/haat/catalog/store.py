@@ -101,6 +101,12 @@ async def accept_version(connection: Connection, service_id: UUID, version_id: U
     )
 
 
+async def set_endpoint(connection: Connection, version_id: UUID, endpoint: str) -> None:
+    await connection.execute(
+        "UPDATE service_versions SET endpoint = %s WHERE id = %s", (endpoint.rstrip("/"), version_id)
+    )
+
+
 async def versions(connection: Connection, service_id: UUID) -> list[Version]:
     rows = await connection.execute(
         """

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Position:
     """A place in the event log: commit-safe order is (transaction, sequence), see `infra.events`."""
 

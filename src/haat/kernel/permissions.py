@@ -26,6 +26,7 @@ class Permission(StrEnum):
     INVOICES_RUN = "invoices.run"
     SETTLEMENTS_RUN = "settlements.run"
     SERVICES_SUSPEND = "services.suspend"
+    PLANS_GRANT = "plans.grant"
     PARTNER_EDIT = "partner.edit"
     SERVICES_EDIT = "services.edit"
     SERVICES_READ_OWN = "services.read_own"

@@ -83,7 +83,7 @@ class Subscriptions:
             raise Conflict(f"The listing is {listing.status}: it takes no new subscribers.")
         identifier, now = new_id(), self._clock.now()
         async with self._db.transaction(tenant(actor.org_id)) as connection:
-            plan = await store.plan_by_code(connection, service_id, plan_code)
+            plan = self._open_to(actor, await store.plan_by_code(connection, service_id, plan_code))
             await store.add(connection, identifier, actor.org_id, application.id, service_id, plan.id, now)
             await self._record(
                 connection,
@@ -99,7 +99,7 @@ class Subscriptions:
         actor.require(Permission.SUBSCRIPTIONS_EDIT)
         async with self._db.transaction(tenant(actor.org_id)) as connection:
             present = await self._for_change(connection, actor, identifier)
-            plan = await store.plan_by_code(connection, present.service_id, plan_code)
+            plan = self._open_to(actor, await store.plan_by_code(connection, present.service_id, plan_code))
             if plan.id == present.plan_id:
                 return present
             await store.set_plan(connection, identifier, plan.id)
@@ -133,6 +133,12 @@ class Subscriptions:
         async with self._db.transaction(tenant(actor.org_id)) as connection:
             assert actor.org_id is not None
             return await store.subscription(connection, actor.org_id, identifier)
+
+    def _open_to(self, actor: Actor, plan: Plan) -> Plan:
+        """Unlisted plans are given by the operator, not taken."""
+        if not plan.listed and not actor.may(Permission.PLANS_GRANT):
+            raise NotFound(f"There is no plan called {plan.code} for this service.")
+        return plan
 
     async def _for_change(self, connection: Connection, actor: Actor, identifier: UUID) -> Subscription:
         assert actor.org_id is not None

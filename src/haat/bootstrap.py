@@ -1,0 +1,179 @@
+"""What a fresh platform has on its shelves: an operator, and the built-in services of two providers.
+
+Built-in providers pass through the same doors as everybody else: they register, the operator
+approves them, each service makes its acceptance call. Everything here can run again at any time;
+it adds what is new (an engine that was installed since) and leaves the rest alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from dataclasses import dataclass
+from decimal import Decimal
+
+from haat.app import Platform
+from haat.catalog.model import Listing, PriceDraft, SampleCall, ServiceDraft, VersionDraft
+from haat.infra.keyring import Keyring
+from haat.kernel.errors import AlreadyExists, HaatError
+from haat.kernel.permissions import PLATFORM, Actor
+from haat.models.hosted import Company, HostedService
+from haat.plugins.manager import hosted_services
+
+log = logging.getLogger(__name__)
+
+OPERATOR_EMAIL = "operator@haat.localhost"
+LOOPBACK = ["127.0.0.0/8", "::1/128"]
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """An account that the platform made by itself, and its password."""
+
+    email: str
+    password: str
+
+
+def local_sign_in(keyring: Keyring, email: str) -> SignIn:
+    """Return the sign-in of an account made by the platform: its password follows from the master key."""
+    derived = base64.b32encode(keyring.derive(f"local-account/{email}")).decode().lower()
+    return SignIn(email, "-".join(derived[start : start + 5] for start in range(0, 20, 5)))
+
+
+async def ensure_operator(platform: Platform) -> Actor:
+    """Return the operator's first administrator, making organisation and account when there are none."""
+    sign_in = local_sign_in(platform.keyring, OPERATOR_EMAIL)
+    if await platform.identity.operator() is None:
+        return await platform.identity.create_organisation(
+            email=sign_in.email,
+            password=sign_in.password,
+            name="Operator",
+            organisation=platform.settings.operator_name,
+            kind="operator",
+            address=platform.settings.operator_address,
+            state_code=platform.settings.operator_state,
+        )
+    return PLATFORM
+
+
+async def ensure_builtin_services(platform: Platform) -> dict[str, str]:
+    """Register, accept and publish every hosted service whose engine is installed.
+
+    Return what was left out and why, by ``provider/service``. The models process must be running.
+    """
+    left_out: dict[str, str] = {}
+    providers: dict[str, Actor] = {}
+    for path, hosted in sorted(hosted_services().items()):
+        missing = hosted.missing()
+        if missing is not None:
+            left_out[path] = missing
+            continue
+        try:
+            if hosted.provider not in providers:
+                providers[hosted.provider] = await _ensure_provider(platform, hosted.company)
+            await _ensure_service(platform, providers[hosted.provider], hosted)
+        except HaatError as error:
+            left_out[path] = error.detail
+            log.warning("%s is not on the shelf: %s", path, error.detail)
+    return left_out
+
+
+async def _ensure_provider(platform: Platform, company: Company) -> Actor:
+    sign_in = local_sign_in(platform.keyring, company.email)
+    try:
+        actor = await platform.identity.create_organisation(
+            email=sign_in.email,
+            password=sign_in.password,
+            name=company.contact_person,
+            organisation=company.name,
+            kind="provider",
+            state_code=platform.settings.operator_state,
+        )
+    except AlreadyExists:
+        session = await platform.identity.sign_in(sign_in.email, sign_in.password)
+        actor = await platform.identity.actor_of(session.token)
+        await platform.identity.sign_out(session.token)
+    partner = await platform.partners.of(actor)
+    if partner is None:
+        partner = await platform.partners.register(
+            actor,
+            slug=company.slug,
+            company_name=company.name,
+            email=company.email,
+            contact_person=company.contact_person,
+            business_type=company.business_type,
+        )
+    if partner.status == "pending":
+        await platform.partners.approve(PLATFORM, partner.org_id)
+        await platform.partners.allow_networks(PLATFORM, partner.org_id, LOOPBACK)
+    return actor
+
+
+async def _ensure_service(platform: Platform, actor: Actor, hosted: HostedService) -> None:
+    catalog = platform.catalog
+    listing = next((own for own in await catalog.own(actor) if own.slug == hosted.slug), None)
+    version = _version_draft(platform, hosted)
+    if listing is None:
+        made = await catalog.register(actor, _service_draft(platform, hosted, version))
+        await catalog.accept(actor, made.service_id, made.version_id)
+        await catalog.publish(actor, made.service_id)
+        return
+    present = next((v for v in await catalog.versions(actor, listing.id) if v.version == hosted.version), None)
+    if present is None:
+        version_id = await catalog.add_version(actor, listing.id, version)
+        await catalog.accept(actor, listing.id, version_id)
+    elif present.endpoint != version.endpoint:
+        await catalog.move_endpoint(actor, listing.id, present.id, version.endpoint)
+    if present is not None and present.accepted_at is None:
+        await catalog.accept(actor, listing.id, present.id)
+    if listing.status == "draft":
+        await catalog.publish(actor, listing.id)
+
+
+def _service_draft(platform: Platform, hosted: HostedService, version: VersionDraft) -> ServiceDraft:
+    return ServiceDraft(
+        slug=hosted.slug,
+        name=hosted.name,
+        summary=hosted.summary,
+        description=f"{hosted.description}\n\n{hosted.license_note}".strip(),
+        category=hosted.category,
+        unit=hosted.unit,
+        typical_latency_ms=hosted.typical_latency_ms,
+        version=version,
+        price=PriceDraft(unit_price=hosted.unit_price, free_units=Decimal(hosted.free_units)),
+        credential_header="Authorization",
+        credential=models_credential(platform.keyring),
+    )
+
+
+def _version_draft(platform: Platform, hosted: HostedService) -> VersionDraft:
+    return VersionDraft(
+        version=hosted.version,
+        endpoint=f"{platform.settings.models_address}/{hosted.path}",
+        dialect="task",
+        health_path="/health",
+        languages=list(hosted.languages),
+        language_pairs=list(hosted.language_pairs),
+        sample=SampleCall(body=dict(hosted.sample)),
+        timeout_ms=int(hosted.timeout_seconds * 1000) + 2000,
+        warm_up_seconds=30,
+        max_body_bytes=min(hosted.max_body_bytes, 10 * 1024 * 1024),
+    )
+
+
+def models_credential(keyring: Keyring) -> str:
+    """Return what the service execution module expects in ``Authorization``."""
+    return f"Bearer {keyring.derive('models-token').hex()}"
+
+
+async def builtin_listings(platform: Platform) -> list[Listing]:
+    """Return the open listings of the built-in services."""
+    names = set(hosted_services())
+    found: list[Listing] = []
+    cursor: str | None = None
+    while True:
+        page = await platform.catalog.search(None, cursor=cursor, limit=100)
+        found += [listing for listing in page.items if listing.path in names]
+        cursor = page.next
+        if cursor is None:
+            return found
