@@ -1,0 +1,149 @@
+"""What every test may ask for: one PostgreSQL a run, a fresh database a test, a clock that stands still."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from haat.infra.dsn import dsn_for, set_passwords
+from haat.infra.embedded import EmbeddedPostgres
+from haat.infra.keyring import Keyring
+from haat.infra.migrate import migrate
+from haat.infra.postgres import Database
+from haat.kernel.clock import SetClock
+from haat.settings import Settings
+
+TEMPLATE = "haat_template"
+_connect = socket.socket.connect
+_connect_ex = socket.socket.connect_ex
+
+
+class FreshDatabase(NamedTuple):
+    """A migrated database of a test's own: its owner's connection string and the two pools."""
+
+    owner_dsn: str
+    app: Database
+    service: Database
+
+
+class Cluster(NamedTuple):
+    """The PostgreSQL server of this test run, and the settings and keys that lead to it."""
+
+    settings: Settings
+    keyring: Keyring
+
+    def dsn(self, role: Any, database: str) -> str:
+        return make_conninfo(dsn_for(self.settings, self.keyring, role), dbname=database)
+
+    def create(self, database: str, template: str) -> None:
+        self._as_owner(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy"), database, template)
+
+    def drop(self, database: str) -> None:
+        self._as_owner(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)"), database)
+
+    def _as_owner(self, statement: sql.SQL, *names: str) -> None:
+        with psycopg.connect(self.dsn("owner", "postgres"), autocommit=True) as connection:
+            connection.execute(statement.format(*map(sql.Identifier, names)))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def only_this_machine() -> Iterator[None]:
+    """Refuse connections that would leave this machine: tests are about us, not about the network."""
+
+    def refuse_strangers(address: Any) -> None:
+        if isinstance(address, tuple) and not _is_loopback(str(address[0])):
+            raise AssertionError(f"a test tried to reach {address[0]}:{address[1]}, which is not this machine")
+
+    def connect(self: socket.socket, address: Any) -> None:
+        refuse_strangers(address)
+        _connect(self, address)
+
+    def connect_ex(self: socket.socket, address: Any) -> int:
+        refuse_strangers(address)
+        return _connect_ex(self, address)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(socket.socket, "connect", connect)
+    patch.setattr(socket.socket, "connect_ex", connect_ex)
+    yield
+    patch.undo()
+
+
+def _is_loopback(host: str) -> bool:
+    if host in ("localhost", ""):
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def short_tmp() -> Iterator[Path]:
+    """A folder that PostgreSQL's own account can reach, which pytest's closed one is not."""
+    folder = Path(tempfile.mkdtemp(prefix="haat-test-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def cluster(short_tmp: Path) -> Iterator[Cluster]:
+    """One embedded PostgreSQL for the run, made for speed and not for keeping, with a migrated template."""
+    settings = Settings(data_dir=short_tmp / "shared", database_url=None)
+    keyring = Keyring.load(settings.data_dir)
+    quick = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
+    server = EmbeddedPostgres(settings.data_dir, keyring, settings.postgres_account, options=quick)
+    server.start()
+    try:
+        cluster = Cluster(settings, keyring)
+        cluster.create(TEMPLATE, "template0")
+        migrate(cluster.dsn("owner", TEMPLATE))
+        set_passwords(cluster.dsn("owner", TEMPLATE), keyring)
+        yield cluster
+    finally:
+        server.stop(3)
+
+
+@pytest.fixture
+def database_name(cluster: Cluster) -> Iterator[str]:
+    """The name of a fresh, migrated database."""
+    name = f"test_{os.getpid()}_{uuid4().hex[:8]}"
+    cluster.create(name, TEMPLATE)
+    yield name
+    cluster.drop(name)
+
+
+@pytest.fixture
+async def database(cluster: Cluster, database_name: str) -> AsyncIterator[FreshDatabase]:
+    """A fresh, migrated database as (owner_dsn, app, service)."""
+    async with (
+        Database(cluster.dsn("app", database_name), max_size=8) as app,
+        Database(cluster.dsn("service", database_name), max_size=4) as service,
+    ):
+        yield FreshDatabase(cluster.dsn("owner", database_name), app, service)
+
+
+@pytest.fixture
+def keyring() -> Keyring:
+    """A keyring that is the same in every run."""
+    return Keyring(bytes(range(32)))
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    """Noon in Kolkata on 21 November 2026, until the test moves it."""
+    return SetClock(datetime(2026, 11, 21, 6, 30, tzinfo=UTC))
