@@ -61,7 +61,7 @@ async def make_sandbox(settings: Settings) -> Sandbox:
         issued = await platform.identity.create_key(actor, application.id, name="sandbox")
         services = [await _describe(platform, listing) for listing in listings]
         async with platform.db.transaction(PLATFORM_SCOPE) as connection:
-            newest = (await events.read_stream(connection, f"credential/{issued.credential.id}"))[-1].position
+            newest = await events.newest_position(connection)
     await gateway_reaches(settings.gateway_address, newest)
     return Sandbox(issued.key, settings.gateway_address, settings.portal_address, services)
 
@@ -75,7 +75,9 @@ async def _listings(platform: Platform) -> list[Listing]:
             break
         await asyncio.sleep(0.2)
     if not listings:
-        raise click.ClickException("No built-in service is on the shelf. Is `haat serve` running on this data directory?")
+        raise click.ClickException(
+            "No built-in service is on the shelf. Is `haat serve` running on this data directory?"
+        )
     return listings
 
 

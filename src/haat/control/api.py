@@ -10,7 +10,8 @@ from haat.app import Platform
 from haat.catalog.api import router as catalog
 from haat.control import problems
 from haat.identity.api import router as identity
-from haat.infra.postgres import PUBLIC
+from haat.infra import events
+from haat.infra.postgres import PLATFORM_SCOPE
 from haat.invoices.api import router as invoices
 from haat.partners.api import router as partners
 from haat.portal import pages as portal
@@ -50,8 +51,8 @@ def _add_health(app: FastAPI, platform: Platform) -> None:
     @app.get("/health/ready", include_in_schema=False)
     async def ready() -> JSONResponse:
         try:
-            async with platform.db.transaction(PUBLIC) as connection:
-                await connection.execute("SELECT 1")
+            async with platform.db.transaction(PLATFORM_SCOPE) as connection:
+                position = await events.newest_position(connection)
         except Exception as error:  # whatever it is, the answer is the same: no facts, no control plane
             return JSONResponse({"status": "unhealthy", "postgresql": type(error).__name__}, 503)
-        return JSONResponse({"status": "ok", "postgresql": "ok"})
+        return JSONResponse({"status": "ok", "postgresql": "ok", "position": str(position)})

@@ -66,7 +66,9 @@ async def append(
             )
         ).fetchone()
     except UniqueViolation as error:
-        raise ConcurrentChange(f"Somebody else changed {stream} at the same moment: reload it and decide again.") from error
+        raise ConcurrentChange(
+            f"Somebody else changed {stream} at the same moment: reload it and decide again."
+        ) from error
     assert row is not None
     await connection.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
     return DomainEvent(
@@ -97,6 +99,14 @@ async def present_position(connection: Connection) -> Position:
     ).fetchone()
     assert row is not None
     return Position(row["xmin"], 0)
+
+
+async def newest_position(connection: Connection) -> Position:
+    """Return the position of the newest committed event, for comparing how far a reader has come."""
+    row = await (
+        await connection.execute("SELECT xid::text::bigint AS xid, seq FROM events ORDER BY xid DESC, seq DESC LIMIT 1")
+    ).fetchone()
+    return Position(row["xid"], row["seq"]) if row else Position()
 
 
 async def read_stream(connection: Connection, stream: str) -> list[DomainEvent]:

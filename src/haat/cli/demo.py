@@ -1,0 +1,203 @@
+"""`haat demo`: the platform with a sale on it, from registration to settlement."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from haat.bootstrap import OPERATOR_EMAIL, local_sign_in
+from haat.cli.setu import serving
+from haat.cli.tour import Cast, Result, Tour, TourFailed
+from haat.infra.keyring import Keyring
+from haat.models.hosted import HostedService
+from haat.plugins.manager import hosted_services
+from haat.settings import Settings
+
+_START_SECONDS = 90.0
+_SETU_EMAIL = "setu@haat.localhost"
+_DEVELOPER_EMAIL = "asha@haat.localhost"
+
+
+async def demo(settings: Settings, *, once: bool) -> int:
+    """Start the platform, run the tour, and stay until Ctrl-C unless ``once``; return the exit status."""
+    console = Console(stderr=once)  # with --once the last line of standard output is the JSON object
+    console.print("\n[bold]Haat[/bold] हाट · ہاٹ — from registration to settlement\n")
+    settings = _with_free_ports(settings, console)
+    present, missing = _engines()
+    for service in missing:
+        console.print(f"[yellow]·[/yellow] {service.path} stays off the shelf: {service.missing()}", highlight=False)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with _platform(settings) as serve:
+        try:
+            return await _show(settings, console, serve, stop, len(present), once=once)
+        except TourFailed as failure:
+            console.print(f"[red]✗[/red] {failure}", highlight=False)
+            console.print(f"The logs are in {settings.data_dir / 'logs'}.", highlight=False)
+            return 1
+
+
+async def _show(
+    settings: Settings,
+    console: Console,
+    serve: subprocess.Popen[bytes],
+    stop: asyncio.Event,
+    services: int,
+    *,
+    once: bool,
+) -> int:
+    with console.status("Starting the platform …"):
+        began = time.perf_counter()
+        await _ready(settings, serve, stop, services)
+    console.print(f"[green]✓[/green] The platform is up, {services} services on the shelf ({_seconds(began)})")
+    keyring = Keyring.load(settings.data_dir, settings.master_key.get_secret_value() if settings.master_key else None)
+    cast = Cast(*(local_sign_in(keyring, email) for email in (OPERATOR_EMAIL, _SETU_EMAIL, _DEVELOPER_EMAIL)))
+    credential = f"Bearer {keyring.derive('tour-provider').hex()}"
+    async with serving(credential) as setu_url:
+        tour = Tour(settings.portal_address, settings.gateway_address, cast, console, setu_url, credential)
+        touring = asyncio.create_task(tour.run())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({touring, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not touring.done():
+            touring.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await touring
+            return 130
+        stopping.cancel()
+        result = touring.result()
+        tour.print_table(result)
+        _print_addresses(console, settings, cast)
+        if once:
+            print(json.dumps(result.as_json()), flush=True)
+            return _verdict(result, console)
+        console.print("The platform goes on running; Ctrl-C stops it.\n")
+        await stop.wait()
+    return 0
+
+
+def _verdict(result: Result, console: Console) -> int:
+    """Return 0 when every call is metered once and the money adds up."""
+    wrong = []
+    if result.calls != result.usage_events:
+        wrong.append(f"{result.calls} calls but {result.usage_events} usage events")
+    if result.net != result.settlement + result.platform:
+        wrong.append(f"{result.net} invoiced but {result.settlement} + {result.platform} shared out")
+    for sentence in wrong:
+        console.print(f"[red]✗[/red] {sentence}", highlight=False)
+    return 1 if wrong else 0
+
+
+def _engines() -> tuple[list[HostedService], list[HostedService]]:
+    services = list(hosted_services().values())
+    missing = [service for service in services if service.missing() is not None]
+    return [service for service in services if service not in missing], missing
+
+
+def _with_free_ports(settings: Settings, console: Console) -> Settings:
+    """Return settings whose ports are free, saying which were moved."""
+    taken: set[int] = set()
+    changes = {}
+    for name in ("port", "gateway_port", "models_port"):
+        wanted: int = getattr(settings, name)
+        port = wanted
+        while port in taken or not _free(settings.host, port):
+            port += 1
+        taken.add(port)
+        if port != wanted:
+            console.print(f"[yellow]·[/yellow] Port {wanted} is in use; {port} is taken instead.", highlight=False)
+            changes[name] = port
+    return settings.model_copy(update=changes)
+
+
+def _free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def _platform(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `haat serve` for the length of a block and stop it as an operator would."""
+    environment = {
+        **os.environ,
+        "HAAT_DATA_DIR": str(settings.data_dir),
+        "HAAT_PORT": str(settings.port),
+        "HAAT_GATEWAY_PORT": str(settings.gateway_port),
+        "HAAT_MODELS_PORT": str(settings.models_port),
+    }
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with (settings.data_dir / "demo.log").open("wb") as log:
+        serve = subprocess.Popen(
+            [sys.executable, "-m", "haat.cli.main", "serve"],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is ours to pass on, after the tour has let go
+        )
+        try:
+            yield serve
+        finally:
+            serve.terminate()
+            try:
+                serve.wait(settings.shutdown_seconds + 30)
+            except subprocess.TimeoutExpired:
+                serve.kill()
+                serve.wait()
+
+
+async def _ready(settings: Settings, serve: subprocess.Popen[bytes], stop: asyncio.Event, services: int) -> None:
+    """Wait until control and gateway answer and the shelves are filled."""
+    deadline = time.monotonic() + _START_SECONDS
+    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+        while True:
+            if serve.poll() is not None:
+                raise TourFailed(f"The platform ended at its start: {_last_line(settings.data_dir / 'demo.log')}")
+            with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
+                page = (await client.get(f"{settings.portal_address}/api/v1/listings", params={"limit": 100})).json()
+                gateway = await client.get(f"{settings.gateway_address}/health")
+                if len(page["items"]) >= services and gateway.status_code == 200:
+                    return
+            if stop.is_set() or time.monotonic() > deadline:
+                raise TourFailed("The platform did not get ready.")
+            await asyncio.sleep(0.1)
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+def _print_addresses(console: Console, settings: Settings, cast: Cast) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0), title="Where to go on", title_justify="left", title_style="bold")
+    for heading in ("who", "address", "e-mail", "password"):
+        table.add_column(heading)
+    portal = settings.portal_address
+    table.add_row("operator", f"{portal}/operator", cast.operator.email, cast.operator.password)
+    table.add_row("provider", f"{portal}/partner", cast.provider.email, cast.provider.password)
+    table.add_row("developer", f"{portal}/usage", cast.developer.email, cast.developer.password)
+    table.add_row("visitor", portal, "", "")
+    table.add_row("gateway", settings.gateway_address, "", "")
+    console.print(table, highlight=False)
+    console.print(f"Mails are kept in {settings.data_dir / 'mail'}.\n", highlight=False)
+
+
+def _seconds(began: float) -> str:
+    return f"{time.perf_counter() - began:.1f} s"

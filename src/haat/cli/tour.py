@@ -1,0 +1,330 @@
+"""The tour: a sale from registration to settlement, made over HTTP as anybody would make it.
+
+Nothing here reaches into the platform: a provider, an operator and a developer talk to the control
+API and the gateway, and at the end the three look at what was sold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from haat.bootstrap import SignIn
+from haat.cli.sentences import TourCall, tour_calls
+from haat.cli.setu import MAX_CHARACTERS
+from haat.kernel.events import Position
+
+CONCURRENT_CALLS = 12
+CROWD = 30  # calls on a plan of ten a minute: twenty of them too many
+SETU = "setu/text-statistics"
+CROWDED = "akshara/detect-language"
+_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Who takes part, with their sign-ins."""
+
+    operator: SignIn
+    provider: SignIn
+    developer: SignIn
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came back from one service."""
+
+    calls: int = 0
+    ok: int = 0
+    refused: int = 0
+    failed: int = 0
+    units: Decimal = Decimal(0)
+    unit: str = ""
+
+    def add(self, response: httpx.Response) -> None:
+        """Count one answer."""
+        self.calls += 1
+        if response.is_success:
+            self.ok += 1
+            self.unit, _, quantity = response.headers["X-Haat-Units"].partition("=")
+            self.units += Decimal(quantity)
+        elif response.status_code == 429:
+            self.refused += 1
+        else:
+            self.failed += 1
+
+
+@dataclass(slots=True)
+class Result:
+    """What the tour did and what became of it; money in rupees."""
+
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    charges: dict[str, Decimal] = field(default_factory=dict)
+    usage_events: int = 0
+    billed_calls: int = 0
+    serial: str = ""
+    net: Decimal = Decimal(0)
+    tax: Decimal = Decimal(0)
+    settlement: Decimal = Decimal(0)
+    platform: Decimal = Decimal(0)
+    seconds: float = 0.0
+
+    @property
+    def calls(self) -> int:
+        return sum(tally.calls for tally in self.tallies.values())
+
+    @property
+    def ok(self) -> int:
+        return sum(tally.ok for tally in self.tallies.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """The last line of ``haat demo --once``. ``invoice_total`` is net of GST: what is shared out."""
+        return {
+            "calls": self.calls,
+            "ok": self.ok,
+            "usage_events": self.usage_events,
+            "billed_calls": self.billed_calls,
+            "invoice_total": str(self.net),
+            "settlement_total": str(self.settlement),
+            "platform_total": str(self.platform),
+            "seconds": round(self.seconds, 1),
+        }
+
+
+class TourFailed(Exception):
+    """A step did not go as it must; the sentence says which and what was answered."""
+
+
+class Person:
+    """A signed-in client of the control API."""
+
+    def __init__(self, client: httpx.AsyncClient, sign_in: SignIn) -> None:
+        self._client = client
+        self._sign_in = sign_in
+        self._token = ""
+
+    async def sign_in(self, **account: Any) -> None:
+        """Sign in; with ``account`` (what a sign-up needs) create the account the first time."""
+        credentials = {"email": self._sign_in.email, "password": self._sign_in.password}
+        response = await self._client.post("/api/v1/sessions", json=credentials)
+        if response.status_code == 401 and account:
+            response = await self._client.post("/api/v1/accounts", json={**credentials, **account})
+        self._token = _checked(response)["token"]
+
+    async def ask(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
+        """Return the JSON answer; raise TourFailed for any refusal."""
+        return _checked(await self.try_(method, path, body, **query))
+
+    async def try_(self, method: str, path: str, body: Any = None, **query: Any) -> httpx.Response:
+        """Return the answer, whatever it is."""
+        return await self._client.request(
+            method,
+            f"/api/v1{path}",
+            json=body,
+            params={name: value for name, value in query.items() if value is not None},
+            headers={"Authorization": f"Bearer {self._token}"},
+        )
+
+
+def _checked(response: httpx.Response) -> Any:
+    if response.is_success:
+        return response.json() if response.content else None
+    request = response.request
+    raise TourFailed(f"{request.method} {request.url.path} answered {response.status_code}: {response.text[:500]}")
+
+
+class Tour:
+    """The three people, and what they do one after another."""
+
+    def __init__(
+        self, control_url: str, gateway_url: str, cast: Cast, console: Console, setu_url: str, setu_credential: str
+    ) -> None:
+        self._control = httpx.AsyncClient(base_url=control_url, timeout=60, trust_env=False)
+        self._gateway = httpx.AsyncClient(
+            base_url=gateway_url,
+            timeout=60,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=CONCURRENT_CALLS, max_keepalive_connections=CONCURRENT_CALLS),
+        )
+        self._operator = Person(self._control, cast.operator)
+        self._provider = Person(self._control, cast.provider)
+        self._developer = Person(self._control, cast.developer)
+        self._console = console
+        self._setu_url = setu_url
+        self._setu_credential = setu_credential
+
+    async def run(self) -> Result:
+        """Do it all; raise TourFailed at the first step that goes wrong."""
+        began = time.perf_counter()
+        result = Result()
+        async with self._control, self._gateway:
+            await self._operator.sign_in()
+            await self._step("A provider registers, the operator approves, the service is accepted", self._list_setu)
+            await self._step("A developer signs up and finds what is needed, in any script", self._find)
+            keys = await self._step("The developer subscribes and gets keys", self._subscribe)
+            await self._call(keys, result)
+            await self._step("Each call is metered once", lambda: self._meter(result))
+            await self._step("The month so far is invoiced, and shared with the providers", lambda: self._bill(result))
+        result.seconds = time.perf_counter() - began
+        return result
+
+    async def _step(self, what: str, action: Callable[[], Awaitable[Any]]) -> Any:
+        with self._console.status(f"{what} …"):
+            value = await action()
+        self._console.print(f"[green]✓[/green] {what}")
+        return value
+
+    # --- the provider and the operator ----------------------------------------------------------
+
+    async def _list_setu(self) -> None:
+        await self._provider.sign_in(
+            name="Meera Setu", organisation="Setu Text Tools", kind="provider", state_code="27"
+        )
+        partner = await self._registered_partner()
+        if partner["status"] == "pending":
+            waiting = await self._operator.ask("GET", "/partners", status="pending")
+            found = next(waiter for waiter in waiting if waiter["slug"] == "setu")
+            await self._operator.ask("POST", f"/partners/{found['org_id']}/approve")
+            # It runs on this very machine, which providers may do only where the operator allows it.
+            await self._operator.ask("PUT", f"/partners/{found['org_id']}/networks", {"networks": ["127.0.0.0/8"]})
+        own = await self._provider.ask("GET", "/services")
+        if not own:
+            made = await self._provider.ask("POST", "/services", self._setu_draft())
+            service, version = made["service_id"], made["version_id"]
+            await self._provider.ask("POST", f"/services/{service}/versions/{version}/accept")
+            await self._provider.ask("POST", f"/services/{service}/publish")
+            return
+        listing = await self._provider.ask("GET", f"/listings/{SETU}")
+        service, version = listing["listing"]["id"], listing["versions"][0]["id"]
+        await self._provider.ask(
+            "PUT", f"/services/{service}/versions/{version}/endpoint", {"endpoint": self._setu_url}
+        )
+
+    async def _registered_partner(self) -> Any:
+        response = await self._provider.try_("GET", "/partner")
+        if response.status_code != 404:
+            return _checked(response)
+        return await self._provider.ask(
+            "POST",
+            "/partner",
+            {
+                "slug": "setu",
+                "company_name": "Setu Text Tools",
+                "email": "setu@haat.localhost",
+                "contact_person": "Meera Setu",
+                "business_type": "proprietorship",
+            },
+        )
+
+    def _setu_draft(self) -> dict[str, Any]:
+        return {
+            "slug": "text-statistics",
+            "name": "Text statistics",
+            "summary": "Counts graphemes, words and scripts of a text",
+            "description": "What a text is made of, counted as a reader sees it: graphemes rather than code points. "
+            "An ordinary HTTP API, sold as it is.",
+            "category": "nlp",
+            "unit": "graphemes",
+            "credential": self._setu_credential,
+            "price": {"unit_price": "0.0004", "free_units": "500"},
+            "version": {
+                "version": "1.0",
+                "endpoint": self._setu_url,
+                "dialect": "http",
+                "health_path": "/health",
+                "sample": {"method": "POST", "path": "/v1/statistics", "body": {"text": "हाट में आपका स्वागत है।"}},
+                "max_units": str(MAX_CHARACTERS),
+                "timeout_ms": 5000,
+            },
+        }
+
+    # --- the developer --------------------------------------------------------------------------
+
+    async def _find(self) -> None:
+        await self._developer.sign_in(
+            name="Asha Rao", organisation="Asha's Apps", address="12 Market Road, Bengaluru 560001", state_code="29"
+        )
+        for query in ("translit", "हिन्दी", "اردو"):
+            page = await self._developer.ask("GET", "/listings", q=query)
+            if not page["items"]:
+                raise TourFailed(f"The search for {query} found nothing.")
+
+    async def _subscribe(self) -> dict[str, str]:
+        """Return a key for the ordinary calls and one on the free plan for the crowd."""
+        stamp = f"{time.time():.0f}"
+        calls = list(dict.fromkeys([*(call.service for call in tour_calls()), SETU]))
+        keys = {}
+        for name, plan, paths in (("tour", "enterprise", calls), ("crowd", "free", [CROWDED])):
+            application = await self._developer.ask("POST", "/applications", {"name": f"{name} {stamp}"})
+            for path in paths:
+                listing = await self._developer.ask("GET", f"/listings/{path}")
+                await self._developer.ask(
+                    "POST",
+                    "/subscriptions",
+                    {"application_id": application["id"], "service_id": listing["listing"]["id"], "plan": plan},
+                )
+            issued = await self._developer.ask("POST", f"/applications/{application['id']}/keys", {"name": name})
+            keys[name] = issued["key"]
+        return keys
+
+    async def _call(self, keys: dict[str, str], result: Result) -> None:
+        self._usage_before = (await self._usage())["calls"]
+        calls = [*tour_calls()]
+        texts = [item["text"] for call in calls for item in call.body.get("input", []) if "text" in item]
+        setu = [TourCall(SETU, {"text": text}, path="/v1/statistics") for text in texts[:60]]
+        crowd = [call for call in calls if call.service == CROWDED][:1] * CROWD
+        await self._await_key()
+        columns = (
+            TextColumn("  [bold]Calling[/bold] {task.description:<28}"),
+            BarColumn(bar_width=36),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self._console) as progress:
+            for what, key, batch in (
+                ("the built-in services", keys["tour"], calls),
+                ("a provider's own API", keys["tour"], setu),
+                ("more than a plan allows", keys["crowd"], crowd),
+            ):
+                await self._make(key, batch, result, progress, progress.add_task(what, total=len(batch), rate=""))
+
+    async def _await_key(self) -> None:
+        """Wait until the gateway has read the newest key from the change feed: well under a second."""
+        newest = (await self._control.get("/health")).json()["position"]
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while Position.parse((await self._gateway.get("/health")).json()["position"]) < Position.parse(newest):
+            if time.monotonic() > deadline:
+                raise TourFailed("The gateway does not follow the change feed.")
+            await asyncio.sleep(0.02)
+
+    async def _make(
+        self, key: str, batch: Sequence[TourCall], result: Result, progress: Progress, task: TaskID
+    ) -> None:
+        """Make the calls, some at once, and count what comes back."""
+        began, done, waiting = time.perf_counter(), itertools.count(1), iter(batch)
+
+        async def caller() -> None:
+            for call in waiting:
+                response = await self._gateway.post(
+                    f"/v1/services/{call.service}{call.path}",
+                    json=call.body,
+                    headers={"Authorization": f"Bearer {key}", "X-Haat-Tags": "tour", "X-Haat-User": "asha"},
+                )
+                result.tallies.setdefault(call.service, Tally()).add(response)
+                number = next(done)
+                rate = f"{number / (time.perf_counter() - began):.0f} calls/s"
+                progress.update(task, completed=number, rate=rate)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(CONCURRENT_CALLS, len(batch))):
+                group.create_task(caller())
