@@ -22,12 +22,15 @@ class UnknownRevision(ValueError):
     """A revision that the migrations of this program don't have."""
 
 
-def migrate(dsn: str, revision: str = "head") -> None:
+def migrate(dsn: str, revision: str = "head", *, lock_timeout: str = "5s") -> None:
     """Upgrade, or downgrade when ``revision`` is older (or ``base``), the database at ``dsn``.
 
-    Raise UnknownRevision for a target, or a present state, that this program doesn't know.
+    A statement that waits longer than ``lock_timeout`` for a table fails, and its migration with it:
+    everybody else would have to wait behind it. Raise UnknownRevision for a target, or a present
+    state, that this program doesn't know.
     """
     config = _config()
+    config.attributes["lock_timeout"] = lock_timeout
     with _connect(dsn) as connection:
         connection.exec_driver_sql(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})")  # ends with the connection
         present = MigrationContext.configure(connection).get_current_revision()

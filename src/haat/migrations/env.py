@@ -6,5 +6,8 @@ from sqlalchemy import text
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, transaction_per_migration=True)
 with context.begin_transaction():
-    connection.execute(text("SET lock_timeout = '5s'"))
+    connection.execute(
+        text("SELECT set_config('lock_timeout', :timeout, false)"),
+        {"timeout": context.config.attributes["lock_timeout"]},
+    )
     context.run_migrations()
