@@ -17,7 +17,7 @@ import pluggy
 from haat.models.hosted import HostedService
 from haat.plugins import spec
 
-BUILT_IN: tuple[str, ...] = ()
+BUILT_IN = ("haat.providers.akshara", "haat.providers.vani")
 
 log = logging.getLogger(__name__)
 

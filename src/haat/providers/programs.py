@@ -1,0 +1,94 @@
+"""Runs the language engines that are programs of their own: no shell, input on stdin, killed when slow.
+
+They are GPL or native code, so they stay outside our process; how many run at once is bounded here,
+whoever calls.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+from haat.kernel.errors import EngineFailed, EngineMissing, EngineTimeout, Overloaded
+
+# The Debian packages of every engine we start; `make engines` installs them.
+DEBIAN_PACKAGES = (
+    "apertium",
+    "apertium-urd-hin",
+    "espeak-ng",
+    "tesseract-ocr",
+    "tesseract-ocr-ben",
+    "tesseract-ocr-eng",
+    "tesseract-ocr-hin",
+    "tesseract-ocr-tam",
+)
+INSTALL = "run `make engines` as root"
+
+MOST_AT_ONCE = max(2, os.cpu_count() or 2)
+_places = threading.BoundedSemaphore(MOST_AT_ONCE)
+_MOST_OUTPUT = 64 * 1024 * 1024
+
+
+def missing_program(name: str, packages: str) -> str | None:
+    """Return the sentence that says that a program is not installed and how to install it, or None."""
+    if shutil.which(name):
+        return None
+    return f"{name} is not installed: {INSTALL}, or `apt-get install {packages}`."
+
+
+def run_program(
+    arguments: Sequence[str], stdin: bytes, *, seconds: float, environment: Mapping[str, str] | None = None
+) -> bytes:
+    """Run a program on ``stdin`` and return its standard output.
+
+    ``arguments`` holds our own constants and checked numbers, never what a caller wrote. Waiting for a
+    free place counts towards ``seconds``. Raises EngineMissing, EngineFailed (it crashed or refused),
+    EngineTimeout (it and its children were killed), Overloaded (no place became free).
+    """
+    deadline = time.monotonic() + seconds
+    if not _places.acquire(timeout=seconds):
+        raise Overloaded("All engines of this kind are busy; wait for the seconds in Retry-After.", retry_after=2)
+    try:
+        return _run(arguments, stdin, deadline, environment or {})
+    finally:
+        _places.release()
+
+
+def _run(arguments: Sequence[str], stdin: bytes, deadline: float, environment: Mapping[str, str]) -> bytes:
+    name = arguments[0]
+    try:
+        process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", **environment},
+            start_new_session=True,  # apertium is a shell pipeline: its whole group must be killed
+        )
+    except FileNotFoundError:
+        raise EngineMissing(f"{name} is not installed here; ask the operator to run `make engines`.") from None
+    except OSError as error:
+        raise EngineFailed(f"{name} could not be started; the call is not billed.") from error
+    try:
+        output, _ = process.communicate(stdin, timeout=max(0.01, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise EngineTimeout from None
+    finally:
+        _kill(process)
+    if process.returncode != 0:
+        raise EngineFailed
+    if len(output) > _MOST_OUTPUT:
+        raise EngineFailed("The engine's answer is larger than can be returned; try a shorter input.")
+    return output
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.returncode is None:
+        # Not yet reaped, so the group id still belongs to it and can't be anybody else's.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
