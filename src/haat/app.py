@@ -23,9 +23,11 @@ from haat.invoices.service import Invoices
 from haat.kernel.clock import Clock, SystemClock
 from haat.kernel.events import EventHandler
 from haat.partners.service import Partners
+from haat.rating.service import Rating
 from haat.settings import Settings
 from haat.settlement.service import Settlements
 from haat.subscriptions.service import Subscriptions
+from haat.usage.model import Pseudonyms
 from haat.usage.service import Usage
 
 HANDLERS: tuple[EventHandler, ...] = (*haat.partners.jobs.HANDLERS,)
@@ -48,6 +50,7 @@ class Platform:
     catalog: Catalog
     subscriptions: Subscriptions
     usage: Usage
+    rating: Rating
     invoices: Invoices
     settlements: Settlements
     handlers: tuple[EventHandler, ...] = HANDLERS
@@ -68,6 +71,8 @@ def build_platform(
         https_only=settings.environment == "production",
         provider_share=settings.provider_share,
     )
+    pseudonyms = Pseudonyms(keyring.derive("customer-pseudonyms"))
+    invoices = Invoices(db, clock, settings)
     return Platform(
         settings=settings,
         clock=clock,
@@ -80,9 +85,10 @@ def build_platform(
         partners=partners,
         catalog=catalog,
         subscriptions=Subscriptions(db, clock, identity, catalog),
-        usage=Usage(db, clock),
-        invoices=Invoices(db, clock, settings),
-        settlements=Settlements(db, clock),
+        usage=Usage(db, clock, pseudonyms),
+        rating=Rating(db, clock),
+        invoices=invoices,
+        settlements=Settlements(db, clock, pseudonyms, invoices),
     )
 
 
