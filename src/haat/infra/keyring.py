@@ -16,7 +16,14 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from haat.settings import Settings
+
 KEY_BYTES = 32
+
+
+def keyring_of(settings: Settings) -> Keyring:
+    """Return the keyring of a platform's settings, making its master key on first use."""
+    return Keyring.load(settings.data_dir, settings.master_key.get_secret_value() if settings.master_key else None)
 
 
 class Keyring:

@@ -1,0 +1,122 @@
+"""One process of the platform, in the foreground: signals, logging, and the database it needs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+
+import click
+import uvloop
+
+from haat.cli.reasons import sentence_of
+from haat.infra.dsn import database_server, dsn_for
+from haat.infra.keyring import keyring_of
+from haat.infra.migrate import current_revision, newest_revision
+from haat.settings import Settings
+
+SUPERVISED = "HAAT_SUPERVISED"
+"""Set by `haat serve` for its processes: the database is its business."""
+
+MODULES = {
+    "gateway": "haat.gateway.process",
+    "control": "haat.control",
+    "worker": "haat.worker",
+    "shipper": "haat.usage.shipper",
+    "models": "haat.models.process",
+}
+_WITHOUT_DATABASE = {"models"}
+_WITHOUT_SCHEMA = {"gateway"}  # it goes on from its last snapshot
+_MODELS_SECONDS = 60.0
+
+log = logging.getLogger(__name__)
+
+
+def run_process(name: str, settings: Settings) -> int:
+    """Run a process until SIGTERM or SIGINT; return the exit status."""
+    configure_logging(settings.log_level)
+    supervised = os.environ.get(SUPERVISED) == "1"
+    with contextlib.ExitStack() as stack:
+        if not supervised and name not in _WITHOUT_DATABASE:
+            keyring = keyring_of(settings)
+            stack.enter_context(database_server(settings, keyring))
+            if name not in _WITHOUT_SCHEMA:
+                _require_schema(current_revision(dsn_for(settings, keyring, "owner")))
+        run: Callable[[Settings, asyncio.Event], Awaitable[None]] = import_module(MODULES[name]).run
+        return _run(lambda stop: run(settings, stop))
+
+
+def run_stock(settings: Settings) -> int:
+    """Make the operator, wait for the models process, and list the built-in services."""
+    configure_logging(settings.log_level)
+    return _run(lambda stop: _stock(settings, stop))
+
+
+async def _stock(settings: Settings, stop: asyncio.Event) -> None:
+    from haat.app import open_platform
+    from haat.bootstrap import ensure_builtin_services, ensure_operator
+
+    async with open_platform(settings, name="haat-stock") as platform:
+        await ensure_operator(platform)
+        await _await_port("127.0.0.1", settings.models_port, stop)
+        for service, reason in (await ensure_builtin_services(platform)).items():
+            log.warning("%s is left out: %s", service, reason)
+
+
+async def _await_port(host: str, port: int, stop: asyncio.Event) -> None:
+    deadline = time.monotonic() + _MODELS_SECONDS
+    while not stop.is_set():
+        try:
+            _, writer = await asyncio.open_connection(host, port)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            return
+
+
+def _run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+    async def until_told() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await main(stop)
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(until_told())
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None:
+            log.exception("ended by an error that should not happen")
+        else:
+            log.error("%s", sentence)
+        return 1
+    return 0
+
+
+def _require_schema(revision: str | None) -> None:
+    if revision != newest_revision():
+        raise click.ClickException(
+            f"The database is at revision {revision or 'none'}, this version needs {newest_revision()}: "
+            "run `haat migrate`."
+        )
+
+
+def configure_logging(level: str) -> None:
+    """Log to standard error, one line a record, with the time in UTC."""
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    if level != "debug":
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request we make

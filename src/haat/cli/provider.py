@@ -1,0 +1,109 @@
+"""`haat provider …`: what a provider may want to try before listing a service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import click
+from rich.console import Console
+
+from haat.catalog.acceptance import Report, check
+from haat.catalog.model import Dialect, SampleCall
+from haat.infra.net import parse_networks
+from haat.settings import load_settings
+
+
+@click.group()
+def provider() -> None:
+    """Try a service before listing it."""
+
+
+@provider.command()
+@click.argument("url")
+@click.option(
+    "--dialect", type=click.Choice(["task", "http"]), default="task", show_default=True, help="What it speaks."
+)
+@click.option("--method", default="POST", show_default=True, help="Method of the sample call.")
+@click.option("--path", default=None, help="Path of the sample call below URL; /invoke for the dialect task.")
+@click.option("--body", default=None, help="JSON body of the sample call, or @FILE.")
+@click.option("--expect", default=200, show_default=True, help="Status that the sample call is answered with.")
+@click.option("--health-path", default="", help="Path that answers 200 when the service is up.")
+@click.option("--warm-up", default=5.0, show_default=True, help="Seconds it may take to be ready.")
+@click.option("--credential", default=None, metavar="'HEADER: VALUE'", help="What it asks its callers for.")
+@click.option(
+    "--allow-network", "networks", multiple=True, metavar="CIDR", help="A network that isn't public but yours."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def test(
+    url: str,
+    dialect: str,
+    method: str,
+    path: str | None,
+    body: str | None,
+    expect: int,
+    health_path: str,
+    warm_up: float,
+    credential: str | None,
+    networks: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Make the acceptance call to the service at URL and say what happened."""
+    settings = load_settings()
+    sample = SampleCall.parse(
+        {
+            "method": method.upper(),
+            "path": path or ("/invoke" if dialect == "task" else "/"),
+            "body": _body(body, dialect),
+            "expect_status": expect,
+        }
+    )
+    report = asyncio.run(
+        check(
+            url,
+            dialect=cast(Dialect, dialect),
+            sample=sample,
+            health_path=health_path,
+            warm_up_seconds=warm_up,
+            credential=_credential(credential),
+            allowed=parse_networks([*settings.allowed_networks, *networks]),
+            https_only=settings.environment == "production",
+        )
+    )
+    if as_json:
+        steps = [{"name": s.name, "ok": s.ok, "detail": s.detail, "ms": round(s.ms, 1)} for s in report.steps]
+        click.echo(json.dumps({"ok": report.ok, "steps": steps}, ensure_ascii=False))
+    else:
+        _print(report)
+    sys.exit(0 if report.ok else 1)
+
+
+def _body(given: str | None, dialect: str) -> Any:
+    if given is None:
+        return {"input": [{"text": "नमस्ते"}], "config": {}} if dialect == "task" else None
+    text = Path(given[1:]).read_text(encoding="utf-8") if given.startswith("@") else given
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"it is not JSON: {error}", param_hint="--body") from error
+
+
+def _credential(given: str | None) -> tuple[str, str] | None:
+    if given is None:
+        return None
+    name, colon, value = given.partition(":")
+    if not colon or not name.strip() or not value.strip():
+        raise click.BadParameter("write it as a header, such as 'Authorization: Bearer …'", param_hint="--credential")
+    return name.strip(), value.strip()
+
+
+def _print(report: Report) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for step in report.steps:
+        mark = "[green]✓[/green]" if step.ok else "[red]✗[/red]"
+        console.print(f"{mark} {step.name:<12}", end=" ")
+        console.print(f"{step.detail} ({step.ms:.0f} ms)", markup=False)
+    console.print("It would be accepted." if report.ok else "It would not be accepted: mend this and try again.")

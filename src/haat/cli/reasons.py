@@ -1,0 +1,41 @@
+"""Errors as an operator should read them: one sentence that says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import psycopg
+import sqlalchemy.exc
+from psycopg_pool import PoolTimeout
+from pydantic import ValidationError
+
+from haat.infra.embedded_host import EmbeddedPostgresError
+from haat.infra.migrate import UnknownRevision
+from haat.kernel.errors import HaatError
+
+_UNREACHABLE = "The database can't be reached: start the platform with `haat serve`, or correct HAAT_DATABASE_URL"
+
+
+def sentence_of(error: BaseException) -> str | None:
+    """Return the sentence for an error that has one, or None for a fault of ours."""
+    match error:
+        case BaseExceptionGroup() if len(error.exceptions) == 1:
+            return sentence_of(error.exceptions[0])
+        case ValidationError():
+            wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            return f"A setting is wrong ({wrong}): correct the HAAT_ variable or the line in the TOML file."
+        case HaatError():
+            return error.detail
+        case EmbeddedPostgresError() | UnknownRevision() | FileNotFoundError():
+            return str(error)
+        case sqlalchemy.exc.OperationalError():
+            return sentence_of(error.orig) if error.orig is not None else _UNREACHABLE
+        case psycopg.errors.LockNotAvailable():
+            return "A table stayed in use for too long and nothing was changed: try again when less is going on."
+        case psycopg.errors.UndefinedTable():
+            return "The database has no schema yet, or an old one: run `haat migrate`."
+        case psycopg.OperationalError() | PoolTimeout():
+            reason = str(error).strip().splitlines()[-1:] or ["no reason given"]
+            return f"{_UNREACHABLE} ({reason[0]})."
+        case PermissionError():
+            return f"{error.filename} is closed to this account: start Haat as its owner, or choose another --data-dir."
+        case _:
+            return None
