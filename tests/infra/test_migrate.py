@@ -10,7 +10,8 @@ import pytest
 from psycopg import sql
 from sqlalchemy.exc import OperationalError
 
-from haat.infra.migrate import UnknownRevision, current_revision, migrate, newest_revision
+from haat.infra.migrate import UnknownRevision, known_revisions, migrate
+from haat.infra.revision import current_revision, newest_revision
 
 ORG = "0193aaaa-0000-7000-8000-000000000001"
 
@@ -53,6 +54,12 @@ def test_an_empty_database_comes_to_the_newest_revision(empty: str) -> None:
     migrate(empty)
     assert current_revision(empty) == newest_revision()
     assert "events" in tables(empty)
+
+
+def test_the_files_are_numbered_in_the_order_of_the_revisions() -> None:
+    known = known_revisions()
+    assert known == sorted(known)
+    assert newest_revision() == known[-1]
 
 
 def test_migrating_again_changes_nothing(empty: str) -> None:

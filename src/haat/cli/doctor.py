@@ -20,7 +20,7 @@ from haat.infra.dsn import dsn_for
 from haat.infra.embedded import EmbeddedPostgres
 from haat.infra.embedded_host import EmbeddedPostgresError, programs, server_account
 from haat.infra.keyring import Keyring, keyring_of
-from haat.infra.migrate import current_revision, newest_revision
+from haat.infra.revision import current_revision, newest_revision
 from haat.plugins.manager import hosted_services
 from haat.settings import Settings
 

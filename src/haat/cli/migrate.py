@@ -6,8 +6,8 @@ import click
 
 from haat.infra.dsn import database_server, dsn_for, set_passwords
 from haat.infra.keyring import keyring_of
-from haat.infra.migrate import current_revision, newest_revision
 from haat.infra.migrate import migrate as bring_to
+from haat.infra.revision import current_revision, newest_revision
 from haat.settings import Settings
 
 

@@ -15,10 +15,6 @@ from importlib import import_module
 import click
 import uvloop
 
-from haat.cli.reasons import sentence_of
-from haat.infra.dsn import database_server, dsn_for
-from haat.infra.keyring import keyring_of
-from haat.infra.migrate import current_revision, newest_revision
 from haat.settings import Settings
 
 SUPERVISED = "HAAT_SUPERVISED"
@@ -44,10 +40,7 @@ def run_process(name: str, settings: Settings) -> int:
     supervised = os.environ.get(SUPERVISED) == "1"
     with contextlib.ExitStack() as stack:
         if not supervised and name not in _WITHOUT_DATABASE:
-            keyring = keyring_of(settings)
-            stack.enter_context(database_server(settings, keyring))
-            if name not in _WITHOUT_SCHEMA:
-                _require_schema(current_revision(dsn_for(settings, keyring, "owner")))
+            _enter_database(stack, settings, with_schema=name not in _WITHOUT_SCHEMA)
         run: Callable[[Settings, asyncio.Event], Awaitable[None]] = import_module(MODULES[name]).run
         return _run(lambda stop: run(settings, stop))
 
@@ -65,6 +58,8 @@ async def _stock(settings: Settings, stop: asyncio.Event) -> None:
     async with open_platform(settings, name="haat-stock") as platform:
         await ensure_operator(platform)
         await _await_port("127.0.0.1", settings.models_port, stop)
+        if stop.is_set():
+            return
         for service, reason in (await ensure_builtin_services(platform)).items():
             log.warning("%s is left out: %s", service, reason)
 
@@ -94,6 +89,8 @@ def _run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(until_told())
     except Exception as error:
+        from haat.cli.reasons import sentence_of
+
         sentence = sentence_of(error)
         if sentence is None:
             log.exception("ended by an error that should not happen")
@@ -103,7 +100,17 @@ def _run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     return 0
 
 
-def _require_schema(revision: str | None) -> None:
+def _enter_database(stack: contextlib.ExitStack, settings: Settings, *, with_schema: bool) -> None:
+    """Keep the database running for a process that nobody supervises, and look at its schema."""
+    from haat.infra.dsn import database_server, dsn_for
+    from haat.infra.keyring import keyring_of
+    from haat.infra.revision import current_revision, newest_revision
+
+    keyring = keyring_of(settings)
+    stack.enter_context(database_server(settings, keyring))
+    if not with_schema:
+        return
+    revision = current_revision(dsn_for(settings, keyring, "owner"))
     if revision != newest_revision():
         raise click.ClickException(
             f"The database is at revision {revision or 'none'}, this version needs {newest_revision()}: "

@@ -29,11 +29,14 @@ from haat.infra.embedded import EmbeddedPostgres
 from haat.infra.keyring import Keyring, keyring_of
 from haat.settings import Settings
 
-START_ORDER = ("models", "control", "gateway", "worker", "shipper")
+FIRST, THEN = ("gateway", "models"), ("control", "worker", "shipper")
+"""Calls need the first two: they get the whole machine until they answer."""
+
 STOP_ORDER = (("stock",), ("gateway",), ("control", "worker", "models"), ("shipper",))
 """The gateway drains first; the shipper goes last, so that what it journalled is shipped."""
 
 _READY_SECONDS = 60.0
+_HEAD_START_SECONDS = 3.0
 _WATCH_SECONDS = 1.0
 _POSTGRES_SECONDS = 10.0
 
@@ -105,7 +108,10 @@ async def _run_children(
 
     supervisor = Supervisor(logs, _environment(settings), lambda sentence: console.print(sentence), write_status)
     try:
-        for name in START_ORDER:
+        for name in FIRST:
+            await supervisor.start(name, _command(name))
+        await _first_answer(settings, stop)
+        for name in THEN:
             await supervisor.start(name, _command(name))
         await supervisor.start("stock", _command("stock"), once=True)
         watching = asyncio.create_task(_watch(settings, supervisor, postgres, console))
@@ -171,6 +177,15 @@ async def _announce(settings: Settings, console: Console, logs: Path | None) -> 
     if logs is not None:
         console.print(f"Logs     {logs}")
     console.print("Ready. Ctrl-C stops it; `haat sandbox` makes a key to try it with.")
+
+
+async def _first_answer(settings: Settings, stop: asyncio.Event) -> None:
+    """Wait until gateway and models answer, but not for long: the rest does not depend on them."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_HEAD_START_SECONDS):
+            for host, port in ((settings.host, settings.gateway_port), ("127.0.0.1", settings.models_port)):
+                while not stop.is_set() and not await _answers(host, port):
+                    await asyncio.sleep(0.02)
 
 
 async def _answers(host: str, port: int) -> bool:

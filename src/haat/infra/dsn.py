@@ -12,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 
 from haat.infra.embedded import DATABASE, OWNER, cluster_home, running, socket_dir
 from haat.infra.keyring import Keyring
-from haat.infra.migrate import migrate
+from haat.infra.revision import current_revision, newest_revision
 from haat.settings import Settings
 
 DatabaseRole = Literal["owner", "app", "service"]
@@ -42,7 +42,10 @@ def dsn_for(settings: Settings, keyring: Keyring, role: DatabaseRole) -> str:
 def prepare_database(settings: Settings, keyring: Keyring) -> None:
     """Migrate to the newest revision and give `haat_app` and `haat_service` their passwords."""
     owner = dsn_for(settings, keyring, "owner")
-    migrate(owner)
+    if current_revision(owner) != newest_revision():
+        from haat.infra.migrate import migrate  # loads Alembic and SQLAlchemy, which most starts don't need
+
+        migrate(owner)
     set_passwords(owner, keyring)
 
 

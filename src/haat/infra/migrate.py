@@ -43,22 +43,14 @@ def migrate(dsn: str, revision: str = "head", *, lock_timeout: str = "5s") -> No
         connection.commit()
 
 
-def current_revision(dsn: str) -> str | None:
-    """Return the revision a database is at, or None for an empty one."""
-    with _connect(dsn) as connection:
-        return MigrationContext.configure(connection).get_current_revision()
-
-
-def newest_revision() -> str:
-    """Return the revision this program wants."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None
-    return head
+def known_revisions() -> list[str]:
+    """Return the revisions of this program, oldest first."""
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
 
 
 def _is_older(target: str, present: str | None) -> bool:
     """Tell whether reaching ``target`` from ``present`` is a downgrade."""
-    known = [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]  # newest first
+    known = known_revisions()
     if present is not None and present not in known:
         raise UnknownRevision(f"The database is at revision {present}, which this version does not know: update Haat.")
     if target == "base":
@@ -66,8 +58,8 @@ def _is_older(target: str, present: str | None) -> bool:
     if target == "head":
         return False
     if target not in known:
-        raise UnknownRevision(f"There is no revision {target}: it is one of base, {', '.join(reversed(known))}, head.")
-    return present is not None and known.index(target) > known.index(present)
+        raise UnknownRevision(f"There is no revision {target}: it is one of base, {', '.join(known)}, head.")
+    return present is not None and known.index(target) < known.index(present)
 
 
 def _config() -> Config:
