@@ -6,6 +6,7 @@ whoever calls.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 
 from haat.kernel.errors import EngineFailed, EngineMissing, EngineTimeout, Overloaded
 
@@ -31,6 +33,10 @@ INSTALL = "run `make engines` as root"
 
 MOST_AT_ONCE = max(2, os.cpu_count() or 2)
 _places = threading.BoundedSemaphore(MOST_AT_ONCE)
+_running: set[subprocess.Popen[bytes]] = set()
+_running_lock = threading.Lock()
+call_deadline: ContextVar[float | None] = ContextVar("call_deadline", default=None)
+"""When the call being served must end, on the monotonic clock: it may start several programs in turn."""
 _MOST_OUTPUT = 64 * 1024 * 1024
 
 
@@ -50,8 +56,8 @@ def run_program(
     free place counts towards ``seconds``. Raises EngineMissing, EngineFailed (it crashed or refused),
     EngineTimeout (it and its children were killed), Overloaded (no place became free).
     """
-    deadline = time.monotonic() + seconds
-    if not _places.acquire(timeout=seconds):
+    deadline = min(time.monotonic() + seconds, call_deadline.get() or float("inf"))
+    if not _places.acquire(timeout=max(0.0, deadline - time.monotonic())):
         raise Overloaded("All engines of this kind are busy; wait for the seconds in Retry-After.", retry_after=2)
     try:
         return _run(arguments, stdin, deadline, environment or {})
@@ -74,12 +80,17 @@ def _run(arguments: Sequence[str], stdin: bytes, deadline: float, environment: M
         raise EngineMissing(f"{name} is not installed here; ask the operator to run `make engines`.") from None
     except OSError as error:
         raise EngineFailed(f"{name} could not be started; the call is not billed.") from error
+    with _running_lock:
+        _running.add(process)
     try:
         output, _ = process.communicate(stdin, timeout=max(0.01, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
+        _kill(process)
+        process.communicate()
         raise EngineTimeout from None
     finally:
-        _kill(process)
+        with _running_lock:
+            _running.discard(process)
     if process.returncode != 0:
         raise EngineFailed
     if len(output) > _MOST_OUTPUT:
@@ -87,8 +98,14 @@ def _run(arguments: Sequence[str], stdin: bytes, deadline: float, environment: M
     return output
 
 
+def stop_programs() -> None:
+    """Kill every program that is running; the calls that wait for them fail."""
+    with _running_lock:
+        for process in _running:
+            _kill(process)
+
+
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    if process.returncode is None:
-        # Not yet reaped, so the group id still belongs to it and can't be anybody else's.
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    if process.returncode is None:  # not reaped yet: the group's id is still its own
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,198 @@
+"""The service execution module: an HTTP server on loopback that runs the hosted services.
+
+To the gateway it is a provider like any other: ``POST /{provider}/{service}/invoke`` with the
+credential that the platform derives from its master key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from haat.infra.keyring import keyring_of
+from haat.kernel.errors import (
+    BodyTooLarge,
+    EngineFailed,
+    EngineMissing,
+    HaatError,
+    InvalidCredential,
+    MethodNotAllowed,
+    NotFound,
+    ServiceNotFound,
+    Unauthenticated,
+)
+from haat.kernel.ids import new_id
+from haat.models.execution import Execution
+from haat.models.hosted import HostedService
+from haat.models.task import parse_call
+from haat.plugins.manager import hosted_services
+from haat.settings import Settings
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+log = logging.getLogger(__name__)
+
+
+def build_app(execution: Execution, token: str) -> Starlette:
+    """Return the HTTP application; ``token`` is the bearer token that calls must carry."""
+
+    async def invoke(request: Request) -> Response:
+        _authenticate(request, token)
+        service = _service(execution, request)
+        body = await _body(request, service.max_body_bytes)
+        items, config = parse_call(service, body)
+        outputs, units = await execution.run(service, items, config)
+        return Response(
+            _encoder.encode({"output": outputs, "usage": {unit: _number(count) for unit, count in units.items()}}),
+            media_type="application/json",
+            headers={
+                "X-Request-ID": request_id(request),
+                "X-Haat-Usage": "; ".join(f"{unit}={count:f}" for unit, count in units.items()),
+            },
+        )
+
+    async def service_health(request: Request) -> Response:
+        sentence = _service(execution, request).missing()
+        if sentence is not None:
+            raise EngineMissing(sentence)
+        return _json({"status": "ok"})
+
+    async def health(_: Request) -> Response:
+        return _json({"status": "ok", "services": {p: s.missing() or "ok" for p, s in execution.services.items()}})
+
+    return Starlette(
+        routes=[
+            Route("/{provider}/{service}/invoke", invoke, methods=["POST"]),
+            Route("/{provider}/{service}/health", service_health, methods=["GET"]),
+            Route("/health", health, methods=["GET"]),
+        ],
+        exception_handlers={
+            HaatError: _problem,
+            404: _not_found,
+            405: _not_allowed,
+            ClientDisconnect: _gone,
+            Exception: _unexpected,
+        },
+    )
+
+
+def request_id(request: Request) -> str:
+    """Return the caller's X-Request-ID when it is one that can be repeated, else a new one."""
+    given = request.headers.get("x-request-id", "")
+    if not (0 < len(given) <= 128 and given.isascii() and given.isprintable()):
+        given = getattr(request.state, "request_id", "") or str(new_id())
+        request.state.request_id = given
+    return given
+
+
+def _authenticate(request: Request, token: str) -> None:
+    given = request.headers.get("authorization")
+    if given is None:
+        raise Unauthenticated("Calls come through the gateway, which knows this module's credential.")
+    if not hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {token}".encode()):
+        raise InvalidCredential("This is not the credential that the platform gave to its hosted services.")
+
+
+def _service(execution: Execution, request: Request) -> HostedService:
+    path = f"{request.path_params['provider']}/{request.path_params['service']}"
+    service = execution.services.get(path)
+    if service is None:
+        raise ServiceNotFound("No service of that name runs here; check provider and service.")
+    return service
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise BodyTooLarge(limit_bytes=limit)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _number(count: Decimal) -> Decimal | int:
+    return int(count) if count == count.to_integral_value() else count.normalize()
+
+
+def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None, kind: str = "json") -> Response:
+    return Response(_encoder.encode(body), status, headers, media_type=f"application/{kind}")
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HaatError)
+    name = request_id(request)
+    headers = {"X-Request-ID": name}
+    if "retry_after" in error.extensions:
+        headers["Retry-After"] = str(error.extensions["retry_after"])
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return _json(error.problem(name, request.url.path), error.status, headers, "problem+json")
+
+
+async def _not_found(request: Request, _: Exception) -> Response:
+    return await _problem(request, NotFound())
+
+
+async def _not_allowed(request: Request, error: Exception) -> Response:
+    response = await _problem(request, MethodNotAllowed())
+    response.headers["Allow"] = (getattr(error, "headers", None) or {}).get("Allow", "")
+    return response
+
+
+async def _gone(request: Request, _: Exception) -> Response:
+    return Response(status_code=400)  # nobody reads it: the client left while it was sending
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("%s failed", request.url.path, exc_info=error)
+    return await _problem(request, EngineFailed())
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its signal handlers: signals belong to the command that started us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]  # uvicorn's own is untyped in effect
+        yield
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve on 127.0.0.1 at ``settings.models_port`` until ``stop`` is set, then finish what is in flight."""
+    execution = Execution(hosted_services())
+    server = _Server(
+        uvicorn.Config(
+            build_app(execution, keyring_of(settings).derive("models-token").hex()),
+            host="127.0.0.1",
+            port=settings.models_port,
+            log_level=settings.log_level,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="off",
+            timeout_graceful_shutdown=int(settings.shutdown_seconds),
+        )
+    )
+    serving = asyncio.create_task(server.serve())
+    stopping = asyncio.create_task(stop.wait())
+    warming = asyncio.create_task(execution.warm_up())
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        server.should_exit = True
+        stopping.cancel()
+        warming.cancel()
+        await asyncio.wait({serving, warming})
+        await execution.stop()
+    await serving
