@@ -3,7 +3,7 @@
 The engine ships its schema as numbered files that are never edited after a release. This revision
 runs those that existed when it was written, read from the installed package, so every installation
 gets the same schema whichever later release it has. A release that brings new files needs a new
-revision of ours; ``tests/jobs/test_migration.py`` fails until there is one.
+revision of ours; ``tests/jobs/test_job_schema.py`` fails until there is one.
 """
 
 from importlib.resources import files
