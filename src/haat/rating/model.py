@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from itertools import pairwise
 from uuid import UUID
 
 from haat.kernel.clock import Period
@@ -102,7 +103,7 @@ def windows(cards: Iterable[RateCard], service: UUID, plan: str | None, period: 
     )
     starts = sorted({max(card.effective_from, period.start) for card in own if card.effective_from < period.end})
     found: list[Window] = []
-    for start, end in zip(starts, [*starts[1:], period.end], strict=True):
+    for start, end in pairwise([*starts, period.end]):
         begun = [card for card in own if card.effective_from <= start]
         special = [card for card in begun if card.plan is not None]
         card = (special or begun)[-1]

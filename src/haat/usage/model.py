@@ -37,6 +37,7 @@ ANSWERED = (Outcome.COMPLETED, Outcome.CLIENT_LEFT, Outcome.PROVIDER_FAILED)
 
 MAX_AHEAD_MS = 5 * 60 * 1000
 MAX_BEHIND_MS = 35 * 24 * 3600 * 1000
+_LAST_MS = 253_370_764_800_000  # the year 9999, the last one that dates can name
 MAX_QUANTITY = Decimal(10) ** 18
 QUANTITY_STEP = Decimal("0.000001")
 _WIDE = Context(prec=60, rounding=ROUND_HALF_UP)
@@ -156,6 +157,8 @@ def _identity(event: UsageEvent, now_ms: int | None) -> tuple[str, int]:
     if identifier.version != 7:
         raise Misfit("its id is not a UUIDv7, which carries the time")
     time_ms = identifier.int >> 80
+    if time_ms > _LAST_MS:
+        raise Misfit("the time in its id is thousands of years ahead")
     if abs(event.at - time_ms) > MAX_AHEAD_MS:
         raise Misfit("its time and the time in its id are more than five minutes apart")
     if now_ms is not None and time_ms > now_ms + MAX_AHEAD_MS:

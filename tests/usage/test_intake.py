@@ -1,0 +1,221 @@
+"""What goes into the usage store counts once, whatever order and however often it comes."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from bazaar import Bazaar, Subscription, consumer, partner
+from haat.infra.postgres import PLATFORM_SCOPE, PUBLIC, tenant
+from haat.kernel.clock import SetClock
+from haat.kernel.errors import NotFound
+from haat.kernel.permissions import PLATFORM
+from haat.usage import intake
+from haat.usage.event import Outcome, UsageEvent
+from haat.usage.model import UNITS, Pseudonyms
+from haat.usage.service import Usage
+
+
+@pytest.fixture
+def bazaar(database: Any, clock: SetClock) -> Bazaar:
+    return Bazaar(database.service, clock)
+
+
+@pytest.fixture
+def usage(database: Any, clock: SetClock) -> Usage:
+    return Usage(database.app, clock, Pseudonyms(bytes(32)))
+
+
+async def subscriptions(bazaar: Bazaar) -> list[Subscription]:
+    services = [await bazaar.service("speak"), await bazaar.service("read", unit="pages", provider="akshara")]
+    orgs = [await bazaar.organisation("One"), await bazaar.organisation("Two", zone="Asia/Kathmandu")]
+    return [await bazaar.subscribe(org, service) for org in orgs for service in services]
+
+
+def some_calls(bazaar: Bazaar, chosen: list[Subscription], number: int) -> list[UsageEvent]:
+    chance = bazaar.chance
+    return [
+        bazaar.event(
+            chance.choice(chosen),
+            str(chance.randint(0, 500)),
+            at=bazaar.clock.now() - timedelta(minutes=chance.randint(0, 6000)),
+            outcome=chance.choice(list(Outcome)),
+            status=chance.choice([200, 200, 200, 404, 429, 502]),
+        )
+        for _ in range(number)
+    ]
+
+
+async def test_random_duplicates_reorders_and_replays_count_each_call_once(bazaar: Bazaar) -> None:
+    events = some_calls(bazaar, await subscriptions(bazaar), 400)
+    chance = random.Random(3)
+    stream = [*events, *chance.choices(events, k=300)]
+    chance.shuffle(stream)
+    batches = [stream[at : at + 90] for at in range(0, len(stream), 90)]
+    sent = [*batches, *chance.sample(batches, 4)]
+    taken = [await bazaar.take(batch) for batch in sent]
+    assert sum(one.rows for one in taken) == 400
+    assert [one.rows + one.duplicates for one in taken] == [len(batch) for batch in sent]
+    stored = await bazaar.rows("SELECT id::text FROM usage ORDER BY id")
+    assert [row["id"] for row in stored] == sorted(event.id for event in events)
+    assert [one.batch for one in taken] == list(range(1, len(taken) + 1))
+
+
+async def test_rollups_equal_a_naive_grouping_of_the_rows(bazaar: Bazaar) -> None:
+    chosen = await subscriptions(bazaar)
+    events = some_calls(bazaar, chosen, 500)
+    for at in range(0, 500, 60):
+        await bazaar.take([*events[at : at + 60], *events[max(0, at - 20) : at]])
+    zones = {str(row["id"]): row["zone"] for row in await bazaar.rows("SELECT id, zone FROM organisations")}
+    expected: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
+    sums: dict[tuple[Any, ...], dict[str, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
+    for row in await bazaar.rows("SELECT *, latency_bucket(total_us)::text AS bucket FROM usage"):
+        local = row["at"].astimezone(ZoneInfo(zones[str(row["org_id"])]))
+        key = (
+            local.replace(minute=0, second=0, microsecond=0),
+            row["org_id"],
+            row["service_id"],
+            row["application_id"],
+            row["status"] // 100,
+            row["outcome"],
+        )
+        expected[key][row["bucket"]] += 1
+        for unit in UNITS:
+            sums[key][unit] += row[unit] or 0
+        sums[key]["latency_us"] += row["total_us"]
+    rolled = await bazaar.rows("SELECT * FROM usage_hourly")
+    assert len(rolled) == len(expected)
+    for row in rolled:
+        key = (
+            row["hour"].astimezone(ZoneInfo(zones[str(row["org_id"])])),
+            row["org_id"],
+            row["service_id"],
+            row["application_id"],
+            row["status_class"],
+            row["outcome"],
+        )
+        assert row["latency"] == dict(expected[key])
+        assert row["calls"] == expected[key].total()
+        for name in (*UNITS, "latency_us"):
+            assert row[name] == sums[key][name]
+
+
+async def test_a_call_outside_the_bounds_of_the_clock_is_set_aside_and_can_be_released(
+    bazaar: Bazaar, usage: Usage, clock: SetClock
+) -> None:
+    subscription = (await subscriptions(bazaar))[0]
+    future = bazaar.event(subscription, at=clock.now() + timedelta(minutes=6))
+    ancient = bazaar.event(subscription, at=clock.now() - timedelta(days=36))
+    fine = bazaar.event(subscription, at=clock.now() - timedelta(days=34))
+    taken = await bazaar.take([future, ancient, fine])
+    assert (taken.rows, taken.quarantined) == (1, 2)
+    again = await bazaar.take([fine])
+    assert (again.rows, again.duplicates) == (0, 1)
+    aside = await usage.quarantined(PLATFORM)
+    assert {one.event["id"] for one in aside if one.event} == {future.id, ancient.id}
+    released = await usage.release(PLATFORM, [one.id for one in aside])
+    assert released is not None and released.rows == 2
+    assert await usage.quarantined(PLATFORM) == []
+    assert len(await bazaar.rows("SELECT id FROM usage")) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"units": {"characters": "-1"}}, "quantity"),
+        ({"units": {"characters": "NaN"}}, "quantity"),
+        ({"units": {"characters": "1e30"}}, "quantity"),
+        ({"units": {"characters": "many"}}, "not a number"),
+        ({"org": "somebody"}, "not a UUID"),
+        ({"id": "0b2f8c3a-1d7e-4f60-9a51-1f2e3d4c5b6a"}, "UUIDv7"),
+        ({"at": 0}, "five minutes apart"),
+    ],
+)
+async def test_what_cannot_be_counted_is_set_aside_with_its_reason_and_stops_nobody(
+    bazaar: Bazaar, usage: Usage, change: dict[str, Any], reason: str
+) -> None:
+    subscription = (await subscriptions(bazaar))[0]
+    bad, good = bazaar.event(subscription), bazaar.event(subscription)
+    for name, value in change.items():
+        setattr(bad, name, value)
+    taken = await bazaar.take([bad, good])
+    assert (taken.rows, taken.quarantined) == (1, 1)
+    (aside,) = await usage.quarantined(PLATFORM)
+    assert reason in aside.reason
+
+
+async def test_what_only_the_database_refuses_is_found_among_the_good_ones(bazaar: Bazaar, usage: Usage) -> None:
+    subscription = (await subscriptions(bazaar))[0]
+    lost = await bazaar.subscribe(await bazaar.organisation(zone="Nowhere/Else"), subscription.service)
+    events = [bazaar.event(subscription) for _ in range(9)]
+    events[4] = bazaar.event(lost)
+    events[6].user = "nul\0byte"
+    taken = await bazaar.take(events)
+    assert (taken.rows, taken.quarantined) == (8, 1)
+    (aside,) = await usage.quarantined(PLATFORM)
+    assert "Nowhere" in aside.reason and aside.event and aside.event["id"] == events[4].id
+    assert "nul\ufffdbyte" in [row["end_user"] for row in await bazaar.rows("SELECT end_user FROM usage")]
+
+
+async def test_a_batch_number_is_never_visible_before_a_smaller_one(bazaar: Bazaar, database: Any) -> None:
+    subscription = (await subscriptions(bazaar))[0]
+    first, second = bazaar.event(subscription), bazaar.event(subscription)
+    async with database.service.transaction(PLATFORM_SCOPE) as connection:
+        await intake.take(connection, [intake.Record(first, "a", 1, 1)], bazaar.clock.now())
+        async with database.service.transaction(PLATFORM_SCOPE) as other:
+            await other.execute("SET LOCAL lock_timeout = '50ms'")
+            with pytest.raises(Exception, match="lock timeout"):
+                await intake.take(other, [intake.Record(second, "b", 1, 1)], bazaar.clock.now())
+
+
+async def test_a_tenant_sees_its_own_calls_and_a_provider_those_of_its_services(bazaar: Bazaar, database: Any) -> None:
+    chosen = await subscriptions(bazaar)
+    await bazaar.take([bazaar.event(subscription) for subscription in chosen for _ in range(3)])
+
+    async def seen(scope: Any, table: str) -> int:
+        async with database.app.transaction(scope) as connection:
+            row = await (await connection.execute(f"SELECT count(*) AS n FROM {table}")).fetchone()
+            return int(row["n"])
+
+    for table, each in (("usage", 3), ("usage_hourly", 1)):
+        assert await seen(PUBLIC, table) == 0
+        assert await seen(tenant(chosen[0].org), table) == 2 * each
+        assert await seen(tenant(chosen[0].service.org), table) == 2 * each
+        assert await seen(PLATFORM_SCOPE, table) == 4 * each
+    assert await seen(tenant(chosen[0].org), "usage_quarantine") == 0
+    partition = (await bazaar.rows("SELECT relname FROM pg_class WHERE relname ~ '^usage_2026' AND relkind = 'r'"))[0]
+    with pytest.raises(Exception, match="permission denied"):
+        await seen(PLATFORM_SCOPE, partition["relname"])
+
+
+async def test_usage_rows_are_never_edited(bazaar: Bazaar, database: Any) -> None:
+    await bazaar.take([bazaar.event((await subscriptions(bazaar))[0])])
+    for statement in ("UPDATE usage SET plan = 'free'", "DELETE FROM usage"):
+        with pytest.raises(Exception, match="permission denied"):
+            await bazaar.run(statement)
+
+
+async def test_another_tenants_call_is_not_found(bazaar: Bazaar, usage: Usage) -> None:
+    chosen = await subscriptions(bazaar)
+    event = bazaar.event(chosen[0], user="asha", tags={"team": "ops"})
+    await bazaar.take([event])
+    story = await usage.call(consumer(chosen[0].org), request_id(event))
+    assert story.call["end_user"] == "asha" and story.quantity == 10 and story.list_charge == Decimal("0.50")
+    with pytest.raises(NotFound):
+        await usage.call(consumer(chosen[2].org), request_id(event))
+    seen = await usage.call(partner(chosen[0].service.org), request_id(event))
+    assert "end_user" not in seen.call and "org_id" not in seen.call
+    assert seen.call["customer"].startswith("customer-") and seen.invoice is None
+    with pytest.raises(NotFound):
+        await usage.call(partner(chosen[1].service.org), request_id(event))
+
+
+def request_id(event: UsageEvent) -> UUID:
+    return UUID(event.id)
