@@ -130,6 +130,13 @@ class PermissionDenied(HaatError):
     default_detail = "Ask an administrator of your organisation."
 
 
+class FormExpired(HaatError):
+    """A form came back without the token its page was given: it is old, or another site sent it."""
+
+    code, status, title = "FORM_EXPIRED", 403, "The form is out of date"
+    default_detail = "Go back, reload the page, and send the form again."
+
+
 # --- the call path ----------------------------------------------------------------------------
 
 

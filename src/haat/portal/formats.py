@@ -1,0 +1,199 @@
+"""How numbers, money, times and languages are written on a page: always with unit and window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from babel import Locale
+from babel.dates import format_date, format_datetime
+from babel.numbers import format_currency, format_decimal
+from markupsafe import Markup
+
+from haat.catalog.model import Listing, Version
+from haat.language import LANGUAGES, parse_tag
+
+LOCALE = Locale("en", "IN")
+NO_BREAK = "\N{NO-BREAK SPACE}"
+NARROW_NO_BREAK = "\N{NARROW NO-BREAK SPACE}"
+
+CATEGORIES = {
+    "translation": "Translation",
+    "transliteration": "Transliteration",
+    "speech_to_text": "Speech to text",
+    "text_to_speech": "Text to speech",
+    "ocr": "Reading images",
+    "nlp": "Text analysis",
+    "llm": "Language model",
+    "embedding": "Embedding",
+    "custom": "Other",
+}
+
+# One of a unit, many of it, and the amount its price is quoted for so that stalls can be compared.
+_UNITS = {
+    "calls": ("call", "calls", 1),
+    "requests": ("request", "requests", 1),
+    "characters": ("character", "characters", 1000),
+    "graphemes": ("grapheme", "graphemes", 1000),
+    "tokens": ("token", "tokens", 1000),
+    "audio_seconds": ("second of audio", "seconds of audio", 60),
+    "pages": ("page", "pages", 1),
+    "images": ("image", "images", 1),
+    "bytes": ("byte", "bytes", 1_000_000),
+    "compute_seconds": ("second of computing", "seconds of computing", 1),
+}
+_QUOTED = {"audio_seconds": "minute of audio", "bytes": "MB"}
+
+OUTCOMES = {
+    "completed": "completed",
+    "client_left": "caller left",
+    "provider_failed": "provider failed",
+    "refused": "refused",
+    "interrupted": "interrupted",
+    "unconfirmed": "unconfirmed",
+}
+
+
+def money(amount: Decimal) -> str:
+    """Write rupees to the paisa with Indian grouping: ₹1,00,000.00."""
+    return format_currency(amount, "INR", locale=LOCALE)
+
+
+def exact_money(amount: Decimal) -> str:
+    """Write rupees with every decimal that counts, two at least: prices are never rounded on a page."""
+    decimals = max(2, -int(amount.normalize().as_tuple().exponent))
+    return format_currency(amount, "INR", f"¤#,##,##0.{'0' * decimals}", locale=LOCALE, currency_digits=False)
+
+
+def price_amount(unit_price: Decimal, unit: str) -> str:
+    """Write the price of the quoted amount of a unit: ₹0.20 for 0.0002 a character."""
+    return "Free" if unit_price == 0 else exact_money(unit_price * _UNITS[unit][2])
+
+
+def price_measure(unit: str) -> str:
+    """Write what a quoted price buys: "per 1,000 characters"."""
+    one, many, quoted = _UNITS[unit]
+    if unit in _QUOTED:
+        return f"per {_QUOTED[unit]}"
+    return f"per {one}" if quoted == 1 else f"per {number(quoted)}{NO_BREAK}{many}"
+
+
+def number(value: Decimal | int | float) -> str:
+    """Write a number with Indian grouping and at most three decimals."""
+    return format_decimal(value, locale=LOCALE)
+
+
+def units(value: Decimal | int, unit: str) -> str:
+    """Write an amount with its unit: "12,450 characters"."""
+    one, many, _ = _UNITS.get(unit, (unit, unit, 1))
+    return f"{number(value)}{NO_BREAK}{one if value == 1 else many}"
+
+
+def unit_name(unit: str) -> str:
+    """Write a unit's name in the plural."""
+    return _UNITS.get(unit, (unit, unit, 1))[1]
+
+
+def milliseconds(value: Decimal | float | int) -> str:
+    """Write a duration in ms, or in s from ten seconds on; one decimal below ten."""
+    if value >= 10_000:
+        return f"{number(round(float(value) / 1000, 1))}{NO_BREAK}s"
+    return f"{number(round(float(value), 1) if value < 10 else round(value))}{NO_BREAK}ms"
+
+
+def microseconds(value: int) -> str:
+    """Write a duration given in µs as milliseconds with two decimals."""
+    return f"{format_decimal(Decimal(value) / 1000, '0.00', locale=LOCALE)}{NO_BREAK}ms"
+
+
+def percent(share: Decimal | float, decimals: int = 2) -> str:
+    """Write a share of 0..1 as a percentage, trailing zeros gone, rounded down: 99.999 % is not 100 %."""
+    step = Decimal(1).scaleb(-decimals)
+    value = (Decimal(str(share)) * 100).quantize(step, rounding="ROUND_DOWN").normalize()
+    return f"{value:f}{NARROW_NO_BREAK}%"
+
+
+def size(value: int) -> str:
+    """Write a size in B, kB or MB (powers of ten)."""
+    for divisor, unit in ((1_000_000, "MB"), (1000, "kB")):
+        if value >= divisor:
+            return f"{number(round(value / divisor, 1))}{NO_BREAK}{unit}"
+    return f"{number(value)}{NO_BREAK}B"
+
+
+def moment(at: datetime, zone: str) -> Markup:
+    """Write an instant in a zone as a `time` element: 21 Nov 2026, 14:05 IST."""
+    local = at.astimezone(ZoneInfo(zone))
+    text = format_datetime(local, f"d MMM y, HH:mm '{local.tzname()}'", locale=LOCALE)
+    return Markup('<time datetime="{}">{}</time>').format(at.isoformat(timespec="seconds"), text)
+
+
+def day(at: date | datetime, zone: str = "UTC") -> Markup:
+    """Write a day, of an instant as seen in ``zone``: 21 Nov 2026."""
+    on = at.astimezone(ZoneInfo(zone)).date() if isinstance(at, datetime) else at
+    return Markup('<time datetime="{}">{}</time>').format(on.isoformat(), format_date(on, "d MMM y", locale=LOCALE))
+
+
+def category_name(category: str) -> str:
+    return CATEGORIES.get(category, category.replace("_", " "))
+
+
+def outcome_name(outcome: str) -> str:
+    return OUTCOMES.get(outcome, outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageName:
+    """A language in its own script, how to mark it up, and its English name for everybody else."""
+
+    tag: str
+    own: str
+    english: str
+    direction: str
+
+
+# Own names in a script that is not the language's usual one.
+_OWN_IN_SCRIPT = {"ks-Deva": "कॉशुर", "sd-Deva": "सिन्धी", "mni-Beng": "মৈতৈলোন্"}
+
+
+@lru_cache(maxsize=512)
+def language(text: str) -> LanguageName:
+    """Return how to show a BCP-47 tag; one outside the market's languages is shown as it is."""
+    try:
+        tag = parse_tag(text)
+    except ValueError:
+        return LanguageName(text, text, text, "ltr")
+    own = LANGUAGES[tag.language].own_name
+    if tag.script == "Latn" and tag.language != "en":
+        own = f"{LANGUAGES[tag.language].name} in Latin letters"
+    return LanguageName(str(tag), _OWN_IN_SCRIPT.get(str(tag), own), tag.name, tag.direction)
+
+
+def spoken(listing: Listing | Version) -> list[LanguageName]:
+    """Return every language of a listing or version once, pairs taken apart, in the provider's order."""
+    tags = [*listing.languages, *(tag for pair in listing.language_pairs for tag in pair.split(">"))]
+    return [language(tag) for tag in dict.fromkeys(tags)]
+
+
+FILTERS = {
+    "money": money,
+    "exact_money": exact_money,
+    "price_amount": price_amount,
+    "price_measure": price_measure,
+    "number": number,
+    "units": units,
+    "unit_name": unit_name,
+    "milliseconds": milliseconds,
+    "microseconds": microseconds,
+    "percent": percent,
+    "size": size,
+    "moment": moment,
+    "day": day,
+    "category_name": category_name,
+    "outcome_name": outcome_name,
+    "language": language,
+    "spoken": spoken,
+}
