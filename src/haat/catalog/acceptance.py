@@ -75,7 +75,7 @@ async def check(
         began = time.perf_counter()
         try:
             detail, value = await action()
-        except (_Refused, AddressForbidden, httpx.HTTPError, OSError) as error:
+        except (_Refused, AddressForbidden, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             text = str(error) or type(error).__name__
             report.steps.append(Step(name, False, text, (time.perf_counter() - began) * 1000))
             return None
@@ -148,12 +148,12 @@ class _Target:
         async with asyncio.timeout(seconds + 0.5):
             response = await client.send(request, stream=True)
             try:
-                received = b""
+                received = bytearray()
                 async for chunk in response.aiter_bytes():
                     received += chunk
                     if len(received) > _MAX_ANSWER:
                         raise _Refused("the answer is larger than 10 MiB")
-                response._content = received
+                response._content = bytes(received)
             finally:
                 await response.aclose()
         return response
@@ -169,7 +169,7 @@ def _judge(response: httpx.Response, dialect: Dialect, sample: SampleCall) -> st
     if dialect == "task":
         try:
             output = response.json()["output"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise _Refused("the answer is not JSON with an `output` list (see docs/tasks.md)") from error
         wanted = len(sample.body["input"]) if isinstance(sample.body, dict) else 1
         if not isinstance(output, list) or len(output) != wanted:

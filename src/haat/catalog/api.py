@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
 from haat.catalog.model import Category, Listing, Price, PriceDraft, ServiceDraft, Suggestion, VersionDraft
 from haat.control.context import ActorOf, Body, PlatformOf, VisitorOf
@@ -70,7 +70,7 @@ class Reason(Body):
 
 
 class Deprecation(Body):
-    sunset_at: datetime
+    sunset_at: AwareDatetime
     reason: str = ""
 
 
@@ -85,7 +85,7 @@ async def search(
     q: Annotated[str, Query(max_length=200)] = "",
     category: Category | None = None,
     language: Annotated[str | None, Query(max_length=20)] = None,
-    provider: Annotated[str | None, Query(max_length=40)] = None,
+    provider: Annotated[str | None, Query(max_length=80)] = None,
     max_price: Annotated[Decimal | None, Query(ge=0)] = None,
     cursor: Annotated[str | None, Query(max_length=500)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 24,

@@ -12,6 +12,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from haat.kernel.errors import Conflict, ValidationFailed
+from haat.kernel.text import is_storable
 
 Category = Literal[
     "translation", "transliteration", "speech_to_text", "text_to_speech", "ocr", "nlp", "llm", "embedding", "custom"
@@ -30,7 +31,7 @@ _TRANSITIONS: dict[Status, frozenset[Status]] = {
     "draft": frozenset({"published", "retired"}),
     "published": frozenset({"deprecated", "suspended", "retired"}),
     "deprecated": frozenset({"published", "retired", "suspended"}),
-    "suspended": frozenset({"published", "retired"}),
+    "suspended": frozenset({"published", "deprecated", "retired"}),
     "retired": frozenset(),
 }
 
@@ -43,6 +44,24 @@ def check_transition(present: Status, wanted: Status) -> None:
 
 # --- what a provider hands in -------------------------------------------------------------------
 
+_OUR_HEADERS = frozenset(  # those that frame a message or steer its connection (RFC 9110, 7.6.1)
+    {
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-request-id",
+    }
+)
+
 _Slug = Annotated[str, Field(pattern=r"^[a-z0-9](-?[a-z0-9]){0,39}$")]
 _Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?$")]
 _LanguagePair = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?>[a-z]{2,3}(-[A-Z][a-z]{3})?$")]
@@ -50,6 +69,13 @@ _LanguagePair = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?>[a-z
 
 class _Draft(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _storable(cls, value: Any) -> Any:
+        if not is_storable(value):
+            raise ValueError("holds characters or numbers that can't be stored")
+        return value
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Any:
@@ -87,8 +113,9 @@ class VersionDraft(_Draft):
 
     @model_validator(mode="after")
     def _sample_fits(self) -> VersionDraft:
-        if self.dialect == "task" and not (isinstance(self.sample.body, dict) and self.sample.body.get("input")):
-            raise ValueError("a task service's sample body is an object with `input` and `config`")
+        inputs = self.sample.body.get("input") if isinstance(self.sample.body, dict) else None
+        if self.dialect == "task" and not (isinstance(inputs, list) and inputs):
+            raise ValueError("a task service's sample body is an object with a list `input` and `config`")
         return self
 
 
@@ -128,6 +155,13 @@ class ServiceDraft(_Draft):
     price: PriceDraft
     credential_header: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")] = "Authorization"
     credential: Annotated[str, Field(pattern=r"^[\x21-\x7e][\x20-\x7e]*$", max_length=4096)] | None = None
+
+    @field_validator("credential_header")
+    @classmethod
+    def _not_ours(cls, header: str) -> str:
+        if header.lower() in _OUR_HEADERS or header.lower().startswith(("proxy-", "x-haat-")):
+            raise ValueError("is a header that Haat sets itself: choose another one")
+        return header
 
 
 def field_errors(error: ValidationError) -> list[dict[str, str]]:

@@ -22,11 +22,12 @@ from haat.catalog.model import (
     VersionDraft,
     check_transition,
 )
+from haat.identity.model import check_name
 from haat.infra import events
 from haat.infra.keyring import Keyring
 from haat.infra.net import check_url, parse_networks
 from haat.infra.postgres import PLATFORM_SCOPE, PUBLIC, Connection, Database, Scope, tenant
-from haat.kernel.clock import Clock
+from haat.kernel.clock import Clock, check_ahead
 from haat.kernel.errors import AcceptanceFailed, Conflict, NotFound, PermissionDenied
 from haat.kernel.ids import new_id
 from haat.kernel.pages import MAX_PAGE, Page, decode_cursor, encode_cursor
@@ -36,6 +37,7 @@ from haat.language.text import search_words
 from haat.partners.model import Partner
 from haat.partners.service import Partners
 
+_LONGEST_WORD = 64
 _CATEGORY_WORDS = {
     "translation": "translation translate अनुवाद ترجمہ மொழிபெயர்ப்பு অনুবাদ",
     "transliteration": "transliteration script लिप्यंतरण",
@@ -135,7 +137,9 @@ class Catalog:
         """
         partner, version, report = await self._try(actor, service_id, version_id, None)
         async with self._db.transaction(tenant(partner.org_id)) as connection:
-            await store.lock_service(connection, service_id)
+            listing = await self._own(connection, partner, service_id)
+            if listing.status == "retired":
+                raise Conflict("The listing is retired: it takes no new versions.")
             await store.accept_version(connection, service_id, version_id, self._clock.now())
             await self._record(
                 connection, actor, service_id, partner.org_id, "service.accepted", {"version": version.version}
@@ -150,6 +154,7 @@ class Catalog:
         check_url(endpoint, https_only=self._https_only)
         partner, version, report = await self._try(actor, service_id, version_id, endpoint)
         async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await self._own(connection, partner, service_id)
             await store.set_endpoint(connection, version_id, endpoint)
             await self._record(
                 connection, actor, service_id, partner.org_id, "service.endpoint_moved", {"version": version.version}
@@ -179,26 +184,28 @@ class Catalog:
             https_only=self._https_only,
         )
         report.require()
-        return partner, version, report
+        return await self._approved_partner(actor), version, report  # the call took time: still approved?
 
     async def publish(self, actor: Actor, service_id: UUID) -> Listing:
         """Open a listing that has an accepted version; raise AcceptanceFailed when it has none."""
         partner = await self._approved_partner(actor)
         async with self._db.transaction(tenant(partner.org_id)) as connection:
-            await self._own(connection, partner, service_id)
+            listing = await self._own(connection, partner, service_id)
+            if listing.status == "suspended":
+                raise Conflict("The operator has suspended this listing: only the operator opens it again.")
             if not any(version.is_default for version in await store.versions(connection, service_id)):
                 raise AcceptanceFailed("No version of this service has passed its acceptance call yet.")
+            await store.set_sunset(connection, service_id, None)
             return await self._move(connection, actor, service_id, "published", "")
 
     async def deprecate(self, actor: Actor, service_id: UUID, sunset_at: datetime, reason: str) -> Listing:
         """Announce the end of a listing; it serves until ``sunset_at``."""
         partner = await self._approved_partner(actor)
-        if sunset_at <= self._clock.now():
-            raise Conflict("Choose a sunset that is still to come.")
+        sunset_at = check_ahead(sunset_at, self._clock.now(), "sunset_at")
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             await self._own(connection, partner, service_id)
             await store.set_sunset(connection, service_id, sunset_at)
-            return await self._move(connection, actor, service_id, "deprecated", reason)
+            return await self._move(connection, actor, service_id, "deprecated", _reason(reason))
 
     async def retire(self, actor: Actor, service_id: UUID) -> Listing:
         """Take a listing off the market for good."""
@@ -211,9 +218,7 @@ class Catalog:
         """Add a price that counts from now on and return its version; earlier usage keeps the earlier price."""
         partner = await self._approved_partner(actor)
         async with self._db.transaction(tenant(partner.org_id)) as connection:
-            await self._own(connection, partner, service_id)
-            await store.lock_service(connection, service_id)
-            listing = await store.listing_by_id(connection, service_id, self._clock.now())
+            listing = await self._own(connection, partner, service_id)
             version = await store.add_price(
                 connection, new_id(), service_id, listing.unit, draft, self._share, self._clock.now()
             )
@@ -250,13 +255,19 @@ class Catalog:
         """Stop a listing on every gateway within a second; ``reason`` is shown to its users."""
         actor.require(Permission.SERVICES_SUSPEND)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            return await self._move(connection, actor, service_id, "suspended", reason)
+            return await self._move(connection, actor, service_id, "suspended", _reason(reason))
 
     async def restore(self, actor: Actor, service_id: UUID) -> Listing:
-        """Open a suspended listing again."""
+        """Open a suspended listing again: a deprecated one goes on towards its sunset."""
         actor.require(Permission.SERVICES_SUSPEND)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            return await self._move(connection, actor, service_id, "published", "")
+            await store.lock_service(connection, service_id)
+            listing = await store.listing_by_id(connection, service_id, self._clock.now())
+            if listing.status != "suspended":
+                raise Conflict(f"The listing is {listing.status}: only a suspended one is opened again.")
+            return await self._move(
+                connection, actor, service_id, "deprecated" if listing.sunset_at else "published", ""
+            )
 
     # --- visitors -------------------------------------------------------------------------------
 
@@ -279,12 +290,12 @@ class Catalog:
         limit = max(1, min(limit, MAX_PAGE))
         after: tuple[int, str, str] | None = None
         if cursor:
-            score, name, identifier = decode_cursor(cursor, 3)
-            after = int(score), str(name), str(identifier)
+            score, name, identifier = decode_cursor(cursor, 3, int, str, str)
+            after = score, name, identifier
         async with self._db.transaction(_scope(actor)) as connection:
             found = await store.search(
                 connection,
-                words=search_words(text)[:12],
+                words=_words(text)[:12],
                 category=category,
                 language=language,
                 provider=provider,
@@ -301,7 +312,7 @@ class Catalog:
 
     async def autocomplete(self, actor: Actor | None, prefix: str, limit: int = 8) -> list[Suggestion]:
         """Return words of open listings that continue the last word of ``prefix``."""
-        words = search_words(prefix)
+        words = _words(prefix)
         if not words:
             return []
         async with self._db.transaction(_scope(actor)) as connection:
@@ -353,10 +364,13 @@ class Catalog:
             raise PermissionDenied("Services are offered by approved partners: register, or wait for the decision.")
         return partner
 
-    async def _own(self, connection: Connection, partner: Partner, service_id: UUID) -> None:
+    async def _own(self, connection: Connection, partner: Partner, service_id: UUID) -> Listing:
+        """Return the partner's listing, locked until the transaction ends; raise NotFound for another's."""
+        await store.lock_service(connection, service_id)
         listing = await store.listing_by_id(connection, service_id, self._clock.now())
         if listing.org_id != partner.org_id:
             raise NotFound  # it may be visible, but it is somebody else's
+        return listing
 
     async def _move(
         self, connection: Connection, actor: Actor, service_id: UUID, status: Status, reason: str
@@ -389,7 +403,7 @@ class Catalog:
             except ValueError:
                 continue  # a language outside the 23 is found by its tag's own letters
             texts.append(("C", f"{language.name} {language.own_name}"))
-        words = [(word, weight, word) for weight, text in texts for word in search_words(text)]
+        words = [(word, weight, word) for weight, text in texts for word in _words(text)]
         await store.index(connection, listing.id, words)
 
     async def _record(
@@ -415,6 +429,15 @@ class Catalog:
 def spoken(languages: tuple[str, ...] | list[str], pairs: tuple[str, ...] | list[str]) -> list[str]:
     """Return every language tag of a listing once, in order."""
     return list(dict.fromkeys([*languages, *(tag for pair in pairs for tag in pair.split(">"))]))
+
+
+def _words(text: str) -> list[str]:
+    """Return the words to index or to look up, cut alike: PostgreSQL refuses lexemes above 2 KiB."""
+    return [word[:_LONGEST_WORD] for word in search_words(text)]
+
+
+def _reason(reason: str) -> str:
+    return check_name(reason, "reason", 500) if reason.strip() else ""
 
 
 def _scope(actor: Actor | None) -> Scope:

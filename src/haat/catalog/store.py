@@ -8,12 +8,12 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from psycopg.errors import UniqueViolation
+from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from psycopg.types.json import Jsonb
 
 from haat.catalog.model import Listing, Price, PriceDraft, ServiceDraft, Suggestion, Version, VersionDraft
 from haat.infra.postgres import Connection
-from haat.kernel.errors import AlreadyExists, NotFound
+from haat.kernel.errors import AlreadyExists, ConcurrentChange, NotFound
 
 _LISTING = """
     services.id, services.org_id, services.provider_slug,
@@ -134,10 +134,14 @@ async def set_sunset(connection: Connection, service_id: UUID, sunset_at: dateti
 
 
 async def invite(connection: Connection, service_id: UUID, org_id: UUID) -> None:
-    await connection.execute(
-        "INSERT INTO service_invitations (service_id, org_id) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-        (service_id, org_id),
-    )
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                "INSERT INTO service_invitations (service_id, org_id) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+                (service_id, org_id),
+            )
+    except ForeignKeyViolation as error:
+        raise NotFound("There is no such organisation.") from error
 
 
 async def set_provider_credential(
@@ -175,19 +179,31 @@ async def add_price(
     at: datetime,
 ) -> int:
     """Add the next version of a rate card and return its number."""
-    row = await (
-        await connection.execute(
-            """
-            INSERT INTO rate_cards (id, service_id, version, plan_code, unit, unit_price, free_units, provider_share,
-                effective_from, created_at)
-            SELECT %(id)s, %(service_id)s, coalesce(max(version), 0) + 1, %(plan_code)s, %(unit)s, %(unit_price)s,
-                   %(free_units)s, %(share)s, %(at)s, %(at)s
-            FROM rate_cards WHERE service_id = %(service_id)s AND plan_code IS NOT DISTINCT FROM %(plan_code)s
-            RETURNING version
-            """,
-            {**draft.model_dump(), "id": identifier, "service_id": service_id, "unit": unit, "share": share, "at": at},
-        )
-    ).fetchone()
+    values = {
+        **draft.model_dump(),
+        "id": identifier,
+        "service_id": service_id,
+        "unit": unit,
+        "share": share,
+        "at": at,
+    }
+    try:
+        async with connection.transaction():
+            row = await (
+                await connection.execute(
+                    """
+                    INSERT INTO rate_cards (id, service_id, version, plan_code, unit, unit_price, free_units,
+                        provider_share, effective_from, created_at)
+                    SELECT %(id)s, %(service_id)s, coalesce(max(version), 0) + 1, %(plan_code)s, %(unit)s,
+                           %(unit_price)s, %(free_units)s, %(share)s, %(at)s, %(at)s
+                    FROM rate_cards WHERE service_id = %(service_id)s AND plan_code IS NOT DISTINCT FROM %(plan_code)s
+                    RETURNING version
+                    """,
+                    values,
+                )
+            ).fetchone()
+    except UniqueViolation as error:
+        raise ConcurrentChange("Another price begins at the same moment: look at it and try again.") from error
     assert row is not None
     return int(row["version"])
 
@@ -268,11 +284,11 @@ async def search(
               AND (%(language)s::text IS NULL OR EXISTS (
                     SELECT FROM unnest(version.languages || string_to_array(
                         replace(array_to_string(version.language_pairs, ','), '>', ','), ',')) AS spoken
-                    WHERE spoken = %(language)s OR spoken LIKE %(language)s || '-%%'))
+                    WHERE spoken = %(language)s OR starts_with(spoken, %(language)s || '-')))
               AND (%(max_price)s::numeric IS NULL OR price.unit_price <= %(max_price)s)
         ) AS found
-        WHERE %(after_score)s::integer IS NULL
-           OR (-score, name, id::text) > (-%(after_score)s::integer, %(after_name)s::text, %(after_id)s::text)
+        WHERE %(after_score)s::bigint IS NULL
+           OR (-score::bigint, name, id::text) > (-%(after_score)s::bigint, %(after_name)s::text, %(after_id)s::text)
         ORDER BY -score, name, id::text LIMIT %(limit)s
         """,
         {

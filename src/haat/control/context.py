@@ -6,20 +6,28 @@ visitor's browser act through it.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from haat.app import Platform
 from haat.kernel.errors import Unauthenticated
 from haat.kernel.permissions import Actor
+from haat.kernel.text import is_storable
 
 
 class Body(BaseModel):
-    """A request's body: fields it does not name are refused."""
+    """A request's body: fields it does not name are refused, and text that can't be stored."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _storable(cls, value: Any) -> Any:
+        if not is_storable(value):
+            raise ValueError("holds characters or numbers that can't be stored")
+        return value
 
 
 def get_platform(request: Request) -> Platform:
@@ -48,6 +56,12 @@ async def optional_actor(request: Request, platform: Annotated[Platform, Depends
     return await platform.identity.actor_of(token) if token else None
 
 
+def client_address(request: Request) -> str | None:
+    """Return the network address a request came from: a proxy's own when one stands in front."""
+    return request.client.host if request.client else None
+
+
 PlatformOf = Annotated[Platform, Depends(get_platform)]
 ActorOf = Annotated[Actor, Depends(current_actor)]
+ClientOf = Annotated[str | None, Depends(client_address)]
 VisitorOf = Annotated[Actor | None, Depends(optional_actor)]

@@ -6,17 +6,23 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import fastapi
+import psycopg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from haat.kernel.errors import (
+    BodyTooLarge,
     HaatError,
+    InvalidRequest,
     MalformedJson,
     MethodNotAllowed,
     NotFound,
+    Overloaded,
     ValidationFailed,
 )
 from haat.kernel.ids import new_id
@@ -24,6 +30,7 @@ from haat.kernel.ids import new_id
 log = logging.getLogger(__name__)
 
 ErrorPage = Callable[[Request, HaatError, str], Awaitable[Response]]
+Answer = Callable[[Request, HaatError], Awaitable[Response]]
 
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -38,11 +45,22 @@ _HEADERS = [
 ]
 
 
-class RequestContext:
-    """Gives each request an id and each answer that id and the security headers (plain ASGI)."""
+_NO_STORE = (b"cache-control", b"no-store")  # what the API answers is for the one who asked
 
-    def __init__(self, app: ASGIApp) -> None:
+MAX_API_BODY = 1024 * 1024
+MAX_BODY = 16 * 1024 * 1024
+"""Bytes of a request body that are taken at most: under ``/api/``, and anywhere else (files in forms)."""
+
+
+class RequestContext:
+    """Around each request: an id, a limit on its body, security headers, an answer to any failure.
+
+    Plain ASGI, and outside of everything but Starlette's own last resort, which knows no headers.
+    """
+
+    def __init__(self, app: ASGIApp, answer: Answer) -> None:
         self._app = app
+        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,18 +68,68 @@ class RequestContext:
             return
         request_id = str(new_id())
         scope.setdefault("state", {})["request_id"] = request_id
+        own_headers = [*_HEADERS, _NO_STORE] if _is_api(scope) else _HEADERS
+        started = False
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 given = {name.lower() for name, _ in message["headers"]}
                 message["headers"] = [
                     *message["headers"],
                     (b"x-request-id", request_id.encode()),
-                    *(header for header in _HEADERS if header[0] not in given),
+                    *(header for header in own_headers if header[0] not in given),
                 ]
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        try:
+            await self._app(scope, _limited(scope, receive), send_with_headers)
+        except ClientDisconnect:
+            log.info("request %s: the client left", request_id)
+        except Exception as error:
+            if not isinstance(error, HaatError):
+                log.error("request %s failed", request_id, exc_info=error)
+            if started:
+                raise  # too late for another answer: the server cuts the connection
+            response = await self._answer(Request(scope), _reason(error))
+            await response(scope, receive, send_with_headers)
+
+
+def _is_api(scope: Scope) -> bool:
+    return str(scope["path"]).startswith("/api/")
+
+
+def _limited(scope: Scope, receive: Receive) -> Receive:
+    """Return a ``receive`` that ends a body which grows too large; raise BodyTooLarge for one that says so."""
+    limit = MAX_API_BODY if _is_api(scope) else MAX_BODY
+    declared = dict(scope["headers"]).get(b"content-length", b"0")
+    if declared.isdigit() and int(declared[:20]) > limit:
+        raise BodyTooLarge(limit_bytes=limit)
+    received = 0
+
+    async def count() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise fastapi.HTTPException(413)  # the one error that FastAPI's reading of a body lets pass
+        return message
+
+    return count
+
+
+def _reason(error: Exception) -> HaatError:
+    """Return how an exception that no use case raised is told to the user."""
+    match error:
+        case HaatError():
+            return error
+        case psycopg.DataError():
+            return ValidationFailed("Something in the request can't be stored: leave out unusual characters.")
+        case psycopg.OperationalError():
+            return Overloaded("The database does not answer right now: try again shortly.", retry_after=2)
+        case _:
+            return HaatError()
 
 
 def install(app: FastAPI, error_page: ErrorPage) -> None:
@@ -69,11 +137,20 @@ def install(app: FastAPI, error_page: ErrorPage) -> None:
 
     async def answer(request: Request, error: HaatError) -> Response:
         request_id = request.state.request_id
-        if not request.url.path.startswith("/api/") and "text/html" in request.headers.get("accept", ""):
-            return await error_page(request, error, request_id)
-        headers = {"WWW-Authenticate": 'Bearer realm="haat"'} if error.status == 401 else None
-        body = error.problem(request_id, request.url.path)
-        return JSONResponse(body, error.status, headers, media_type="application/problem+json")
+        path = request.scope["path"]  # not request.url, which a strange Host header bends or breaks
+        headers = {}
+        if error.status == 401:
+            headers["WWW-Authenticate"] = 'Bearer realm="haat"'
+        if "retry_after" in error.extensions:
+            headers["Retry-After"] = str(error.extensions["retry_after"])
+        response: Response
+        if not _is_api(request.scope) and "text/html" in request.headers.get("accept", ""):
+            response = await error_page(request, error, request_id)
+            response.headers.update(headers)
+        else:
+            body = error.problem(request_id, path)
+            response = JSONResponse(body, error.status, headers, media_type="application/problem+json")
+        return response
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, HaatError)
@@ -91,21 +168,25 @@ def install(app: FastAPI, error_page: ErrorPage) -> None:
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        known: dict[int, type[HaatError]] = {404: NotFound, 405: MethodNotAllowed}
-        response = await answer(request, known.get(error.status_code, HaatError)())
+        reason: HaatError
+        match error.status_code:
+            case 404:
+                reason = NotFound()
+            case 405:
+                reason = MethodNotAllowed()
+            case 413:
+                reason = BodyTooLarge(limit_bytes=MAX_API_BODY if _is_api(request.scope) else MAX_BODY)
+            case 400 if _is_api(request.scope):
+                reason = MalformedJson()
+            case status if status < 500:
+                reason = InvalidRequest()
+            case _:
+                reason = HaatError()
+        response = await answer(request, reason)
         response.headers.update(error.headers or {})
         return response
 
-    async def unexpected(request: Request, error: Exception) -> Response:
-        log.error("request %s failed", request.state.request_id, exc_info=error)
-        return await answer(request, HaatError())
-
-    handlers: dict[Any, Any] = {
-        HaatError: ours,
-        RequestValidationError: invalid,
-        HTTPException: http,
-        Exception: unexpected,
-    }
+    handlers: dict[Any, Any] = {HaatError: ours, RequestValidationError: invalid, HTTPException: http}
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, answer=answer)

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
-from haat.control.context import ActorOf, Body, PlatformOf, bearer_token
+from haat.control.context import ActorOf, Body, ClientOf, PlatformOf, bearer_token
 from haat.identity.model import Application, Credential, KeyMode
 
 router = APIRouter(tags=["identity"])
@@ -52,7 +52,7 @@ class NewApplication(Body):
 class NewKey(Body):
     name: str = ""
     mode: KeyMode = "live"
-    expires_at: datetime | None = None
+    expires_at: AwareDatetime | None = None
 
 
 class Rotation(Body):
@@ -67,16 +67,16 @@ class NewKeyView(BaseModel):
 
 
 @router.post("/accounts", status_code=201)
-async def sign_up(body: SignUp, platform: PlatformOf) -> SessionView:
+async def sign_up(body: SignUp, client: ClientOf, platform: PlatformOf) -> SessionView:
     """Create a user with an organisation, signed in."""
-    await platform.identity.sign_up(**body.model_dump())
-    return await sign_in(SignIn(email=body.email, password=body.password), platform)
+    await platform.identity.sign_up(**body.model_dump(), client=client)
+    return await sign_in(SignIn(email=body.email, password=body.password), client, platform)
 
 
 @router.post("/sessions", status_code=201)
-async def sign_in(body: SignIn, platform: PlatformOf) -> SessionView:
+async def sign_in(body: SignIn, client: ClientOf, platform: PlatformOf) -> SessionView:
     """Sign in; send the token as `Authorization: Bearer …` from then on."""
-    session = await platform.identity.sign_in(body.email, body.password)
+    session = await platform.identity.sign_in(body.email, body.password, client=client)
     return SessionView(token=session.token, org_id=session.org_id, role=session.role, expires_at=session.expires_at)
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from haat.kernel.errors import InvalidCredential, ValidationFailed
 from haat.kernel.permissions import Role
+from haat.kernel.text import is_readable, is_storable, tidy
 
 OrganisationKind = Literal["operator", "provider", "consumer"]
 KeyMode = Literal["live", "test"]
@@ -127,7 +128,7 @@ def make_key(mode: KeyMode = "live") -> str:
 def parse_key(key: str) -> KeyMode:
     """Return the mode of a well-formed key; raise InvalidCredential without any look-up otherwise."""
     mode = KEY_PREFIXES.get(key[:10])
-    if mode is None or len(key) != _KEY_LENGTH or not key.isascii():
+    if mode is None or len(key) != _KEY_LENGTH or not (key.isascii() and key[10:].isalnum()):
         raise InvalidCredential
     if _checksum(key[:-_CHECKSUM_LENGTH]) != key[-_CHECKSUM_LENGTH:]:
         raise InvalidCredential("The API key's checksum does not fit: part of the key is missing or mistyped.")
@@ -141,15 +142,15 @@ def key_prefix(key: str) -> str:
 
 # --- what people type --------------------------------------------------------------------------
 
-_EMAIL = re.compile(r"[^@\s<>,;:\"()\[\]\\]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f-\x9f<>,;:\"()\[\]\\]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 MIN_PASSWORD = 10
 MAX_PASSWORD = 256
 
 
 def check_email(email: str) -> str:
     """Return the address without surrounding space; raise ValidationFailed when it can't be one."""
-    email = email.strip()
-    if not _EMAIL.fullmatch(email) or ".." in email:
+    email = tidy(email)
+    if not _EMAIL.fullmatch(email) or ".." in email or not is_readable(email):
         raise ValidationFailed(
             errors=[{"field": "email", "message": "Enter an e-mail address such as name@example.in."}]
         )
@@ -158,18 +159,28 @@ def check_email(email: str) -> str:
 
 def check_password(password: str) -> str:
     """Length is the rule that helps (NIST SP 800-63B, 5.1.1.2)."""
-    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD or not is_storable(password):
         message = f"Use {MIN_PASSWORD} to {MAX_PASSWORD} characters; a short sentence is good."
         raise ValidationFailed(errors=[{"field": "password", "message": message}])
     return password
 
 
 def check_name(name: str, field: str = "name", longest: int = 120) -> str:
-    """Return a name without surrounding space; raise ValidationFailed when it is empty or too long."""
-    name = " ".join(name.split())
-    if not 1 <= len(name) <= longest or any(ord(letter) < 32 for letter in name):
-        raise ValidationFailed(errors=[{"field": field, "message": f"Enter 1 to {longest} characters."}])
+    """Return a name in NFC without surrounding space; raise ValidationFailed when empty or too long.
+
+    Nothing that can't be seen makes a name, and nothing in it may turn the text around it.
+    """
+    name = tidy(name)
+    if len(name) > longest or not is_readable(name):
+        raise ValidationFailed(errors=[{"field": field, "message": f"Enter 1 to {longest} visible characters."}])
     return name
+
+
+def check_state(code: str) -> str:
+    """Return a two-digit GST State code; raise ValidationFailed for what is none."""
+    if not re.fullmatch("[0-9]{2}", code):
+        raise ValidationFailed(errors=[{"field": "state_code", "message": "Choose a State from the list."}])
+    return code
 
 
 GSTIN_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -13,6 +13,7 @@ from argon2.exceptions import VerificationError
 
 from haat.identity import store
 from haat.identity.model import (
+    MAX_PASSWORD,
     Application,
     Credential,
     IssuedKey,
@@ -26,16 +27,19 @@ from haat.identity.model import (
     check_gstin,
     check_name,
     check_password,
+    check_state,
     key_prefix,
     make_key,
 )
+from haat.identity.throttle import Guards
 from haat.infra import events
 from haat.infra.keyring import Keyring
 from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database, tenant
-from haat.kernel.clock import Clock
+from haat.kernel.clock import Clock, check_ahead
 from haat.kernel.errors import Conflict, NotFound, SignInFailed, Unauthenticated, ValidationFailed
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor, Permission, Role
+from haat.kernel.text import is_storable, tidy
 
 ROTATION_GRACE = timedelta(hours=24)
 _ROLE_OF_KIND = {
@@ -52,6 +56,7 @@ class Identity:
         self._db = db
         self._clock = clock
         self._keyring = keyring
+        self._guards = Guards(clock)
         self._session_length = timedelta(hours=session_hours)
         self._zone = zone
         self._hasher = PasswordHasher()  # Argon2id, the library's current recommendation
@@ -70,14 +75,17 @@ class Identity:
         address: str = "",
         state_code: str | None = None,
         gstin: str | None = None,
+        client: str | None = None,
     ) -> Actor:
         """Create a user with an organisation of their own; the user administers it.
 
-        Raise ValidationFailed, or AlreadyExists for a known e-mail address. The first operator is
-        made by the command line; nobody can sign up as one.
+        ``client`` is the network address that asks. Raise ValidationFailed, RateLimited (see
+        `identity.throttle`), or AlreadyExists for a known e-mail address. The first operator is made
+        by the command line; nobody can sign up as one.
         """
         if kind == "operator":
             raise ValidationFailed(errors=[{"field": "kind", "message": "Choose developer or provider."}])
+        self._guards.sign_up(client)
         return await self.create_organisation(
             email=email,
             password=password,
@@ -105,15 +113,14 @@ class Identity:
         now = self._clock.now()
         user = User(new_id(), check_email(email), check_name(name), now)
         gstin = check_gstin(gstin) if gstin else None
-        if state_code is not None and not (len(state_code) == 2 and state_code.isdigit()):
-            raise ValidationFailed(errors=[{"field": "state_code", "message": "Choose a State from the list."}])
+        state_code = check_state(state_code) if state_code else None
         if gstin and state_code and gstin[:2] != state_code:
             raise ValidationFailed(errors=[{"field": "gstin", "message": "The GSTIN belongs to another State."}])
         made = Organisation(
             new_id(),
             check_name(organisation, "organisation"),
             kind,
-            address.strip()[:500],
+            check_name(address, "address", 500) if address.strip() else "",
             state_code or (gstin[:2] if gstin else None),
             gstin,
             self._zone,
@@ -162,21 +169,32 @@ class Identity:
 
     # --- sessions -------------------------------------------------------------------------------
 
-    async def sign_in(self, email: str, password: str) -> Session:
-        """Return a new session; raise SignInFailed, after the same time whether the user exists or not."""
+    async def sign_in(self, email: str, password: str, *, client: str | None = None) -> Session:
+        """Return a new session; raise SignInFailed, after the same time whether the user exists or not.
+
+        ``client`` is the network address that asks. Raise RateLimited after too many tries (see
+        `identity.throttle`).
+        """
+        email = tidy(email)
+        if not is_storable([email, password]):
+            raise SignInFailed
+        self._guards.sign_in(email, client)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            found = await store.user_by_email(connection, email.strip())
+            found = await store.user_by_email(connection, email)
         password_hash = found[1] if found else self._nobody
         try:
-            await asyncio.to_thread(self._hasher.verify, password_hash, password[:1024])
+            await asyncio.to_thread(self._hasher.verify, password_hash, password[: MAX_PASSWORD + 1])
         except VerificationError as error:
             raise SignInFailed from error
         if found is None:
             raise SignInFailed
-        user = found[0]
+        self._guards.signed_in(email)
+        user, fresh_hash = found[0], None
+        if self._hasher.check_needs_rehash(password_hash):
+            fresh_hash = await asyncio.to_thread(self._hasher.hash, password)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            if self._hasher.check_needs_rehash(password_hash):
-                await store.set_password_hash(connection, user.id, self._hasher.hash(password))
+            if fresh_hash:
+                await store.set_password_hash(connection, user.id, fresh_hash)
             places = await store.memberships(connection, user.id)
             if not places:
                 raise SignInFailed("The account belongs to no organisation any more.")
@@ -241,12 +259,12 @@ class Identity:
 
     async def applications(self, actor: Actor) -> list[Application]:
         """Return the organisation's applications, oldest first."""
-        async with self._db.transaction(tenant(actor.org_id)) as connection:
+        async with self._db.transaction(tenant(_org(actor))) as connection:
             return await store.applications(connection, _org(actor))
 
     async def application(self, actor: Actor, identifier: UUID) -> Application:
         """Return one application; raise NotFound for another organisation's."""
-        async with self._db.transaction(tenant(actor.org_id)) as connection:
+        async with self._db.transaction(tenant(_org(actor))) as connection:
             return await store.application(connection, _org(actor), identifier)
 
     async def create_key(
@@ -262,17 +280,15 @@ class Identity:
         """Create an API key; the answer is the only time its text is seen."""
         actor.require(Permission.KEYS_EDIT)
         org, now = _org(actor), self._clock.now()
-        if expires_at is not None and expires_at <= now:
-            raise ValidationFailed(
-                errors=[{"field": "expires_at", "message": "Choose a moment that is still to come."}]
-            )
+        name = check_name(name) if name.strip() else ""
+        expires_at = check_ahead(expires_at, now, "expires_at") if expires_at else None
         async with self._db.transaction(tenant(org)) as connection:
             await store.application(connection, org, application_id)
-            return await self._add_key(connection, actor, application_id, name.strip()[:120], mode, scopes, expires_at)
+            return await self._add_key(connection, actor, application_id, name, mode, scopes, expires_at)
 
     async def keys(self, actor: Actor, application_id: UUID) -> list[Credential]:
         """Return an application's keys, the ended ones too."""
-        async with self._db.transaction(tenant(actor.org_id)) as connection:
+        async with self._db.transaction(tenant(_org(actor))) as connection:
             await store.application(connection, _org(actor), application_id)
             return await store.credentials(connection, _org(actor), application_id)
 

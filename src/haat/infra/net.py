@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -33,9 +34,13 @@ _DENIED: tuple[IPNetwork, ...] = tuple(
         "64:ff9b:1::/48",
         "2002::/16",  # 6to4: wraps any IPv4 address
         "2001::/32",  # Teredo
+        "3fff::/20",  # documentation
         "ff00::/8",
     )
 )
+_UNICAST = ipaddress.ip_network("2000::/3")  # all that is routed; ::7f00:1, fec0:: and more are not
+_SPACE_OR_CONTROL = re.compile(r"[\s\x00-\x20\x7f-\x9f\\]")
+RESOLVE_SECONDS = 5.0
 
 
 def parse_networks(networks: Iterable[str]) -> tuple[IPNetwork, ...]:
@@ -50,7 +55,8 @@ def check_address(address: IPAddress | str, allowed: Iterable[IPNetwork] = ()) -
         ip = ip.ipv4_mapped
     if any(ip in network for network in allowed if network.version == ip.version):
         return ip
-    if not ip.is_global or any(ip in network for network in _DENIED if network.version == ip.version):
+    denied = any(ip in network for network in _DENIED if network.version == ip.version)
+    if denied or not ip.is_global or (ip.version == 6 and ip not in _UNICAST):
         raise AddressForbidden(f"{ip} is not a public address, and the operator has not allowed its network.")
     return ip
 
@@ -58,11 +64,15 @@ def check_address(address: IPAddress | str, allowed: Iterable[IPNetwork] = ()) -
 def check_url(url: str, *, https_only: bool) -> tuple[str, str, int]:
     """Return (scheme, host, port) of a URL that may be called; raise AddressForbidden.
 
-    Userinfo is refused, and ports below 1024 other than 80 and 443.
+    Userinfo is refused, and ports below 1024 other than 80 and 443; so is whatever one reader of
+    addresses drops and another keeps: white space, control characters, backslashes.
     """
     try:
+        if _SPACE_OR_CONTROL.search(url):
+            raise ValueError("a URL has no such characters")
         parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        usual = 443 if parts.scheme == "https" else 80
+        port = usual if parts.port is None else parts.port
     except ValueError as error:
         raise AddressForbidden("The address can't be read: write it as https://host/path.") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -77,15 +87,19 @@ def check_url(url: str, *, https_only: bool) -> tuple[str, str, int]:
 
 
 async def resolve(host: str, port: int, allowed: Iterable[IPNetwork] = ()) -> IPAddress:
-    """Return the one address to dial; raise AddressForbidden when any answer for the name is bad."""
+    """Return the one address to dial; raise AddressForbidden when any answer for the name is bad.
+
+    An answer that takes longer than `RESOLVE_SECONDS` counts as none.
+    """
     allowed = tuple(allowed)
     try:
         return check_address(host, allowed)
     except ValueError:
         pass  # a name, not an address
     try:
-        answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
+        async with asyncio.timeout(RESOLVE_SECONDS):
+            answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, TimeoutError, ValueError) as error:
         raise AddressForbidden(f"The name {host} has no address.") from error
     checked = [check_address(str(answer[4][0]), allowed) for answer in answers]  # all of them, then the first
     return checked[0]

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
+from haat.kernel.errors import ValidationFailed
+
 
 class Clock(Protocol):
     """Something that tells the time."""
@@ -37,6 +39,24 @@ class SetClock:
     def advance(self, **step: float) -> None:
         """Move by a ``timedelta`` given in its own keywords, e.g. ``advance(seconds=61)``."""
         self._at += timedelta(**step)
+
+
+FARTHEST = timedelta(days=3653)
+
+
+def check_ahead(at: datetime, now: datetime, field: str) -> datetime:
+    """Return a moment that somebody chose in UTC; raise ValidationFailed unless it lies ahead.
+
+    Ten years are the most: PostgreSQL keeps years that Python can't read, and one such row would
+    stop every reader of its table.
+    """
+    if at.tzinfo is None:
+        message = "Say in which zone: write the moment as 2026-12-31T18:30:00+05:30."
+    elif not timedelta(0) < at - now <= FARTHEST:
+        message = "Choose a moment that is still to come, at most ten years ahead."
+    else:
+        return at.astimezone(UTC)
+    raise ValidationFailed(errors=[{"field": field, "message": message}])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
 
 PAISA = Decimal("0.01")
 PRICE_STEP = Decimal("0.000000000001")  # a price keeps twelve decimals
@@ -11,10 +11,19 @@ _EXACT = Context(prec=60, rounding=ROUND_HALF_UP)
 
 
 def exact(value: str | int | Decimal) -> Decimal:
-    """Return a Decimal of a string or an integer; a float is refused, it has already lost money."""
+    """Return a Decimal of a string or an integer; a float is refused, it has already lost money.
+
+    Raise ValueError for a text that is no finite number.
+    """
     if isinstance(value, (float, bool)):
         raise TypeError(f"money is never a {type(value).__name__}")
-    return Decimal(value)
+    try:
+        number = Decimal(value)
+    except InvalidOperation as error:
+        raise ValueError("this is not a number") from error
+    if not number.is_finite():
+        raise ValueError(f"money is never {number}")
+    return number
 
 
 def multiply(quantity: Decimal | int, price: Decimal) -> Decimal:
@@ -42,5 +51,5 @@ def share(amount: Decimal, rate: Decimal) -> tuple[Decimal, Decimal]:
     """
     if not 0 <= rate <= 1:
         raise ValueError("a share is between 0 and 1")
-    part = to_paisa(multiply(1, amount) * rate)
-    return part, amount - part
+    part = to_paisa(multiply(amount, rate))
+    return part, total((amount, -part))

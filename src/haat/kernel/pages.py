@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from haat.kernel.errors import InvalidRequest
+from haat.kernel.text import is_storable
 
 T = TypeVar("T")
 MAX_PAGE = 100
@@ -28,14 +28,22 @@ def encode_cursor(*key: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(key, default=str).encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str, parts: int) -> list[Any]:
-    """Return the sort key in a cursor; raise InvalidRequest for one that we didn't make."""
+def decode_cursor(cursor: str, parts: int, *kinds: type) -> list[Any]:
+    """Return the sort key in a cursor; raise InvalidRequest for one that we didn't make.
+
+    ``kinds`` are the types of the key's parts, for keys that go on into typed code.
+    """
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         key = json.loads(base64.urlsafe_b64decode(padded))
-    except (ValueError, binascii.Error, UnicodeError):
+    except (ValueError, RecursionError):  # not base64, not UTF-8, not JSON, or nested to make us stumble
         key = None
-    if not isinstance(key, list) or len(key) != parts:
+    if (
+        not isinstance(key, list)
+        or len(key) != parts
+        or not is_storable(key)
+        or not all(type(part) is kind for part, kind in zip(key, kinds, strict=False))
+    ):
         raise InvalidRequest("The cursor is not one of ours: take it from the previous page's `next`.")
     return key
 

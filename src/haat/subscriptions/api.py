@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter
+from pydantic import Field
 
-from haat.control.context import ActorOf, Body, PlatformOf
+from haat.control.context import ActorOf, Body, PlatformOf, VisitorOf
 from haat.subscriptions.model import Plan, Subscription
 
 router = APIRouter(tags=["subscriptions"])
@@ -25,7 +27,7 @@ class PlanChange(Body):
 class NewPlan(Body):
     code: str
     name: str
-    rank: int = 5
+    rank: Annotated[int, Field(ge=0, le=1000)] = 5
     per_minute: int | None = None
     per_hour: int | None = None
     per_day: int | None = None
@@ -34,8 +36,10 @@ class NewPlan(Body):
 
 
 @router.get("/plans")
-async def plans(platform: PlatformOf, service_id: UUID | None = None) -> list[Plan]:
+async def plans(visitor: VisitorOf, platform: PlatformOf, service_id: UUID | None = None) -> list[Plan]:
     """List the plans of the platform, and of one service."""
+    if service_id is not None:
+        await platform.catalog.listing_by_id(visitor, service_id)  # plans of a hidden listing are hidden too
     return await platform.subscriptions.plans(service_id)
 
 

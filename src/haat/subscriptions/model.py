@@ -11,6 +11,7 @@ from haat.kernel.errors import ValidationFailed
 
 DEFAULT_PER_MINUTE = 60
 DEFAULT_PER_HOUR = 1000
+MAX_LIMIT = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,9 @@ class Subscription:
 def check_limits(limits: dict[str, int | None]) -> dict[str, int | None]:
     """Return a plan's limits with the defaults of a plan that names none; refuse what can't be kept."""
     for name, value in limits.items():
-        if value is not None and value < 1:
-            raise ValidationFailed(errors=[{"field": name, "message": "A limit is at least 1; leave it out for none."}])
+        if value is not None and not 1 <= value <= MAX_LIMIT:
+            message = f"A limit is between 1 and {MAX_LIMIT}; leave it out for none."
+            raise ValidationFailed(errors=[{"field": name, "message": message}])
     if not any(limits.values()):
         return {**limits, "per_minute": DEFAULT_PER_MINUTE, "per_hour": DEFAULT_PER_HOUR}
     return limits
