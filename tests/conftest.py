@@ -18,11 +18,12 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from haat.infra.dsn import dsn_for, set_passwords
+from haat.infra.dsn import dsn_for
 from haat.infra.embedded import EmbeddedPostgres
 from haat.infra.keyring import Keyring
 from haat.infra.migrate import migrate
 from haat.infra.postgres import Database
+from haat.infra.prepare import set_passwords
 from haat.kernel.clock import SetClock
 from haat.settings import Settings
 

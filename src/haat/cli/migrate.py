@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from haat.infra.dsn import database_server, dsn_for, set_passwords
+from haat.infra.dsn import dsn_for
 from haat.infra.keyring import keyring_of
 from haat.infra.migrate import migrate as bring_to
+from haat.infra.prepare import database_server, set_passwords
 from haat.infra.revision import current_revision, newest_revision
 from haat.settings import Settings
 

@@ -102,8 +102,9 @@ def _run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
 
 def _enter_database(stack: contextlib.ExitStack, settings: Settings, *, with_schema: bool) -> None:
     """Keep the database running for a process that nobody supervises, and look at its schema."""
-    from haat.infra.dsn import database_server, dsn_for
+    from haat.infra.dsn import dsn_for
     from haat.infra.keyring import keyring_of
+    from haat.infra.prepare import database_server
     from haat.infra.revision import current_revision, newest_revision
 
     keyring = keyring_of(settings)

@@ -24,9 +24,9 @@ from haat.cli.run_folder import (
     take_serve_lock,
 )
 from haat.cli.supervisor import Supervisor, end_processes
-from haat.infra.dsn import prepare_database
 from haat.infra.embedded import EmbeddedPostgres
 from haat.infra.keyring import Keyring, keyring_of
+from haat.infra.prepare import prepare_database
 from haat.settings import Settings
 
 FIRST, THEN = ("gateway", "models"), ("control", "worker", "shipper")
@@ -110,7 +110,9 @@ async def _run_children(
     try:
         for name in FIRST:
             await supervisor.start(name, _command(name))
-        await _first_answer(settings, stop)
+        if not stop.is_set():  # not for long: the rest does not depend on them
+            await _until_answers(settings.host, settings.gateway_port, _HEAD_START_SECONDS)
+            await _until_answers("127.0.0.1", settings.models_port, _HEAD_START_SECONDS)
         for name in THEN:
             await supervisor.start(name, _command(name))
         await supervisor.start("stock", _command("stock"), once=True)
@@ -164,13 +166,10 @@ async def _watch(
 
 async def _announce(settings: Settings, console: Console, logs: Path | None) -> None:
     """Print the addresses as soon as they answer."""
-    began = time.monotonic()
     for port in (settings.port, settings.gateway_port):
-        while not await _answers(settings.host, port):
-            if time.monotonic() - began > _READY_SECONDS:
-                console.print(f"Port {port} does not answer yet: look into {logs or 'the lines above'}")
-                return
-            await asyncio.sleep(0.05)
+        if not await _until_answers(settings.host, port, _READY_SECONDS):
+            console.print(f"Port {port} does not answer yet: look into {logs or 'the lines above'}")
+            return
     console.print(f"Portal   {settings.portal_address}")
     console.print(f"Gateway  {settings.gateway_address}")
     console.print(f"Data     {settings.data_dir}")
@@ -179,13 +178,14 @@ async def _announce(settings: Settings, console: Console, logs: Path | None) -> 
     console.print("Ready. Ctrl-C stops it; `haat sandbox` makes a key to try it with.")
 
 
-async def _first_answer(settings: Settings, stop: asyncio.Event) -> None:
-    """Wait until gateway and models answer, but not for long: the rest does not depend on them."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_HEAD_START_SECONDS):
-            for host, port in ((settings.host, settings.gateway_port), ("127.0.0.1", settings.models_port)):
-                while not stop.is_set() and not await _answers(host, port):
-                    await asyncio.sleep(0.02)
+async def _until_answers(host: str, port: int, seconds: float) -> bool:
+    """Wait until something accepts connections; return False when nothing did for that long."""
+    deadline = time.monotonic() + seconds
+    while not await _answers(host, port):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.02)
+    return True
 
 
 async def _answers(host: str, port: int) -> bool:

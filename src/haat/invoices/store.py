@@ -12,7 +12,7 @@ from haat.infra.postgres import Connection
 from haat.invoices.model import Draft, Line
 from haat.kernel.clock import Period
 from haat.kernel.ids import new_id
-from haat.usage.store import BILLED_VALUES, id_bound
+from haat.usage.model import BILLED_VALUES, id_bound
 
 Row = Mapping[str, Any]
 

@@ -10,8 +10,7 @@ from uuid import UUID
 from haat.infra.postgres import Connection
 from haat.kernel.clock import Period
 from haat.rating.model import Measured, RateCard
-from haat.usage.model import UNITS
-from haat.usage.store import BILLED_VALUES, id_bound
+from haat.usage.model import BILLED_VALUES, UNITS, id_bound
 
 
 async def cards(connection: Connection, org: UUID, before: datetime) -> list[RateCard]:
@@ -70,11 +69,6 @@ async def measured(
         )
         async for row in rows
     ]
-
-
-async def zone_of(connection: Connection, org: UUID) -> str | None:
-    row = await (await connection.execute("SELECT zone FROM organisations WHERE id = %s", (org,))).fetchone()
-    return row["zone"] if row else None
 
 
 async def service_names(connection: Connection, services: Sequence[UUID]) -> dict[UUID, str]:

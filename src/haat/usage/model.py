@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from uuid import UUID
 
 import msgspec
 
+from haat.kernel.ids import id_at
 from haat.usage.event import Outcome, UsageEvent
 
 UNITS = (
@@ -31,6 +33,9 @@ UNITS = (
 
 BILLED = (Outcome.COMPLETED, Outcome.CLIENT_LEFT)
 """The outcomes that cost something. Everything else is in doubt or not delivered: for the customer."""
+
+BILLED_VALUES = [outcome.value for outcome in BILLED]
+"""The same as the store spells them."""
 
 ANSWERED = (Outcome.COMPLETED, Outcome.CLIENT_LEFT, Outcome.PROVIDER_FAILED)
 """The outcomes whose duration says something about the service."""
@@ -92,6 +97,28 @@ _MAX_INT = 2**31 - 1
 _MAX_BIGINT = 2**63 - 1
 _NO_JSON = "{}"
 _json = msgspec.json.Encoder(order="sorted")
+
+
+@dataclass(frozen=True, slots=True)
+class CallFilter:
+    """Which calls; None leaves a member open. ``org`` or ``provider_org`` says whose."""
+
+    org: UUID | None = None
+    provider_org: UUID | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    service_id: UUID | None = None
+    application_id: UUID | None = None
+    outcome: str | None = None
+    status_class: int | None = None
+    end_user: str | None = None
+    tag: tuple[str, str] | None = None
+
+
+def id_bound(at: datetime) -> UUID:
+    """Return the smallest id of a call at or after an instant (calls have whole milliseconds)."""
+    microseconds = int(at.timestamp()) * 1_000_000 + at.microsecond
+    return id_at(-(-microseconds // 1000))
 
 
 def row_of(event: UsageEvent, now_ms: int | None) -> tuple[Cell, ...]:
@@ -212,6 +239,13 @@ def _mapping(values: Mapping[str, str]) -> str:
 
 def _bounded(value: int, most: int) -> int:
     return min(max(value, 0), most)
+
+
+def month_named(label: str, zone: str) -> Period:
+    """Return the month that a label such as ``2026-11`` names in a zone; raise InvalidRequest for anything else."""
+    if not re.fullmatch(r"(19[7-9][0-9]|[2-8][0-9]{3})-(0[1-9]|1[0-2])", label):
+        raise InvalidRequest("A period is a month such as 2026-11.")
+    return month_period(int(label[:4]), int(label[5:]), zone)
 
 
 # --- latency: a mergeable sketch -----------------------------------------------------------------

@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from haat.infra.postgres import PLATFORM_SCOPE, Database, Scope, tenant
-from haat.kernel.clock import Clock, Period
+from haat.kernel.clock import Clock, Period, month_of
 from haat.kernel.errors import InvalidRequest, NotFound, PermissionDenied
 from haat.kernel.money import multiply
 from haat.kernel.pages import MAX_PAGE, Page, decode_cursor, page_of
@@ -22,8 +22,17 @@ from haat.kernel.permissions import Actor, Permission
 from haat.usage import intake, store
 from haat.usage.event import decode
 from haat.usage.intake import Record, Taken
-from haat.usage.model import BILLED, EXPORT_COLUMNS, UNITS, Pseudonyms, csv_safe, merged, quantile
-from haat.usage.store import CallFilter
+from haat.usage.model import (
+    BILLED,
+    EXPORT_COLUMNS,
+    UNITS,
+    CallFilter,
+    Pseudonyms,
+    csv_safe,
+    merged,
+    month_named,
+    quantile,
+)
 
 _BILLED = frozenset(outcome.value for outcome in BILLED)
 
@@ -120,6 +129,14 @@ class Usage:
         """Return the newest ingest batch: what an invoice "up to now" names as ``until``."""
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             return await intake.watermark(connection)
+
+    async def month(self, actor: Actor, label: str | None = None) -> Period:
+        """Return a month, or the running one, in the zone of the actor's organisation."""
+        zone = "Asia/Kolkata"
+        if actor.org_id is not None:
+            async with self._db.transaction(PLATFORM_SCOPE) as connection:
+                zone = await store.zone_of(connection, actor.org_id) or zone
+        return month_named(label, zone) if label else month_of(self._clock.now(), zone)
 
     # --- customers ---
 

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from haat.infra.postgres import Connection
 from haat.kernel.clock import Period
-from haat.kernel.ids import id_at
-from haat.usage.model import ANSWERED, BILLED, UNITS
+from haat.usage.model import ANSWERED, BILLED_VALUES, UNITS, CallFilter, id_bound
 
 Row = Mapping[str, Any]
-BILLED_VALUES = [outcome.value for outcome in BILLED]
 _ANSWERED_VALUES = [outcome.value for outcome in ANSWERED]
-
-
-@dataclass(frozen=True, slots=True)
-class CallFilter:
-    """Which calls; None leaves a member open. ``org`` or ``provider_org`` says whose."""
-
-    org: UUID | None = None
-    provider_org: UUID | None = None
-    start: datetime | None = None
-    end: datetime | None = None
-    service_id: UUID | None = None
-    application_id: UUID | None = None
-    outcome: str | None = None
-    status_class: int | None = None
-    end_user: str | None = None
-    tag: tuple[str, str] | None = None
 
 
 class StoredPosition(NamedTuple):
@@ -39,10 +20,9 @@ class StoredPosition(NamedTuple):
     offset: int
 
 
-def id_bound(at: datetime) -> UUID:
-    """Return the smallest id of a call at or after an instant (calls have whole milliseconds)."""
-    microseconds = int(at.timestamp()) * 1_000_000 + at.microsecond
-    return id_at(-(-microseconds // 1000))
+async def zone_of(connection: Connection, org: UUID) -> str | None:
+    row = await (await connection.execute("SELECT zone FROM organisations WHERE id = %s", (org,))).fetchone()
+    return row["zone"] if row else None
 
 
 # --- rollups -------------------------------------------------------------------------------------

@@ -1,0 +1,65 @@
+# The commands a person needs. `make` alone lists them.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+BIN := .venv/bin
+ENGINE_PACKAGES := apertium apertium-urd-hin espeak-ng tesseract-ocr tesseract-ocr-ben tesseract-ocr-eng \
+    tesseract-ocr-hin tesseract-ocr-tam
+BROWSER_PACKAGES := chromium chromium-driver
+DOMAINS := identity partners catalog subscriptions usage rating invoices settlement
+comma := ,
+empty :=
+space := $(empty) $(empty)
+
+.PHONY: help
+help: ## List the commands
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+.PHONY: setup
+setup: ## Make .venv from requirements.lock (PYTHON=python3.12 chooses the interpreter)
+	@PYTHON="$(PYTHON)" sh tools/setup.sh
+
+.PHONY: demo
+demo: setup ## Run the platform with a sale on it (ONCE=1 ends after the tour, ENGINES=0 installs no engines)
+	@if [ "$(ENGINES)" != 0 ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    $(MAKE) engines || echo "Going on without them; 'make engines' tries again."; \
+	fi
+	@exec $(BIN)/haat demo $(if $(ONCE),--once)
+
+.PHONY: engines
+engines: ## Install the engines for translation, speech and OCR from Debian (as root)
+	@sh tools/apt.sh "translation, speech and OCR" $(ENGINE_PACKAGES)
+
+.PHONY: test
+test: setup ## Run the tests (ARGS=... goes to pytest)
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: check
+check: setup ## Check format, lint, types, import rules and the documentation
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/docs
+
+.PHONY: verify
+verify: setup ## Run the long tests: kills, chaos, browser (as root it installs Chromium from Debian)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then sh tools/apt.sh "browser tests" $(BROWSER_PACKAGES); fi
+	$(BIN)/pytest -m verify $(ARGS)
+
+.PHONY: coverage
+coverage: setup ## Run the tests with branch coverage; the domains must reach 90 %
+	$(BIN)/pytest --cov=haat --cov-branch --cov-report=html --cov-report=
+	$(BIN)/coverage report --skip-covered
+	$(BIN)/coverage report --fail-under=90 \
+	    --include="$(subst $(space),$(comma),$(patsubst %,src/haat/%/*,$(DOMAINS)))"
+
+.PHONY: lock
+lock: ## Write requirements.lock anew for Python 3.11 to 3.13 (UPGRADE=1 takes the newest versions)
+	@$(or $(PYTHON),python3) -m venv build/lock && build/lock/bin/pip install --quiet uv
+	build/lock/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	    --no-header --no-emit-index-url --quiet $(if $(UPGRADE),--upgrade) --output-file requirements.lock
+
+.PHONY: clean
+clean: ## Remove the environment and every cache; data in .haat stays
+	rm -rf .venv build dist htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
