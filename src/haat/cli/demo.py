@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from haat.bootstrap import OPERATOR_EMAIL, local_sign_in
+from haat.cli.sale import Result, print_sale
 from haat.cli.setu import serving
-from haat.cli.tour import Cast, Result, Tour, TourFailed
+from haat.cli.tour import Cast, Tour, TourFailed
 from haat.infra.keyring import Keyring
 from haat.models.hosted import HostedService
 from haat.plugins.manager import hosted_services
@@ -79,7 +80,7 @@ async def _show(
             return 130
         stopping.cancel()
         result = touring.result()
-        tour.print_table(result)
+        print_sale(console, result)
         _print_addresses(console, settings, cast)
         if once:
             print(json.dumps(result.as_json()), flush=True)

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from haat.bootstrap import SignIn
+from haat.cli.sale import Result, Tally
 from haat.cli.sentences import TourCall, tour_calls
 from haat.cli.setu import MAX_CHARACTERS
 from haat.kernel.events import Position
@@ -37,67 +38,6 @@ class Cast:
     operator: SignIn
     provider: SignIn
     developer: SignIn
-
-
-@dataclass(slots=True)
-class Tally:
-    """What came back from one service."""
-
-    calls: int = 0
-    ok: int = 0
-    refused: int = 0
-    failed: int = 0
-    units: Decimal = Decimal(0)
-    unit: str = ""
-
-    def add(self, response: httpx.Response) -> None:
-        """Count one answer."""
-        self.calls += 1
-        if response.is_success:
-            self.ok += 1
-            self.unit, _, quantity = response.headers["X-Haat-Units"].partition("=")
-            self.units += Decimal(quantity)
-        elif response.status_code == 429:
-            self.refused += 1
-        else:
-            self.failed += 1
-
-
-@dataclass(slots=True)
-class Result:
-    """What the tour did and what became of it; money in rupees."""
-
-    tallies: dict[str, Tally] = field(default_factory=dict)
-    charges: dict[str, Decimal] = field(default_factory=dict)
-    usage_events: int = 0
-    billed_calls: int = 0
-    serial: str = ""
-    net: Decimal = Decimal(0)
-    tax: Decimal = Decimal(0)
-    settlement: Decimal = Decimal(0)
-    platform: Decimal = Decimal(0)
-    seconds: float = 0.0
-
-    @property
-    def calls(self) -> int:
-        return sum(tally.calls for tally in self.tallies.values())
-
-    @property
-    def ok(self) -> int:
-        return sum(tally.ok for tally in self.tallies.values())
-
-    def as_json(self) -> dict[str, Any]:
-        """The last line of ``haat demo --once``. ``invoice_total`` is net of GST: what is shared out."""
-        return {
-            "calls": self.calls,
-            "ok": self.ok,
-            "usage_events": self.usage_events,
-            "billed_calls": self.billed_calls,
-            "invoice_total": str(self.net),
-            "settlement_total": str(self.settlement),
-            "platform_total": str(self.platform),
-            "seconds": round(self.seconds, 1),
-        }
 
 
 class TourFailed(Exception):
@@ -277,7 +217,7 @@ class Tour:
         return keys
 
     async def _call(self, keys: dict[str, str], result: Result) -> None:
-        self._usage_before = (await self._usage())["calls"]
+        self._metered_before = await self._metered()
         calls = [*tour_calls()]
         texts = [item["text"] for call in calls for item in call.body.get("input", []) if "text" in item]
         setu = [TourCall(SETU, {"text": text}, path="/v1/statistics") for text in texts[:60]]
@@ -302,7 +242,10 @@ class Tour:
         """Wait until the gateway has read the newest key from the change feed: well under a second."""
         newest = (await self._control.get("/health")).json()["position"]
         deadline = time.monotonic() + _WAIT_SECONDS
-        while Position.parse((await self._gateway.get("/health")).json()["position"]) < Position.parse(newest):
+        while True:
+            health = (await self._gateway.get("/health")).json()
+            if Position.parse(health["position"]) >= Position.parse(newest):
+                return
             if time.monotonic() > deadline:
                 raise TourFailed("The gateway does not follow the change feed.")
             await asyncio.sleep(0.02)
@@ -328,3 +271,53 @@ class Tour:
         async with asyncio.TaskGroup() as group:
             for _ in range(min(CONCURRENT_CALLS, len(batch))):
                 group.create_task(caller())
+
+    # --- what became of it ------------------------------------------------------------------------
+
+    async def _metered(self) -> int:
+        """Return how many of the developer's calls are in the usage store this month."""
+        services = await self._developer.ask("GET", "/usage")
+        return sum(service["counts"]["calls"] for service in services)
+
+    async def _meter(self, result: Result) -> None:
+        """Wait for the shipper; once all calls are there, look again: none may come twice."""
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while True:
+            if await self._metered() - self._metered_before >= result.calls or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
+        result.usage_events = await self._metered() - self._metered_before
+
+    async def _bill(self, result: Result) -> None:
+        """Invoice what is metered so far and share it out; what was invoiced before stays as it is."""
+        draft = await self._developer.ask("GET", "/invoices/preview", period=await self._month())
+        period = draft["period"]
+        earlier = {
+            settled["id"] for settled in await self._operator.ask("POST", "/settlements/runs", {"period": period})
+        }
+        run = await self._operator.ask("POST", "/invoices/runs", {"period": period, "until": draft["until"]})
+        if run["failed"]:
+            raise TourFailed(f"Not everybody could be invoiced: {run['failed']}")
+        mine = (await self._developer.ask("GET", "/me"))["org_id"]
+        for invoice in run["issued"]:
+            result.net += Decimal(invoice["net"])
+            result.tax += Decimal(invoice["tax"])
+            lines = await self._lines(invoice, mine)
+            result.billed_calls += sum(line["calls"] for line in lines)
+            if invoice["org_id"] == mine:
+                result.serials.append(invoice["serial"])
+                for line in lines:
+                    name = line["description"]
+                    result.charges[name] = result.charges.get(name, Decimal(0)) + Decimal(line["taxable"])
+        for settled in await self._operator.ask("POST", "/settlements/runs", {"period": period}):
+            if settled["id"] not in earlier:
+                result.settlement += Decimal(settled["provider"])
+                result.platform += Decimal(settled["platform"])
+
+    async def _lines(self, invoice: dict[str, Any], mine: str) -> Any:
+        asker = self._developer if invoice["org_id"] == mine else self._operator
+        return await asker.ask("GET", f"/invoices/{invoice['id']}/lines")
+
+    async def _month(self) -> str:
+        return str((await self._developer.ask("GET", "/cost"))["period"])
