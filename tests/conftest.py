@@ -61,6 +61,16 @@ class Cluster(NamedTuple):
 
 
 @pytest.fixture(autouse=True, scope="session")
+def settings_of_tests_only() -> Iterator[None]:
+    """Forget the HAAT_ variables of whoever runs the tests."""
+    patch = pytest.MonkeyPatch()
+    for name in [name for name in os.environ if name.startswith("HAAT_")]:
+        patch.delenv(name)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(autouse=True, scope="session")
 def only_this_machine() -> Iterator[None]:
     """Refuse connections that would leave this machine: tests are about us, not about the network."""
 
