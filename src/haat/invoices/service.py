@@ -25,10 +25,11 @@ from haat.invoices.model import (
     line_data,
     line_identity,
     place_of_supply,
+    plain,
     serial_text,
     taxes,
 )
-from haat.kernel.clock import Clock, Period, financial_year, month_period
+from haat.kernel.clock import Clock, Period, financial_year
 from haat.kernel.errors import Conflict, HaatError, InvalidRequest, NotFound, ValidationFailed
 from haat.kernel.ids import new_id
 from haat.kernel.money import total
@@ -38,6 +39,7 @@ from haat.rating import service as rating
 from haat.rating.model import Measured
 from haat.settings import Settings
 from haat.usage import intake
+from haat.usage.model import month_named
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +83,9 @@ class Preview:
             "until": self.until,
             "lines": [line_data(line, self.sac_code) for line in self.draft.lines],
             "taxable_value": str(self.draft.net),
-            "taxes": [{"name": tax.name, "rate": str(tax.rate), "amount": str(tax.amount)} for tax in self.draft.taxes],
+            "taxes": [
+                {"name": tax.name, "rate": plain(tax.rate), "amount": str(tax.amount)} for tax in self.draft.taxes
+            ],
             "tax": str(self.draft.tax),
             "total": str(self.draft.total),
             "unpriced": [{"service": str(one.service), "calls": one.calls} for one in self.unpriced],
@@ -130,7 +134,7 @@ class Invoices:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             buyer = await self._buyer(connection, whose)
             until = await intake.watermark(connection)
-            month = _month(period, buyer["zone"])
+            month = month_named(period, buyer["zone"])
             issued = await store.invoices_of(connection, whose)
             draft, unpriced = await self._draft(connection, buyer, month, until, issued)
         return Preview(period, until, draft, self._supplier.sac_code, unpriced)
@@ -146,7 +150,7 @@ class Invoices:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             await store.lock(connection, org)
             buyer = await self._buyer(connection, org)
-            month = _month(period, buyer["zone"])
+            month = month_named(period, buyer["zone"])
             newest = await intake.watermark(connection)
             now = self._clock.now()
             over = now >= month.end + GRACE
@@ -173,7 +177,7 @@ class Invoices:
     async def issue_all(self, actor: Actor, period: str, *, until: int | None = None) -> IssueRun:
         """Issue for every organisation with usage; one that can't be billed stops nobody else."""
         actor.require(Permission.INVOICES_RUN)
-        month = _month(period, "UTC")
+        month = month_named(period, "UTC")
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             # Two months back and a day on either side: late usage, and other zones.
             organisations = await store.organisations_to_bill(
@@ -254,7 +258,7 @@ class Invoices:
     ) -> tuple[Draft, list[Measured]]:
         """Rate what no invoice has yet: the month's usage, and what came late for months already invoiced."""
         org = buyer["id"]
-        months = [_month(label, buyer["zone"]) for label in sorted({row["period"] for row in issued})]
+        months = [month_named(label, buyer["zone"]) for label in sorted({row["period"] for row in issued})]
         lines: list[Line] = []
         unpriced: list[Measured] = []
         for one in [*[earlier for earlier in months if earlier.label < month.label], month]:
@@ -365,16 +369,6 @@ class Invoices:
         if org not in (None, actor.org_id):
             raise NotFound
         return tenant(actor.org_id), actor.org_id
-
-
-def _month(label: str, zone: str) -> Period:
-    """Return the month a label such as ``2026-11`` names; raise InvalidRequest for anything else."""
-    year, _, month = label.partition("-")
-    if not (len(label) == 7 and label.isascii() and year.isdigit() and month.isdigit() and 1 <= int(month) <= 12):
-        raise InvalidRequest("A period is a month such as 2026-11.")
-    if not 1970 <= int(year) <= 9998:
-        raise InvalidRequest("A period is a month such as 2026-11.")
-    return month_period(int(year), int(month), zone)
 
 
 def _cursor(cursor: str | None) -> UUID | None:

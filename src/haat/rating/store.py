@@ -71,6 +71,11 @@ async def measured(
     ]
 
 
+async def zone_of(connection: Connection, org: UUID) -> str | None:
+    row = await (await connection.execute("SELECT zone FROM organisations WHERE id = %s", (org,))).fetchone()
+    return row["zone"] if row else None
+
+
 async def service_names(connection: Connection, services: Sequence[UUID]) -> dict[UUID, str]:
     """Return names such as ``Transliteration (lipi/transliterate)``."""
     rows = await connection.execute(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +19,7 @@ from haat.kernel.pages import MAX_PAGE, Page, decode_cursor, page_of
 from haat.kernel.permissions import PLATFORM, Actor, Permission
 from haat.settlement import store
 from haat.settlement.model import settle_line, totals
-from haat.usage.model import Pseudonyms
+from haat.usage.model import Pseudonyms, month_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class Settlements:
         further part. Return None when there is nothing to settle.
         """
         actor.require(Permission.SETTLEMENTS_RUN)
-        _check_period(period)
+        month_named(period, "UTC")
         now = self._clock.now()
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             await store.lock(connection, provider_org)
@@ -118,7 +117,7 @@ class Settlements:
     async def close_all(self, actor: Actor, period: str) -> list[Settlement]:
         """Settle every provider with lines on a period's invoices; return all settlements of the period."""
         actor.require(Permission.SETTLEMENTS_RUN)
-        _check_period(period)
+        month_named(period, "UTC")
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             providers = await store.providers_to_settle(connection, period)
         for provider in providers:
@@ -194,8 +193,3 @@ class Settlements:
         if provider_org not in (None, actor.org_id):
             raise NotFound
         return tenant(actor.org_id), actor.org_id
-
-
-def _check_period(period: str) -> None:
-    if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", period):
-        raise InvalidRequest("A period is a month such as 2026-11.")

@@ -15,6 +15,8 @@ from uuid import UUID
 
 import msgspec
 
+from haat.kernel.clock import Period, month_period
+from haat.kernel.errors import InvalidRequest
 from haat.kernel.ids import id_at
 from haat.usage.event import Outcome, UsageEvent
 
