@@ -1,0 +1,86 @@
+"""The bytes of answers: heads, problem bodies, the headers that say where the limits stand."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from http import HTTPStatus
+
+import msgspec
+
+from haat.gateway.call import Call
+from haat.kernel.errors import HaatError
+
+REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+NOT_CURED_BY_RETRY = frozenset({"QUOTA_EXHAUSTED", "NOT_SUBSCRIBED", "SERVICE_SUSPENDED"})
+"""Refusals after which the common SDKs must not retry by themselves, though they do so on 429."""
+
+_WINDOWS = frozenset({"minute", "hour", "day", "month"})
+_encode = msgspec.json.Encoder().encode
+
+
+def limit_headers(call: Call, now: int) -> bytes:
+    """Return the rate limit headers (draft-ietf-httpapi-ratelimit-headers-11) of an admitted call."""
+    allowance = call.allowance
+    if allowance is None:
+        return b""
+    standing = allowance.standing(now)
+    if standing is None:
+        return b""
+    return _limits(allowance.policy, *standing)
+
+
+def _limits(policy: str, name: str, quota: int, remaining: int, reset: int) -> bytes:
+    return (
+        f'RateLimit-Policy: {policy}\r\nRateLimit: "{name}";r={remaining};t={reset}\r\nX-RateLimit-Limit: {quota}\r\n'
+        f"X-RateLimit-Remaining: {remaining}\r\nX-RateLimit-Reset: {reset}\r\n"
+    ).encode("ascii")
+
+
+def connection_header(call: Call) -> bytes:
+    """Return the Connection header that tells the client what happens to its connection."""
+    if not call.keep_alive:
+        return b"Connection: close\r\n"
+    return b"Connection: keep-alive\r\n" if call.minor_version == 0 else b""
+
+
+def plain(call: Call, status: int, content_type: bytes, body: bytes, headers: bytes = b"") -> bytes:
+    """Return a whole answer of our own; for HEAD without its body (RFC 9110, 9.3.2)."""
+    head = b"HTTP/1.1 %d %b\r\nDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nX-Request-ID: %b\r\n%b%b\r\n" % (
+        status,
+        REASONS.get(status, b"Error"),
+        formatdate(usegmt=True).encode(),
+        content_type,
+        len(body),
+        call.id.encode(),
+        headers,
+        connection_header(call),
+    )
+    return head if call.method == b"HEAD" else head + body
+
+
+def problem(call: Call, error: HaatError, now: int) -> bytes:
+    """Return a refusal as application/problem+json (RFC 9457), with the headers its reason asks for."""
+    headers = b""
+    refused = error.extensions
+    if error.status == 401:
+        headers += b'WWW-Authenticate: Bearer realm="haat"\r\n'
+    if call.allowance is not None:
+        if refused.get("limit") in _WINDOWS:
+            headers += _limits(
+                call.allowance.policy,
+                refused["limit"],
+                refused["quota"],
+                refused["remaining"],
+                refused["reset_seconds"],
+            )
+        else:
+            headers += limit_headers(call, now)
+    retry_after = refused.get("reset_seconds") or (1 if error.status == 503 else 0)
+    if retry_after:
+        headers += b"Retry-After: %d\r\n" % retry_after
+    if error.code in NOT_CURED_BY_RETRY:
+        headers += b"X-Should-Retry: false\r\n"
+    body = _encode(error.problem(call.id))
+    return plain(call, error.status, b"application/problem+json", body, headers)

@@ -1,0 +1,134 @@
+"""The gateway as one object: what all connections share, and the ticks that keep time for them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+
+from haat.gateway import relay
+from haat.gateway.call import Call
+from haat.gateway.clock import CallIds, GatewayClock
+from haat.gateway.limits import Limits
+from haat.gateway.metering import Meter
+from haat.gateway.routes import RouteTable
+from haat.gateway.server import ClientConnection
+from haat.gateway.snapshot import Directory
+from haat.gateway.upstream import Pools
+from haat.infra.keyring import Keyring
+from haat.kernel.errors import ProviderTimeout
+from haat.settings import Settings
+from haat.usage.event import Outcome
+from haat.usage.journal import JournalError, JournalWriter
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.02
+BACKLOG = 4096
+_KNOWN_KEYS = 65_536
+
+
+class Gateway:
+    """Made by `haat.gateway.process`, or by a test with a directory of its own."""
+
+    def __init__(self, settings: Settings, keyring: Keyring, journal: JournalWriter, directory: Directory) -> None:
+        self.settings, self.keyring, self.directory = settings, keyring, directory
+        self.clock = GatewayClock()
+        self.ids = CallIds()
+        self.limits = Limits()
+        self.meter = Meter(journal, self.clock, self.ids)
+        self.pools = Pools(settings.upstream_connections, settings.upstream_wait_seconds, self.clock)
+        self.routes = RouteTable(directory, keyring, self.pools, tuple(settings.allowed_networks))
+        self.clients: set[ClientConnection] = set()
+        self.calls: set[Call] = set()
+        """Admitted and not yet ended."""
+        self.key_hashes: dict[bytes, bytes] = {}
+        """Keys that were used lately and their hashes, so that a key is hashed once and not each time."""
+        self.feed_connected = False
+        self.draining = False
+        self._emptied = asyncio.Event()
+        self._journal = journal
+        self._server: asyncio.Server | None = None
+        self._ticking: asyncio.Task[None] | None = None
+
+    def remember_key(self, key: bytes, key_hash: bytes) -> None:
+        if len(self.key_hashes) >= _KNOWN_KEYS:
+            self.key_hashes.clear()
+        self.key_hashes[key] = key_hash
+
+    def forget(self, client: ClientConnection) -> None:
+        """A client connection is gone."""
+        self.clients.discard(client)
+        if self.draining and not self.clients:
+            self._emptied.set()
+
+    async def listen(self, host: str, port: int) -> int:
+        """Take connections; return the port, which matters when 0 was asked for."""
+        # The backlog is given here because uvloop sets it to 100 otherwise.
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: ClientConnection(self), host, port, backlog=BACKLOG
+        )
+        self._ticking = asyncio.create_task(self._tick())
+        listening: socket.socket = self._server.sockets[0]
+        return int(listening.getsockname()[1])
+
+    async def stop(self, patience_seconds: float) -> None:
+        """Take no more, finish what is in flight within the time given, confirm and seal the journal."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        for client in list(self.clients):
+            client.close_when_idle()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_seconds):
+                if self.clients:
+                    await self._emptied.wait()
+        for call in list(self.calls):
+            self._interrupt(call)
+        for client in list(self.clients):
+            client.abort()
+        await asyncio.sleep(0)  # connection_lost of those just aborted
+        if self._ticking is not None:
+            self._ticking.cancel()
+            await asyncio.gather(self._ticking, return_exceptions=True)
+        await self.pools.close()
+        self.meter.flush()
+        self._journal.close()
+
+    def _interrupt(self, call: Call) -> None:
+        try:
+            self.meter.record(call, Outcome.INTERRUPTED, call.status)
+            self.meter.confirm(call)
+        except JournalError as error:
+            log.error("call %s was cut off and not recorded: %s", call.id, error)
+
+    async def _tick(self) -> None:
+        ticks = 0
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            ticks += 1
+            try:
+                self.meter.flush()
+                if ticks % 3 == 0:
+                    self._expire_calls()
+                if ticks % 50 == 0:
+                    self._expire_clients()
+            except Exception:  # the clock of everybody must not stop over one connection
+                log.exception("a tick failed")
+
+    def _expire_calls(self) -> None:
+        now = self.clock.now_us()
+        for call in [call for call in self.calls if 0 < call.deadline <= now]:
+            if call.head_flushed and call.client.write_paused:
+                relay.client_left(call)  # the client took the answer too slowly, not the provider gave it
+                call.client.abort()
+            else:
+                relay.fail(call, ProviderTimeout())
+        self.pools.expire(now)
+
+    def _expire_clients(self) -> None:
+        now = self.clock.now_us()
+        self.meter.probe()
+        for client in list(self.clients):
+            client.expire(now)

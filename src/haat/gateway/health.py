@@ -1,0 +1,45 @@
+"""What the gateway says about itself. Degraded is not dead: it serves as long as it can meter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from haat.gateway.gateway import Gateway
+
+_PATHS = frozenset({b"/health", b"/health/live", b"/health/ready", b"/health/startup"})
+
+
+def is_asked(target: bytes) -> bool:
+    return target in _PATHS
+
+
+def report(gateway: Gateway, target: bytes) -> tuple[int, bytes]:
+    """Return (status, JSON body) for one of the health paths."""
+    if target == b"/health/live":
+        return 200, b'{"status":"live"}'
+    ready = gateway.directory.loaded and not gateway.draining and not gateway.meter.failing
+    if target != b"/health":
+        return (200, b'{"status":"ready"}') if ready else (503, b'{"status":"not ready"}')
+    fresh = gateway.feed_connected
+    components = {
+        "snapshot": {
+            "status": "healthy" if fresh else "degraded",
+            "connected": fresh,
+            "position": f"{gateway.directory.position.xid}:{gateway.directory.position.seq}",
+            "credentials": len(gateway.directory.credentials),
+            "subscriptions": len(gateway.directory.subscriptions),
+            "services": len(gateway.directory.services),
+        },
+        "journal": {"status": "unhealthy" if gateway.meter.failing else "healthy", "recorded": gateway.meter.recorded},
+        "upstreams": {
+            "status": "healthy",
+            "busy": gateway.pools.each(lambda pool: pool.busy),
+            "waiting": gateway.pools.each(lambda pool: pool.waiting),
+        },
+        "clients": {"status": "healthy", "connections": len(gateway.clients), "calls": len(gateway.calls)},
+    }
+    status = "unhealthy" if not ready else "healthy" if fresh else "degraded"
+    return 200 if ready else 503, msgspec.json.encode({"status": status, "components": components})

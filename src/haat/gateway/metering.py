@@ -1,0 +1,245 @@
+"""One usage event a call: recorded before its last byte is written, confirmed once the kernel has it.
+
+The metering promise rests on the order here. `Meter.record` is called before the answer's final
+bytes are handed to the transport. A transport that has nothing left to send has given everything to
+the kernel; that is looked at right after the write and, for a client that reads slowly, again each
+tick. The ids found so are confirmed in one batch a tick.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING
+
+from haat.gateway.call import Call
+from haat.gateway.clock import CallIds, GatewayClock
+from haat.gateway.routes import MICRO_UNITS, Route
+from haat.usage.event import VERSION, Checkpoint, Outcome, Timings, UsageEvent, encode
+from haat.usage.journal import JournalError, JournalWriter, Kind
+
+if TYPE_CHECKING:
+    from haat.gateway.server import ClientConnection
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_BYTES = 256 * 1024
+"""A stream writes a checkpoint before each further so many bytes are forwarded."""
+_USED_OUTCOMES = (Outcome.COMPLETED, Outcome.CLIENT_LEFT, Outcome.INTERRUPTED)
+_REPORTED = re.compile(r"\s*([a-z_]{1,32})\s*=\s*([0-9]{1,18})(?:\.([0-9]{1,6}))?\s*")
+
+
+class Meter:
+    """Writes the journal for all calls of this gateway."""
+
+    def __init__(self, journal: JournalWriter, clock: GatewayClock, ids: CallIds) -> None:
+        self.failing = False
+        """The journal refused the last record: calls are turned away until `probe` succeeds."""
+        self.recorded = 0
+        self._journal, self._clock, self._ids = journal, clock, ids
+        self._gateway = journal.worker
+        self._draining: set[ClientConnection] = set()
+        self._final: list[bytes] = []
+
+    def open(self, call: Call) -> None:
+        """Declare a stream before anything of it is forwarded; raise JournalError."""
+        self._append(Kind.OPEN, encode(self._event(call, Outcome.INTERRUPTED)))
+        call.opened = True
+
+    def checkpoint(self, call: Call) -> None:
+        """Say how far a stream has come before that part is forwarded; raise JournalError."""
+        self._append(Kind.CHECKPOINT, encode(Checkpoint(call.id, _counted(call), call.bytes_out)))
+        call.checkpointed = call.bytes_out
+
+    def record(self, call: Call, outcome: Outcome, status: int, error_code: str = "") -> None:
+        """Write the call's event and settle its reservation; raise JournalError.
+
+        Twice for one call does nothing: the first reason stands.
+        """
+        if call.recorded:
+            return
+        call.recorded = True
+        if call.credential is None:
+            return
+        event = self._event(call, outcome, status, error_code)
+        try:
+            self._append(Kind.USAGE, encode(event))
+        except JournalError:
+            settle(call, Outcome.REFUSED)
+            raise
+        settle(call, outcome)
+        call.event = event
+        self.recorded += 1
+
+    def await_confirmation(self, client: ClientConnection) -> None:
+        """Look at this connection until its transport has given everything to the kernel."""
+        self._draining.add(client)
+
+    def confirm(self, call: Call) -> None:
+        """Declare a call's record final with the next batch."""
+        if call.event is not None:
+            self._final.append(self._ids.octets(call.number))
+
+    def client_left(self, call: Call) -> None:
+        """Replace the record of an answer that never reached the caller whole."""
+        event = call.event
+        if event is None:
+            return
+        if event.outcome is Outcome.COMPLETED:
+            event.outcome = Outcome.CLIENT_LEFT
+            event.units = {}
+            try:
+                self._append(Kind.USAGE, encode(event))
+            except JournalError:
+                return  # unconfirmed: not billed either
+        self.confirm(call)
+
+    def flush(self) -> None:
+        """Confirm what the kernel has taken since the last time."""
+        if self._draining:
+            for client in [client for client in self._draining if client.drained()]:
+                self._draining.discard(client)
+                for call in client.unconfirmed:
+                    self.confirm(call)
+                client.unconfirmed.clear()
+        if self._final and not self.failing:
+            try:
+                self._journal.confirm(self._final)
+            except JournalError as error:
+                self._fail(error)
+                return
+            self._final.clear()
+
+    def forget(self, client: ClientConnection) -> None:
+        self._draining.discard(client)
+
+    def probe(self) -> None:
+        """Try whether the disk takes records again."""
+        if self.failing:
+            try:
+                self._journal.append(Kind.CONFIRM, b"")
+            except JournalError:
+                return
+            self.failing = False
+            log.warning("the journal takes records again")
+
+    def _append(self, kind: Kind, payload: bytes) -> None:
+        try:
+            self._journal.append(kind, payload)
+        except JournalError as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: JournalError) -> None:
+        if not self.failing:
+            log.error("calls are refused, because they can't be metered: %s", error)
+        self.failing = True
+
+    def _event(self, call: Call, outcome: Outcome, status: int = 0, error_code: str = "") -> UsageEvent:
+        credential, route, subscription = call.credential, call.route, call.subscription
+        assert credential is not None
+        event = UsageEvent(
+            id=call.id,
+            at=call.started // 1000,
+            outcome=outcome,
+            v=VERSION,
+            org=credential.org,
+            application=credential.application,
+            credential=credential.id,
+            method=call.method.decode("ascii"),
+            status=status,
+            error_code=error_code,
+            timings_us=Timings(
+                call.admission, call.queue, call.connect, call.first_byte, self._clock.now_us() - call.started
+            ),
+            bytes_in=call.body_size,
+            bytes_out=call.bytes_out,
+            gateway=self._gateway,
+        )
+        if route is not None:
+            service = route.service
+            event.provider = service.provider
+            event.provider_org = service.provider_org
+            event.service = service.id
+            event.service_slug = service.slug
+            event.version = route.version.version
+            event.region = service.region
+            event.path_template = route.path_template
+        if subscription is not None:
+            event.subscription = subscription.id
+            event.plan = subscription.plan
+        if outcome is Outcome.COMPLETED or (outcome is Outcome.CLIENT_LEFT and call.streaming and call.bytes_out):
+            event.units = call.units if call.units else _counted(call)
+            event.units_source = "upstream" if call.raw_usage and call.units else "counted"
+        if call.raw_usage:
+            event.raw_usage = call.raw_usage
+        if call.user:
+            event.user = call.user[:256].decode("utf-8", "replace")
+        if call.tags:
+            event.tags = parse_tags(call.tags)
+        if call.caller_request_id:
+            event.caller_request_id = call.caller_request_id[:128].decode("utf-8", "replace")
+        if call.language_pair:
+            event.language_pair = call.language_pair
+        return event
+
+
+def settle(call: Call, outcome: Outcome) -> None:
+    """Turn the call's reservation into what it used of the quota: one request, or none."""
+    if call.admitted and call.allowance is not None:
+        used = 1 if call.dispatched and outcome in _USED_OUTCOMES else 0
+        call.allowance.settle(call.month_start, 1, used)
+        call.admitted = False
+
+
+def _counted(call: Call) -> dict[str, str]:
+    if call.route is not None and call.route.service.unit == "bytes":
+        return {"requests": "1", "bytes": str(call.body_size)}
+    return {"requests": "1"}
+
+
+def read_usage(call: Call, route: Route, reported: bytes) -> None:
+    """Take over what the provider reports in ``X-Haat-Usage``: ``characters=120; graphemes=100``.
+
+    The text is kept as it came; the service's own unit is capped where its version says so.
+    """
+    text = reported[:512].decode("ascii", "replace")
+    call.raw_usage = text
+    units = {"requests": "1"}
+    for part in text.split(";"):
+        match = _REPORTED.fullmatch(part)
+        if match is None:
+            continue
+        name, whole, fraction = match.groups()
+        if name == route.service.unit and route.max_micro_units:
+            micro = int(whole) * MICRO_UNITS + int((fraction or "").ljust(6, "0"))
+            if micro > route.max_micro_units:
+                whole, rest = str(route.max_micro_units // MICRO_UNITS), route.max_micro_units % MICRO_UNITS
+                fraction = f"{rest:06d}".rstrip("0")
+        units[name] = f"{whole}.{fraction}" if fraction else whole
+    if len(units) > 1 or "requests=" in text:
+        call.units = units
+
+
+def unit_header(call: Call, route: Route) -> bytes:
+    """Return the ``X-Haat-Units`` line: the billable quantity, when it is known with the head."""
+    unit = route.service.unit
+    quantity = call.units.get(unit)
+    if quantity is None:
+        if unit == "bytes":
+            quantity = str(call.body_size)
+        elif unit == "requests":
+            quantity = "1"
+        else:
+            return b""
+    return f"X-Haat-Units: {unit}={quantity}\r\n".encode("ascii")
+
+
+def parse_tags(value: bytes) -> dict[str, str]:
+    """Return the caller's labels, at most 16: ``team=search, urgent`` → ``{"team": "search", "urgent": ""}``."""
+    tags: dict[str, str] = {}
+    for part in value[:2048].decode("utf-8", "replace").split(",")[:16]:
+        name, _, text = part.strip().partition("=")
+        if name:
+            tags[name.strip()[:64]] = text.strip()[:256]
+    return tags

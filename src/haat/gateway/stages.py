@@ -1,0 +1,158 @@
+"""The stages of admission, in the order in which `STAGES` lists them. No I/O: each refuses or goes on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from haat.gateway.call import Call
+from haat.identity.model import parse_key
+from haat.kernel.errors import (
+    BodyTooLarge,
+    ExpiredCredential,
+    InvalidCredential,
+    InvalidRequest,
+    JournalUnavailable,
+    NotFound,
+    NotSubscribed,
+    QuotaExhausted,
+    RateLimited,
+    RevokedCredential,
+    Unauthenticated,
+)
+
+if TYPE_CHECKING:
+    from haat.gateway.gateway import Gateway
+
+PREFIX = b"/v1/services/"
+_DOT_SEGMENT = re.compile(rb"(?:^|/)(?:\.|%2e){1,2}(?=[/;]|$)", re.IGNORECASE)
+_OUTSIDE_URI = re.compile(rb"[^!-~]|[\\#]")
+_ENCODED_SLASH = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
+
+
+def check_form(call: Call) -> None:
+    """Refuse what the parser lets pass and RFC 9112 does not."""
+    if call.fault is not None:
+        raise call.fault
+    if call.hosts != 1 and (call.hosts > 1 or call.minor_version == 1):
+        raise InvalidRequest("Send exactly one Host header (RFC 9112, 3.2).")
+    if call.chunked and call.minor_version == 0:
+        raise InvalidRequest("HTTP/1.0 has no Transfer-Encoding.")
+    if call.bearer and call.api_key and call.bearer != call.api_key:
+        raise InvalidRequest("Two different API keys were sent: send one.")
+
+
+def split_target(call: Call) -> None:
+    """Find the service's name and the path tail in the request target; raise NotFound elsewhere.
+
+    The tail goes to the provider byte by byte, so nothing in it may climb out of the provider's own
+    path: dot segments are refused, encoded ones and encoded slashes beside them too.
+    """
+    target = call.target
+    if not target.startswith(b"/"):  # absolute-form (RFC 9112, 3.2.2)
+        scheme, separator, rest = target.partition(b"://")
+        authority, slash, path = rest.partition(b"/")
+        if not separator or scheme.lower() not in (b"http", b"https") or not authority:
+            raise InvalidRequest("The request target must be a path.")
+        target = slash + path
+    if not target.startswith(PREFIX):
+        raise NotFound("Services are called at /v1/services/{provider}/{service}/…")
+    path, question, query = target.partition(b"?")
+    provider, _, rest = path[len(PREFIX) :].partition(b"/")
+    service, slash, tail = rest.partition(b"/")
+    if _OUTSIDE_URI.search(target):
+        raise InvalidRequest("The request target has characters that a URI can't have: percent-encode them.")
+    if b"." in tail or b"%" in tail:
+        decoded = _ENCODED_SLASH.sub(b"/", tail)
+        if _DOT_SEGMENT.search(decoded):
+            raise InvalidRequest("The path may not contain `.` or `..` segments.")
+    call.service_path = (provider + b"/" + service).decode("ascii")
+    call.tail = slash + tail + question + query
+
+
+def authenticate(gateway: Gateway, call: Call) -> None:
+    """Find the credential behind the key; nothing before this makes a usage event."""
+    key = call.bearer or call.api_key
+    if not key:
+        raise Unauthenticated
+    key_hash = gateway.key_hashes.get(key)
+    if key_hash is None:
+        text = key.decode("ascii", "replace")
+        parse_key(text)
+        key_hash = gateway.keyring.hash_key(text)
+    credential = gateway.directory.credentials.get(key_hash)
+    if credential is None:
+        raise InvalidCredential
+    if 0 < credential.revoked_at <= call.started:
+        raise RevokedCredential
+    if 0 < credential.expires_at <= call.started:
+        raise ExpiredCredential
+    gateway.remember_key(key, key_hash)
+    call.credential = credential
+
+
+def check_meter(gateway: Gateway, call: Call) -> None:
+    """Serve nothing that can't be metered."""
+    if gateway.meter.failing:
+        raise JournalUnavailable
+
+
+def find_service(gateway: Gateway, call: Call) -> None:
+    call.route = gateway.routes.find(call.service_path.encode("ascii"))
+
+
+def check_subscription(gateway: Gateway, call: Call) -> None:
+    credential, route = call.credential, call.route
+    assert credential is not None and route is not None
+    call.subscription = gateway.directory.subscriptions.get((credential.application, route.service.id))
+    if call.subscription is None:
+        raise NotSubscribed
+
+
+def check_body(gateway: Gateway, call: Call) -> None:
+    """Refuse a body that is declared too large before reading it."""
+    assert call.route is not None
+    call.body_limit = limit = min(call.route.version.max_body_bytes, gateway.settings.max_body_bytes)
+    if call.content_length > limit or call.body_size > limit:
+        raise BodyTooLarge(limit_bytes=limit)
+
+
+def admit(gateway: Gateway, call: Call) -> None:
+    """Pass all limits or none, and reserve the call's share of the quota."""
+    subscription = call.subscription
+    assert subscription is not None
+    call.allowance = allowance = gateway.limits.of(
+        subscription.application, subscription.service, subscription.limits, subscription.zone, call.started
+    )
+    refusal = allowance.admit(call.started)
+    if refusal is None:
+        call.admitted = True
+        call.month_start = allowance.month_start
+        return
+    members = refusal._asdict()
+    if refusal.limit == "month":
+        raise QuotaExhausted(
+            f"The plan's {refusal.quota} requests of this month are used up; the quota resets in "
+            f"{refusal.reset_seconds} seconds. Wait, or move to a larger plan.",
+            **members,
+        )
+    if refusal.limit == "concurrent":
+        raise RateLimited(
+            f"The plan allows {refusal.quota} calls at the same time: wait until one of them has ended.", **members
+        )
+    raise RateLimited(
+        f"The plan allows {refusal.quota} requests a {refusal.limit}: wait {refusal.reset_seconds} seconds, "
+        "or move to a larger plan.",
+        **members,
+    )
+
+
+STAGES: tuple[Callable[[Gateway, Call], None], ...] = (
+    authenticate,
+    check_meter,
+    find_service,
+    check_subscription,
+    check_body,
+    admit,
+)

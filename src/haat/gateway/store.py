@@ -1,0 +1,219 @@
+"""All SQL of the gateway, run as `haat_service`, which sees every tenant. Never on the call path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from haat.gateway.limits import PlanLimits
+from haat.gateway.snapshot import Credential, Position, Service, Snapshot, Subscription, Version
+from haat.infra.postgres import Connection
+from haat.kernel.ids import id_at
+from haat.usage.journal import Position as JournalPosition
+
+_CREDENTIALS = """
+    SELECT id, org_id, application_id, key_hash, expires_at, revoked_at FROM credentials
+    WHERE scheme = 'haat' AND scopes @> '{invoke}'
+"""
+_SUBSCRIPTIONS = """
+    SELECT subscriptions.id, subscriptions.org_id, application_id, subscriptions.service_id, organisations.zone,
+           plans.code, per_minute, per_hour, per_day, quota_per_month, max_concurrent
+    FROM subscriptions JOIN plans ON plans.id = plan_id
+    JOIN organisations ON organisations.id = subscriptions.org_id
+    JOIN applications ON applications.id = application_id
+    WHERE subscriptions.status = 'active' AND applications.archived_at IS NULL
+"""
+_SERVICES = """
+    SELECT services.id, services.org_id, provider_slug, services.slug, services.status, services.status_reason,
+           services.unit, services.region, partners.status AS partner_status, partners.reason AS partner_reason,
+           partners.allowed_networks, coalesce(header, '') AS header, coalesce(ciphertext, '') AS ciphertext,
+           coalesce(versions.list, '[]') AS versions
+    FROM services JOIN partners ON partners.slug = provider_slug
+    LEFT JOIN provider_credentials ON provider_credentials.service_id = services.id
+    LEFT JOIN LATERAL (
+        SELECT jsonb_agg(jsonb_build_object(
+            'version', version, 'endpoint', endpoint, 'timeout_ms', timeout_ms, 'max_body_bytes', max_body_bytes,
+            'max_units', coalesce(max_units::text, ''), 'dialect', dialect, 'is_default', is_default
+            ) ORDER BY created_at) AS list
+        FROM service_versions
+        WHERE service_id = services.id AND accepted_at IS NOT NULL AND retired_at IS NULL
+    ) AS versions ON true
+    WHERE services.status <> 'draft'
+"""
+
+
+async def load_all(connection: Connection) -> Snapshot:
+    """Return everything. The transaction must be REPEATABLE READ, so that all parts fit together.
+
+    Changes that commit later lie after the snapshot's position; some before it may lie after as
+    well and are applied again, which changes nothing.
+    """
+    position = await (
+        await connection.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin")
+    ).fetchone()
+    assert position is not None
+    credentials = [_credential(row) async for row in await connection.execute(_CREDENTIALS)]
+    subscriptions = [_subscription(row) async for row in await connection.execute(_SUBSCRIPTIONS)]
+    services = [_service(row) async for row in await connection.execute(_SERVICES)]
+    return Snapshot(Position(position["xmin"], 0), credentials, subscriptions, services)
+
+
+async def credential(connection: Connection, identifier: UUID) -> Credential | None:
+    row = await (await connection.execute(_CREDENTIALS + " AND id = %s", (identifier,))).fetchone()
+    return _credential(row) if row else None
+
+
+async def subscription(connection: Connection, identifier: UUID) -> Subscription | None:
+    row = await (await connection.execute(_SUBSCRIPTIONS + " AND subscriptions.id = %s", (identifier,))).fetchone()
+    return _subscription(row) if row else None
+
+
+async def subscriptions_of(connection: Connection, *, org: UUID | None, plan: UUID | None) -> list[Subscription]:
+    """Return the active subscriptions of an organisation or under a plan."""
+    rows = await connection.execute(
+        _SUBSCRIPTIONS + " AND (subscriptions.org_id = %(org)s OR plan_id = %(plan)s)", {"org": org, "plan": plan}
+    )
+    return [_subscription(row) async for row in rows]
+
+
+async def service(connection: Connection, identifier: UUID) -> Service | None:
+    row = await (await connection.execute(_SERVICES + " AND services.id = %s", (identifier,))).fetchone()
+    return _service(row) if row else None
+
+
+async def services_of(connection: Connection, provider_org: UUID) -> list[Service]:
+    rows = await connection.execute(_SERVICES + " AND services.org_id = %s", (provider_org,))
+    return [_service(row) async for row in rows]
+
+
+class Change(NamedTuple):
+    """One event, as far as the gateway cares. ``settled``: no running transaction can precede it."""
+
+    seq: int
+    xid: int
+    stream: str
+    settled: bool
+
+
+async def changes_after(connection: Connection, position: Position, limit: int = 1000) -> list[Change]:
+    """Return every event after a position that has committed, in order.
+
+    Unlike `infra.events.read_after` this does not wait for older transactions: a revocation must
+    not wait for somebody's long transaction. The reader remembers what it has seen beyond the last
+    settled one.
+    """
+    rows = await connection.execute(
+        """
+        SELECT seq, xid::text::bigint AS xid, stream, xid < pg_snapshot_xmin(pg_current_snapshot()) AS settled
+        FROM events WHERE (xid, seq) > (%s::text::xid8, %s) ORDER BY events.xid, seq LIMIT %s
+        """,
+        (str(position.xid), position.seq, limit),
+    )
+    return [Change(**row) async for row in rows]
+
+
+# --- what was used before a restart ------------------------------------------------------------
+
+
+async def ship_positions(connection: Connection) -> dict[str, JournalPosition]:
+    """Return how far each worker's journal is in the store."""
+    rows = await connection.execute("SELECT worker, segment, byte_offset FROM ship_positions")
+    return {row["worker"]: JournalPosition(row["segment"], row["byte_offset"]) async for row in rows}
+
+
+class Used(NamedTuple):
+    application: str
+    service: str
+    at_us: int
+    """When, rounded up to the grain asked for."""
+    calls: int
+
+
+async def used_since(
+    connection: Connection, since: datetime, outcomes: Sequence[str], grain_seconds: int
+) -> list[Used]:
+    """Return the calls with one of these outcomes since an instant, per application, service and grain."""
+    rows = await connection.execute(
+        """
+        SELECT application_id, service_id, ceil(extract(epoch FROM at) / %(grain)s)::bigint AS grain, count(*) AS calls
+        FROM usage
+        WHERE id >= %(first)s AND at >= %(since)s AND outcome = ANY(%(outcomes)s)
+          AND application_id IS NOT NULL AND service_id IS NOT NULL
+        GROUP BY 1, 2, 3 ORDER BY 3
+        """,
+        {
+            "grain": grain_seconds,
+            "since": since,
+            "first": id_at(int(since.timestamp() * 1000) - 60_000),
+            "outcomes": list(outcomes),
+        },
+    )
+    return [
+        Used(
+            str(row["application_id"]),
+            str(row["service_id"]),
+            row["grain"] * grain_seconds * 1_000_000,
+            row["calls"],
+        )
+        async for row in rows
+    ]
+
+
+async def stored_ids(connection: Connection, identifiers: Sequence[UUID]) -> set[UUID]:
+    """Return which of these events are in the store."""
+    rows = await connection.execute("SELECT id FROM usage WHERE id = ANY(%s)", (list(identifiers),))
+    return {row["id"] async for row in rows}
+
+
+def _micros(at: datetime | None) -> int:
+    return int(at.timestamp() * 1_000_000) if at is not None else 0
+
+
+def _credential(row: Mapping[str, Any]) -> Credential:
+    return Credential(
+        id=str(row["id"]),
+        org=str(row["org_id"]),
+        application=str(row["application_id"]),
+        key_hash=bytes(row["key_hash"]),
+        expires_at=_micros(row["expires_at"]),
+        revoked_at=_micros(row["revoked_at"]),
+    )
+
+
+def _subscription(row: Mapping[str, Any]) -> Subscription:
+    return Subscription(
+        id=str(row["id"]),
+        org=str(row["org_id"]),
+        application=str(row["application_id"]),
+        service=str(row["service_id"]),
+        plan=row["code"],
+        limits=PlanLimits(
+            row["per_minute"], row["per_hour"], row["per_day"], row["quota_per_month"], row["max_concurrent"]
+        ),
+        zone=row["zone"],
+    )
+
+
+def _service(row: Mapping[str, Any]) -> Service:
+    provider_stopped = row["partner_status"] == "suspended"
+    versions = row["versions"]
+    return Service(
+        id=str(row["id"]),
+        provider=row["provider_slug"],
+        provider_org=str(row["org_id"]),
+        slug=row["slug"],
+        status="suspended" if provider_stopped else row["status"],
+        reason=row["partner_reason"] if provider_stopped else row["status_reason"],
+        unit=row["unit"],
+        region=row["region"],
+        networks=tuple(row["allowed_networks"]),
+        credential_header=row["header"],
+        credential=bytes(row["ciphertext"]),
+        versions=tuple(
+            Version(v["version"], v["endpoint"], v["timeout_ms"], v["max_body_bytes"], v["max_units"], v["dialect"])
+            for v in versions
+        ),
+        default_version=next((v["version"] for v in versions if v["is_default"]), ""),
+    )
