@@ -190,9 +190,7 @@ class Catalog:
         """Open a listing that has an accepted version; raise AcceptanceFailed when it has none."""
         partner = await self._approved_partner(actor)
         async with self._db.transaction(tenant(partner.org_id)) as connection:
-            listing = await self._own(connection, partner, service_id)
-            if listing.status == "suspended":
-                raise Conflict("The operator has suspended this listing: only the operator opens it again.")
+            _not_suspended(await self._own(connection, partner, service_id))
             if not any(version.is_default for version in await store.versions(connection, service_id)):
                 raise AcceptanceFailed("No version of this service has passed its acceptance call yet.")
             await store.set_sunset(connection, service_id, None)
@@ -203,7 +201,7 @@ class Catalog:
         partner = await self._approved_partner(actor)
         sunset_at = check_ahead(sunset_at, self._clock.now(), "sunset_at")
         async with self._db.transaction(tenant(partner.org_id)) as connection:
-            await self._own(connection, partner, service_id)
+            _not_suspended(await self._own(connection, partner, service_id))
             await store.set_sunset(connection, service_id, sunset_at)
             return await self._move(connection, actor, service_id, "deprecated", _reason(reason))
 
@@ -433,7 +431,12 @@ def spoken(languages: tuple[str, ...] | list[str], pairs: tuple[str, ...] | list
 
 def _words(text: str) -> list[str]:
     """Return the words to index or to look up, cut alike: PostgreSQL refuses lexemes above 2 KiB."""
-    return [word[:_LONGEST_WORD] for word in search_words(text)]
+    return [word[:_LONGEST_WORD] for word in search_words(text) if word]  # a lone joiner leaves nothing
+
+
+def _not_suspended(listing: Listing) -> None:
+    if listing.status == "suspended":
+        raise Conflict("The operator has suspended this listing: only the operator opens it again.")
 
 
 def _reason(reason: str) -> str:
