@@ -132,7 +132,7 @@ async def test_cancelling_or_hurrying_what_has_ended_says_so(jobs: Jobs) -> None
     identifier = await defer(jobs, "mail")
     async with jobs.db.transaction(PUBLIC) as connection:
         await jobs.cancel(connection, identifier)
-        with pytest.raises(Conflict, match="cancelled already"):
+        with pytest.raises(Conflict, match="has ended"):
             await jobs.cancel(connection, identifier)
         with pytest.raises(Conflict, match="only a waiting job"):
             await jobs.hurry(connection, identifier)

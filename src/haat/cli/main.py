@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 GROUPS = {
-    "events": ("haat.cli.events:events", "Read the event log, verify its chain, rebuild what follows from it."),
-    "jobs": ("haat.cli.jobs:jobs", "List jobs and dead letters, cancel and replay them."),
+    "dead-letters": ("haat.cli.jobs:dead_letters", "List and replay jobs that failed at every attempt."),
+    "events": ("haat.cli.events:events", "Read the event log, verify its chain, hand a handler the past."),
+    "jobs": ("haat.cli.jobs:jobs", "List jobs, let them run now, cancel them."),
     "provider": ("haat.cli.provider:provider", "Try a service before listing it."),
 }
 """Groups in modules of their own: ``module:attribute`` and the line in the list of commands."""

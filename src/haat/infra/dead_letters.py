@@ -77,6 +77,12 @@ async def find(connection: Connection, *, replayed: bool = False, limit: int = 1
     return [DeadLetter(**row) async for row in rows]
 
 
+async def of_job(connection: Connection, job_id: int) -> DeadLetter | None:
+    """Return the dead letter that a job left."""
+    row = await (await connection.execute("SELECT * FROM dead_letters WHERE job_id = %s", (job_id,))).fetchone()
+    return DeadLetter(**row) if row else None
+
+
 async def replay(connection: Connection, jobs: Jobs, identifier: UUID, *, actor: str, at: datetime) -> int:
     """Defer a dead letter's job anew and return the new job's id; raise NotFound or Conflict.
 

@@ -85,11 +85,23 @@ async def read_after(connection: Connection, position: Position, limit: int = 50
         f"""
         SELECT {_COLUMNS} FROM events
         WHERE (xid, seq) > (%s::text::xid8, %s) AND xid < pg_snapshot_xmin(pg_current_snapshot())
-        ORDER BY xid, seq LIMIT %s
+        ORDER BY events.xid, seq LIMIT %s
         """,
         (str(position.xid), position.seq, limit),
     )
     return [_event(row) async for row in rows]
+
+
+async def newest(connection: Connection, limit: int) -> list[DomainEvent]:
+    """Return the newest ``limit`` events that no running transaction can precede, in order."""
+    rows = await connection.execute(
+        f"""
+        SELECT {_COLUMNS} FROM events WHERE xid < pg_snapshot_xmin(pg_current_snapshot())
+        ORDER BY events.xid DESC, seq DESC LIMIT %s
+        """,
+        (limit,),
+    )
+    return [_event(row) async for row in rows][::-1]
 
 
 async def present_position(connection: Connection) -> Position:

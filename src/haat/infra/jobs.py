@@ -248,7 +248,7 @@ class Jobs:
         assert row is not None
         if row["id"] is None:
             job = await self.get(connection, identifier)
-            raise Conflict(f"Job {identifier} has {job.status} already: only waiting and running jobs are cancelled.")
+            raise Conflict(f"Job {identifier} has ended ({job.status}): only waiting and running jobs are cancelled.")
 
     async def hurry(self, connection: Connection, identifier: int) -> None:
         """Let a job that waits for its time, or for its next attempt, run now; raise NotFound or Conflict."""
