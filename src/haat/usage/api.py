@@ -6,22 +6,25 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, Field
 
 from haat.control.context import ActorOf, Body, PlatformOf
 from haat.kernel.permissions import Actor
-from haat.usage.event import Outcome
 from haat.usage.model import CallFilter
 from haat.usage.service import CallStory, Hour, ProviderUsage, ServiceUsage, SetAside
 
 router = APIRouter(tags=["usage"], prefix="/usage")
 
 Month = Annotated[str | None, Query(description="A month such as 2026-11; the running one if left out.")]
+
+
+OutcomeName = Literal["completed", "client_left", "provider_failed", "refused", "interrupted", "unconfirmed"]
+Worker = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 class CallView(BaseModel):
@@ -84,7 +87,7 @@ def call_filter(
     end: AwareDatetime | None = None,
     service_id: UUID | None = None,
     application_id: UUID | None = None,
-    outcome: Outcome | None = None,
+    outcome: OutcomeName | None = None,
     status_class: Annotated[int | None, Query(ge=0, le=9)] = None,
     user: Annotated[str | None, Query(max_length=200)] = None,
     tag: Annotated[str | None, Query(max_length=300, pattern=r"^[^=\x00]+=[^\x00]*$", description="name=value")] = None,
@@ -95,7 +98,7 @@ def call_filter(
         end=end,
         service_id=service_id,
         application_id=application_id,
-        outcome=outcome.value if outcome else None,
+        outcome=outcome,
         status_class=status_class,
         end_user=user.replace("\0", "\ufffd") if user else None,
         tag=(name, value) if tag else None,
@@ -176,7 +179,7 @@ async def shipping(actor: ActorOf, platform: PlatformOf) -> list[dict[str, Any]]
 
 
 @router.post("/shipping/{worker}/skip", status_code=204)
-async def skip(worker: str, body: Skip, actor: ActorOf, platform: PlatformOf) -> None:
+async def skip(worker: Worker, body: Skip, actor: ActorOf, platform: PlatformOf) -> None:
     """Go on after a damaged segment; what is left of it is never counted (operator)."""
     await platform.usage.skip_segment(actor, worker, body.segment)
 

@@ -120,7 +120,7 @@ class CallFilter:
 def id_bound(at: datetime) -> UUID:
     """Return the smallest id of a call at or after an instant (calls have whole milliseconds)."""
     microseconds = int(at.timestamp()) * 1_000_000 + at.microsecond
-    return id_at(-(-microseconds // 1000))
+    return id_at(max(0, -(-microseconds // 1000)))
 
 
 def row_of(event: UsageEvent, now_ms: int | None) -> tuple[Cell, ...]:
