@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -114,17 +115,16 @@ async def test_lines_can_go_to_standard_error_with_the_childs_name(capfd: pytest
     await supervisor.stop([["talker"]], 1)
 
 
-async def test_processes_of_somebody_else_are_ended_even_if_they_do_not_listen() -> None:
-    processes = [
-        await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-        for command in (SLEEPER, STUBBORN)
-    ]
-    stubborn = processes[1]
-    assert stubborn.stdout is not None
-    await stubborn.stdout.readline()
-    await end_processes([psutil.Process(process.pid) for process in processes], 0.3)
-    assert [await process.wait() for process in processes] == [-signal.SIGTERM, -signal.SIGKILL]
-    stubborn._transport.close()  # type: ignore[attr-defined]  # its pipe is open, and nobody reads it any more
+def test_processes_of_somebody_else_are_ended_even_if_they_do_not_listen() -> None:
+    with (
+        subprocess.Popen(SLEEPER) as sleeper,
+        subprocess.Popen(STUBBORN, stdout=subprocess.PIPE) as stubborn,
+    ):
+        assert stubborn.stdout is not None
+        stubborn.stdout.readline()
+        strangers = [psutil.Process(sleeper.pid), psutil.Process(stubborn.pid)]
+        asyncio.run(end_processes(strangers, 0.3))
+        assert [process.is_running() for process in strangers] == [False, False]
 
 
 def test_a_log_that_grew_too_long_is_put_aside_and_the_writer_goes_on(tmp_path: Path) -> None:
