@@ -31,8 +31,12 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port of the control API and the portal.")
     gateway_port: int = Field(8080, ge=0, le=65535, description="Port of the gateway.")
     models_port: int = Field(8090, ge=0, le=65535, description="Loopback port of the service execution module.")
-    public_url: str | None = Field(None, description="Address of the portal as users type it; default from host and port.")
-    gateway_url: str | None = Field(None, description="Address of the gateway as callers use it; default from host and port.")
+    public_url: str | None = Field(
+        None, description="Address of the portal as users type it; default from host and port."
+    )
+    gateway_url: str | None = Field(
+        None, description="Address of the gateway as callers use it; default from host and port."
+    )
 
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL to use as its owner (migrations). Unset: the embedded server in `data_dir`."
@@ -59,6 +63,9 @@ class Settings(BaseSettings):
     journal_segment_bytes: int = Field(
         32 * 1024 * 1024, ge=4096, description="Size at which a journal segment is sealed and a new one begun."
     )
+    journal_keep_hours: float = Field(
+        24, ge=0, description="Hours that a journal segment is kept after all of it has reached the usage store."
+    )
     ship_interval_ms: int = Field(200, ge=10, le=60_000, description="How often the shipper looks for new records.")
 
     max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024, description="Largest request body the gateway takes.")
@@ -84,7 +91,12 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: Any, env_settings: Any, dotenv_settings: Any, file_secret_settings: Any
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: Any,
+        env_settings: Any,
+        dotenv_settings: Any,
+        file_secret_settings: Any,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         file = Path(os.environ.get("HAAT_CONFIG", "haat.toml"))
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
