@@ -13,7 +13,7 @@ from typing import Any
 
 import regex  # type: ignore[import-untyped]  # the package ships no types
 
-from haat.language import LANGUAGES, Tag, normalise, script_counts
+from haat.language import LANGUAGES, Tag, normalise, script_counts, search_words
 from haat.models.hosted import HostedService, Item, Output, Units
 from haat.providers.companies import AKSHARA
 
@@ -25,16 +25,28 @@ _ONE_LANGUAGE = {
     for code, language in LANGUAGES.items()
     if sum(language.scripts[0] in other.scripts for other in LANGUAGES.values()) == 1 and language.scripts[0] != "Latn"
 }
-# Letters that only one of our languages uses settle it where the model is weak.
-_TELLING = (
+# Letters and everyday words that only one of our languages uses settle it where the model is weak.
+_TELLING_LETTERS = (
     ("as", "Beng", regex.compile(r"[\u09f0\u09f1]")),
-    ("ks", "Arab", regex.compile(r"[\u0620\u0672\u0673\u06c4]")),
+    ("ks", "Arab", regex.compile(r"[\u0620\u0655\u065a\u0672\u0673\u06c4]")),
     (
         "sd",
         "Arab",
-        regex.compile(r"[\u067a\u067b\u067d\u067f\u0680\u0683\u0684\u068c\u068d\u068f\u0699\u06aa\u06b1\u06b3]"),
+        regex.compile(
+            r"[\u067a\u067b\u067d\u067f\u0680\u0683\u0684\u0687\u068c\u068d\u068f\u0699\u06aa\u06b1\u06b3\u06bb]"
+        ),
     ),
 )
+_KONKANI = "हांव म्हजें तुजें म्हाका तुका आमकां कितें खंय आसा आसात गोंय गोंयांत"
+_MAITHILI = "अछि छथि छथिन छलाह छलीह छी अहाँ अहाँक हमर रहैत होइत कतय केर"
+_NEPALI = "छ छन् छु छौं हुन्छ गर्छ पर्छ भयो तपाईं तपाईंलाई धेरै मेरो हाम्रो"
+_SANSKRIT = "अस्ति सन्ति अहं अहम् त्वं त्वम् मम तव कुत्र अद्य भवति गच्छामि गच्छसि गच्छति"
+_TELLING_WORDS = {
+    "kok": frozenset(_KONKANI.split()),
+    "mai": frozenset(_MAITHILI.split()),
+    "ne": frozenset(_NEPALI.split()),
+    "sa": frozenset(_SANSKRIT.split()),
+}
 _MODEL_CHARACTERS = 1_000  # the model needs no more, and its time grows with the text
 SUPPORTED = tuple(code for code in LANGUAGES if code not in ("brx", "doi"))  # taken for Hindi by the model
 
@@ -50,7 +62,8 @@ def _model() -> Any:
 def detect(text: str) -> Output:
     """Return ``{"language", "script", "confidence"}``: a tag with script, or ``und`` with confidence 0.
 
-    ``confidence`` is in 0..1: the model's own, or for a script with one language its share of the letters.
+    ``confidence`` is in 0..1: the model's own, or where script, letters or words settle the language, the
+    share of letters in that script.
     """
     text = normalise(text)
     counts = script_counts(text)
@@ -60,11 +73,14 @@ def detect(text: str) -> Output:
     share = letters / counts.total()
     if script in _ONE_LANGUAGE:
         return _answer(_ONE_LANGUAGE[script], script, share)
-    for language, written_in, telling in _TELLING:
+    for language, written_in, telling in _TELLING_LETTERS:
         if script == written_in and telling.search(text):
             return _answer(language, script, share)
     if script not in _LEAST_CONFIDENCE:
         return _undetermined(None)
+    told = _told_by_words(text) if script == "Deva" else None
+    if told is not None:
+        return _answer(told, script, share)
     found = _model().detect(" ".join(text.split()), k=3)
     for candidate in found:
         language = _ALIASES.get(candidate["lang"], candidate["lang"])
@@ -73,6 +89,14 @@ def detect(text: str) -> Output:
         if language in LANGUAGES and script in LANGUAGES[language].scripts:
             return _answer(language, script, candidate["score"])
     return _undetermined(script)
+
+
+def _told_by_words(text: str) -> str | None:
+    """Return the Devanagari language whose telling words the text has: two, or one in a text of four words."""
+    words = search_words(text)
+    counts = {language: sum(word in telling for word in words) for language, telling in _TELLING_WORDS.items()}
+    language, most = max(counts.items(), key=lambda count: count[1])
+    return language if most >= 2 or (most == 1 and len(words) <= 4) else None
 
 
 def _answer(language: str, script: str, confidence: float) -> Output:
@@ -95,8 +119,8 @@ def service() -> HostedService:
         name="Detect language",
         summary="Tells which of 21 languages a text is written in, and in which script.",
         description="Answers with a language tag with script and a confidence, or `und` when it is none of the "
-        "languages or can't be told. One sentence or more is best. Bodo and Dogri are taken for Hindi, short "
-        "Nepali, Maithili and Konkani sentences often too; romanised Indian languages are not covered.",
+        "languages or can't be told. One sentence or more is best. Bodo and Dogri are taken for Hindi, a short "
+        "Nepali, Maithili, Konkani or Sanskrit sentence at times too; romanised Indian languages are not covered.",
         category="nlp",
         unit="characters",
         kind="text",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import re
 import wave
 from array import array
@@ -23,6 +24,10 @@ MOST_SECONDS = 15
 # A grammar hears a command in everything. Above this bound score all of 24 commands spoken by an
 # American synthetic voice and 19 of 24 by a British one, but 4 of 56 other phrases.
 LEAST_SCORE = -50.0
+# Digital silence explains a short command as well as it explains nothing: below this loudness (root mean
+# square of the loudest tenth of a second; full scale is 32,768) nobody spoke.
+LEAST_LOUDNESS = 100
+_TENTH = MODEL_RATE // 10
 _SILENCE = ("<sil>", "<s>", "</s>", "(NULL)")
 DEFAULT_COMMANDS = (
     "turn on the light",
@@ -68,6 +73,8 @@ def recognise(samples: bytes, commands: Sequence[str]) -> tuple[str | None, floa
     of words and in natural logarithms: 0 is the best, below `LEAST_SCORE` it counts as something else.
     Not safe in threads: the decoder is one object with a current utterance.
     """
+    if _loudness(samples) < LEAST_LOUDNESS:
+        return None, None
     decoder = _decoder()
     decoder.add_jsgf_string("commands", f"#JSGF V1.0;\ngrammar commands;\npublic <command> = {' | '.join(commands)};")
     heard = _decode(decoder, "commands", samples)
@@ -82,6 +89,12 @@ def recognise(samples: bytes, commands: Sequence[str]) -> tuple[str | None, floa
     logarithms = decoder.get_logmath()
     score = round((logarithms.log(heard.best_score) - logarithms.log(anything.best_score)) / max(1, frames), 1)
     return (heard.hypstr if score >= LEAST_SCORE else None), score
+
+
+def _loudness(samples: bytes) -> float:
+    values = array("h", samples)
+    parts = (values[start : start + _TENTH] for start in range(0, len(values), _TENTH))
+    return max((math.sqrt(sum(value * value for value in part) / len(part)) for part in parts), default=0.0)
 
 
 def _decode(decoder: Any, search: str, samples: bytes) -> Any:
@@ -164,7 +177,7 @@ def invoke(items: Sequence[Item], config: Mapping[str, Any]) -> tuple[list[Outpu
     commands = check_commands(config["commands"])
     outputs: list[Output] = []
     for samples, seconds in sounds:
-        command, score = recognise(samples, commands) if samples else (None, None)
+        command, score = recognise(samples, commands)
         outputs.append({"command": command, "matched": command is not None, "score": score, "seconds": seconds})
     return outputs, {"audio_seconds": sum((seconds for _, seconds in sounds), Decimal(0))}
 
