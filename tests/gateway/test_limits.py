@@ -216,7 +216,9 @@ def test_a_lowered_limit_says_when_enough_has_left() -> None:
 def test_what_was_used_before_a_restart_counts() -> None:
     registry, plan = Limits(), PlanLimits(per_minute=5, quota_per_month=9)
     month_start = Allowance(plan, KOLKATA, START).month_start
-    registry.remember("app", "service", month_start, 7, [(START - 30 * SECOND, 4), (START - 90 * SECOND, 50)])
+    registry.remember(
+        "app", "service", month_start, 7, {"minute": [(START - 90 * SECOND, 50), (START - 30 * SECOND, 4)]}
+    )
     allowance = registry.of("app", "service", plan, KOLKATA, START)
     assert registry.of("app", "service", plan, KOLKATA, START) is allowance
     assert allowance.admit(START) is None
@@ -229,7 +231,7 @@ def test_what_was_used_before_a_restart_counts() -> None:
 
 def test_last_months_use_is_forgotten_at_a_restart() -> None:
     registry, plan = Limits(), PlanLimits(quota_per_month=1)
-    registry.remember("app", "service", START - 40 * 86_400 * SECOND, 1, [])
+    registry.remember("app", "service", START - 40 * 86_400 * SECOND, 1, {})
     assert registry.of("app", "service", plan, KOLKATA, START).admit(START) is None
 
 

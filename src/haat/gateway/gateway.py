@@ -57,6 +57,9 @@ class Gateway:
             self.key_hashes.clear()
         self.key_hashes[key] = key_hash
 
+    def set_feed_connected(self, connected: bool) -> None:
+        self.feed_connected = connected
+
     def forget(self, client: ClientConnection) -> None:
         """A client connection is gone."""
         self.clients.discard(client)

@@ -17,7 +17,10 @@ def is_asked(target: bytes) -> bool:
 
 
 def report(gateway: Gateway, target: bytes) -> tuple[int, bytes]:
-    """Return (status, JSON body) for one of the health paths."""
+    """Return (status, JSON body) for one of the health paths.
+
+    ``position`` is the place in the event log up to which every change is in force here.
+    """
     if target == b"/health/live":
         return 200, b'{"status":"live"}'
     ready = gateway.directory.loaded and not gateway.draining and not gateway.meter.failing
@@ -28,7 +31,6 @@ def report(gateway: Gateway, target: bytes) -> tuple[int, bytes]:
         "snapshot": {
             "status": "healthy" if fresh else "degraded",
             "connected": fresh,
-            "position": f"{gateway.directory.position.xid}:{gateway.directory.position.seq}",
             "credentials": len(gateway.directory.credentials),
             "subscriptions": len(gateway.directory.subscriptions),
             "services": len(gateway.directory.services),
@@ -42,4 +44,6 @@ def report(gateway: Gateway, target: bytes) -> tuple[int, bytes]:
         "clients": {"status": "healthy", "connections": len(gateway.clients), "calls": len(gateway.calls)},
     }
     status = "unhealthy" if not ready else "healthy" if fresh else "degraded"
-    return 200 if ready else 503, msgspec.json.encode({"status": status, "components": components})
+    position = f"{gateway.directory.position.xid}:{gateway.directory.position.seq}"
+    body = {"status": status, "position": position, "components": components}
+    return 200 if ready else 503, msgspec.json.encode(body)

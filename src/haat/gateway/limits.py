@@ -12,7 +12,7 @@ the limit in any span, and gives places back at most a thousandth of the span la
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
@@ -183,6 +183,16 @@ def make_window(limit: int, span: int) -> Window:
 SPANS = (("minute", 60 * SECOND), ("hour", 3600 * SECOND), ("day", 86_400 * SECOND))
 
 
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """What of an allowance is kept on disk: the quota used, and how full each window was."""
+
+    application: str
+    service: str
+    month_start: int
+    used: int
+    sizes: dict[str, int]
+
+
 class Allowance:
     """What one application may still do at one service.
 
@@ -283,13 +293,19 @@ class Allowance:
         name, window = tightest
         return Standing(name, window.limit, max(0, least), _seconds(window.frees_at() - now))
 
-    def restore(self, now: int, month_used: int, admissions: Iterable[tuple[int, int]]) -> None:
-        """Count what is known from before a restart: (time, count) in ascending order of time."""
+    def restore(self, now: int, month_used: int, admissions: Mapping[str, list[tuple[int, int]]]) -> None:
+        """Count what is known from before a restart: by window, (time, count) in ascending order."""
         self._latest = max(now, self._latest)
         self.used += month_used
-        known = list(admissions)
-        for _, window in self._windows:
-            _fill(window, known, self._latest)
+        widest = next((admissions[name] for name, _ in reversed(SPANS) if name in admissions), [])
+        for name, window in self._windows:
+            _fill(window, admissions.get(name, widest), self._latest)
+
+    def kept(self, application: str, service: str, now: int) -> Kept:
+        """Return what a successor must know if it can't ask anybody else."""
+        self._latest = max(now, self._latest)
+        sizes = {name: window.expire(self._latest) for name, window in self._windows}
+        return Kept(application, service, self.month_start, self.used + self.reserved, sizes)
 
     def _begin_month(self, now: int) -> None:
         month = month_of(datetime.fromtimestamp(now / SECOND, UTC), self.zone)
@@ -323,7 +339,7 @@ class Limits:
 
     def __init__(self) -> None:
         self._allowances: dict[tuple[str, str], Allowance] = {}
-        self._before: dict[tuple[str, str], tuple[int, int, list[tuple[int, int]]]] = {}
+        self._before: dict[tuple[str, str], tuple[int, int, Mapping[str, list[tuple[int, int]]]]] = {}
 
     def of(self, application: str, service: str, limits: PlanLimits, zone: str, now: int) -> Allowance:
         """Return the allowance of an application at a service, under the plan it has now."""
@@ -340,11 +356,29 @@ class Limits:
         return allowance
 
     def remember(
-        self, application: str, service: str, month_start: int, used: int, admissions: list[tuple[int, int]]
+        self,
+        application: str,
+        service: str,
+        month_start: int,
+        used: int,
+        admissions: Mapping[str, list[tuple[int, int]]],
     ) -> None:
         """Keep what recovery found until the application's next call."""
         self._before[application, service] = (month_start, used, admissions)
 
-    def present(self) -> Iterable[tuple[str, str, Allowance]]:
-        """Yield every allowance in use."""
-        return [(application, service, allowance) for (application, service), allowance in self._allowances.items()]
+    def kept(self, now: int) -> list[Kept]:
+        """Return the state of every allowance, and of those that nobody has asked for since a restart."""
+        spans = dict(SPANS)
+        untouched = [
+            Kept(
+                *key,
+                month_start,
+                used,
+                {
+                    name: sum(count for at, count in entries if at > now - spans[name])
+                    for name, entries in admissions.items()
+                },
+            )
+            for key, (month_start, used, admissions) in self._before.items()
+        ]
+        return untouched + [allowance.kept(*key, now) for key, allowance in self._allowances.items()]

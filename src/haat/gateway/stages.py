@@ -16,6 +16,7 @@ from haat.kernel.errors import (
     JournalUnavailable,
     NotFound,
     NotSubscribed,
+    Overloaded,
     QuotaExhausted,
     RateLimited,
     RevokedCredential,
@@ -73,6 +74,8 @@ def split_target(call: Call) -> None:
 
 def authenticate(gateway: Gateway, call: Call) -> None:
     """Find the credential behind the key; nothing before this makes a usage event."""
+    if not gateway.directory.loaded:
+        raise Overloaded("The gateway has only just started and does not know its market yet.")
     key = call.bearer or call.api_key
     if not key:
         raise Unauthenticated

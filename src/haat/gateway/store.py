@@ -124,41 +124,53 @@ async def ship_positions(connection: Connection) -> dict[str, JournalPosition]:
 
 
 class Used(NamedTuple):
+    """Calls of one application at one service."""
+
     application: str
     service: str
     at_us: int
-    """When, rounded up to the grain asked for."""
+    """The end of the grain they fell into, in microseconds; 0 when they were not told apart by time."""
     calls: int
 
 
-async def used_since(
-    connection: Connection, since: datetime, outcomes: Sequence[str], grain_seconds: int
-) -> list[Used]:
-    """Return the calls with one of these outcomes since an instant, per application, service and grain."""
+async def used_in_month(connection: Connection, zone: str, start: datetime, outcomes: Sequence[str]) -> list[Used]:
+    """Return what the organisations of one time zone have used since their month began."""
     rows = await connection.execute(
         """
-        SELECT application_id, service_id, ceil(extract(epoch FROM at) / %(grain)s)::bigint AS grain, count(*) AS calls
+        SELECT application_id, service_id, 0::bigint AS at_us, count(*) AS calls
+        FROM usage JOIN organisations ON organisations.id = usage.org_id AND organisations.zone = %(zone)s
+        WHERE usage.id >= %(first)s AND at >= %(start)s AND outcome = ANY(%(outcomes)s)
+          AND application_id IS NOT NULL AND service_id IS NOT NULL
+        GROUP BY 1, 2
+        """,
+        {"zone": zone, "start": start, "first": _first_id(start), "outcomes": list(outcomes)},
+    )
+    return [_used(row) async for row in rows]
+
+
+async def admitted_since(connection: Connection, start: datetime, grain_seconds: int) -> list[Used]:
+    """Return the admitted calls since an instant by grain, oldest first."""
+    rows = await connection.execute(
+        """
+        SELECT application_id, service_id,
+               ceil(extract(epoch FROM at) / %(grain)s)::bigint * %(grain)s * 1000000 AS at_us, count(*) AS calls
         FROM usage
-        WHERE id >= %(first)s AND at >= %(since)s AND outcome = ANY(%(outcomes)s)
+        WHERE id >= %(first)s AND at >= %(start)s AND outcome <> 'refused'
           AND application_id IS NOT NULL AND service_id IS NOT NULL
         GROUP BY 1, 2, 3 ORDER BY 3
         """,
-        {
-            "grain": grain_seconds,
-            "since": since,
-            "first": id_at(int(since.timestamp() * 1000) - 60_000),
-            "outcomes": list(outcomes),
-        },
+        {"grain": grain_seconds, "start": start, "first": _first_id(start)},
     )
-    return [
-        Used(
-            str(row["application_id"]),
-            str(row["service_id"]),
-            row["grain"] * grain_seconds * 1_000_000,
-            row["calls"],
-        )
-        async for row in rows
-    ]
+    return [_used(row) async for row in rows]
+
+
+def _first_id(start: datetime) -> UUID:
+    """Ids carry their time: a bound on them leaves out the partitions before (a minute for skew)."""
+    return id_at(int(start.timestamp() * 1000) - 60_000)
+
+
+def _used(row: Mapping[str, Any]) -> Used:
+    return Used(str(row["application_id"]), str(row["service_id"]), row["at_us"], row["calls"])
 
 
 async def stored_ids(connection: Connection, identifiers: Sequence[UUID]) -> set[UUID]:
