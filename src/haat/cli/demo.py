@@ -16,7 +16,6 @@ from pathlib import Path
 
 import httpx
 from rich.console import Console
-from rich.table import Table
 
 from haat.bootstrap import OPERATOR_EMAIL, local_sign_in
 from haat.cli.sale import Result, print_sale
@@ -187,17 +186,18 @@ def _last_line(path: Path) -> str:
 
 
 def _print_addresses(console: Console, settings: Settings, cast: Cast) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), title="Where to go on", title_justify="left", title_style="bold")
-    for heading in ("who", "address", "e-mail", "password"):
-        table.add_column(heading)
     portal = settings.portal_address
-    table.add_row("operator", f"{portal}/operator", cast.operator.email, cast.operator.password)
-    table.add_row("provider", f"{portal}/partner", cast.provider.email, cast.provider.password)
-    table.add_row("developer", f"{portal}/usage", cast.developer.email, cast.developer.password)
-    table.add_row("visitor", portal, "", "")
-    table.add_row("gateway", settings.gateway_address, "", "")
-    console.print(table, highlight=False)
-    console.print(f"Mails are kept in {settings.data_dir / 'mail'}.\n", highlight=False)
+    console.print("[bold]Where to go on[/bold]")
+    for who, address, sign_in in (
+        ("operator", f"{portal}/operator", cast.operator),
+        ("provider", f"{portal}/partner", cast.provider),
+        ("developer", f"{portal}/usage", cast.developer),
+    ):
+        console.print(f"{who:<10} {address}", highlight=False, soft_wrap=True)
+        console.print(f"{'':<10} {sign_in.email} · {sign_in.password}", highlight=False, soft_wrap=True)
+    console.print(f"{'visitor':<10} {portal}", highlight=False, soft_wrap=True)
+    console.print(f"{'gateway':<10} {settings.gateway_address}", highlight=False, soft_wrap=True)
+    console.print(f"{'mails':<10} {settings.data_dir / 'mail'}\n", highlight=False, soft_wrap=True)
 
 
 def _seconds(began: float) -> str:

@@ -11,8 +11,6 @@ from babel.numbers import format_currency
 from rich.console import Console
 from rich.table import Table
 
-_COUNTS = ("calls", "ok", "refused", "failed")
-
 
 @dataclass(slots=True)
 class Tally:
@@ -78,31 +76,32 @@ class Result:
 
 def print_sale(console: Console, result: Result) -> None:
     """Show the sale, from the calls to the two shares."""
+    tallies = result.tallies
     table = Table(title="The sale", title_justify="left", title_style="bold", show_footer=True)
-    totals = [str(sum(getattr(tally, name) for tally in result.tallies.values())) for name in _COUNTS]
-    table.add_column("service", footer="all")
-    for name, footer in zip(_COUNTS, totals, strict=True):
-        table.add_column(name, footer=footer, justify="right")
-    table.add_column("units", justify="right")
-    table.add_column("")
-    for service, tally in sorted(result.tallies.items()):
-        counts = [str(getattr(tally, name)) for name in _COUNTS]
-        table.add_row(service, *counts, f"{tally.units:,f}", tally.unit)
+    table.add_column("service", footer="all", no_wrap=True)
+    table.add_column("calls", footer=str(result.calls), justify="right")
+    table.add_column("refused", footer=str(sum(tally.refused for tally in tallies.values())), justify="right")
+    table.add_column("units", justify="right", no_wrap=True)
+    table.add_column("charge", footer=_rupees(result.net), justify="right")
+    for service, tally in sorted(tallies.items()):
+        charge = result.charges.get(service, Decimal(0))
+        units = f"{tally.units:,f} {tally.unit.replace('_', ' ')}"
+        table.add_row(service, str(tally.calls), str(tally.refused), units, _rupees(charge))
     console.print()
     console.print(table, highlight=False)
-    money = Table(box=None, padding=(0, 2, 0, 0), title=f"Invoice {', '.join(result.serials)}", title_justify="left")
-    money.add_column("")
-    money.add_column("", justify="right")
-    for name, amount in sorted(result.charges.items()):
-        money.add_row(name, _rupees(amount))
-    money.add_section()
+    money = Table(box=None, padding=(0, 2, 0, 0), show_header=False, title_justify="left", title_style="bold")
+    money.title = f"Invoice {', '.join(result.serials)}"
+    money.add_column()
+    money.add_column(justify="right")
     money.add_row("taxable value", _rupees(result.net))
     money.add_row("GST", _rupees(result.tax))
-    money.add_row("[bold]to pay[/bold]", f"[bold]{_rupees(result.net + result.tax)}[/bold]")
-    money.add_section()
-    money.add_row("of the taxable value to the providers", _rupees(result.settlement))
-    money.add_row("of the taxable value to the platform", _rupees(result.platform))
+    money.add_row("to pay", _rupees(result.net + result.tax), style="bold")
+    money.add_row("of the taxable value, to the providers", _rupees(result.settlement))
+    money.add_row("of the taxable value, to the platform", _rupees(result.platform))
     console.print(money, highlight=False)
+    failed = sum(tally.failed for tally in tallies.values())
+    if failed:
+        console.print(f"[yellow]·[/yellow] {failed} calls failed; they are metered and not billed.")
     console.print()
 
 

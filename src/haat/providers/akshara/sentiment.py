@@ -49,7 +49,7 @@ def service() -> HostedService:
         languages=("en-Latn",),
         sample={"input": [{"text": "The delivery was quick and the staff were lovely."}], "config": {"language": "en"}},
         unit_price=Decimal("0.0005"),
-        free_units=10_000,
+        free_units=1_000,
         max_characters=2_000,
         typical_latency_ms=2,
         runtime="inline",

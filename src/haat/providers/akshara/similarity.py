@@ -80,7 +80,7 @@ def service() -> HostedService:
             "config": {"method": "weighted"},
         },
         unit_price=Decimal("0.0002"),
-        free_units=20_000,
+        free_units=1_000,
         max_characters=2_000,
         typical_latency_ms=2,
         runtime="inline",

@@ -100,7 +100,7 @@ def service() -> HostedService:
             "config": {"language": "en", "sentences": 2},
         },
         unit_price=Decimal("0.0008"),
-        free_units=5_000,
+        free_units=500,
         max_inputs=20,
         max_characters=20_000,
         typical_latency_ms=10,

@@ -198,7 +198,7 @@ def service() -> HostedService:
             "config": {"source": "hi-Deva", "target": "te-Telu"},
         },
         unit_price=Decimal("0.0004"),
-        free_units=10_000,
+        free_units=1_000,
         typical_latency_ms=2,
         runtime="inline",
         license_note="Engine: indic-transliteration (MIT).",

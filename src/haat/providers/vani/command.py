@@ -204,7 +204,7 @@ def service() -> HostedService:
             "config": {"language": "en-Latn", "commands": ["turn on the light", "turn off the light", "open the door"]},
         },
         unit_price=Decimal("0.0150"),
-        free_units=120,
+        free_units=15,
         max_inputs=4,
         max_bytes=1_500_000,
         typical_latency_ms=200,

@@ -114,7 +114,7 @@ def service() -> HostedService:
             "config": {"language": "en-Latn", "layout": "block"},
         },
         unit_price=Decimal("0.25"),
-        free_units=50,
+        free_units=2,
         max_inputs=3,
         max_bytes=2_000_000,
         typical_latency_ms=600,

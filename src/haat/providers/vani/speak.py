@@ -101,7 +101,7 @@ def service() -> HostedService:
         ),
         sample={"input": [{"text": "नमस्ते, आप कैसे हैं?"}], "config": {"language": "hi-Deva"}},
         unit_price=Decimal("0.0030"),
-        free_units=5_000,
+        free_units=500,
         max_inputs=4,
         max_characters=400,
         typical_latency_ms=60,

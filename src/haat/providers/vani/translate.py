@@ -82,7 +82,7 @@ def service() -> HostedService:
             "config": {"source": "hi-Deva", "target": "ur-Arab"},
         },
         unit_price=Decimal("0.0020"),
-        free_units=5_000,
+        free_units=500,
         max_inputs=50,
         max_characters=2_000,
         typical_latency_ms=80,
