@@ -11,7 +11,7 @@ from haat.infra.job_worker import JobWorker, Pace
 from haat.infra.jobs import JobRecord, Jobs
 from haat.infra.postgres import PLATFORM_SCOPE
 
-FAST = Pace(heartbeat=0.2, dead_after=1.5, poll=0.05)
+FAST = Pace(heartbeat=0.2, dead_after=10, poll=0.05)
 DEADLINE_SECONDS = 20.0
 
 

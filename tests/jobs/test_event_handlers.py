@@ -8,13 +8,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from job_rig import ended, until, working
 
 from haat.infra import dead_letters, events
 from haat.infra.handlers import Dispatcher, deliver_past, handler_task
 from haat.infra.jobs import Jobs, Retry
 from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database
 from haat.kernel.events import DomainEvent, EventHandler
+from jobs.job_rig import ended, until, working
 
 QUICK = Retry(first_seconds=0.02, factor=1)
 

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from job_rig import FAST, defer, ended, job_of, until, working
 
 from haat.infra import dead_letters, events
 from haat.infra.job_worker import recover
@@ -17,6 +16,7 @@ from haat.infra.jobs import Jobs, NewJob, Retry, RunningJob, Schedule, Task
 from haat.infra.postgres import PLATFORM_SCOPE
 from haat.kernel.errors import Conflict, NotFound
 from haat.kernel.ids import new_id
+from jobs.job_rig import FAST, defer, ended, job_of, until, working
 
 QUICK = Retry(max_attempts=3, first_seconds=0.02, factor=2)
 

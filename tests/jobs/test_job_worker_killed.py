@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from job_rig import defer, job_of, until
 
 from haat.infra.jobs import Jobs, Task
+from jobs.job_rig import defer, job_of, until
 
 PROGRAM = Path(__file__).with_name("worker_process.py")
 

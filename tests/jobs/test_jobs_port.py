@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from job_rig import defer, job_of
 
 from haat.infra.jobs import PURGE, Jobs, NewJob, Retry, RunningJob, Schedule, Task, UnknownTask, awake
 from haat.infra.postgres import PLATFORM_SCOPE, PUBLIC
 from haat.kernel.errors import Conflict, NotFound
+from jobs.job_rig import defer, job_of
 
 
 async def _nothing(*_: Any) -> None:
