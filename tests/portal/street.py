@@ -31,8 +31,8 @@ STRANGER = "someone@else.example"
 _TEXT = {"input": [{"text": "आप कैसे हैं?"}], "config": {}}
 
 SERVICES: list[dict[str, Any]] = [
-    {"provider": "vani", "slug": "hindi-urdu", "name": "Hindi and Urdu", "category": "translation", "unit": "characters",
-     "price": "0.0002", "free": "10000", "pairs": ["hi-Deva>ur-Arab", "ur-Arab>hi-Deva"],
+    {"provider": "vani", "slug": "hindi-urdu", "name": "Hindi and Urdu", "category": "translation",
+     "unit": "characters", "price": "0.0002", "free": "10000", "pairs": ["hi-Deva>ur-Arab", "ur-Arab>hi-Deva"],
      "summary": "Translates between Hindi and Urdu, sentence by sentence, by rules you can read.",
      "body": {"input": [{"text": "आप कैसे हैं?"}], "config": {"source": "hi-Deva", "target": "ur-Arab"}}},
     {"provider": "akshara", "slug": "transliterate", "name": "Transliteration", "category": "transliteration",
@@ -40,8 +40,8 @@ SERVICES: list[dict[str, Any]] = [
      "languages": ["hi-Deva", "bn-Beng", "ta-Taml", "te-Telu", "mr-Deva", "gu-Gujr", "kn-Knda", "ml-Mlym", "pa-Guru"],
      "summary": "Writes a text in another Indic script or in Latin letters, and back.",
      "body": {"input": [{"text": "नमस्ते दुनिया"}], "config": {"language": "hi-Deva", "to": "Taml"}}},
-    {"provider": "akshara", "slug": "detect-language", "name": "Language detection", "category": "nlp", "unit": "requests",
-     "price": "0.01", "summary": "Names the language of a text and how sure it is.", "body": _TEXT,
+    {"provider": "akshara", "slug": "detect-language", "name": "Language detection", "category": "nlp",
+     "unit": "requests", "price": "0.01", "summary": "Names the language of a text and how sure it is.", "body": _TEXT,
      "languages": ["en-Latn", "hi-Deva", "ur-Arab", "ta-Taml", "bn-Beng", "te-Telu"]},
     {"provider": "akshara", "slug": "sentiment", "name": "Sentiment", "category": "nlp", "unit": "requests",
      "price": "0.02", "summary": "Says whether an English text is glad, sorry or neither.", "languages": ["en-Latn"],
@@ -109,7 +109,8 @@ async def furnish(platform: Platform, calls: int = 400) -> Street:
     letter = await _dead_letter(platform)
     call = UUID(next(event.id for event in reversed(events) if event.outcome is Outcome.COMPLETED))
     return Street(
-        developer, vani, operator, stranger, listings, application, key, subscriptions[0], invoice, call, letter, _org(pending)
+        developer, vani, operator, stranger, listings, application, key, subscriptions[0], invoice, call, letter,
+        _org(pending),
     )  # fmt: skip
 
 
@@ -183,7 +184,8 @@ def _call(
 ) -> UsageEvent:
     listing = providers[subscription.service_id]
     outcome, status, code = chance.choices(
-        [(Outcome.COMPLETED, 200, ""), (Outcome.REFUSED, 429, "RATE_LIMITED"), (Outcome.PROVIDER_FAILED, 502, "ENGINE_FAILED")],
+        [(Outcome.COMPLETED, 200, ""), (Outcome.REFUSED, 429, "RATE_LIMITED"),
+         (Outcome.PROVIDER_FAILED, 502, "ENGINE_FAILED")],
         [92, 6, 2],
     )[0]  # fmt: skip
     milliseconds = round(at.timestamp() * 1000)
@@ -191,11 +193,12 @@ def _call(
     reached = outcome is not Outcome.REFUSED
     amount = str(Decimal(chance.randint(20, 4000))) if listing.unit == "characters" else "1"
     return UsageEvent(
-        id=str(_call_id(milliseconds, chance)), at=milliseconds, outcome=outcome, v=VERSION, org=str(subscription.org_id),
+        id=str(_call_id(milliseconds, chance)), at=milliseconds, outcome=outcome, v=VERSION,
+        org=str(subscription.org_id),
         application=str(subscription.application_id), credential=str(subscription.application_id),
         subscription=str(subscription.id), plan=subscription.plan_code, provider=listing.provider_slug,
-        provider_org=str(listing.org_id), service=str(listing.id), service_slug=listing.slug, version="1", method="POST",
-        path_template="/invoke", status=status, error_code=code,
+        provider_org=str(listing.org_id), service=str(listing.id), service_slug=listing.slug, version="1",
+        method="POST", path_template="/invoke", status=status, error_code=code,
         units={"requests": "1", listing.unit: amount} if outcome is Outcome.COMPLETED else {},
         units_source="upstream", tags={"team": "shop"}, user="customer-17",
         timings_us=Timings(admission=120, queue=40 if reached else 0, connect=310 if reached else 0,

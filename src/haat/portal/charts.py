@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-WIDTH, HEIGHT = 640, 168
+WIDTH, HEIGHT = 720, 190
 LEFT, RIGHT, TOP, BOTTOM = 56, 4, 10, 22
 
 
@@ -74,7 +74,7 @@ def bar_chart(title: str, unit: str, points: Sequence[Point], *, whole: bool = T
     step = round_step(top) if top > 0 else Decimal(1)
     if whole:
         step = max(step.to_integral_value("ROUND_CEILING"), Decimal(1))
-    ticks = max(int(-(-top // step)), 1) if top else 1
+    ticks = max(int((top / step).to_integral_value("ROUND_CEILING")), 1)
     ceiling = step * ticks
     inner_width, inner_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     slot = inner_width / max(len(points), 1)

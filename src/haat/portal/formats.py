@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from babel import Locale
 from babel.dates import format_date, format_datetime
 from babel.numbers import format_currency, format_decimal
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from haat.catalog.model import Listing, Version
 from haat.language import LANGUAGES, parse_tag
@@ -137,12 +137,28 @@ def day(at: date | datetime, zone: str = "UTC") -> Markup:
     return Markup('<time datetime="{}">{}</time>').format(on.isoformat(), format_date(on, "d MMM y", locale=LOCALE))
 
 
+def month(label: str) -> str:
+    """Write a period such as ``2026-11`` as "November 2026"."""
+    year, _, number_ = label.partition("-")
+    return format_date(date(int(year), int(number_), 1), "MMMM y", locale=LOCALE)
+
+
 def category_name(category: str) -> str:
     return CATEGORIES.get(category, category.replace("_", " "))
 
 
 def outcome_name(outcome: str) -> str:
     return OUTCOMES.get(outcome, outcome)
+
+
+def coded(text: str) -> Markup:
+    """Write a message whose `backticks` mark code, as our errors do; everything else is escaped."""
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(piece) if place % 2 else escape(piece) for place, piece in enumerate(pieces)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +208,8 @@ FILTERS = {
     "size": size,
     "moment": moment,
     "day": day,
+    "month": month,
+    "coded": coded,
     "category_name": category_name,
     "outcome_name": outcome_name,
     "language": language,

@@ -16,8 +16,8 @@ from haat.kernel.clock import Period, month_of, month_period
 from haat.kernel.permissions import Permission
 from haat.portal.charts import Chart, Point, bar_chart, time_line
 from haat.portal.visit import Visit, VisitOf, parse_id
+from haat.usage.model import CallFilter
 from haat.usage.service import Hour
-from haat.usage.store import CallFilter
 
 router = APIRouter(prefix="/account")
 
