@@ -370,6 +370,9 @@ class Market:
             self.subscribe(f"acme/{slug}", subscribed)
 
 
+MakeMarket = Callable[..., Awaitable[Market]]
+
+
 async def open_market(tmp_path: Path, keyring: Keyring, **options: Any) -> Market:
     settings = Settings(data_dir=tmp_path, **options)
     provider = await Provider().start()

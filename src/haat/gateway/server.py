@@ -55,6 +55,8 @@ class ClientConnection(asyncio.Protocol):
         self._deaf = False
         """Whatever still arrives is thrown away: this connection is about to end."""
         self._thrown_away = 0
+        self._no_more = False
+        """The call that arrives now is the last one taken from this connection."""
         self._lost = False
         self._aborted = False
         self._transport: asyncio.Transport
@@ -141,7 +143,7 @@ class ClientConnection(asyncio.Protocol):
     # --- parsing --------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
+        if self._deaf or (self._no_more and self._parsing is None):
             self._thrown_away += len(data)
             if self._thrown_away > LINGER_BYTES:
                 self.abort()
@@ -153,13 +155,15 @@ class ClientConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._broken(InvalidRequest("The connection can't be upgraded to another protocol here."))
+            self._deaf = True  # the request itself was refused; what follows it is not HTTP
         except httptools.HttpParserError as error:
             self._broken(InvalidRequest(f"The request is not valid HTTP/1.1: {_reason(error)}."))
         if self._head_open and self._head_bytes > self.gateway.settings.max_header_bytes:
             self._broken(HeadersTooLarge())
 
     def on_message_begin(self) -> None:
+        if self._no_more or self._deaf:
+            return
         self._parsing = Call(self)
         self._head_open = True
         self._head_bytes = 0
@@ -228,7 +232,8 @@ class ClientConnection(asyncio.Protocol):
                 call.keep_alive = False
             if named := relay.named_headers(call.connection):
                 call.lines = [line for line in call.lines if line.partition(b":")[0].lower() not in named]
-        if call.method == b"CONNECT":
+        if parser.should_upgrade():  # CONNECT, or Upgrade with Connection: upgrade
+            call.keep_alive = False
             call.fault = InvalidRequest("The connection can't be upgraded to another protocol here.")
         if self._head_bytes > self.gateway.settings.max_header_bytes:
             call.fault = HeadersTooLarge()
@@ -271,6 +276,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _broken(self, error: HaatError) -> None:
         """What arrives can't be read on: answer what came before, then this, then end."""
+        if self._deaf:
+            return
         self._deaf = True
         call, self._parsing = self._parsing, None
         self._head_open = False
@@ -294,11 +301,8 @@ class ClientConnection(asyncio.Protocol):
         self._queue.append(call)
         self.hold_reading()
         if len(self._queue) >= MAX_PIPELINED:
-            call.keep_alive = False  # the rest of what was sent at once is not answered (RFC 9112, 9.3.2)
-            self._deaf = True
-            self._parsing = None
-            if not call.body_complete and (call.chunked or call.content_length > 0):
-                call.fault = InvalidRequest("Too many requests were sent at once on one connection.")
+            call.keep_alive = False  # a client repeats what was not answered before the end (RFC 9112, 9.3.2)
+            self._no_more = True
 
     def _next(self) -> None:
         """Go on to the next pipelined call, once the answer before it has room to leave."""
