@@ -111,6 +111,15 @@ def short_tmp() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture
+def data_dir(short_tmp: Path) -> Iterator[Path]:
+    """A fresh data directory for a platform with a PostgreSQL of its own."""
+    folder = Path(tempfile.mkdtemp(dir=short_tmp))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.fixture(scope="session")
 def cluster(short_tmp: Path) -> Iterator[Cluster]:
     """One embedded PostgreSQL for the run, made for speed and not for keeping, with a migrated template."""

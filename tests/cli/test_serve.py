@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,9 +70,7 @@ class Serve:
 
 
 @pytest.fixture
-def serve(short_tmp: Path) -> Iterator[Serve]:
-    data_dir = Path(tempfile.mkdtemp(dir=short_tmp))
-    data_dir.chmod(0o711)
+def serve(data_dir: Path) -> Iterator[Serve]:
     running = Serve(data_dir)
     try:
         yield running
@@ -87,7 +83,6 @@ def serve(short_tmp: Path) -> Iterator[Serve]:
             if psutil.pid_exists(pid):
                 os.kill(pid, signal.SIGKILL)
         EmbeddedPostgres(data_dir, Keyring.load(data_dir), "haat-postgres").stop(3)
-        shutil.rmtree(data_dir)
 
 
 def gone(pid: int) -> bool:

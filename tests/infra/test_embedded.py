@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,14 +26,6 @@ from haat.settings import Settings
 
 ACCOUNT = "haat-postgres"
 QUICK = {"fsync": "off", "shared_buffers": "16MB"}
-
-
-@pytest.fixture
-def data_dir(short_tmp: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(dir=short_tmp))
-    folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -124,23 +124,22 @@ def _disk(folder: Path) -> Finding:
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
-    status = running_status(settings.data_dir)
-    ours = {status.port, status.gateway_port, status.models_port} if status else set()
+    if status := running_status(settings.data_dir):
+        detail = f"runs as process {status.pid}: portal {status.portal}, gateway {status.gateway}"
+        yield Finding("Platform", True, detail)
+        return
     for name, port, option in (
         ("Port of control and portal", settings.port, "--port"),
         ("Port of the gateway", settings.gateway_port, "--gateway-port"),
         ("Port of the models process", settings.models_port, "HAAT_MODELS_PORT"),
     ):
-        if port in ours:
-            yield Finding(name, True, f"{port}, in use by this platform")
-        else:
-            free = _is_free(settings.host, port)
-            yield Finding(
-                name,
-                free,
-                f"{port} is {'free' if free else 'taken by another program'}",
-                f"stop that program (`ss -ltnp 'sport = :{port}'` names it), or choose another with {option}",
-            )
+        free = port == 0 or _is_free(settings.host, port)
+        yield Finding(
+            name,
+            free,
+            f"{port or 'any'} is {'free' if free else 'taken by another program'}",
+            f"stop that program (`ss -ltnp 'sport = :{port}'` names it), or choose another with {option}",
+        )
 
 
 def _is_free(host: str, port: int) -> bool:
