@@ -136,6 +136,8 @@ async def test_a_call_outside_the_bounds_of_the_clock_is_set_aside_and_can_be_re
         ({"org": "somebody"}, "not a UUID"),
         ({"id": "0b2f8c3a-1d7e-4f60-9a51-1f2e3d4c5b6a"}, "UUIDv7"),
         ({"at": 0}, "five minutes apart"),
+        ({"id": "ffffffff-ffff-7000-8000-000000000000"}, "thousands of years"),
+        ({"id": "tomorrow"}, "not a UUID"),
     ],
 )
 async def test_what_cannot_be_counted_is_set_aside_with_its_reason_and_stops_nobody(

@@ -272,6 +272,20 @@ async def test_shipped_segments_are_deleted_after_the_keep_time_and_never_the_ne
     assert len(await stored(bazaar)) == 51
 
 
+async def test_partitions_lie_ready_and_old_batches_are_forgotten_but_not_the_newest(
+    bazaar: Bazaar, clock: SetClock, tmp_path: Path
+) -> None:
+    subscription = await a_subscription(bazaar)
+    first, second = [await bazaar.take([bazaar.event(subscription)]) for _ in range(2)]
+    clock.advance(days=36)  # 27 December
+    await Shipper(bazaar.service_db, tmp_path, clock).keep_house()
+    made = await bazaar.rows("SELECT relname FROM pg_class WHERE relname ~ '^usage_202[67]_[0-9]+$' ORDER BY relname")
+    assert [row["relname"] for row in made] == ["usage_2026_11", "usage_2026_12", "usage_2027_01"]
+    assert [row["batch"] for row in await bazaar.rows("SELECT batch FROM usage_batches")] == [second.batch]
+    third = await bazaar.take([bazaar.event(subscription)])
+    assert (first.batch, second.batch, third.batch) == (1, 2, 3)
+
+
 # --- the real process ----------------------------------------------------------------------------
 
 

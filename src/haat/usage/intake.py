@@ -133,6 +133,13 @@ async def watermark(connection: Connection) -> int:
     return int(row["batch"])
 
 
+async def forget_batches(connection: Connection, before: datetime) -> None:
+    """Drop the statistics of old batches; the newest stays, numbers go on from it."""
+    await connection.execute(
+        "DELETE FROM usage_batches WHERE shipped_at < %s AND batch < (SELECT max(batch) FROM usage_batches)", (before,)
+    )
+
+
 async def ensure_partition(connection: Connection, month: date) -> None:
     """Make the partition of a month (UTC) unless it is there."""
     await connection.execute("SELECT usage_partition(%s)", (month,))

@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -47,6 +47,7 @@ BATCH = 5_000
 RETRY_DAMAGED_SECONDS = 30.0
 SWEEP_SECONDS = 60.0
 MAX_BACKOFF_SECONDS = 10.0
+KEEP_BATCHES = timedelta(days=7)
 FRAME_OVERHEAD = len(encode_frame(Kind.USAGE, b""))
 
 
@@ -126,7 +127,7 @@ class Shipper:
         self._batch, self._keep = batch, keep
         self._tails: dict[str, Tail] = {}
         self._damaged: dict[str, float] = {}
-        self._ahead = ""
+        self._kept_house: date | None = None
 
     async def ship_once(self) -> int:
         """Ship one batch and return how many records it held; 0 when there is nothing new.
@@ -190,16 +191,16 @@ class Shipper:
             at = Position(*stored.get(name, START))
             self._tails[name] = Tail(JournalReader(self._journal, name), at, at)
 
-    async def prepare_ahead(self) -> None:
-        """Make the partitions of this month and the next, once a month."""
+    async def keep_house(self) -> None:
+        """Once a day: make the partitions of this month and the next, forget the statistics of old batches."""
         now = self._clock.now()
-        this = intake.month_start(now)
-        if self._ahead == this.isoformat():
+        if self._kept_house == now.date():
             return
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            await intake.ensure_partition(connection, this)
+            await intake.ensure_partition(connection, intake.month_start(now))
             await intake.ensure_partition(connection, intake.month_start(now.replace(day=28) + timedelta(days=5)))
-        self._ahead = this.isoformat()
+            await intake.forget_batches(connection, now - KEEP_BATCHES)
+        self._kept_house = now.date()
 
     def sweep(self) -> int:
         """Delete sealed segments whose records are all in the store and that are older than the keep time."""
@@ -237,7 +238,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 )
                 swept = 0.0
                 while not stop.is_set():
-                    await shipper.prepare_ahead()
+                    await shipper.keep_house()
                     shipped = await shipper.ship_once()
                     pause = interval
                     if time.monotonic() - swept >= SWEEP_SECONDS:

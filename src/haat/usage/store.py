@@ -117,23 +117,6 @@ async def top_customers(connection: Connection, period: Period, provider_org: UU
     )
 
 
-async def consumed(connection: Connection, start: datetime) -> AsyncIterator[Row]:
-    """Yield what each subscription has consumed since an instant: for quotas, whatever the outcome.
-
-    Refused calls consume nothing; interrupted and unconfirmed ones do. Whole hours of the customer's clock.
-    """
-    rows = await connection.execute(
-        f"""
-        SELECT subscription_id, sum(calls) AS calls, {", ".join(f"sum({unit}) AS {unit}" for unit in UNITS)}
-        FROM usage_hourly WHERE hour >= %s AND subscription_id IS NOT NULL AND outcome <> 'refused'
-        GROUP BY subscription_id
-        """,
-        (start,),
-    )
-    async for row in rows:
-        yield row
-
-
 # --- calls ---------------------------------------------------------------------------------------
 
 
