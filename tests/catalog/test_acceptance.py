@@ -43,32 +43,49 @@ class Server:
         self.seen: list[Seen] = []
         self.script: Script = self._good
         self.endpoint = ""
+        self._serving: set[asyncio.Task[None]] = set()
 
     @staticmethod
     async def _good(_: Seen) -> Answer:
         return 200, GOOD
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            request = Seen(len(self.seen) + 1, head, b"")
-            request.body = await reader.readexactly(int(request.headers.get("content-length", "0")))
-            self.seen.append(request)
-            status, body, *rest = await self.script(request)
-            headers = {"Content-Length": str(len(body)), "Connection": "close", **(rest[0] if rest else {})}
-            lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-            writer.write(f"HTTP/1.1 {status} X\r\n{lines}\r\n".encode() + body)
-            await writer.drain()
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await task
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        self._serving.discard(task)
+
+    async def end(self) -> None:
+        """Break off what still runs and wait until its connections are closed."""
+        while self._serving:
+            for task in self._serving:
+                task.cancel()
+            await asyncio.sleep(0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        request = Seen(len(self.seen) + 1, head, b"")
+        request.body = await reader.readexactly(int(request.headers.get("content-length", "0")))
+        self.seen.append(request)
+        status, body, *rest = await self.script(request)
+        headers = {"Content-Length": str(len(body)), "Connection": "close", **(rest[0] if rest else {})}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        writer.write(f"HTTP/1.1 {status} X\r\n{lines}\r\n".encode() + body)
+        await writer.drain()
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     server = Server()
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    listening = await asyncio.start_server(server.connected, "127.0.0.1", 0)
     server.endpoint = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     yield server
     listening.close()
+    await server.end()
 
 
 async def _check(server: Server, **changes: Any) -> Report:

@@ -101,14 +101,18 @@ async def check(
 
         async def call() -> tuple[str, bool]:
             deadline = time.monotonic() + warm_up_seconds
+            answered: _Refused | None = None
             while True:
                 left = max(0.05, deadline - time.monotonic())
                 try:
                     response = await target.request(client, sample.method, sample.path, headers, sample.body, left)
                     return _judge(response, dialect, sample), True
                 except (httpx.HTTPError, OSError, _Refused) as error:
+                    if isinstance(error, _Refused):
+                        answered = error
                     if time.monotonic() + _RETRY_PAUSE >= deadline:
-                        what = str(error) or type(error).__name__
+                        told = answered or error  # an answer says more than that the last try ran out of time
+                        what = str(told) or type(told).__name__
                         raise _Refused(f"no usable answer within {warm_up_seconds:g} s: {what}") from error
                     await asyncio.sleep(_RETRY_PAUSE)  # it may be loading its model
 

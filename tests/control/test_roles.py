@@ -1,0 +1,166 @@
+"""Who may call what: every route, every role, and nobody (OWASP API5:2023, default deny)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from haat.kernel.permissions import Role
+from market import draft
+from office import Control
+
+OPERATOR, ADMIN, DEVELOPER, CONSUMER = (
+    Role.PLATFORM_ADMIN,
+    Role.PARTNER_ADMIN,
+    Role.PARTNER_DEVELOPER,
+    Role.API_CONSUMER,
+)
+EVERYBODY = frozenset(Role)
+PARTNERS = frozenset({ADMIN, DEVELOPER})
+OPERATORS = frozenset({OPERATOR})
+
+ID = str(uuid4())
+REASON = {"reason": "Because"}
+VERSION = {"endpoint": "http://8.8.8.8", "sample": {}}
+REGISTRATION = {
+    "slug": "another",
+    "company_name": "Another",
+    "email": "office@example.in",
+    "contact_person": "Asha",
+    "business_type": "company",
+}
+PERIOD = {"period": "2026-10"}
+
+
+class Rule(NamedTuple):
+    """Who may call a route (None: anybody, without signing in), and a body and query it takes."""
+
+    roles: frozenset[Role] | None
+    body: Any = None
+    query: str = ""
+
+
+RULES: dict[str, Rule] = {
+    "POST /accounts": Rule(None, {"email": "x", "password": "x", "name": "x", "organisation": "x"}),
+    "POST /sessions": Rule(None, {"email": "x", "password": "x"}),
+    "GET /listings": Rule(None),
+    "GET /listings/{provider}/{service}": Rule(None),
+    "GET /autocomplete": Rule(None, query="?prefix=a"),
+    "GET /plans": Rule(None),
+    "DELETE /sessions/current": Rule(EVERYBODY),
+    "GET /me": Rule(EVERYBODY),
+    "GET /applications": Rule(EVERYBODY),
+    "POST /applications": Rule(EVERYBODY, {"name": "app"}),
+    "GET /applications/{application_id}/keys": Rule(EVERYBODY),
+    "POST /applications/{application_id}/keys": Rule(EVERYBODY, {}),
+    "POST /keys/{credential_id}/rotate": Rule(EVERYBODY, {}),
+    "DELETE /keys/{credential_id}": Rule(EVERYBODY),
+    "GET /partner": Rule(EVERYBODY),
+    "POST /partner": Rule(frozenset({OPERATOR, ADMIN}), REGISTRATION),
+    "GET /partners": Rule(OPERATORS),
+    "POST /partners/{org_id}/approve": Rule(OPERATORS),
+    "POST /partners/{org_id}/reject": Rule(OPERATORS, REASON),
+    "POST /partners/{org_id}/suspend": Rule(OPERATORS, REASON),
+    "PUT /partners/{org_id}/networks": Rule(OPERATORS, {"networks": []}),
+    "GET /services": Rule(PARTNERS | OPERATORS),
+    "POST /services": Rule(PARTNERS, draft().model_dump(mode="json")),
+    "POST /services/{service_id}/versions": Rule(PARTNERS, VERSION),
+    "POST /services/{service_id}/versions/{version_id}/accept": Rule(PARTNERS),
+    "PUT /services/{service_id}/versions/{version_id}/endpoint": Rule(PARTNERS, {"endpoint": "http://8.8.8.8"}),
+    "POST /services/{service_id}/publish": Rule(PARTNERS),
+    "POST /services/{service_id}/deprecate": Rule(PARTNERS, {"sunset_at": "2027-01-01T00:00:00Z"}),
+    "POST /services/{service_id}/retire": Rule(PARTNERS),
+    "POST /services/{service_id}/prices": Rule(PARTNERS, {"unit_price": "1"}),
+    "POST /services/{service_id}/plans": Rule(PARTNERS | OPERATORS, {"code": "own", "name": "Own"}),
+    "POST /services/{service_id}/suspend": Rule(OPERATORS, REASON),
+    "POST /services/{service_id}/restore": Rule(OPERATORS),
+    "GET /subscriptions": Rule(EVERYBODY),
+    "POST /subscriptions": Rule(EVERYBODY, {"application_id": ID, "service_id": ID}),
+    "PATCH /subscriptions/{subscription_id}": Rule(EVERYBODY, {"plan": "free"}),
+    "DELETE /subscriptions/{subscription_id}": Rule(EVERYBODY),
+    "GET /usage": Rule(EVERYBODY),
+    "GET /usage/hours": Rule(EVERYBODY),
+    "GET /usage/calls": Rule(EVERYBODY),
+    "GET /usage/calls.csv": Rule(EVERYBODY),
+    "GET /usage/calls/{request_id}": Rule(EVERYBODY),
+    "GET /usage/provider": Rule(PARTNERS | OPERATORS),
+    "GET /usage/shipping": Rule(OPERATORS),
+    "POST /usage/shipping/{worker}/skip": Rule(OPERATORS, {"segment": 1}),
+    "GET /usage/quarantine": Rule(OPERATORS),
+    "POST /usage/quarantine/release": Rule(OPERATORS, {"ids": [ID]}),
+    "GET /invoices": Rule(EVERYBODY),
+    "GET /invoices/preview": Rule(EVERYBODY, query="?period=2026-11"),
+    "GET /cost": Rule(EVERYBODY),
+    "POST /invoices/runs": Rule(OPERATORS, PERIOD),
+    "GET /invoices/{invoice_id}": Rule(EVERYBODY),
+    "GET /invoices/{invoice_id}/document": Rule(EVERYBODY),
+    "GET /invoices/{invoice_id}/lines": Rule(EVERYBODY),
+    "GET /invoice-lines/{line_id}/calls": Rule(EVERYBODY),
+    "GET /settlements": Rule(frozenset({OPERATOR, ADMIN})),
+    "POST /settlements/runs": Rule(OPERATORS, PERIOD),
+    "GET /settlements/{settlement_id}": Rule(frozenset({OPERATOR, ADMIN})),
+    "GET /settlement-lines/{line_id}/calls": Rule(frozenset({OPERATOR, ADMIN})),
+}
+LOCKED = {name: rule for name, rule in RULES.items() if rule.roles is not None}
+
+
+def _address(route: str) -> tuple[str, str]:
+    method, path = route.split(" ")
+    while "{" in path:
+        path = path[: path.index("{")] + ID + path[path.index("}") + 1 :]
+    return method, path
+
+
+def test_every_route_of_the_api_has_a_rule_here(control: Control) -> None:
+    published = {
+        f"{method.upper()} {path.removeprefix('/api/v1')}"
+        for path, operations in control.app.openapi()["paths"].items()
+        for method in operations
+    }
+    assert published == set(RULES)
+
+
+async def test_without_a_session_everything_is_refused_but_what_is_open_to_all(control: Control) -> None:
+    wrong = {}
+    for route, rule in RULES.items():
+        method, path = _address(route)
+        for headers in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic eDp5"}):
+            answer = await control.ask(method, path + rule.query, rule.body, headers=headers)
+            open_to_all = rule.roles is None and "nonsense" not in str(headers)
+            if answer.status_code >= 500 or (not open_to_all and rule.roles and answer.status_code != 401):
+                wrong[route] = answer.status_code
+            if open_to_all and answer.status_code == 401 and route != "POST /sessions":
+                wrong[route] = answer.status_code
+    assert wrong == {}
+
+
+async def _judge(control: Control, role: Role) -> dict[str, int]:
+    """Return the routes whose answer does not fit the role."""
+    token = await control.token((await control.cast())[role])
+    wrong = {}
+    for route, rule in LOCKED.items():
+        if route == "DELETE /sessions/current":
+            continue  # it would end the session in the middle
+        method, path = _address(route)
+        answer = await control.ask(method, path + rule.query, rule.body, headers={"Authorization": f"Bearer {token}"})
+        status = answer.status_code
+        allowed = rule.roles is not None and role in rule.roles
+        if status >= 500 or (status == 403) is allowed or status == 401:
+            wrong[route] = status
+    return wrong
+
+
+async def test_a_platform_admin_may_what_the_table_says(control: Control) -> None:
+    assert await _judge(control, OPERATOR) == {}
+
+
+async def test_a_partner_admin_may_what_the_table_says(control: Control) -> None:
+    assert await _judge(control, ADMIN) == {}
+
+
+async def test_a_partner_developer_may_what_the_table_says(control: Control) -> None:
+    assert await _judge(control, DEVELOPER) == {}
+
+
+async def test_an_api_consumer_may_what_the_table_says(control: Control) -> None:
+    assert await _judge(control, CONSUMER) == {}
