@@ -111,12 +111,12 @@ def reference(calls: list[Measured], cards: list[RateCard]) -> dict[tuple[object
         grouped,
         key=lambda key: (str(key[0]), begun[key][0], key[2] or "", begun[key][1].version, str(key[3])),
     )
-    for key in order:
-        price = begun[key][1]
-        account = (key[0], price.unit)
-        free = min(grouped[key], max(Fraction(0), Fraction(price.free_units) - given_away[account]))
+    for place in order:
+        price = begun[place][1]
+        account = (place[0], price.unit)
+        free = min(grouped[place], max(Fraction(0), Fraction(price.free_units) - given_away[account]))
         given_away[account] += free
-        owed[key] = (grouped[key] - free) * Fraction(price.unit_price)
+        owed[place] = (grouped[place] - free) * Fraction(price.unit_price)
     return owed
 
 
