@@ -11,6 +11,7 @@ import os
 import signal
 import struct
 from collections.abc import Mapping, Sequence
+from io import FileIO
 from typing import Any, BinaryIO
 
 import msgspec
@@ -60,17 +61,22 @@ def answer(services: Mapping[str, HostedService], request: dict[str, Any]) -> di
 
 
 def main() -> None:
-    """Answer requests until stdin ends."""
+    """Say when ready, then answer requests until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the server's to act on
     logging.basicConfig(level=logging.INFO)
     # Engines may print: what they write to stdout goes to stderr, and only frames to the pipe.
     with os.fdopen(os.dup(1), "wb", buffering=0) as out, os.fdopen(os.dup(0), "rb") as source:
         os.dup2(2, 1)
         services = hosted_services()
+        _write(out, {"ready": os.getpid()})
         while (request := _read(source)) is not None:
-            payload = memoryview(frame(answer(services, request)))
-            while payload:
-                payload = payload[out.write(payload) :]
+            _write(out, answer(services, request))
+
+
+def _write(out: FileIO, message: dict[str, Any]) -> None:
+    payload = memoryview(frame(message))
+    while payload:
+        payload = payload[out.write(payload) :]
 
 
 def _read(source: BinaryIO) -> dict[str, Any] | None:

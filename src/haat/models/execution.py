@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -33,6 +34,7 @@ WORKERS = max(2, min(4, os.cpu_count() or 2))
 MOST_WAITING = 64
 WAIT_SECONDS = 10.0
 RETRY_AFTER = 2  # seconds
+START_SECONDS = 30.0
 # Above this many characters even a fast engine takes more than about a millisecond.
 INLINE_CHARACTERS = 2_000
 _STOP_SECONDS = 2.0
@@ -41,13 +43,16 @@ log = logging.getLogger(__name__)
 
 
 class Places:
-    """A number of places and a bounded queue before them."""
+    """A number of places and a bounded queue before them, first come, first served.
+
+    It counts by itself: with `asyncio.Semaphore` a burst is in the queue before its length is known.
+    """
 
     def __init__(self, places: int, most_waiting: int = MOST_WAITING, wait_seconds: float = WAIT_SECONDS) -> None:
-        self._semaphore = asyncio.Semaphore(places)
+        self._free = places
         self._most_waiting = most_waiting
         self._wait_seconds = wait_seconds
-        self._waiting = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
 
     @contextlib.asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
@@ -59,18 +64,35 @@ class Places:
             self.give_back()
 
     async def take(self) -> None:
-        if self._semaphore.locked() and self._waiting >= self._most_waiting:
+        """Take a place, to be given back once; raise Overloaded when the queue is full or too slow."""
+        if self._free:
+            self._free -= 1
+            return
+        if len(self._queue) >= self._most_waiting:
             raise Overloaded(retry_after=RETRY_AFTER)
-        self._waiting += 1
+        turn = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
         try:
-            await asyncio.wait_for(self._semaphore.acquire(), self._wait_seconds)
-        except TimeoutError:
-            raise Overloaded(retry_after=RETRY_AFTER) from None
-        finally:
-            self._waiting -= 1
+            async with asyncio.timeout(self._wait_seconds):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():  # the place came in the very moment of leaving
+                self.give_back()
+            else:
+                with contextlib.suppress(ValueError):  # passed over already
+                    self._queue.remove(turn)
+            if isinstance(error, TimeoutError):
+                raise Overloaded(retry_after=RETRY_AFTER) from None
+            raise
 
     def give_back(self) -> None:
-        self._semaphore.release()
+        """Give a place to whoever waits longest."""
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
 
 
 class Workers:
@@ -82,32 +104,42 @@ class Workers:
         # its engines are loaded.
         self._idle: list[Process | None] = [None] * size
         self._alive: set[Process] = set()
+        self._calls: set[asyncio.Task[dict[str, Any]]] = set()
+        self._stopped = False
 
     async def call(
         self, path: str, items: Sequence[Item], config: Mapping[str, Any], seconds: float
     ) -> tuple[list[Output], Units]:
         """Run one call; raise what the engine raised, EngineTimeout, EngineFailed or Overloaded."""
         async with self._places.one():
-            worker = self._idle.pop()
-            try:
-                if worker is None or worker.returncode is not None:
-                    worker = await self._start()
-                reply = await self._ask(worker, request_frame(path, items, config), seconds)
-            except BaseException:
-                # Late, dead, or no longer awaited: whatever it still answers belongs to nobody.
-                # It is killed without waiting, so that a second cancellation can't leave it in use.
-                if worker is not None:
-                    self._kill(worker)
-                    worker = None
-                raise
-            finally:
-                self._idle.append(worker)
+            exchange = asyncio.create_task(self._exchange(request_frame(path, items, config), seconds))
+            self._calls.add(exchange)
+            exchange.add_done_callback(self._calls.discard)
+            reply = await exchange
         if "code" in reply:
             raise error_named(reply["code"], reply["detail"], reply["extensions"])
         return reply["outputs"], {unit: Decimal(count) for unit, count in reply["units"].items()}
 
+    async def _exchange(self, request: bytes, seconds: float) -> dict[str, Any]:
+        worker = self._idle.pop()
+        try:
+            if worker is None or worker.returncode is not None:
+                worker = None
+                worker = await self._start()
+            return await self._ask(worker, request, seconds)
+        except BaseException:
+            # Late, dead, or no longer awaited: whatever it still answers belongs to nobody. It is killed
+            # without waiting, so that a second cancellation can't leave it in use.
+            if worker is not None:
+                self._kill(worker)
+                worker = None
+            raise
+        finally:
+            self._idle.append(worker)
+
     async def stop(self) -> None:
         """End all workers: each finishes as its stdin closes, or is killed after two seconds."""
+        self._stopped = True
         for worker in self._alive:
             if worker.stdin is not None:
                 worker.stdin.close()
@@ -116,6 +148,10 @@ class Workers:
             await asyncio.wait(ends, timeout=_STOP_SECONDS)
         for worker in self._alive:
             self._kill(worker)
+        if self._calls:
+            await asyncio.wait(self._calls)  # they fail at once: nobody answers them any more
+        for worker in self._alive:
+            await worker.communicate()  # to the end of its pipes, so that they are closed before the loop is
         await asyncio.gather(*ends)
 
     async def _start(self) -> Process:
@@ -124,6 +160,14 @@ class Workers:
             sys.executable, "-m", "haat.models.engine_worker", stdin=PIPE, stdout=PIPE, stderr=None
         )
         self._alive.add(worker)
+        if self._stopped:
+            self._kill(worker)
+        try:
+            # Loading the plugins is not the call's fault: it has a time of its own.
+            await self._ask(worker, b"", START_SECONDS)
+        except BaseException:
+            self._kill(worker)
+            raise
         return worker
 
     async def _ask(self, worker: Process, request: bytes, seconds: float) -> dict[str, Any]:
