@@ -43,6 +43,8 @@ class Feed:
     ) -> None:
         self.synced = asyncio.Event()
         """Set once the directory has been loaded from PostgreSQL."""
+        self.tried = asyncio.Event()
+        """Set once that has succeeded or failed."""
         self._dsn, self._directory, self._keyring, self._path = dsn, directory, keyring, path
         self._connected = connected
         self._seen: set[int] = set()
@@ -68,6 +70,7 @@ class Feed:
                     await self._follow(connection)
             except (psycopg.Error, OSError) as error:
                 self._connected(False)
+                self.tried.set()
                 if not complained:
                     log.warning("PostgreSQL is out of reach, serving from the last snapshot: %s", str(error).strip())
                     complained = True
@@ -93,6 +96,7 @@ class Feed:
             time.perf_counter() - began,
         )
         self.synced.set()
+        self.tried.set()
 
     async def _follow(self, connection: AsyncConnection[DictRow]) -> None:
         while True:

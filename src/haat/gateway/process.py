@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 WORKER = "gateway-0"
 """A slot's name, not a process's: the successor in the slot inherits its journal."""
 PATIENCE_FOR_POSTGRES = 3.0
-"""Seconds that a start waits for PostgreSQL when there is a snapshot on disk to start from."""
+"""Seconds that a start waits for an answer of PostgreSQL when there is a snapshot on disk to start from."""
 KEEP_LIMITS_SECONDS = 5.0
 
 
@@ -41,9 +41,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         log.warning("the gateway runs on asyncio's own loop: correct, but slower than on uvloop")
     keyring = Keyring.load(settings.data_dir, settings.master_key.get_secret_value() if settings.master_key else None)
     home = settings.data_dir / "gateway"
+    ready = home / "ready.json"
     journal = await _open_journal(settings, stop)
     if journal is None:
         return
+    ready.unlink(missing_ok=True)  # a killed predecessor's
     directory = _directory(home / "snapshot.bin", keyring)
     gateway = Gateway(settings, keyring, journal, directory)
     dsn = dsn_for(settings, keyring, "service")
@@ -52,19 +54,21 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     keeping = asyncio.create_task(_keep_limits_while_they_change(home / "limits.bin", gateway, journal))
     recovered = False
     try:
-        await _first(feed.synced, stop, PATIENCE_FOR_POSTGRES if directory.loaded else None)
+        if directory.loaded:
+            await _first(feed.tried, stop, PATIENCE_FOR_POSTGRES)
+        else:
+            await _first(feed.synced, stop, None)
         if stop.is_set():
             return
         await _recover_limits(settings, dsn, home, gateway, feed)
         recovered = True
         port = await gateway.listen(settings.host, settings.gateway_port)
-        ready = home / "ready.json"
         snapshots.save(ready, msgspec.json.encode({"port": port, "pid": os.getpid()}))
         log.info("gateway %s listens on %s:%d", WORKER, settings.host, port)
         await stop.wait()
-        ready.unlink(missing_ok=True)
         log.info("gateway %s finishes %d calls in flight", WORKER, len(gateway.calls))
     finally:
+        ready.unlink(missing_ok=True)
         await gateway.stop(settings.shutdown_seconds)
         if recovered:
             _keep_limits(home / "limits.bin", gateway, journal)

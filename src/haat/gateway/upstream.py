@@ -231,6 +231,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         call, status = self.call, self._parser.get_status_code()
+        if self._ended:
+            self._keep = False  # a second answer to one request: nobody's
+            return
         if call is None or status < 200:
             return
         if self._foreign_coding:
