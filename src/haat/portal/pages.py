@@ -28,9 +28,13 @@ from haat.portal.visit import Visitor, begin, look_up_visitor, make_environment
 
 log = logging.getLogger(__name__)
 
+PARTS = tuple(
+    part.router
+    for part in (pages_market, pages_sign, pages_account, pages_usage, pages_invoices, pages_partner, pages_operator)
+)
 router = APIRouter(include_in_schema=False)
-for part in (pages_market, pages_sign, pages_account, pages_usage, pages_invoices, pages_partner, pages_operator):
-    router.include_router(part.router)
+for part in PARTS:
+    router.include_router(part)
 
 
 @dataclass(slots=True)

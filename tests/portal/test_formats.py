@@ -1,0 +1,89 @@
+"""Numbers carry their unit, prices lose nothing, languages stand in their own script."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markupsafe import Markup
+
+from haat.catalog.model import UNITS
+from haat.portal import formats
+
+
+def plain(text: str) -> str:
+    return text.replace("\xa0", " ").replace("\u202f", " ")
+
+
+def test_money_has_indian_grouping_and_two_decimals() -> None:
+    assert formats.money(Decimal("100000")) == "₹1,00,000.00"
+
+
+@pytest.mark.parametrize(
+    ("price", "unit", "written"),
+    [
+        ("0.000200000000", "characters", "₹0.20 per 1,000 characters"),
+        ("0.000012345678", "tokens", "₹0.012345678 per 1,000 tokens"),
+        ("0.01", "requests", "₹0.01 per request"),
+        ("0.002", "audio_seconds", "₹0.12 per minute of audio"),
+        ("0.0000015", "bytes", "₹1.50 per MB"),
+        ("0", "pages", "Free per page"),
+    ],
+)
+def test_a_price_is_quoted_for_an_amount_that_compares(price: str, unit: str, written: str) -> None:
+    assert plain(f"{formats.price_amount(Decimal(price), unit)} {formats.price_measure(unit)}") == written
+
+
+@given(st.decimals(min_value=0, max_value=10**9, places=12), st.sampled_from(UNITS))
+def test_no_price_is_rounded_on_its_way_to_the_page(price: Decimal, unit: str) -> None:
+    written = formats.price_amount(price, unit)
+    quoted = {"characters": 1000, "graphemes": 1000, "tokens": 1000, "audio_seconds": 60, "bytes": 10**6}.get(unit, 1)
+    shown = Decimal(0) if written == "Free" else Decimal(written.lstrip("₹").replace(",", ""))
+    assert shown == price * quoted
+
+
+def test_a_share_is_rounded_down_so_that_almost_all_is_not_all() -> None:
+    assert plain(formats.percent(Decimal("0.99999"))) == "99.99 %"
+    assert plain(formats.percent(Decimal(1))) == "100 %"
+
+
+@pytest.mark.parametrize(("value", "written"), [(0.25, "0.2 ms"), (9.96, "10 ms"), (41.4, "41 ms"), (12_345, "12.3 s")])
+def test_a_duration_has_the_digits_it_deserves(value: float, written: str) -> None:
+    assert plain(formats.milliseconds(value)) == written
+
+
+def test_one_is_singular_and_many_are_grouped() -> None:
+    assert plain(formats.units(1, "characters")) == "1 character"
+    assert plain(formats.units(Decimal("1234567"), "characters")) == "12,34,567 characters"
+
+
+def test_a_moment_is_written_in_the_readers_zone_and_marked_for_machines() -> None:
+    at = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
+    assert formats.moment(at, "Asia/Kolkata") == (
+        '<time datetime="2026-11-21T20:00:00+00:00">22 Nov 2026, 01:30 IST</time>'
+    )
+    assert "22 Nov 2026" in formats.day(at, "Asia/Kolkata")
+
+
+@pytest.mark.parametrize(
+    ("tag", "own", "direction"),
+    [
+        ("ur-Arab", "اردو", "rtl"),
+        ("sd-Arab", "سنڌي", "rtl"),
+        ("sd-Deva", "सिन्धी", "ltr"),
+        ("hi", "हिन्दी", "ltr"),
+        ("hi-Latn", "Hindi in Latin letters", "ltr"),
+        ("xx-Xxxx", "xx-Xxxx", "ltr"),
+    ],
+)
+def test_a_languages_direction_comes_from_its_script(tag: str, own: str, direction: str) -> None:
+    name = formats.language(tag)
+    assert (name.own, name.direction) == (own, direction)
+
+
+def test_backticks_mark_code_and_nothing_else_becomes_markup() -> None:
+    assert formats.coded("use `a<b>` now") == Markup("use <code>a&lt;b&gt;</code> now")
+    assert formats.coded("a ` alone <i>") == "a ` alone &lt;i&gt;"

@@ -1,0 +1,350 @@
+"""Forms do what they say, refuse what they must, and belong to one browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+
+from haat.app import Platform
+from haat.kernel.clock import SetClock
+from haat.portal.pages import PARTS
+
+from .conftest import Browser, faults_of
+from .street import DEVELOPER, OPERATOR, PASSWORD, PROVIDER, STRANGER, Street
+
+BrowserFor = Callable[[str | None], Awaitable[Browser]]
+
+
+def forms() -> list[str]:
+    """Return the path of every form the portal takes."""
+    return sorted(
+        route.path for part in PARTS for route in part.routes if isinstance(route, APIRoute) and "POST" in route.methods
+    )
+
+
+# --- tokens ---------------------------------------------------------------------------------------
+
+
+async def test_no_form_is_taken_without_its_token(street: Street, browser_for: BrowserFor) -> None:
+    browser = await browser_for(OPERATOR)
+    assert len(forms()) >= 20
+    for form in forms():
+        path = re.sub(r"\{[^}]+\}", str(street.application.id), form)
+        answer = await browser.client.post(path, data={"email": "x"})
+        assert (answer.status_code, "FORM_EXPIRED" in answer.text) == (403, True), form
+
+
+async def test_a_token_of_another_session_is_refused(street: Street, browser_for: BrowserFor) -> None:
+    mine, theirs = await browser_for(DEVELOPER), await browser_for(STRANGER)
+    answer = await mine.client.post(
+        "/account/applications", data={"form_token": await theirs.token("/account"), "name": "Stolen"}
+    )
+    assert answer.status_code == 403
+    assert "Stolen" not in (await mine.get("/account")).text
+
+
+async def test_a_token_from_before_sign_in_ends_with_it(street: Street, browser: Browser) -> None:
+    before = await browser.token("/sign-in")
+    await browser.sign_in(DEVELOPER)
+    answer = await browser.client.post("/account/applications", data={"form_token": before, "name": "Old"})
+    assert answer.status_code == 403
+
+
+async def test_a_form_without_a_length_or_too_long_is_refused(browser: Browser) -> None:
+    async def endless() -> object:
+        yield b"form_token=x"
+
+    assert (await browser.client.post("/theme", content=endless())).status_code == 400  # type: ignore[arg-type]  # any async iterator
+    huge = await browser.client.post("/theme", content=b"", headers={"content-length": "99999999"})
+    assert huge.status_code == 413
+
+
+async def test_text_that_cannot_be_stored_is_refused(street: Street, browser: Browser) -> None:
+    answer = await browser.send("/sign-in", email="a\x00b", password="x")
+    assert answer.status_code == 400
+
+
+# --- signing up, in and out ------------------------------------------------------------------------
+
+
+async def test_signing_up_opens_an_account_and_a_session(browser: Browser, platform: Platform) -> None:
+    answer = await browser.send(
+        "/sign-up", kind="consumer", name="Asha", organisation="Asha Apps", email="asha@example.in",
+        password=PASSWORD, state_code="29", gstin="",
+    )  # fmt: skip
+    assert answer.url.path == "/account" and "Welcome" in answer.text
+    cookie = next(one for one in browser.client.cookies.jar if one.name == "haat_session")
+    assert cookie.has_nonstandard_attr("HttpOnly") and cookie.get_nonstandard_attr("SameSite") == "lax"
+
+
+async def test_a_refused_sign_up_names_the_field_and_keeps_what_was_typed(browser: Browser) -> None:
+    answer = await browser.send(
+        "/sign-up", kind="provider", name="Asha", organisation="Asha Apps", email="asha@example.in", password="tiny-one"
+    )
+    assert answer.status_code == 422
+    assert 'id="password-error"' in answer.text and 'aria-invalid="true"' in answer.text
+    assert 'value="Asha Apps"' in answer.text and "tiny-one" not in answer.text
+    assert faults_of(answer.text) == []
+
+
+async def test_a_wrong_password_is_refused_without_telling_which_of_both_was_wrong(
+    street: Street, browser: Browser
+) -> None:
+    known = await browser.sign_in(DEVELOPER, "not the password")
+    unknown = await browser.sign_in("nobody@nowhere.example", "not the password")
+    assert known.status_code == unknown.status_code == 401
+    assert "E-mail or password is wrong" in known.text or "Check both" in known.text
+    assert "haat_session" not in browser.client.cookies
+
+
+@pytest.mark.parametrize("elsewhere", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:x"])
+async def test_signing_in_never_leads_to_another_site(street: Street, browser: Browser, elsewhere: str) -> None:
+    browser.client.follow_redirects = False
+    answer = await browser.send("/sign-in", email=DEVELOPER, password=PASSWORD, next=elsewhere)
+    assert answer.status_code == 303 and answer.headers["location"] == "/"
+
+
+async def test_a_page_that_needs_a_session_leads_to_sign_in_and_back(street: Street, browser: Browser) -> None:
+    answer = await browser.get("/account/usage")
+    assert answer.url.path == "/sign-in"
+    back = await browser.send("/sign-in", email=DEVELOPER, password=PASSWORD, next=answer.url.params["next"])
+    assert back.url.path == "/account/usage"
+
+
+async def test_signing_out_ends_the_session_on_the_server_too(street: Street, browser_for: BrowserFor) -> None:
+    browser = await browser_for(DEVELOPER)
+    token = browser.client.cookies["haat_session"]
+    await browser.send("/sign-out")
+    browser.client.cookies.set("haat_session", token)
+    assert (await browser.get("/account")).url.path == "/sign-in"
+
+
+async def test_a_session_that_is_over_leads_to_sign_in(
+    street: Street, browser_for: BrowserFor, clock: SetClock
+) -> None:
+    browser = await browser_for(DEVELOPER)
+    clock.advance(hours=13)
+    assert (await browser.get("/account")).url.path == "/sign-in"
+
+
+async def test_cookies_are_for_https_only_where_the_portal_is(platform: Platform, browser: Browser) -> None:
+    platform.settings.public_url = "https://haat.example"
+    answer = await browser.get("/sign-in")
+    assert "Secure" in answer.headers["set-cookie"]
+
+
+# --- applications, keys, subscriptions ----------------------------------------------------------------
+
+
+async def test_a_key_is_shown_once_and_can_be_rotated_and_revoked(
+    street: Street, platform: Platform, browser_for: BrowserFor
+) -> None:
+    browser = await browser_for(DEVELOPER)
+    made = await browser.send(f"/account/applications/{street.application.id}/keys", page="/account", name="phone")
+    shown = re.search(r"haat_live_[0-9A-Za-z]{28}", made.text)
+    assert shown is not None
+    key = shown.group(0)
+    assert key not in (await browser.get("/account")).text
+
+    stored = next(
+        one for one in await platform.identity.keys(street.developer, street.application.id) if one.name == "phone"
+    )
+    rotated = await browser.send(f"/account/keys/{stored.id}/rotate", page="/account")
+    assert "goes on working until" in rotated.text and key not in rotated.text
+    revoked = await browser.send(f"/account/keys/{stored.id}/revoke", page="/account")
+    assert "The key is revoked" in revoked.text
+
+
+async def test_subscribing_makes_a_first_application_on_the_way(street: Street, browser_for: BrowserFor) -> None:
+    browser = await browser_for(STRANGER)
+    page = "/services/akshara/sentiment"
+    answer = await browser.send(f"{page}/subscribe", page=page, plan="free", new_application="Reviews")
+    assert "Subscribed." in answer.text and "Reviews" in answer.text and "Call it" in answer.text
+
+
+async def test_a_plan_is_changed_and_a_subscription_ended(street: Street, browser_for: BrowserFor) -> None:
+    browser = await browser_for(DEVELOPER)
+    page = "/account/subscriptions"
+    changed = await browser.send(f"{page}/{street.subscription.id}/plan", page=page, plan="enterprise")
+    assert "The plan is changed" in changed.text and "Enterprise" in changed.text
+    ended = await browser.send(f"{page}/{street.subscription.id}/cancel", page=page)
+    assert "The subscription has ended" in ended.text
+    again = await browser.send(f"{page}/{street.subscription.id}/cancel", page=page)
+    assert again.status_code == 409 and "subscribe again" in again.text
+
+
+async def test_a_gateway_that_is_away_is_told_in_place(street: Street, browser_for: BrowserFor) -> None:
+    browser = await browser_for(DEVELOPER)
+    page = "/services/vani/hindi-urdu"
+    fields = {"subscription": str(street.subscription.id), "input.text": "नमस्ते", "pair": "hi-Deva>ur-Arab"}
+    token = await browser.token(page)
+    whole = await browser.client.post(f"{page}/try", data={"form_token": token, **fields})
+    part = await browser.client.post(
+        f"{page}/try", data={"form_token": token, **fields}, headers={"HX-Request": "true"}
+    )
+    assert "The gateway did not answer" in whole.text and "नमस्ते" in whole.text and "<html" in whole.text
+    assert "The gateway did not answer" in part.text and "<html" not in part.text
+
+
+# --- providers and the operator -----------------------------------------------------------------------
+
+
+async def test_a_provider_registers_is_approved_and_puts_a_draft_on_the_shelf(
+    street: Street, platform: Platform, browser_for: BrowserFor
+) -> None:
+    browser = await browser_for(None)
+    await browser.send(
+        "/sign-up", kind="provider", name="Kavi", organisation="Kavi Labs", email="kavi@labs.example", password=PASSWORD
+    )
+    asked = await browser.send(
+        "/partner/register", page="/partner", company_name="Kavi Labs", slug="kavi", contact_person="Kavi",
+        email="kavi@labs.example", business_type="company", gstin="",
+    )  # fmt: skip
+    assert "The operator is looking at your registration" in asked.text
+
+    operator = await browser_for(OPERATOR)
+    queue = await operator.get("/operator")
+    org = re.search(r'id="partner-([0-9a-f-]{36})" dir="auto">Kavi Labs', queue.text)
+    assert org is not None
+    approved = await operator.send(f"/operator/partners/{org.group(1)}/approve", page="/operator")
+    assert "The partner is approved" in approved.text and "Kavi Labs" not in approved.text
+
+    fields = {
+        "name": "Kavi speaks", "slug": "speaks", "category": "text_to_speech", "unit": "characters",
+        "price.unit_price": "0.0004", "price.free_units": "0", "version.endpoint": "http://127.0.0.1:9999",
+        "version.version": "1", "version.dialect": "task", "version.languages": "hi-Deva ta-Taml",
+        "version.sample.path": "/invoke", "version.sample.method": "POST",
+        "version.sample.body": '{"input": [{"text": "नमस्ते"}]}', "region": "IN", "visibility": "public",
+    }  # fmt: skip
+    wrong = await browser.send("/partner/new", page="/partner/new", **{**fields, "version.languages": "Hindi"})
+    assert wrong.status_code == 422 and 'id="version.languages-error"' in wrong.text and "Kavi speaks" in wrong.text
+    assert faults_of(wrong.text) == []
+    drafted = await browser.send("/partner/new", page="/partner/new", **fields)
+    assert "Bearer haat_provider_" in drafted.text and "not accepted yet" in drafted.text
+    assert "Kavi speaks" not in (await (await browser_for(None)).get("/catalog")).text
+
+
+async def test_a_sample_call_that_fails_shows_what_was_seen(
+    street: Street, platform: Platform, browser_for: BrowserFor
+) -> None:
+    browser = await browser_for(PROVIDER)
+    service = street.listings[0].id
+    page = f"/partner/services/{service}"
+    added = await browser.send(
+        f"{page}/versions", page=page,
+        **{"version.version": "2", "version.endpoint": "http://127.0.0.1:9998", "version.dialect": "task",
+           "version.sample.body": '{"input": [{"text": "x"}]}', "version.warm_up_seconds": "1"},
+    )  # fmt: skip
+    assert "The version is added" in added.text
+    fresh = next(one for one in await platform.catalog.versions(street.provider, service) if one.version == "2")
+    answer = await browser.send(f"{page}/versions/{fresh.id}/accept", page=page)
+    assert answer.status_code == 422 and "Nothing was changed" in answer.text
+
+
+async def test_a_new_price_counts_from_now_on(street: Street, browser_for: BrowserFor, clock: SetClock) -> None:
+    browser = await browser_for(PROVIDER)
+    clock.advance(minutes=1)
+    page = f"/partner/services/{street.listings[0].id}"
+    answer = await browser.send(f"{page}/price", page=page, **{"price.unit_price": "0.0003"})
+    assert "The new price counts from now on" in answer.text and "₹0.30" in answer.text
+
+
+async def test_the_operator_rejects_only_with_a_reason(street: Street, browser_for: BrowserFor) -> None:
+    browser = await browser_for(OPERATOR)
+    without = await browser.send(f"/operator/partners/{street.pending}/reject", page="/operator", reason=" ")
+    assert without.status_code == 422 and "Bhasha Lab" in without.text
+    done = await browser.send(f"/operator/partners/{street.pending}/reject", page="/operator", reason="No GSTIN")
+    assert "The registration is rejected" in done.text and "Nobody is waiting" in done.text
+
+
+async def test_the_invoice_run_can_be_repeated(street: Street, browser_for: BrowserFor) -> None:
+    browser = await browser_for(OPERATOR)
+    for _ in range(2):
+        answer = await browser.send("/operator/invoices", page="/operator/invoices", month="2026-10")
+        assert "0 issued, 1 unchanged, 0 failed" in answer.text
+
+
+async def test_a_dead_letter_is_replayed(street: Street, browser_for: BrowserFor) -> None:
+    browser = await browser_for(OPERATOR)
+    page = "/operator/dead-letters"
+    answer = await browser.send(f"{page}/{street.letter}/replay", page=page)
+    assert "The job runs again" in answer.text and "Nothing is stuck" in answer.text
+
+
+async def test_the_operators_pages_are_closed_to_everybody_else(street: Street, browser_for: BrowserFor) -> None:
+    for email in (DEVELOPER, PROVIDER):
+        browser = await browser_for(email)
+        for path in ("/operator", "/operator/partners", "/operator/dead-letters", "/operator/invoices"):
+            answer = await browser.get(path)
+            assert answer.status_code == 403 and "PERMISSION_DENIED" in answer.text
+
+
+# --- tenancy and hostile text ---------------------------------------------------------------------------
+
+
+async def test_nothing_of_another_organisation_can_be_seen_or_changed(
+    street: Street, platform: Platform, browser_for: BrowserFor
+) -> None:
+    browser = await browser_for(STRANGER)
+    settlement = (await platform.settlements.page(street.provider)).items[0]
+    line = (await platform.invoices.lines(street.developer, street.invoice.id))[0]
+    for path in (
+        f"/account/calls/{street.call}",
+        f"/account/invoices/{street.invoice.id}",
+        f"/account/invoices/{street.invoice.id}/lines/{line['id']}",
+        f"/partner/services/{street.listings[0].id}",
+        f"/partner/statements/{settlement.id}",
+    ):
+        assert (await browser.get(path)).status_code in (403, 404), path
+    for path in (
+        f"/account/applications/{street.application.id}/keys",
+        f"/account/keys/{street.key.credential.id}/rotate",
+        f"/account/keys/{street.key.credential.id}/revoke",
+        f"/account/subscriptions/{street.subscription.id}/plan",
+        f"/account/subscriptions/{street.subscription.id}/cancel",
+    ):
+        assert (await browser.send(path, page="/account", plan="free")).status_code == 404, path
+    keys = await platform.identity.keys(street.developer, street.application.id)
+    assert len(keys) == 1 and keys[0].revoked_at is None
+
+
+async def test_another_providers_service_cannot_be_changed(street: Street, browser_for: BrowserFor) -> None:
+    browser = await browser_for("desk@akshara.example")
+    page = f"/partner/services/{street.listings[0].id}"
+    for path, fields in (
+        ("price", {"price.unit_price": "9"}),
+        ("publish", {}),
+        ("deprecate", {"sunset_at": "2027-01-01"}),
+    ):
+        assert (await browser.send(f"{page}/{path}", page="/partner", **fields)).status_code == 404
+
+
+async def test_hostile_names_are_text_and_nothing_else(
+    street: Street, platform: Platform, browser_for: BrowserFor
+) -> None:
+    hostile = '"><script>alert(1)</script>'
+    browser = await browser_for(DEVELOPER)
+    answer = await browser.send("/account/applications", page="/account", name=hostile)
+    assert "<script>alert" not in answer.text and "&lt;script&gt;alert" in answer.text
+    search = await browser.get("/catalog", q=hostile, language=hostile)
+    assert "<script>alert" not in search.text
+    complete = await browser.get("/catalog/suggest", q=hostile)
+    assert "<script>alert" not in complete.text
+
+
+async def test_ids_that_are_none_are_not_found(street: Street, browser_for: BrowserFor) -> None:
+    browser = await browser_for(DEVELOPER)
+    for path in ("/account/calls/xyz", "/account/invoices/xyz", "/services/vani/none"):
+        assert (await browser.get(path)).status_code == 404
+
+
+async def test_every_answer_carries_the_security_headers(street: Street, browser: Browser) -> None:
+    for path in ("/", "/sign-in", "/nowhere", "/static/portal.css"):
+        headers: httpx.Headers = (await browser.get(path)).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'self'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
+        assert headers["x-content-type-options"] == "nosniff" and headers["referrer-policy"]
