@@ -268,12 +268,14 @@ def test_programs_in_a_closed_folder_are_copied_to_where_the_account_reaches_the
         embedded_host.Account, "reaches", lambda self, path: path.is_relative_to(system_home) and path.exists()
     )
     folder = embedded_host.programs(account)
-    assert folder.parent.parent == system_home
-    version = subprocess.run(
-        [folder / "postgres", "--version"], capture_output=True, text=True, check=True, **account.switch
-    )
-    assert version.stdout.startswith("postgres (PostgreSQL) 18")
+    assert folder.is_relative_to(system_home)
+    for program in ("postgres", "initdb"):  # the second needs a library that lies outside of its folder
+        version = subprocess.run(
+            [folder / program, "--version"], cwd="/", capture_output=True, text=True, check=True, **account.switch
+        )
+        assert "(PostgreSQL) 18" in version.stdout
     assert embedded_host.programs(account) == folder
+    assert [path.name for path in system_home.iterdir()] == [folder.relative_to(system_home).parts[0]]
 
 
 def test_every_role_logs_in_after_the_database_is_prepared(

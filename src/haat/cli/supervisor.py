@@ -50,6 +50,7 @@ class Supervisor:
         self._say = say
         self._changed = changed
         self._stopping = False
+        self._readers: set[asyncio.Task[None]] = set()
         self.children: dict[str, Child] = {}
 
     async def start(self, name: str, command: Sequence[str], *, once: bool = False) -> None:
@@ -118,7 +119,9 @@ class Supervisor:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.created = psutil.Process(child.process.pid).create_time()
         if child.process.stdout is not None:
-            asyncio.create_task(_prefix(child.name, child.process.stdout)).add_done_callback(_keep_alive.discard)
+            reader = asyncio.create_task(_prefix(child.name, child.process.stdout))
+            self._readers.add(reader)  # the event loop itself keeps tasks only weakly
+            reader.add_done_callback(self._readers.discard)
         self._changed()
 
     def _log_file(self, name: str) -> Path:
@@ -156,9 +159,6 @@ async def end_processes(processes: Sequence[psutil.Process], seconds: float) -> 
         _, processes = await asyncio.to_thread(psutil.wait_procs, processes, seconds)
         if not processes:
             return
-
-
-_keep_alive: set[asyncio.Task[None]] = set()
 
 
 async def _prefix(name: str, stream: asyncio.StreamReader) -> None:

@@ -8,6 +8,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,15 +95,21 @@ def programs(account: Account) -> Path:
         raise EmbeddedPostgresError(
             "PostgreSQL's programs are not installed: run `make setup`, or set HAAT_DATABASE_URL."
         )
-    installed = Path(found.origin).parent / "pginstall18"
-    if account.reaches(installed / "bin" / "postgres"):
-        return installed / "bin"
+    package = Path(found.origin).parent
+    within = Path(package.name) / "pginstall18"
+    if account.reaches(package.parent / within / "bin" / "postgres"):
+        return package.parent / within / "bin"
     copied = SYSTEM_HOME / f"postgresql-18-{importlib.metadata.version(_WHEEL)}"
     if not copied.exists():
         SYSTEM_HOME.mkdir(mode=0o755, parents=True, exist_ok=True)
         SYSTEM_HOME.chmod(0o755)
-        fresh = SYSTEM_HOME / f".{copied.name}.{os.getpid()}"
-        shutil.copytree(installed, fresh, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
+        fresh = Path(tempfile.mkdtemp(prefix=f".{copied.name}.", dir=SYSTEM_HOME))
+        shutil.copytree(
+            package.parent / within, fresh / within, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a")
+        )
+        libraries = package.with_name(f"{package.name}.libs")  # the programs look for them beside their package
+        if libraries.exists():
+            shutil.copytree(libraries, fresh / libraries.name, symlinks=True)
         for path in (fresh, *fresh.rglob("*")):
             if not path.is_symlink():
                 path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
@@ -110,4 +117,4 @@ def programs(account: Account) -> Path:
             fresh.rename(copied)
         except OSError:  # another start was first, and its copy is as good
             shutil.rmtree(fresh)
-    return copied / "bin"
+    return copied / within / "bin"
