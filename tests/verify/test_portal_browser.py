@@ -1,0 +1,279 @@
+"""The portal in Debian's Chromium, on a whole running platform: journeys, axe, reflow, keyboard, no script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from running import RunningPlatform
+
+from haat.bootstrap import OPERATOR_EMAIL, local_sign_in
+from haat.infra.keyring import Keyring
+from haat.providers.companies import VANI
+
+pytestmark = pytest.mark.verify
+
+CHROMIUM = "/usr/bin/chromium"
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
+PASSWORD = "a street with many stalls"
+TRANSLATION = "/services/vani/translate-hi-ur"
+
+VISITORS = ["/", "/catalog", "/catalog?q=zzzz", TRANSLATION, "/sign-in", "/sign-up", "/nowhere"]
+DEVELOPERS = [
+    TRANSLATION,
+    "/account",
+    "/account/subscriptions",
+    "/account/usage",
+    "/account/calls",
+    "/account/invoices",
+]
+PROVIDERS = ["/partner", "/partner/new", "/partner/statements"]
+OPERATORS = ["/operator", "/operator/partners", "/operator/dead-letters", "/operator/invoices"]
+
+
+class Walk:
+    """One person's browser; what its console complains about is kept."""
+
+    def __init__(self, context: BrowserContext, address: str) -> None:
+        self.page: Page = context.new_page()
+        self.address = address
+        self.complaints: list[str] = []
+        self.clicks = 0
+        self.page.on("console", self._hear)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        expected = "/nowhere" in message.location.get("url", "")  # a page that is meant to be missing
+        if message.type in ("error", "warning") and not expected:
+            self.complaints.append(message.text)
+
+    def go(self, path: str) -> None:
+        self.page.goto(self.address + path)
+
+    def press(self, role: Any, name: str) -> None:
+        """Click what a person would click, and count it."""
+        self.clicks += 1
+        self.page.get_by_role(role, name=name, exact=True).first.click()
+
+    def sign_in(self, email: str, password: str = PASSWORD) -> None:
+        self.go("/sign-in")
+        self.page.get_by_label("E-mail").fill(email)
+        self.page.get_by_label("Password").fill(password)
+        self.press("button", "Sign in")
+        self.page.wait_for_url("**/account*")
+
+    def sign_up(self, kind: str = "consumer") -> str:
+        email = f"{uuid4().hex[:12]}@example.in"
+        page = self.page
+        page.locator(f"input[name=kind][value={kind}]").check()
+        page.get_by_label("Your name").fill("Asha")
+        page.get_by_label("Organisation").fill(f"Asha Apps {email[:4]}")
+        page.get_by_label("E-mail").fill(email)
+        page.get_by_label("Password").fill(PASSWORD)
+        self.press("button", "Sign up")
+        expect(page.get_by_role("status").first).to_contain_text("Welcome")
+        return email
+
+    def faults(self) -> list[str]:
+        """Return what axe finds on the page as it stands (WCAG 2.1 A and AA)."""
+        self.page.evaluate(AXE)
+        found: list[str] = self.page.evaluate(
+            """rules => axe.run(document, {runOnly: rules}).then(result => result.violations.map(
+                   one => one.id + ' at ' + one.nodes.map(node => node.target.join(' ')).join(', ')))""",
+            RULES,
+        )
+        return found
+
+    def overflow(self) -> int:
+        """Return by how many px the page is wider than the window."""
+        wide: int = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        return wide
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def walk(chromium: Browser, platform_process: RunningPlatform) -> Iterator[Callable[..., Walk]]:
+    """``walk()`` opens a browser of its own; keywords are those of a browser context."""
+    contexts: list[BrowserContext] = []
+
+    def open_walk(**options: Any) -> Walk:
+        context = chromium.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
+        context.set_default_timeout(15_000)
+        contexts.append(context)
+        return Walk(context, platform_process.control_url)
+
+    yield open_walk
+    for context in contexts:
+        context.close()
+
+
+def account(platform: RunningPlatform, email: str) -> tuple[str, str]:
+    """Return the sign-in of an account that the platform made by itself."""
+    made = local_sign_in(Keyring.load(platform.data_dir), email)
+    return made.email, made.password
+
+
+def subscribe(walk: Walk, path: str) -> None:
+    walk.go(path)
+    walk.press("button", "Subscribe")
+    expect(walk.page.get_by_role("status").first).to_contain_text("Subscribed")
+
+
+def test_a_stranger_signs_up_finds_calls_and_sees_the_cost_in_under_twelve_clicks(walk: Callable[..., Walk]) -> None:
+    me = walk()
+    page = me.page
+    me.go("/")
+    me.press("link", "Sign up")
+    me.sign_up()
+    me.press("link", "Catalog")
+    page.get_by_label("Search services").fill("अनुवाद")
+    page.keyboard.press("Enter")
+    page.locator(".stall a", has_text="Hindi").first.click()
+    me.clicks += 1
+    me.press("button", "Subscribe")
+    expect(page.get_by_role("status").first).to_contain_text("Subscribed")
+    me.press("button", "Call it")
+    answer = page.locator("#answer .said")
+    expect(answer).to_be_visible()
+    assert answer.get_attribute("dir") == "rtl" and answer.get_attribute("lang") == "ur-Arab"
+    expect(page.locator("#answer")).to_contain_text("characters")
+    story = page.locator("#answer a", has_text="story").get_attribute("href")
+    assert story is not None
+
+    def see_story() -> bool:
+        me.go(story)
+        return page.get_by_role("heading", name="What it cost").is_visible()
+
+    for _ in range(50):  # the journal is shipped within a second or two
+        if see_story():
+            break
+        page.wait_for_timeout(200)
+    expect(page.get_by_text("At list price")).to_be_visible()
+    me.complaints = [text for text in me.complaints if "404" not in text]  # the story before it was there
+    me.press("link", "Account")
+    me.press("link", "Usage")
+    expect(page.get_by_role("row").filter(has_text="characters")).to_have_count(1)
+    me.press("link", "Invoices")
+    expect(page.get_by_role("heading", name="This month so far")).to_be_visible()
+    assert me.clicks <= 12
+    assert me.complaints == []
+
+
+def test_sound_and_pictures_are_tried_on_the_page(walk: Callable[..., Walk]) -> None:
+    me = walk()
+    me.go("/sign-up")
+    me.sign_up()
+    subscribe(me, "/services/vani/text-to-speech")
+    me.press("button", "Call it")
+    sound = me.page.locator("#answer audio")
+    expect(sound).to_be_visible()
+    me.page.wait_for_function("document.querySelector('#answer audio').readyState >= 1")
+    subscribe(me, "/services/vani/ocr")
+    me.press("button", "Call it")
+    expect(me.page.locator("#answer")).to_contain_text("1\u00a0image")
+    assert me.complaints == []
+
+
+def test_everything_works_without_script(walk: Callable[..., Walk]) -> None:
+    me = walk(java_script_enabled=False)
+    me.go("/sign-up")
+    me.sign_up()
+    subscribe(me, TRANSLATION)
+    me.press("button", "Call it")
+    expect(me.page.locator("#answer .said")).to_be_visible()
+    me.press("button", "Dark")
+    assert me.page.locator("html").get_attribute("data-theme") == "dark"
+    me.go("/account")
+    me.page.get_by_label("Name of a new key").first.fill("laptop")
+    me.press("button", "Make a key")
+    expect(me.page.locator(".secret code")).to_contain_text("haat_live_")
+
+
+def test_the_keyboard_alone_leads_through_the_page_and_focus_is_seen(walk: Callable[..., Walk]) -> None:
+    me = walk()
+    me.go("/")
+    me.page.keyboard.press("Tab")
+    assert me.page.evaluate("document.activeElement.textContent") == "Skip to the page"
+    me.page.keyboard.press("Tab")
+    seen: list[str] = []
+    for _ in range(40):
+        ring = me.page.evaluate(
+            """() => {
+                const at = document.activeElement, stall = at.closest('.stall') ?? at;
+                const widths = [at, stall].map(one => getComputedStyle(one).outlineStyle === 'none' ? 0
+                                                      : parseFloat(getComputedStyle(one).outlineWidth));
+                return [Math.max(...widths), at.textContent.trim()];
+            }"""
+        )
+        assert ring[0] >= 3, ring
+        seen.append(ring[1])
+        me.page.keyboard.press("Tab")
+    assert seen.index("Catalog") < seen.index("Sign in") < seen.index("Walk the market") < seen.index("हिन्दी")
+
+
+def test_what_cannot_be_undone_asks_first(walk: Callable[..., Walk], platform_process: RunningPlatform) -> None:
+    provider = walk()
+    provider.go("/sign-up?kind=provider")
+    provider.sign_up("provider")
+    slug = f"stall-{uuid4().hex[:8]}"
+    provider.page.get_by_label("Name in addresses").fill(slug)
+    provider.page.get_by_label("E-mail for decisions").fill(f"{slug}@example.in")
+    provider.press("button", "Send to the operator")
+    expect(provider.page.get_by_text("The operator is looking")).to_be_visible()
+
+    operator = walk()
+    operator.sign_in(*account(platform_process, OPERATOR_EMAIL))
+    operator.go("/operator")
+    waiting = operator.page.locator(".applicant", has_text=slug)
+    approve = waiting.get_by_role("button", name="Approve")
+    expect(approve).to_have_count(0)
+    waiting.get_by_text("Approve…").click()
+    expect(approve).to_be_visible()
+    assert operator.faults() == []
+    approve.click()
+    expect(operator.page.get_by_role("status").first).to_contain_text("The partner is approved")
+    provider.go("/partner")
+    expect(provider.page.get_by_text("Your shelf is empty")).to_be_visible()
+    assert provider.complaints == operator.complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_breaks_a_rule_of_accessibility_or_scrolls_sideways(
+    walk: Callable[..., Walk], platform_process: RunningPlatform, scheme: Any
+) -> None:
+    people: list[tuple[tuple[str, str] | None, list[str]]] = [
+        (None, VISITORS),
+        (account(platform_process, VANI.email), [*DEVELOPERS, *PROVIDERS]),
+        (account(platform_process, OPERATOR_EMAIL), OPERATORS),
+    ]
+    wrong: list[str] = []
+    for who, paths in people:
+        me = walk(color_scheme=scheme)
+        if who:
+            me.sign_in(*who)
+        for path in paths:
+            for width in (320, 768, 1440):
+                me.page.set_viewport_size({"width": width, "height": 800})
+                me.go(path)
+                wrong += [f"{path} at {width}: {fault}" for fault in me.faults()]
+                wrong += [f"{path} at {width}: {me.overflow()} px too wide"] if me.overflow() > 0 else []
+            me.page.set_viewport_size({"width": 320, "height": 800})
+            me.page.evaluate("document.documentElement.dir = 'rtl'")
+            wrong += [f"{path} from right to left: {me.overflow()} px too wide"] if me.overflow() > 0 else []
+            wrong += [f"{path} from right to left: {fault}" for fault in me.faults()]
+        wrong += [f"console: {complaint}" for complaint in me.complaints]
+    assert wrong == []
