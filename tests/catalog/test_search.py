@@ -97,6 +97,12 @@ async def test_filters_narrow_the_catalog_together(market: Market) -> None:
     assert [(filters, await _found(market, **filters)) for filters, _ in FILTERS] == FILTERS
 
 
+async def test_a_language_outside_the_23_is_found_by_its_tag(market: Market) -> None:
+    version = {"endpoint": "http://8.8.8.8", "sample": {}, "languages": ["fr-Latn"]}
+    await market.listing(await market.provider(), "parler", version=version)
+    assert await _found(market, text="fr") == {"parler"}
+
+
 async def test_a_name_counts_more_than_a_description(market: Market) -> None:
     provider = await market.provider()
     await market.listing(provider, "aside", name="Other", description="It also knows mandi prices")

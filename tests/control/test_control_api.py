@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg_pool import PoolTimeout
 
-from haat.control.problems import MAX_API_BODY, MAX_BODY
+from haat.control.problems import MAX_API_BODY, MAX_BODY, RequestContext
 from haat.kernel.permissions import PLATFORM, Role
 from market import PASSWORD, draft
 from office import Control
@@ -292,6 +292,21 @@ async def test_a_client_that_leaves_is_no_failure(control: Control, caplog: pyte
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
+async def test_a_failure_in_the_middle_of_an_answer_cuts_it_off(control: Control) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("in the middle")
+
+    async def answer(*_: Any) -> Any:
+        raise AssertionError("a second answer was begun")
+
+    async def nothing(*_: Any) -> Any:
+        return {"type": "http.request"}
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        await RequestContext(app, answer)({"type": "http", "path": "/", "headers": []}, nothing, nothing)
+
+
 async def test_health_tells_whether_facts_can_be_read(control: Control) -> None:
     assert (await control.client.get("/health/live")).json() == {"status": "ok"}
     assert (await control.client.get("/health")).json()["status"] == "ok"
@@ -339,6 +354,15 @@ async def test_the_description_is_served_and_debugging_is_off(control: Control) 
     assert answer.json()["info"]["title"] == "Haat control API" and not control.app.debug
     for path in ("/docs", "/redoc", "/openapi.json"):
         assert (await control.client.get(path)).status_code == 404
+
+
+async def test_the_description_names_problems_as_the_refusals_of_every_route(control: Control) -> None:
+    described = (await control.ask("GET", "/openapi.json")).json()
+    for operations in described["paths"].values():
+        for operation in operations.values():
+            assert {"4XX", "5XX"} <= set(operation["responses"]) and "422" not in operation["responses"]
+    answer = await control.ask("POST", "/accounts", {})
+    assert set(described["components"]["schemas"]["Problem"]["required"]) <= set(answer.json())
 
 
 # --- tenancy (OWASP API1:2023) ------------------------------------------------------------------

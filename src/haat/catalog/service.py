@@ -399,7 +399,8 @@ class Catalog:
             try:
                 language = LANGUAGES[parse_tag(tag).language]
             except ValueError:
-                continue  # a language outside the 23 is found by its tag's own letters
+                texts.append(("C", tag))  # a language outside the 23 is found by its tag's own letters
+                continue
             texts.append(("C", f"{language.name} {language.own_name}"))
         words = [(word, weight, word) for weight, text in texts for word in _words(text)]
         await store.index(connection, listing.id, words)

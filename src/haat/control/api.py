@@ -32,7 +32,8 @@ def build_app(platform: Platform) -> FastAPI:
         openapi_url=f"{API}/openapi.json",
     )
     app.state.platform = platform
-    api = APIRouter(prefix=API)
+    problem = {"model": problems.Problem, "description": "A refusal, as `application/problem+json`"}
+    api = APIRouter(prefix=API, responses={"4XX": problem, "5XX": problem})
     for router in (identity, partners, catalog, subscriptions, usage, invoices, settlement):
         api.include_router(router)
     app.include_router(api)

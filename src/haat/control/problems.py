@@ -11,6 +11,7 @@ import psycopg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,6 +32,27 @@ log = logging.getLogger(__name__)
 
 ErrorPage = Callable[[Request, HaatError, str], Awaitable[Response]]
 Answer = Callable[[Request, HaatError], Awaitable[Response]]
+
+
+class FieldProblem(BaseModel):
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """A refusal as RFC 9457 describes it. ``code`` is stable; ``docs/errors.md`` lists them all."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    instance: str | None = None
+    errors: list[FieldProblem] | None = None
+
 
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
