@@ -78,7 +78,7 @@ class Settings(BaseSettings):
 
     operator_name: str = Field("Haat Operator", description="Supplier on the invoice.")
     operator_address: str = Field("1 Market Street, New Delhi 110001", description="Supplier's address on the invoice.")
-    operator_gstin: str = Field("07AAACH0000H1Z9", description="Supplier's GSTIN on the invoice.")
+    operator_gstin: str = Field("07AAACH0000H1ZF", description="Supplier's GSTIN on the invoice.")
     operator_state: str = Field("07", min_length=2, max_length=2, description="Supplier's State as its GST code.")
     gst_rate: Decimal = Field(Decimal("0.18"), ge=0, le=1, description="GST on the operator's services.")
     sac_code: str = Field("998439", description="SAC printed on invoice lines.")
