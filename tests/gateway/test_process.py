@@ -84,10 +84,10 @@ async def running(data_dir: Path) -> AsyncIterator[tuple[subprocess.Popen[bytes]
     child = start(environment)
     try:
         async with asyncio.timeout(20):
-            while not ready.exists():  # another process makes it
+            while not ready.exists() or told(ready)["pid"] != child.pid:  # another process makes it
                 assert child.poll() is None, "the gateway ended"
                 await asyncio.sleep(0.02)
-        yield child, msgspec.json.decode(ready.read_bytes())["port"]
+        yield child, told(ready)["port"]
     finally:
         child.kill()
         child.wait()
