@@ -112,3 +112,11 @@ async def test_snippets_quote_whatever_a_provider_wrote(street: Street) -> None:
     assert "'\"'\"'" in texts["curl"]
     compile(texts["python"], "snippet", "exec")
     assert '"it\'s $HOME `id`"' in texts["javascript"]
+
+
+async def test_a_refusal_that_names_fields_says_which(street: Street) -> None:
+    problem = {"title": "Some fields need correcting", "errors": [{"field": "input[0].text", "message": "is empty"}]}
+    trial = read_answer(httpx.Response(422, json=problem), street.listings[0], 0.1, "")
+    assert trial.corrections == (("input[0].text", "is empty"),)
+    nonsense = read_answer(httpx.Response(422, json={"errors": ["x", 1]}), street.listings[0], 0.1, "")
+    assert nonsense.corrections == ()

@@ -163,10 +163,12 @@ def test_a_stranger_signs_up_finds_calls_and_sees_the_cost_in_under_twelve_click
             break
         page.wait_for_timeout(200)
     expect(page.get_by_text("At list price")).to_be_visible()
+    assert me.faults() == []
     me.complaints = [text for text in me.complaints if "404" not in text]  # the story before it was there
     me.press("link", "Account")
     me.press("link", "Usage")
     expect(page.get_by_role("row").filter(has_text="characters")).to_have_count(1)
+    assert me.faults() == []
     me.press("link", "Invoices")
     expect(page.get_by_role("heading", name="This month so far")).to_be_visible()
     assert me.clicks <= 12

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 WIDTH, HEIGHT = 720, 190
-LEFT, RIGHT, TOP, BOTTOM = 56, 4, 10, 22
+LEFT, RIGHT, TOP, BOTTOM = 56, 16, 10, 22
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,11 @@ class LanguageName:
     english: str
     direction: str
 
+    @property
+    def romanised(self) -> bool:
+        """Whether an Indian language is written in Latin letters here."""
+        return self.tag.endswith("-Latn") and not self.tag.startswith("en")
+
 
 # Own names in a script that is not the language's usual one.
 _OWN_IN_SCRIPT = {"ks-Deva": "कॉशुर", "sd-Deva": "सिन्धी", "mni-Beng": "মৈতৈলোন্"}
@@ -184,7 +189,8 @@ def language(text: str) -> LanguageName:
         return LanguageName(text, text, text, "ltr")
     own = LANGUAGES[tag.language].own_name
     if tag.script == "Latn" and tag.language != "en":
-        own = f"{LANGUAGES[tag.language].name} in Latin letters"
+        plain = f"{LANGUAGES[tag.language].name} in Latin letters"
+        return LanguageName(str(tag), plain, plain, tag.direction)
     return LanguageName(str(tag), _OWN_IN_SCRIPT.get(str(tag), own), tag.name, tag.direction)
 
 

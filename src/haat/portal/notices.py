@@ -4,7 +4,7 @@ from __future__ import annotations
 
 NOTICES = {
     "signed-out": "You are signed out.",
-    "welcome": "Welcome. Your organisation is ready; an application with a key is all you need to call a service.",
+    "welcome": "Welcome. Choose a service in the catalog; subscribing makes your first application on the way.",
     "application": "The application is ready. Give it a key next.",
     "revoked": "The key is revoked. Every gateway refuses it within a second.",
     "subscribed": "Subscribed. Calls with this application's keys are open now.",

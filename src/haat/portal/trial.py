@@ -117,9 +117,11 @@ async def body_of(visit: Visit, version: Version, sample: SampleCall) -> bytes |
         if control.kind == "file":
             content, filename = await visit.upload(control.place)
             if content:
+                kind = PurePath(filename).suffix.lstrip(".").lower()
+                before = first[name].get("format")
                 first[name] = {"content": base64.b64encode(content).decode()}
-                if name == "audio":
-                    first[name]["format"] = PurePath(filename).suffix.lstrip(".").lower() or "wav"
+                if before:
+                    first[name]["format"] = {"jpg": "jpeg", "": before}.get(kind, kind)
         elif control.place not in visit.form:
             continue
         elif where == "input":
@@ -169,6 +171,8 @@ class Trial:
     title: str = ""
     detail: str = ""
     code: str = ""
+    corrections: tuple[tuple[str, str], ...] = ()
+    """What to correct: field and message, where the refusal names fields."""
 
 
 def read_units(header: str) -> tuple[tuple[str, Decimal], ...]:
@@ -233,7 +237,14 @@ def read_answer(response: httpx.Response, listing: Listing, seconds: float, targ
         title=str(problem.get("title", "The service refused the call")),
         detail=str(problem.get("detail", "")),
         code=str(problem.get("code", "")),
+        corrections=_corrections(problem),
     )
+
+
+def _corrections(problem: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    errors = problem.get("errors")
+    found = [one for one in errors if isinstance(one, dict)] if isinstance(errors, list) else []
+    return tuple((str(one.get("field", "")), str(one.get("message", ""))) for one in found)
 
 
 def _cut(value: Any) -> Any:
