@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import haat.catalog.jobs
 import haat.partners.jobs
 from haat.catalog.service import Catalog
 from haat.identity.service import Identity
@@ -30,7 +31,7 @@ from haat.subscriptions.service import Subscriptions
 from haat.usage.model import Pseudonyms
 from haat.usage.service import Usage
 
-HANDLERS: tuple[EventHandler, ...] = (*haat.partners.jobs.HANDLERS,)
+HANDLERS: tuple[EventHandler, ...] = (*haat.partners.jobs.HANDLERS, *haat.catalog.jobs.HANDLERS)
 """What is done after which event, across all domains."""
 
 

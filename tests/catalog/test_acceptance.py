@@ -238,7 +238,7 @@ async def test_an_address_that_is_not_taken_is_told_as_a_step(server: Server, en
 
 
 async def test_plain_http_is_told_as_a_step_where_https_is_required(server: Server) -> None:
-    assert _names(await _check(server, https_only=True)) == [("address", False)]
+    assert _names(await _check(server, https_only=True, allowed=())) == [("address", False)]
 
 
 async def test_a_path_no_client_can_send_is_told_as_a_step(server: Server) -> None:

@@ -210,3 +210,20 @@ async def test_a_forgotten_filter_shows_no_other_partner(market: Market) -> None
     async with market.db.transaction(tenant(mine.org_id)) as connection:
         rows = await (await connection.execute("SELECT org_id FROM partners")).fetchall()
     assert [row["org_id"] for row in rows] == [mine.org_id]
+
+
+async def test_who_was_turned_down_may_ask_again_under_another_name(market: Market) -> None:
+    actor = await market.applicant("first-try")
+    assert actor.org_id
+    await market.partners.reject(PLATFORM, actor.org_id, "The name misleads")
+    again = {
+        "company_name": "Bhasha Labs",
+        "email": "office@bhasha.example.in",
+        "contact_person": "Asha Rao",
+        "business_type": "company",
+    }
+    await market.partners.register(actor, slug="second-try", **again)
+    waiting = await market.partners.directory(PLATFORM, "pending")
+    assert [(partner.slug, partner.reason, partner.decided_at) for partner in waiting] == [("second-try", "", None)]
+    with pytest.raises(AlreadyExists, match="registered already"):
+        await market.partners.register(actor, slug="third-try", **again)

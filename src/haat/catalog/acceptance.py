@@ -83,8 +83,10 @@ async def check(
         return value
 
     async def address() -> tuple[str, _Target]:
-        scheme, host, port = check_url(endpoint, https_only=https_only)
+        scheme, host, port = check_url(endpoint, https_only=https_only and not allowed)
         ip = await resolve(host, port, allowed)
+        if https_only and scheme == "http" and not any(ip in network for network in allowed):
+            raise AddressForbidden("Only https addresses are taken, except in networks that the operator has opened.")
         return f"{host} is {ip}", _Target(endpoint.rstrip("/"), scheme, host, port, str(ip))
 
     target = await step("address", address)

@@ -38,6 +38,7 @@ from haat.partners.model import Partner
 from haat.partners.service import Partners
 
 _LONGEST_WORD = 64
+_PROVIDER_SUSPENDED = "The provider is suspended."
 _CATEGORY_WORDS = {
     "translation": "translation translate अनुवाद ترجمہ மொழிபெயர்ப்பு অনুবাদ",
     "transliteration": "transliteration script लिप्यंतरण",
@@ -101,7 +102,7 @@ class Catalog:
         encrypted. Raise AlreadyExists, PermissionDenied before approval, AddressForbidden.
         """
         partner = await self._approved_partner(actor)
-        check_url(draft.version.endpoint, https_only=self._https_only)
+        self._check_endpoint(partner, draft.version.endpoint)
         service_id, version_id, now = new_id(), new_id(), self._clock.now()
         secret = draft.credential or f"Bearer haat_provider_{secrets.token_urlsafe(24)}"
         ciphertext = self._keyring.encrypt(secret, str(service_id))
@@ -120,7 +121,7 @@ class Catalog:
     async def add_version(self, actor: Actor, service_id: UUID, draft: VersionDraft) -> UUID:
         """Add a version beside the others; it serves nobody before it is accepted."""
         partner = await self._approved_partner(actor)
-        check_url(draft.endpoint, https_only=self._https_only)
+        self._check_endpoint(partner, draft.endpoint)
         version_id, now = new_id(), self._clock.now()
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             await self._own(connection, partner, service_id)
@@ -151,7 +152,6 @@ class Catalog:
 
     async def move_endpoint(self, actor: Actor, service_id: UUID, version_id: UUID, endpoint: str) -> acceptance.Report:
         """Send a version's calls to another address, once that address has passed the acceptance call."""
-        check_url(endpoint, https_only=self._https_only)
         partner, version, report = await self._try(actor, service_id, version_id, endpoint)
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             await self._own(connection, partner, service_id)
@@ -254,6 +254,27 @@ class Catalog:
         actor.require(Permission.SERVICES_SUSPEND)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             return await self._move(connection, actor, service_id, "suspended", _reason(reason))
+
+    async def suspend_provider(self, actor: Actor, org_id: UUID, reason: str) -> list[Listing]:
+        """Suspend every open listing of a provider; doing it again suspends what was opened since."""
+        actor.require(Permission.SERVICES_SUSPEND)
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            return [
+                await self._move(connection, actor, listing.id, "suspended", f"{_PROVIDER_SUSPENDED} {reason}".strip())
+                for listing in await store.of_provider(connection, org_id, self._clock.now())
+                if listing.status in ("published", "deprecated")
+            ]
+
+    async def restore_provider(self, actor: Actor, org_id: UUID) -> list[Listing]:
+        """Open what `suspend_provider` suspended; what was suspended for its own sake stays so."""
+        actor.require(Permission.SERVICES_SUSPEND)
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            listings = await store.of_provider(connection, org_id, self._clock.now())
+        return [
+            await self.restore(actor, listing.id)
+            for listing in listings
+            if listing.status == "suspended" and listing.status_reason.startswith(_PROVIDER_SUSPENDED)
+        ]
 
     async def restore(self, actor: Actor, service_id: UUID) -> Listing:
         """Open a suspended listing again: a deprecated one goes on towards its sunset."""
@@ -361,6 +382,11 @@ class Catalog:
         if partner is None or partner.status != "approved":
             raise PermissionDenied("Services are offered by approved partners: register, or wait for the decision.")
         return partner
+
+    def _check_endpoint(self, partner: Partner, endpoint: str) -> None:
+        """Refuse what can't be an endpoint. Plain http is left to networks that the operator has opened."""
+        opened = bool(self._allowed or partner.allowed_networks)
+        check_url(endpoint, https_only=self._https_only and not opened)
 
     async def _own(self, connection: Connection, partner: Partner, service_id: UUID) -> Listing:
         """Return the partner's listing, locked until the transaction ends; raise NotFound for another's."""

@@ -40,7 +40,10 @@ class Partners:
         business_type: str,
         gstin: str | None = None,
     ) -> Partner:
-        """Ask to become a provider; the operator decides. Raise AlreadyExists for a taken name."""
+        """Ask to become a provider; the operator decides. Who was turned down may ask again.
+
+        Raise AlreadyExists for a taken name, or for an organisation that has registered.
+        """
         actor.require(Permission.PARTNER_EDIT)
         if actor.org_id is None:
             raise PermissionDenied

@@ -18,13 +18,19 @@ _PARTNER = """org_id, slug, company_name, email, contact_person, business_type, 
 
 
 async def add(connection: Connection, partner: Partner) -> None:
+    """Keep a registration; one that was turned down before is replaced and waits again."""
     try:
         async with connection.transaction():
-            await connection.execute(
+            written = await connection.execute(
                 """
                 INSERT INTO partners (org_id, slug, company_name, email, contact_person, business_type, gstin, status,
                                       created_at)
                 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+                ON CONFLICT (org_id) DO UPDATE
+                SET slug = excluded.slug, company_name = excluded.company_name, email = excluded.email,
+                    contact_person = excluded.contact_person, business_type = excluded.business_type,
+                    gstin = excluded.gstin, status = excluded.status, reason = '', decided_at = NULL
+                WHERE partners.status = 'rejected'
                 """,
                 (
                     partner.org_id,
@@ -39,7 +45,9 @@ async def add(connection: Connection, partner: Partner) -> None:
                 ),
             )
     except UniqueViolation as error:
-        raise AlreadyExists("That partner name is taken, or your organisation has registered already.") from error
+        raise AlreadyExists("That partner name is taken: choose another one.") from error
+    if written.rowcount == 0:
+        raise AlreadyExists("Your organisation has registered already.")
 
 
 async def partner(connection: Connection, org_id: UUID, *, for_change: bool = False) -> Partner | None:
