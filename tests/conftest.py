@@ -170,7 +170,8 @@ _EMPTY = """
             EXECUTE 'DROP TABLE ' || table_name; -- a month's partition is made when it is needed
         END LOOP;
         FOR table_name IN SELECT oid::regclass::text FROM pg_class
-            WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname NOT IN ('alembic_version', 'plans')
+            WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+                AND relname NOT IN ('alembic_version', 'plans')
         LOOP
             EXECUTE format('SELECT EXISTS (SELECT FROM %s)', table_name) INTO holds_rows;
             IF holds_rows THEN

@@ -191,7 +191,7 @@ def _print_addresses(console: Console, settings: Settings, cast: Cast) -> None:
     for who, address, sign_in in (
         ("operator", f"{portal}/operator", cast.operator),
         ("provider", f"{portal}/partner", cast.provider),
-        ("developer", f"{portal}/usage", cast.developer),
+        ("developer", f"{portal}/account/usage", cast.developer),
     ):
         console.print(f"{who:<10} {address}", highlight=False, soft_wrap=True)
         console.print(f"{'':<10} {sign_in.email} · {sign_in.password}", highlight=False, soft_wrap=True)
