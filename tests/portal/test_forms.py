@@ -348,3 +348,33 @@ async def test_every_answer_carries_the_security_headers(street: Street, browser
         policy = headers["content-security-policy"]
         assert "default-src 'self'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
         assert headers["x-content-type-options"] == "nosniff" and headers["referrer-policy"]
+
+
+async def test_an_announced_end_is_told_to_buyers_and_closes_the_door_to_new_ones(
+    street: Street, browser_for: BrowserFor
+) -> None:
+    provider, buyer = await browser_for(PROVIDER), await browser_for(STRANGER)
+    page = f"/partner/services/{street.listings[0].id}"
+    wrong = await provider.send(f"{page}/deprecate", page=page, sunset_at="soon", reason="x")
+    assert wrong.status_code == 422 and 'id="sunset_at-error"' in wrong.text
+    done = await provider.send(f"{page}/deprecate", page=page, sunset_at="2027-01-31", reason="Use speak instead.")
+    assert "The end of the service is announced" in done.text
+    listing = await buyer.get("/services/vani/hindi-urdu")
+    assert "Closing" in listing.text and "Use speak instead." in listing.text and "31 Jan 2027" in listing.text
+    assert 'action="/services/vani/hindi-urdu/subscribe"' not in listing.text and faults_of(listing.text) == []
+
+
+async def test_a_suspended_provider_reads_why_and_since_when(street: Street, browser_for: BrowserFor) -> None:
+    operator, provider = await browser_for(OPERATOR), await browser_for(PROVIDER)
+    path = f"/operator/partners/{street.provider.org_id}"
+    page = "/operator/partners"
+    suspended = await operator.send(f"{path}/suspend", page=page, reason="Answers come from somebody else")
+    assert "The partner is suspended" in suspended.text
+    stall = await provider.get("/partner")
+    assert "Suspended since" in stall.text and "Answers come from somebody else" in stall.text
+    restored = await operator.send(f"{path}/restore", page=page)
+    assert "approved again" in restored.text
+    allowed = await operator.send(f"{path}/networks", page=page, networks="10.20.0.0/16")
+    assert "10.20.0.0/16" in allowed.text
+    assert (await operator.send(f"{path}/networks", page=page, networks="everything")).status_code == 422
+    assert (await operator.send(f"{path}/promote", page=page)).status_code == 404
