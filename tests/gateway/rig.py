@@ -331,6 +331,7 @@ class Market:
         networks: tuple[str, ...] = ("127.0.0.0/8",),
         base: str = "/base",
         host: str = "127.0.0.1",
+        dialect: str = "http",
         subscribed: PlanLimits | None = PlanLimits(),  # noqa: B008  # frozen
     ) -> None:
         service = Service(
@@ -352,7 +353,7 @@ class Market:
                     timeout_ms,
                     max_body_bytes,
                     max_units,
-                    "http",
+                    dialect,
                 ),
                 Version(
                     "2",
@@ -360,7 +361,7 @@ class Market:
                     timeout_ms,
                     max_body_bytes,
                     max_units,
-                    "http",
+                    dialect,
                 ),
             ),
             default_version="1",

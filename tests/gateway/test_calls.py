@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.rig import Market, answer
 from haat.usage.event import Outcome
 
@@ -71,3 +73,23 @@ async def test_a_completed_call_makes_one_confirmed_event(market: Market) -> Non
     assert (event.provider, event.service_slug, event.version, event.plan) == ("acme", "echo", "1", "basic")
     assert event.gateway == "gateway-0"
     assert 0 < event.timings_us.admission <= event.timings_us.first_byte <= event.timings_us.total
+
+
+@pytest.mark.parametrize(
+    ("body", "pair"),
+    [
+        (b'{"input":[{"text":"x"}],"config":{"source":"hi-Deva","target":"ur-Arab"}}', "hi-Deva>ur-Arab"),
+        (b'{"config":{"source":"hi"}}', "hi"),
+        (b'{"config":{"language":"en"}}', "en"),
+        (b'{"config":{"source":"<script>","target":"ur"}}', "ur"),
+        (b'{"config":7}', ""),
+        (b"not JSON \xff", ""),
+    ],
+)
+async def test_the_languages_of_a_task_are_noted_and_its_body_is_not_judged(
+    market: Market, body: bytes, pair: str
+) -> None:
+    market.add_service("task", dialect="task")
+    assert (await market.call("POST", "/v1/services/acme/task/invoke", body)).status == 200
+    assert market.provider.requests[0].body == body
+    assert (await market.settled_event()).language_pair == pair

@@ -28,14 +28,14 @@ def limit_headers(call: Call, now: int) -> bytes:
     standing = allowance.standing(now)
     if standing is None:
         return b""
-    return _limits(allowance.policy, *standing)
+    return _limits(allowance.policy_line, *standing)
 
 
-def _limits(policy: str, name: str, quota: int, remaining: int, reset: int) -> bytes:
-    return (
-        f'RateLimit-Policy: {policy}\r\nRateLimit: "{name}";r={remaining};t={reset}\r\nX-RateLimit-Limit: {quota}\r\n'
-        f"X-RateLimit-Remaining: {remaining}\r\nX-RateLimit-Reset: {reset}\r\n"
-    ).encode("ascii")
+def _limits(policy_line: bytes, name: str, quota: int, remaining: int, reset: int) -> bytes:
+    return policy_line + (
+        b'RateLimit: "%b";r=%d;t=%d\r\nX-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d\r\n'
+        % (name.encode(), remaining, reset, quota, remaining, reset)
+    )
 
 
 def connection_header(call: Call) -> bytes:
@@ -69,7 +69,7 @@ def problem(call: Call, error: HaatError, now: int) -> bytes:
     if call.allowance is not None:
         if refused.get("limit") in _WINDOWS:
             headers += _limits(
-                call.allowance.policy,
+                call.allowance.policy_line,
                 refused["limit"],
                 refused["quota"],
                 refused["remaining"],

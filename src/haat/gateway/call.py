@@ -21,70 +21,70 @@ BUFFERED_BODY = 64 * 1024
 class Call:
     """Mutable, and touched only from the event loop.
 
-    Members not yet known are class defaults, so that making a call costs what it sets. Times are
-    the gateway clock's microseconds.
+    Times are the gateway clock's microseconds. Slots, because there are many members and all are read
+    often: an instance's dictionary loses its shape beyond thirty.
     """
 
-    # --- the request, as the client connection parses it
-    method: bytes = b""
-    target: bytes = b""
-    minor_version: int = 1
-    keep_alive: bool = True
-    content_length: int = -1
-    chunked: bool = False
-    expects_continue: bool = False
-    accepts_stream: bool = False
-    hosts: int = 0
-    bearer: bytes = b""
-    api_key: bytes = b""
-    user: bytes = b""
-    tags: bytes = b""
-    caller_request_id: bytes = b""
-    connection: bytes = b""
-    body_size: int = 0
-    body_complete: bool = False
-
-    # --- who, what, under which limits
-    number: int = 0
-    id: str = ""
-    started: int = 0
-    credential: Credential | None = None
-    service_path: str = ""
-    route: Route | None = None
-    subscription: Subscription | None = None
-    allowance: Allowance | None = None
-    month_start: int = 0
-    admitted: bool = False
-    body_limit: int = 0
-    tail: bytes = b""
-
-    # --- the way to the provider and back
-    dispatched: bool = False
-    body_streamed: bool = False
-    upstream: UpstreamConnection | None = None
-    attempts: int = 0
-    deadline: int = 0
-    wait_deadline: int = 0
-    status: int = 0
-    no_body: bool = False
-    chunk_answer: bool = False
-    streaming: bool = False
-    head_flushed: bool = False
-    opened: bool = False
-    checkpointed: int = 0
-    bytes_out: int = 0
-    language_pair: str = ""
-    raw_usage: str = ""
-    answered: bool = False
-    """The last byte has been written, or nothing will be any more."""
-    recorded: bool = False
-    event: UsageEvent | None = None
-
-    # --- durations
-    admission: int = 0
-    queue: int = 0
-    connect: int = 0
-    first_byte: int = 0
+    __slots__ = (
+        "accepts_stream",
+        "admission",
+        "admitted",
+        "allowance",
+        "answered",
+        "api_key",
+        "attempts",
+        "bearer",
+        "body",
+        "body_complete",
+        "body_limit",
+        "body_size",
+        "body_streamed",
+        "bytes_out",
+        "caller_request_id",
+        "checkpointed",
+        "chunk_answer",
+        "chunked",
+        "client",
+        "connect",
+        "connection",
+        "content_length",
+        "credential",
+        "deadline",
+        "dispatched",
+        "event",
+        "expects_continue",
+        "fault",
+        "first_byte",
+        "head_flushed",
+        "hosts",
+        "id",
+        "keep_alive",
+        "language_pair",
+        "lines",
+        "method",
+        "minor_version",
+        "month_start",
+        "no_body",
+        "number",
+        "opened",
+        "out",
+        "queue",
+        "raw_usage",
+        "recorded",
+        "route",
+        "service_path",
+        "started",
+        "status",
+        "streaming",
+        "subscription",
+        "tags",
+        "tail",
+        "target",
+        "units",
+        "upstream",
+        "user",
+        "wait_deadline",
+    )
 
     def __init__(self, client: ClientConnection) -> None:
         self.client = client
@@ -96,3 +96,64 @@ class Call:
         self.units: dict[str, str] = {}
         self.fault: HaatError | None = None
         """What is wrong with the request's form."""
+
+        # --- the request, as the client connection parses it
+        self.method: bytes = b""
+        self.target: bytes = b""
+        self.minor_version: int = 1
+        self.keep_alive: bool = True
+        self.content_length: int = -1
+        self.chunked: bool = False
+        self.expects_continue: bool = False
+        self.accepts_stream: bool = False
+        self.hosts: int = 0
+        self.bearer: bytes = b""
+        self.api_key: bytes = b""
+        self.user: bytes = b""
+        self.tags: bytes = b""
+        self.caller_request_id: bytes = b""
+        self.connection: bytes = b""
+        self.body_size: int = 0
+        self.body_complete: bool = False
+
+        # --- who, what, under which limits
+        self.number: int = 0
+        self.id: str = ""
+        self.started: int = 0
+        self.credential: Credential | None = None
+        self.service_path: bytes = b""
+        self.route: Route | None = None
+        self.subscription: Subscription | None = None
+        self.allowance: Allowance | None = None
+        self.month_start: int = 0
+        self.admitted: bool = False
+        self.body_limit: int = 0
+        self.tail: bytes = b""
+
+        # --- the way to the provider and back
+        self.dispatched: bool = False
+        self.body_streamed: bool = False
+        self.upstream: UpstreamConnection | None = None
+        self.attempts: int = 0
+        self.deadline: int = 0
+        self.wait_deadline: int = 0
+        self.status: int = 0
+        self.no_body: bool = False
+        self.chunk_answer: bool = False
+        self.streaming: bool = False
+        self.head_flushed: bool = False
+        self.opened: bool = False
+        self.checkpointed: int = 0
+        self.bytes_out: int = 0
+        self.language_pair: str = ""
+        self.raw_usage: str = ""
+        self.answered: bool = False
+        """The last byte has been written, or nothing will be any more."""
+        self.recorded: bool = False
+        self.event: UsageEvent | None = None
+
+        # --- durations
+        self.admission: int = 0
+        self.queue: int = 0
+        self.connect: int = 0
+        self.first_byte: int = 0

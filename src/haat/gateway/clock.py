@@ -16,10 +16,17 @@ class GatewayClock:
 
     def __init__(self) -> None:
         self._anchor = time.time_ns() - time.clock_gettime_ns(_CLOCK)
+        self.lately = self.now_us()
+        """The time as of the last tick, for what may be some milliseconds off: idleness, patience."""
 
     def now_us(self) -> int:
         """Return microseconds since the epoch."""
         return (self._anchor + time.clock_gettime_ns(_CLOCK)) // 1000
+
+    def tick(self) -> int:
+        """Bring ``lately`` up to date and return it."""
+        self.lately = self.now_us()
+        return self.lately
 
 
 class CallIds:

@@ -111,6 +111,7 @@ class Gateway:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             ticks += 1
+            self.clock.tick()
             try:
                 self.meter.flush()
                 if ticks % 3 == 0:

@@ -62,6 +62,8 @@ class Window(Protocol):
     limit: int
     span: int
     size: int
+    wakes: int
+    """Until then `expire` would change nothing."""
 
     def expire(self, now: int) -> int:
         """Forget what has left the window; return how many admissions remain in it."""
@@ -83,10 +85,10 @@ class Window(Protocol):
 class ExactWindow:
     """A ring of the times of admissions, as large as was needed so far."""
 
-    __slots__ = ("_head", "_times", "limit", "size", "span")
+    __slots__ = ("_head", "_times", "limit", "size", "span", "wakes")
 
     def __init__(self, limit: int, span: int) -> None:
-        self.limit, self.span, self.size = limit, span, 0
+        self.limit, self.span, self.size, self.wakes = limit, span, 0, _NO_LIMIT
         self._times = array("q")
         self._head = 0
 
@@ -99,6 +101,7 @@ class ExactWindow:
                     head = 0
                 size -= 1
             self._head, self.size = head, size
+            self.wakes = times[head] + self.span if size else _NO_LIMIT
         return self.size
 
     def add(self, now: int, count: int = 1) -> None:
@@ -108,6 +111,8 @@ class ExactWindow:
                 self._grow(max(8, 2 * capacity))
                 capacity = len(self._times)
             self._times[(self._head + self.size) % capacity] = now
+            if not self.size:
+                self.wakes = now + self.span
             self.size += 1
 
     def _grow(self, capacity: int) -> None:
@@ -129,10 +134,10 @@ class ExactWindow:
 class CoarseWindow:
     """Counters of a thousandth of the span each: bounded memory for huge limits."""
 
-    __slots__ = ("_counts", "_first", "_last", "_width", "limit", "size", "span")
+    __slots__ = ("_counts", "_first", "_last", "_width", "limit", "size", "span", "wakes")
 
     def __init__(self, limit: int, span: int) -> None:
-        self.limit, self.span, self.size = limit, span, 0
+        self.limit, self.span, self.size, self.wakes = limit, span, 0, 0
         self._width = -(-span // _BUCKETS)
         self._counts = array("q", [0]) * (_BUCKETS + 1)
         self._first = 0  # no bucket before this one holds anything
@@ -152,6 +157,7 @@ class CoarseWindow:
                     self.size -= counts[place]
                     counts[place] = 0
             self._last = present
+            self.wakes = (present + 1) * self._width
         return self.size
 
     def add(self, now: int, count: int = 1) -> None:
@@ -207,6 +213,7 @@ class Allowance:
         "month_end",
         "month_start",
         "policy",
+        "policy_line",
         "reserved",
         "used",
         "zone",
@@ -249,8 +256,7 @@ class Allowance:
         self._latest = now
         limits = self.limits
         for name, window in self._windows:
-            size = window.expire(now)
-            if size >= window.limit:
+            if (window.expire(now) if now >= window.wakes else window.size) >= window.limit:
                 return Refusal(name, window.limit, 0, _seconds(window.frees_at() - now))
         quota = limits.quota_per_month
         if now >= self.month_end:
@@ -320,6 +326,7 @@ class Allowance:
         if self.limits.quota_per_month is not None:
             parts.append(f'"month";q={self.limits.quota_per_month};w={(self.month_end - self.month_start) // SECOND}')
         self.policy = ", ".join(parts)
+        self.policy_line = f"RateLimit-Policy: {self.policy}\r\n".encode("ascii")
 
 
 def _fill(window: Window, entries: Iterable[tuple[int, int]], now: int) -> None:

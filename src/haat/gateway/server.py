@@ -14,6 +14,7 @@ import httptools
 
 from haat.gateway import answers, health, relay
 from haat.gateway.call import BUFFERED_BODY, Call
+from haat.gateway.metering import read_languages
 from haat.gateway.stages import STAGES, check_form, split_target
 from haat.kernel.errors import (
     BodyTooLarge,
@@ -49,6 +50,8 @@ class ClientConnection(asyncio.Protocol):
         self._parsing: Call | None = None
         self._head_open = False
         self._head_bytes = 0
+        self._max_head = gateway.settings.max_header_bytes
+        self._much = False
         self._waiting_since = 0
         self._write_paused = False
         self._read_paused = False
@@ -67,7 +70,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self.gateway.clients.add(self)
-        self._waiting_since = self.gateway.clock.now_us()
+        self._waiting_since = self.gateway.clock.lately
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
@@ -96,7 +99,7 @@ class ClientConnection(asyncio.Protocol):
         """End the connection after everything written has been sent."""
         self._deaf = True
         if not self._lost:
-            self._waiting_since = self.gateway.clock.now_us()
+            self._waiting_since = self.gateway.clock.lately
             self._transport.close()
 
     def close_when_idle(self) -> None:
@@ -148,18 +151,23 @@ class ClientConnection(asyncio.Protocol):
             if self._thrown_away > LINGER_BYTES:
                 self.abort()
             return
+        if self._parsing is None:
+            self._waiting_since = self.gateway.clock.lately
         if self._head_open:
             self._head_bytes += len(data)
-        elif self._parsing is None:
-            self._waiting_since = self.gateway.clock.now_us()
+        # A head can only be too large when so much arrived: else nothing needs counting.
+        self._much = self._head_bytes + len(data) > self._max_head
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._deaf = True  # the request itself was refused; what follows it is not HTTP
         except httptools.HttpParserError as error:
             self._broken(InvalidRequest(f"The request is not valid HTTP/1.1: {_reason(error)}."))
-        if self._head_open and self._head_bytes > self.gateway.settings.max_header_bytes:
-            self._broken(HeadersTooLarge())
+        if self._head_open:
+            if self._head_bytes == 0:  # it began in this turn
+                self._head_bytes = len(data)
+            if self._head_bytes > self._max_head:
+                self._broken(HeadersTooLarge())
 
     def on_message_begin(self) -> None:
         if self._no_more or self._deaf:
@@ -172,20 +180,16 @@ class ClientConnection(asyncio.Protocol):
         call = self._parsing
         if call is not None:
             call.target += part
-            self._head_bytes += len(part)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         call = self._parsing
-        if call is None:
-            return
-        self._head_bytes += len(name) + len(value) + 4
-        if not self._head_open:
-            return  # a trailer: dropped (RFC 9110, 6.5.1)
+        if call is None or not self._head_open:
+            return  # a trailer is dropped (RFC 9110, 6.5.1)
         special = _REQUEST_HEADERS.get(name)
         if special is None:
             special = _REQUEST_HEADERS.get(name.lower(), _FORWARD)
-        if special == _FORWARD:
-            call.lines.append(name + b": " + value + b"\r\n")
+        if not special:
+            call.lines.append(b"%b: %b\r\n" % (name, value))
         elif special == _HOST:
             call.hosts += 1 if value.strip() else 2
         elif special == _LENGTH:
@@ -235,8 +239,9 @@ class ClientConnection(asyncio.Protocol):
         if parser.should_upgrade():  # CONNECT, or Upgrade with Connection: upgrade
             call.keep_alive = False
             call.fault = InvalidRequest("The connection can't be upgraded to another protocol here.")
-        if self._head_bytes > self.gateway.settings.max_header_bytes:
+        if self._much and len(call.target) + sum(map(len, call.lines)) > self._max_head:
             call.fault = HeadersTooLarge()
+        self._head_bytes = 0
         self._arrived(call)
 
     def on_body(self, data: bytes) -> None:
@@ -261,7 +266,7 @@ class ClientConnection(asyncio.Protocol):
         if call is None:
             return
         self._parsing = None
-        self._waiting_since = self.gateway.clock.now_us()
+        self._waiting_since = self.gateway.clock.lately
         call.body_complete = True
         if not self._parser.should_keep_alive():
             call.keep_alive = False
@@ -350,6 +355,8 @@ class ClientConnection(asyncio.Protocol):
                 return
         if route.credential_name:
             call.lines = [line for line in call.lines if line.partition(b":")[0].lower() != route.credential_name]
+        if route.version.dialect == "task" and call.body_complete:
+            read_languages(call)
         route.pool.acquire(call)
 
     def refuse(self, call: Call, error: HaatError, outcome: Outcome) -> None:
@@ -396,7 +403,7 @@ class ClientConnection(asyncio.Protocol):
         if self._lost:
             return
         if call.keep_alive and not self.gateway.draining and not self._transport.is_closing():
-            self._waiting_since = self.gateway.clock.now_us()
+            self._waiting_since = self.gateway.clock.lately
             self._next()
         elif call.body_complete:
             self.close()

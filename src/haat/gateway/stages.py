@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
 
 PREFIX = b"/v1/services/"
+_KNOWN_TARGETS = 4096
+_TARGETS: dict[bytes, tuple[bytes, bytes]] = {}
+"""Targets split lately: most callers call the same few addresses again and again."""
 _DOT_SEGMENT = re.compile(rb"(?:^|/)(?:\.|%2e){1,2}(?=[/;]|$)", re.IGNORECASE)
-_OUTSIDE_URI = re.compile(rb"[^!-~]|[\\#]")
 _ENCODED_SLASH = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
 
 
@@ -50,7 +52,16 @@ def split_target(call: Call) -> None:
     The tail goes to the provider byte by byte, so nothing in it may climb out of the provider's own
     path: dot segments are refused, encoded ones and encoded slashes beside them too.
     """
-    target = call.target
+    known = _TARGETS.get(call.target)
+    if known is None:
+        known = _split(call.target)
+        if len(_TARGETS) >= _KNOWN_TARGETS:
+            _TARGETS.clear()
+        _TARGETS[call.target] = known
+    call.service_path, call.tail = known
+
+
+def _split(target: bytes) -> tuple[bytes, bytes]:
     if not target.startswith(b"/"):  # absolute-form (RFC 9112, 3.2.2)
         scheme, separator, rest = target.partition(b"://")
         authority, slash, path = rest.partition(b"/")
@@ -59,17 +70,14 @@ def split_target(call: Call) -> None:
         target = slash + path
     if not target.startswith(PREFIX):
         raise NotFound("Services are called at /v1/services/{provider}/{service}/…")
+    if b"\\" in target or b"#" in target or not target.isascii():  # the parser refuses the rest
+        raise InvalidRequest("The request target has characters that a URI can't have: percent-encode them.")
     path, question, query = target.partition(b"?")
     provider, _, rest = path[len(PREFIX) :].partition(b"/")
     service, slash, tail = rest.partition(b"/")
-    if _OUTSIDE_URI.search(target):
-        raise InvalidRequest("The request target has characters that a URI can't have: percent-encode them.")
-    if b"." in tail or b"%" in tail:
-        decoded = _ENCODED_SLASH.sub(b"/", tail)
-        if _DOT_SEGMENT.search(decoded):
-            raise InvalidRequest("The path may not contain `.` or `..` segments.")
-    call.service_path = (provider + b"/" + service).decode("ascii")
-    call.tail = slash + tail + question + query
+    if (b"." in tail or b"%" in tail) and _DOT_SEGMENT.search(_ENCODED_SLASH.sub(b"/", tail)):
+        raise InvalidRequest("The path may not contain `.` or `..` segments.")
+    return provider + b"/" + service, slash + tail + question + query
 
 
 def authenticate(gateway: Gateway, call: Call) -> None:
@@ -102,7 +110,7 @@ def check_meter(gateway: Gateway, call: Call) -> None:
 
 
 def find_service(gateway: Gateway, call: Call) -> None:
-    call.route = gateway.routes.find(call.service_path.encode("ascii"))
+    call.route = gateway.routes.find(call.service_path)
 
 
 def check_subscription(gateway: Gateway, call: Call) -> None:

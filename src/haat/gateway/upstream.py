@@ -59,7 +59,6 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.call: Call | None = None
-        self.idle_since = 0
         self.reuse_until = 0
         self.used = False
         self._transport: asyncio.Transport
@@ -215,8 +214,8 @@ class UpstreamConnection(asyncio.Protocol):
         special = _ANSWER_HEADERS.get(name)
         if special is None:
             special = _ANSWER_HEADERS.get(name.lower(), _FORWARD)
-        if special == _FORWARD:
-            self._lines.append(name + b": " + value + b"\r\n")
+        if not special:
+            self._lines.append(b"%b: %b\r\n" % (name, value))
         elif special == _LENGTH:
             self._length = int(value)
         elif special == _CHUNKED:
@@ -351,21 +350,20 @@ class Pool:
         if len(self._waiting) >= self._size * _WAITERS_PER_CONNECTION:
             relay.fail(call, Overloaded("Too many calls wait for this provider: try again shortly."))
             return
-        call.wait_deadline = self._clock.now_us() + self._wait_us
+        call.wait_deadline = self._clock.tick() + self._wait_us
         self._waiting.append(call)
         if len(self._open) + len(self._connecting) < self._size:
             self._connect()
 
     def release(self, connection: UpstreamConnection) -> None:
         """Take a connection back: the longest waiting call gets it."""
-        now = self._clock.now_us()
         while self._waiting:
             call = self._waiting.popleft()
             if not call.answered:
-                call.queue = now - call.started - call.admission
+                call.queue = self._clock.now_us() - call.started - call.admission
                 connection.send(call)
                 return
-        connection.idle_since = now
+        now = self._clock.lately
         connection.reuse_until = now + int(self.reuse_seconds * SECOND)
         self._idle.append(connection)
 
