@@ -22,7 +22,7 @@ SUPERVISED = "HAAT_SUPERVISED"
 
 MODULES = {
     "gateway": "haat.gateway.process",
-    "control": "haat.control",
+    "control": "haat.control.process",
     "worker": "haat.worker",
     "shipper": "haat.usage.shipper",
     "models": "haat.models.process",

@@ -41,7 +41,8 @@ _TEXTS = {
     ),
     "partner.rejected": (
         "Your registration was not accepted",
-        "The operator has not accepted {company}, for this reason:\n\n{reason}\n\nAnswer if it can be mended.\n",
+        "The operator has not accepted {company}, for this reason:\n\n{reason}\n\n"
+        "When it is mended, register again: {portal}/partner\n",
     ),
     "partner.suspended": (
         "Your services are suspended",

@@ -87,6 +87,12 @@ def _registration_page(visit: Visit, status: int = 200, errors: Fields | None = 
     )
 
 
+@router.get("/register")
+async def register_again(visit: VisitOf) -> Response:
+    _provider_only(visit)
+    return _registration_page(visit)
+
+
 @router.post("/register")
 async def register(visit: VisitOf) -> Response:
     _provider_only(visit)

@@ -179,8 +179,8 @@ class Usage:
         # behind its customer's invoice line, so ownership is checked here instead.
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             card = await store.price_of(connection, row["service_id"], row["plan"], row["at"]) if row["plan"] else None
-            lines = await store.lines_of(connection, row) if row["subscription_id"] else None
-        billed = row["outcome"] in _BILLED
+            billed = row["outcome"] in _BILLED
+            lines = await store.lines_of(connection, row) if billed and row["subscription_id"] else None
         units = _units(row)
         quantity = units.get(card["unit"], Decimal(0)) if card and billed else None
         provider = scope.platform or row["provider_org"] == actor.org_id
