@@ -27,7 +27,7 @@ class Reference:
         self.times: list[int] = []
         self.settled: list[tuple[tuple[int, int], int]] = []
         self.open: list[tuple[int, int]] = []
-        self.latest = 0
+        self.latest = START  # an allowance is made at that time and never goes back behind it
 
     @staticmethod
     def month(at: int) -> tuple[int, int]:
