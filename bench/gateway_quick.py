@@ -5,8 +5,7 @@
 Everything runs on this machine and shares its cores, so requests a second say little; CPU microseconds a
 request (user and system time of the server's process tree) are steadier. Rounds are interleaved, the
 median is reported with least and most. "Full" has authentication, subscription, three windows, a quota,
-concurrency, rate limit headers and the journal; "bare" only finds the service and forwards. The answer
-to "how fast is it" is `make bench-gateway`; this is for looking again after a change.
+concurrency, rate limit headers and the journal; "bare" only finds the service and forwards.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from haat.catalog.service import Catalog
 from haat.identity.service import Identity
 from haat.infra.dsn import dsn_for
 from haat.infra.jobs import Jobs
-from haat.infra.keyring import Keyring
+from haat.infra.keyring import Keyring, keyring_of
 from haat.infra.mail import Mail, mail_for
 from haat.infra.postgres import Database
 from haat.invoices.service import Invoices
@@ -101,7 +101,7 @@ async def open_platform(
 
     ``name`` is how the process shows up among PostgreSQL's connections.
     """
-    keyring = Keyring.load(settings.data_dir, settings.master_key.get_secret_value() if settings.master_key else None)
+    keyring = keyring_of(settings)
     async with AsyncExitStack() as stack:
         size = settings.database_pool_size
         db = await stack.enter_async_context(

@@ -21,7 +21,7 @@ from haat.bootstrap import OPERATOR_EMAIL, local_sign_in
 from haat.cli.sale import Result, print_sale
 from haat.cli.setu import serving
 from haat.cli.tour import Cast, Tour, TourFailed
-from haat.infra.keyring import Keyring
+from haat.infra.keyring import keyring_of
 from haat.models.hosted import HostedService
 from haat.plugins.manager import hosted_services
 from haat.settings import Settings
@@ -64,7 +64,7 @@ async def _show(
         began = time.perf_counter()
         await _ready(settings, serve, stop, services)
     console.print(f"[green]✓[/green] The platform is up, {services} services on the shelf ({_seconds(began)})")
-    keyring = Keyring.load(settings.data_dir, settings.master_key.get_secret_value() if settings.master_key else None)
+    keyring = keyring_of(settings)
     cast = Cast(*(local_sign_in(keyring, email) for email in (OPERATOR_EMAIL, _SETU_EMAIL, _DEVELOPER_EMAIL)))
     credential = f"Bearer {keyring.derive('tour-provider').hex()}"
     async with serving(credential) as setu_url:

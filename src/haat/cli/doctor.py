@@ -15,7 +15,8 @@ from pathlib import Path
 import psycopg
 from rich.console import Console
 
-from haat.cli.run_folder import running_status
+from haat.cli.reasons import first_line
+from haat.cli.run_folder import running_status, stale_processes
 from haat.infra.dsn import dsn_for
 from haat.infra.embedded import EmbeddedPostgres
 from haat.infra.embedded_host import EmbeddedPostgresError, programs, server_account
@@ -128,6 +129,10 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         detail = f"runs as process {status.pid}: portal {status.portal}, gateway {status.gateway}"
         yield Finding("Platform", True, detail)
         return
+    if stale := stale_processes(settings.data_dir):  # they hold the ports, and make way by themselves
+        detail = f"{len(stale)} processes of a killed `haat serve` still run"
+        yield Finding("Platform", False, detail, "`haat serve` ends them and starts anew", essential=False)
+        return
     for name, port, option in (
         ("Port of control and portal", settings.port, "--port"),
         ("Port of the gateway", settings.gateway_port, "--gateway-port"),
@@ -178,8 +183,7 @@ def _reachable(settings: Settings, keyring: Keyring) -> Iterator[Finding]:
         with psycopg.connect(owner) as connection:
             version = connection.info.server_version
     except psycopg.OperationalError as error:
-        reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
-        yield Finding("PostgreSQL", False, reason, "start that server, or correct HAAT_DATABASE_URL")
+        yield Finding("PostgreSQL", False, first_line(error), "start that server, or correct HAAT_DATABASE_URL")
         return
     yield Finding(
         "PostgreSQL",

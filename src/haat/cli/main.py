@@ -173,6 +173,23 @@ def sandbox(settings: Settings, as_json: bool) -> None:
 
 
 @haat.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@with_settings()
+def operator(settings: Settings, as_json: bool) -> None:
+    """Show the sign-in of the operator's account that the platform made for itself."""
+    import json
+
+    from haat.bootstrap import OPERATOR_EMAIL, local_sign_in
+    from haat.infra.keyring import keyring_of
+
+    sign_in = local_sign_in(keyring_of(settings), OPERATOR_EMAIL)
+    if as_json:
+        click.echo(json.dumps({"email": sign_in.email, "password": sign_in.password}))
+    else:
+        click.echo(f"{sign_in.email}\n{sign_in.password}")
+
+
+@haat.command()
 @click.option("--to", "revision", default="head", show_default=True, help="Revision to reach, or `base` for none.")
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 unless the newest revision is reached.")
 @with_settings()

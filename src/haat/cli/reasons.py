@@ -33,9 +33,14 @@ def sentence_of(error: BaseException) -> str | None:
         case psycopg.errors.UndefinedTable():
             return "The database has no schema yet, or an old one: run `haat migrate`."
         case psycopg.OperationalError() | PoolTimeout():
-            reason = str(error).strip().splitlines()[-1:] or ["no reason given"]
-            return f"{_UNREACHABLE} ({reason[0]})."
+            return f"{_UNREACHABLE} ({first_line(error)})."
         case PermissionError():
             return f"{error.filename} is closed to this account: start Haat as its owner, or choose another --data-dir."
         case _:
             return None
+
+
+def first_line(error: BaseException) -> str:
+    """Return what libpq says first: the rest of its lines are guesses and hints."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else "no reason given"

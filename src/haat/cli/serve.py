@@ -175,7 +175,8 @@ async def _announce(settings: Settings, console: Console, logs: Path | None) -> 
     console.print(f"Data     {settings.data_dir}")
     if logs is not None:
         console.print(f"Logs     {logs}")
-    console.print("Ready. Ctrl-C stops it; `haat sandbox` makes a key to try it with.")
+    console.print("Ready. Ctrl-C stops it; `haat sandbox` makes a key to try it with,")
+    console.print("`haat operator` shows the operator's sign-in.")
 
 
 async def _until_answers(host: str, port: int, seconds: float) -> bool:

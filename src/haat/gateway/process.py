@@ -19,7 +19,7 @@ from haat.gateway.feed import Feed
 from haat.gateway.gateway import Gateway
 from haat.gateway.snapshot import Directory
 from haat.infra.dsn import dsn_for
-from haat.infra.keyring import Keyring
+from haat.infra.keyring import Keyring, keyring_of
 from haat.settings import Settings
 from haat.usage.journal import JournalInUse, JournalWriter
 
@@ -39,7 +39,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """
     if not isinstance(asyncio.get_running_loop(), uvloop.Loop):
         log.warning("the gateway runs on asyncio's own loop: correct, but slower than on uvloop")
-    keyring = Keyring.load(settings.data_dir, settings.master_key.get_secret_value() if settings.master_key else None)
+    keyring = keyring_of(settings)
     home = settings.data_dir / "gateway"
     ready = home / "ready.json"
     journal = await _open_journal(settings, stop)

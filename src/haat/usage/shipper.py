@@ -21,7 +21,7 @@ from uuid import UUID
 import psycopg
 
 from haat.infra.dsn import dsn_for
-from haat.infra.keyring import Keyring
+from haat.infra.keyring import Keyring, keyring_of
 from haat.infra.postgres import PLATFORM_SCOPE, Database
 from haat.kernel.clock import Clock, SystemClock
 from haat.settings import Settings
@@ -227,7 +227,7 @@ def _read_up_to_damage(tail: Tail) -> list[Frame]:
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Ship until ``stop`` is set, then once more. While the database is away the journals grow."""
-    keyring = Keyring.load(settings.data_dir, settings.master_key.get_secret_value() if settings.master_key else None)
+    keyring = keyring_of(settings)
     interval = settings.ship_interval_ms / 1000
     pause = interval
     while not stop.is_set():
