@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from click.testing import CliRunner, Result
 
 from haat.cli import doctor
 from haat.cli.main import haat
+from haat.cli.run_folder import ProcessStatus, Status
 from haat.infra.migrate import migrate
 from haat.plugins.manager import hosted_services
 from haat.settings import Settings
@@ -96,3 +100,23 @@ def test_too_little_disk_is_essential_and_a_little_less_is_not(tmp_path: Path, m
     full, scarce = disk_with(2**20)["Free disk"], disk_with(2**30)["Free disk"]
     assert (full.ok, full.essential) == (False, True)
     assert (scarce.ok, scarce.essential) == (False, False)
+
+
+def test_a_database_out_of_reach_is_named_with_its_address(tmp_path: Path) -> None:
+    result = run(tmp_path, {"HAAT_DATABASE_URL": "postgresql://haat@127.0.0.1:1/haat"})
+    assert result.exit_code == 1
+    assert "127.0.0.1" in result.output and "Connection refused" in result.output
+
+
+def test_what_a_killed_platform_left_behind_is_no_other_program(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as left:
+        created = psutil.Process(left.pid).create_time()
+        status = Status(1, 0, 0, 0, "", "", {"gateway": ProcessStatus(left.pid, created)})
+        (tmp_path / "run").mkdir()
+        status.write(tmp_path)
+        result = run(tmp_path)
+        assert left.stdin is not None
+        left.stdin.close()
+    assert result.exit_code == 0, result.output
+    assert "a killed `haat serve` left 1 running" in result.output
+    assert "taken by another program" not in result.output

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
@@ -211,3 +213,17 @@ def test_an_error_crosses_the_pipe_as_what_it_was() -> None:
     assert type(error) is ValidationFailed
     assert error.problem("id")["errors"] == []
     assert type(error_named("NO_SUCH_CODE", "x", {})) is EngineFailed
+
+
+def test_a_worker_whose_server_was_killed_ends_without_complaint() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "haat.models.engine_worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as worker:
+        assert worker.stdin is not None and worker.stdout is not None and worker.stderr is not None
+        worker.stdout.close()
+        complaint = worker.stderr.read().decode()
+        assert worker.wait(20) == 0, complaint
+    assert "Traceback" not in complaint

@@ -130,8 +130,8 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         yield Finding("Platform", True, detail)
         return
     if stale := stale_processes(settings.data_dir):  # they hold the ports, and make way by themselves
-        detail = f"{len(stale)} processes of a killed `haat serve` still run"
-        yield Finding("Platform", False, detail, "`haat serve` ends them and starts anew", essential=False)
+        detail = f"a killed `haat serve` left {len(stale)} running"
+        yield Finding("Platform", False, detail, "`haat serve` ends what was left and starts anew", essential=False)
         return
     for name, port, option in (
         ("Port of control and portal", settings.port, "--port"),

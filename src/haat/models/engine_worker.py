@@ -6,6 +6,7 @@ on stdin and go out on stdout. It ends when its stdin does, so it never outlives
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -68,9 +69,10 @@ def main() -> None:
     with os.fdopen(os.dup(1), "wb", buffering=0) as out, os.fdopen(os.dup(0), "rb") as source:
         os.dup2(2, 1)
         services = hosted_services()
-        _write(out, {"ready": os.getpid()})
-        while (request := _read(source)) is not None:
-            _write(out, answer(services, request))
+        with contextlib.suppress(BrokenPipeError):  # the server was killed: nobody waits for the answer
+            _write(out, {"ready": os.getpid()})
+            while (request := _read(source)) is not None:
+                _write(out, answer(services, request))
 
 
 def _write(out: FileIO, message: dict[str, Any]) -> None:
