@@ -120,3 +120,10 @@ def test_what_a_killed_platform_left_behind_is_no_other_program(tmp_path: Path) 
     assert result.exit_code == 0, result.output
     assert "a killed `haat serve` left 1 running" in result.output
     assert "taken by another program" not in result.output
+
+
+def test_a_file_in_the_place_of_the_data_directory_is_found(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(haat, ["doctor"], env={"HAAT_DATA_DIR": str(tmp_path / "file"), "HAAT_PORT": "0"})
+    assert result.exit_code == 1
+    assert "choose another with --data-dir" in result.output

@@ -55,6 +55,9 @@ def test_version_is_the_packages() -> None:
     [
         (["doctor"], {"HAAT_GST_RATE": "2"}, "A setting is wrong (gst_rate"),
         (["doctor"], {"HAAT_CONFIG": "/nowhere.toml"}, "HAAT_CONFIG names /nowhere.toml"),
+        (["doctor"], {"HAAT_CONFIG": __file__}, "The settings file is not TOML"),
+        (["serve"], {"HAAT_MASTER_KEY": "no key"}, "The master key in HAAT_MASTER_KEY is not base64"),
+        (["serve"], {"HAAT_MASTER_KEY": "c2hvcnQ="}, "The master key has 5 bytes instead of 32"),
         (["migrate"], {"HAAT_DATABASE_URL": "host=/nowhere"}, "The database can't be reached"),
         (["migrate", "--check"], {"HAAT_DATABASE_URL": "host=/nowhere"}, "The database can't be reached"),
         (["serve"], {"HAAT_DATABASE_URL": "host=/nowhere"}, "The database can't be reached"),
@@ -70,6 +73,13 @@ def test_what_goes_wrong_is_one_sentence(
     assert result.exit_code == 1
     assert sentence in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_file_in_the_place_of_the_data_directory_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(haat, ["serve"], env={"HAAT_DATA_DIR": str(tmp_path / "file")})
+    assert result.exit_code == 1
+    assert "choose another --data-dir" in result.stderr
 
 
 def test_a_port_that_is_taken_is_named_with_the_option_that_changes_it(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import psycopg
 import sqlalchemy.exc
 from psycopg_pool import PoolTimeout
 from pydantic import ValidationError
 
 from haat.infra.embedded_host import EmbeddedPostgresError
+from haat.infra.keyring import BadMasterKey
 from haat.infra.migrate import UnknownRevision
 from haat.kernel.errors import HaatError
 
@@ -24,8 +27,12 @@ def sentence_of(error: BaseException) -> str | None:
             return f"A setting is wrong ({wrong}): correct the HAAT_ variable or the line in the TOML file."
         case HaatError():
             return error.detail
-        case EmbeddedPostgresError() | UnknownRevision() | FileNotFoundError():
+        case tomllib.TOMLDecodeError():
+            return f"The settings file is not TOML ({error}): correct the file that HAAT_CONFIG names, or haat.toml."
+        case EmbeddedPostgresError() | UnknownRevision() | FileNotFoundError() | BadMasterKey():
             return str(error)
+        case NotADirectoryError() | FileExistsError():
+            return f"{error.filename} can't be made, a file is in its way: choose another --data-dir."
         case sqlalchemy.exc.OperationalError():
             return sentence_of(error.orig) if error.orig is not None else _UNREACHABLE
         case psycopg.errors.LockNotAvailable():

@@ -52,7 +52,7 @@ def read_status(data_dir: Path) -> Status | None:
         found = json.loads(_status_file(data_dir).read_text())
         processes = {name: ProcessStatus(**one) for name, one in found.pop("processes").items()}
         return Status(**found, processes=processes)
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
         return None
 
 

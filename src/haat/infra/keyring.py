@@ -7,6 +7,7 @@ base64 in ``HAAT_MASTER_KEY``. Losing it loses every stored provider credential 
 from __future__ import annotations
 
 import base64
+import binascii
 import contextlib
 import hashlib
 import hmac
@@ -21,6 +22,10 @@ from haat.settings import Settings
 KEY_BYTES = 32
 
 
+class BadMasterKey(ValueError):
+    """The master key is not 32 bytes, or not the base64 of them."""
+
+
 def keyring_of(settings: Settings) -> Keyring:
     """Return the keyring of a platform's settings, making its master key on first use."""
     return Keyring.load(settings.data_dir, settings.master_key.get_secret_value() if settings.master_key else None)
@@ -31,7 +36,9 @@ class Keyring:
 
     def __init__(self, master: bytes) -> None:
         if len(master) != KEY_BYTES:
-            raise ValueError(f"the master key has {len(master)} bytes instead of {KEY_BYTES}")
+            raise BadMasterKey(
+                f"The master key has {len(master)} bytes instead of {KEY_BYTES}: bring the right one back."
+            )
         self._master = master
         self.key_hash_key = self.derive("api-key-hash")
         self._cipher = AESGCM(self.derive("provider-credentials"))
@@ -40,7 +47,10 @@ class Keyring:
     def load(cls, data_dir: Path, given: str | None = None) -> Keyring:
         """Read the master key, or make it; two processes that start at once agree on one."""
         if given:
-            return cls(base64.b64decode(given, validate=True))
+            try:
+                return cls(base64.b64decode(given, validate=True))
+            except binascii.Error as error:
+                raise BadMasterKey(f"The master key in HAAT_MASTER_KEY is not base64 ({error}).") from error
         path = data_dir / "secrets" / "master.key"
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
