@@ -215,6 +215,16 @@ def test_another_master_key_is_told_what_is_wrong(server_of: Callable[..., Embed
         EmbeddedPostgres(data_dir, Keyring(bytes(32)), ACCOUNT, options=QUICK).start()
 
 
+def test_a_start_that_fails_leaves_no_server_behind(server_of: Callable[..., EmbeddedPostgres], data_dir: Path) -> None:
+    server = server_of()
+    server.start()
+    assert server.stop()
+    stranger = EmbeddedPostgres(data_dir, Keyring(bytes(32)), ACCOUNT, options=QUICK)
+    with pytest.raises(EmbeddedPostgresError, match="another master key"):
+        stranger.start()
+    assert stranger.server_pid() is None
+
+
 def test_a_server_that_can_not_start_says_why(server_of: Callable[..., EmbeddedPostgres]) -> None:
     server_of().start()
     server_of().stop()

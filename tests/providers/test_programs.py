@@ -1,4 +1,5 @@
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -53,6 +54,26 @@ def test_a_slow_program_is_killed_with_its_children() -> None:
         run_program(["sh", "-c", "sleep 86397 | cat"], b"", seconds=0.3)
     assert time.monotonic() - began < 5
     assert not running("86397")
+
+
+def test_a_hung_program_ends_although_the_process_that_started_it_was_killed() -> None:
+    starter = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from haat.providers import programs; programs._WATCHDOG_GRACE = 0\n"
+            "programs.run_program(['sleep', '86396'], b'', seconds=1)",
+        ]
+    )
+    deadline = time.monotonic() + 20
+    while not running("86396"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    starter.kill()
+    starter.wait()
+    while running("86396"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_several_programs_of_one_call_share_its_deadline() -> None:

@@ -63,6 +63,16 @@ def records(frames: list[Frame]) -> list[tuple[int, bytes]]:
     return [(frame.kind, frame.payload) for frame in frames if frame.kind != Kind.SEAL]
 
 
+def test_a_reader_goes_on_from_where_a_closed_journal_ended(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "gateway-0", 1 << 20, sync_ms=1000)
+    writer.append(1, b"before")
+    writer.close()
+    reader = JournalReader(tmp_path, "gateway-0")
+    assert reader.read(writer.position) == []
+    write(tmp_path, [(1, b"after")])
+    assert records(reader.read(writer.position)) == [(1, b"after")]
+
+
 @given(PAYLOADS, st.integers(10, 400), st.integers(1, 200))
 @QUICK
 def test_everything_written_is_read_in_order_whatever_the_segment_and_read_sizes(

@@ -110,7 +110,9 @@ class RequestContext:
         except ClientDisconnect:
             log.info("request %s: the client left", request_id)
         except Exception as error:
-            if not isinstance(error, HaatError):
+            if isinstance(error, psycopg.DataError):  # a caller's doing, and not worth a page of the log
+                log.warning("request %s could not be stored: %s", request_id, error.diag.message_primary or error)
+            elif not isinstance(error, HaatError):
                 log.error("request %s failed", request_id, exc_info=error)
             if started:
                 raise  # too late for another answer: the server cuts the connection

@@ -150,8 +150,13 @@ class EmbeddedPostgres:
                     self._initialise(account)
                 (self._cluster / "postmaster.pid").unlink(missing_ok=True)  # a dead server's: its id may be reused
                 self._launch(command, account)
-            self._wait_ready(deadline)
-            self._create_database()
+            try:
+                self._wait_ready(deadline)
+                self._create_database()
+            except BaseException:
+                if running is None and (launched := self._running()):  # nobody else knows of it
+                    self._end(launched, time.monotonic() + 5)
+                raise
             self._hold()
             running = self._running()
         if running is None:

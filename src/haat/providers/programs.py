@@ -37,6 +37,7 @@ _running: set[subprocess.Popen[bytes]] = set()
 _running_lock = threading.Lock()
 call_deadline: ContextVar[float | None] = ContextVar("call_deadline", default=None)
 """When the call being served must end, on the monotonic clock: it may start several programs in turn."""
+_WATCHDOG_GRACE = 5
 _MOST_OUTPUT = 64 * 1024 * 1024
 
 
@@ -67,17 +68,17 @@ def run_program(
 
 def _run(arguments: Sequence[str], stdin: bytes, deadline: float, environment: Mapping[str, str]) -> bytes:
     name = arguments[0]
+    if shutil.which(name) is None:
+        raise EngineMissing(f"{name} is not installed here; ask the operator to run `make engines`.")
     try:
         process = subprocess.Popen(
-            arguments,
+            [*_last_resort(deadline), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", **environment},
             start_new_session=True,  # apertium is a shell pipeline: its whole group must be killed
         )
-    except FileNotFoundError:
-        raise EngineMissing(f"{name} is not installed here; ask the operator to run `make engines`.") from None
     except OSError as error:
         raise EngineFailed(f"{name} could not be started; the call is not billed.") from error
     with _running_lock:
@@ -96,6 +97,15 @@ def _run(arguments: Sequence[str], stdin: bytes, deadline: float, environment: M
     if len(output) > _MOST_OUTPUT:
         raise EngineFailed("The engine's answer is larger than can be returned; try a shorter input.")
     return output
+
+
+def _last_resort(deadline: float) -> list[str]:
+    """Return the command that ends a hung program should we be killed and not be there to do it."""
+    watchdog = shutil.which("timeout")
+    if watchdog is None:
+        return []
+    seconds = max(1, round(deadline - time.monotonic())) + _WATCHDOG_GRACE
+    return [watchdog, "--signal=KILL", str(seconds)]
 
 
 def stop_programs() -> None:

@@ -268,7 +268,9 @@ class JournalWriter:
 
     @property
     def position(self) -> Position:
-        """The place after the last frame."""
+        """The place where the next frame will stand: after a seal, that is the next segment's beginning."""
+        if self._segment.sealed:
+            return Position(self._segment.number + 1, 0)
         return Position(self._segment.number, self._segment.size)
 
     def append(self, kind: int, payload: bytes) -> None:
@@ -302,6 +304,7 @@ class JournalWriter:
         try:
             if self._failure is None and not self._segment.sealed:
                 self._write(self._segment, encode_frame(Kind.SEAL, bytes([reason])))
+                self._segment.sealed = True
             os.fsync(self._segment.descriptor)
         except OSError as error:
             log.error("the journal of %s could not be closed in order: %s", self.worker, error)
