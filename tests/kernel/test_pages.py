@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haat.kernel.errors import InvalidRequest
-from haat.kernel.pages import decode_cursor, encode_cursor, page_of
+from haat.kernel.ids import new_id
+from haat.kernel.pages import decode_cursor, decode_id_cursor, encode_cursor, page_of
 
 STORABLE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=50)
 
@@ -75,3 +76,12 @@ def test_a_page_with_a_row_to_spare_names_its_last_row() -> None:
     page = page_of([1, 2, 3], 2, lambda row: (row,))
     assert list(page.items) == [1, 2]
     assert page.next is not None and decode_cursor(page.next, 1) == [2]
+
+
+def test_an_id_goes_through_a_cursor_and_nothing_else_does() -> None:
+    identifier = new_id()
+    assert decode_id_cursor(None) is None
+    assert decode_id_cursor(encode_cursor(identifier)) == identifier
+    for foreign in (encode_cursor("no id"), encode_cursor(7), encode_cursor(str(identifier), 1), "!"):
+        with pytest.raises(InvalidRequest):
+            decode_id_cursor(foreign)

@@ -30,10 +30,10 @@ from haat.invoices.model import (
     taxes,
 )
 from haat.kernel.clock import Clock, Period, financial_year
-from haat.kernel.errors import Conflict, HaatError, InvalidRequest, NotFound, ValidationFailed
+from haat.kernel.errors import Conflict, HaatError, NotFound, ValidationFailed
 from haat.kernel.ids import new_id
 from haat.kernel.money import total
-from haat.kernel.pages import MAX_PAGE, Page, decode_cursor, page_of
+from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
 from haat.rating import service as rating
 from haat.rating.model import Measured
@@ -212,7 +212,7 @@ class Invoices:
         scope, whose = self._whose(actor, org)
         limit = max(1, min(limit, MAX_PAGE))
         async with self._db.transaction(scope) as connection:
-            rows = await store.page(connection, whose, period, _cursor(cursor), limit + 1)
+            rows = await store.page(connection, whose, period, decode_id_cursor(cursor), limit + 1)
         return page_of([Invoice(**row) for row in rows], limit, lambda invoice: (invoice.id,))
 
     async def get(self, actor: Actor, identifier: UUID) -> Invoice:
@@ -250,7 +250,7 @@ class Invoices:
             line = await store.line(connection, line_id)
             if line is None or (whose is not None and line["org_id"] != whose):
                 raise NotFound("There is no such line on an invoice of yours.")
-            rows = await store.calls_of_line(connection, line, _cursor(cursor), limit + 1)
+            rows = await store.calls_of_line(connection, line, decode_id_cursor(cursor), limit + 1)
         return page_of([BilledCall(**row) for row in rows], limit, lambda call: (call.id,))
 
     async def _draft(
@@ -369,12 +369,3 @@ class Invoices:
         if org not in (None, actor.org_id):
             raise NotFound
         return tenant(actor.org_id), actor.org_id
-
-
-def _cursor(cursor: str | None) -> UUID | None:
-    if cursor is None:
-        return None
-    try:
-        return UUID(str(decode_cursor(cursor, 1)[0]))
-    except ValueError as error:
-        raise InvalidRequest("The cursor is not one of ours: take it from the previous page's `next`.") from error

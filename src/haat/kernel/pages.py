@@ -7,11 +7,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 from haat.kernel.errors import InvalidRequest
 from haat.kernel.text import is_storable
 
 T = TypeVar("T")
+_FOREIGN = "The cursor is not one of ours: take it from the previous page's `next`."
 MAX_PAGE = 100
 
 
@@ -44,8 +46,18 @@ def decode_cursor(cursor: str, parts: int, *kinds: type) -> list[Any]:
         or not is_storable(key)
         or not all(type(part) is kind for part, kind in zip(key, kinds, strict=False))
     ):
-        raise InvalidRequest("The cursor is not one of ours: take it from the previous page's `next`.")
+        raise InvalidRequest(_FOREIGN)
     return key
+
+
+def decode_id_cursor(cursor: str | None) -> UUID | None:
+    """Return the id in a cursor, None for the first page; raise InvalidRequest like `decode_cursor`."""
+    if cursor is None:
+        return None
+    try:
+        return UUID(decode_cursor(cursor, 1, str)[0])
+    except ValueError as error:
+        raise InvalidRequest(_FOREIGN) from error
 
 
 def page_of(rows: Sequence[T], limit: int, key: Callable[[T], tuple[Any, ...]]) -> Page[T]:

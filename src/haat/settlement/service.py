@@ -13,9 +13,9 @@ from haat.infra import events
 from haat.infra.postgres import PLATFORM_SCOPE, Database, Scope, tenant
 from haat.invoices.service import BilledCall, Invoices
 from haat.kernel.clock import Clock
-from haat.kernel.errors import InvalidRequest, NotFound
+from haat.kernel.errors import NotFound
 from haat.kernel.ids import new_id
-from haat.kernel.pages import MAX_PAGE, Page, decode_cursor, page_of
+from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
 from haat.kernel.permissions import PLATFORM, Actor, Permission
 from haat.settlement import store
 from haat.settlement.model import settle_line, totals
@@ -138,10 +138,7 @@ class Settlements:
         """Return settlements, newest first: one's own, or for the operator anybody's."""
         scope, whose = self._whose(actor, provider_org)
         limit = max(1, min(limit, MAX_PAGE))
-        try:
-            before = UUID(str(decode_cursor(cursor, 1)[0])) if cursor else None
-        except ValueError as error:
-            raise InvalidRequest("The cursor is not one of ours: take it from the previous page's `next`.") from error
+        before = decode_id_cursor(cursor)
         async with self._db.transaction(scope) as connection:
             rows = await store.page(connection, whose, period, before, limit + 1)
         return page_of([Settlement(**row) for row in rows], limit, lambda settlement: (settlement.id,))

@@ -15,9 +15,9 @@ import msgspec
 
 from haat.infra.postgres import PLATFORM_SCOPE, Database, Scope, tenant
 from haat.kernel.clock import Clock, Period, month_of
-from haat.kernel.errors import InvalidRequest, NotFound, PermissionDenied
+from haat.kernel.errors import NotFound, PermissionDenied
 from haat.kernel.money import multiply
-from haat.kernel.pages import MAX_PAGE, Page, decode_cursor, page_of
+from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
 from haat.usage import intake, store
 from haat.usage.event import decode
@@ -162,7 +162,7 @@ class Usage:
         scope, whose = _whose(actor, chosen.org)
         limit = max(1, min(limit, MAX_PAGE))
         async with self._db.transaction(scope) as connection:
-            rows = await store.calls(connection, replace(chosen, org=whose), _before(cursor), limit + 1)
+            rows = await store.calls(connection, replace(chosen, org=whose), decode_id_cursor(cursor), limit + 1)
         return page_of(rows, limit, lambda row: (row["id"],))
 
     async def call(self, actor: Actor, identifier: UUID) -> CallStory:
@@ -295,15 +295,6 @@ def _whose(actor: Actor, org: UUID | None) -> tuple[Scope, UUID | None]:
     if org not in (None, actor.org_id):
         raise NotFound
     return tenant(actor.org_id), actor.org_id
-
-
-def _before(cursor: str | None) -> UUID | None:
-    if cursor is None:
-        return None
-    try:
-        return UUID(str(decode_cursor(cursor, 1)[0]))
-    except ValueError as error:
-        raise InvalidRequest("The cursor is not one of ours: take it from the previous page's `next`.") from error
 
 
 def _id_of(record: Record) -> UUID | None:
