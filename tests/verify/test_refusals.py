@@ -483,7 +483,12 @@ class Workshop:
             aside.replace(self.program)
 
     def workers(self) -> list[psutil.Process]:
-        return [child for child in self.process.children() if "haat.models.engine_worker" in child.cmdline()]
+        found = []
+        for child in self.process.children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended just now, or nobody has reaped it yet
+                if "haat.models.engine_worker" in child.cmdline():
+                    found.append(child)
+        return found
 
 
 SPEECH = {"input": [{"text": "नमस्ते"}], "config": {"language": "hi"}}
