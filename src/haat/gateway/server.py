@@ -14,6 +14,21 @@ import httptools
 
 from haat.gateway import answers, health, relay
 from haat.gateway.call import BUFFERED_BODY, Call
+from haat.gateway.headers import (
+    ACCEPT,
+    API_KEY,
+    AUTHORIZATION,
+    CODING,
+    CONNECTION,
+    EXPECT,
+    FORWARD,
+    HOST,
+    LENGTH,
+    REQUEST_HEADERS,
+    REQUEST_ID,
+    TAGS,
+    USER,
+)
 from haat.gateway.metering import read_languages
 from haat.gateway.stages import STAGES, check_form, split_target
 from haat.kernel.errors import (
@@ -185,37 +200,37 @@ class ClientConnection(asyncio.Protocol):
         call = self._parsing
         if call is None or not self._head_open:
             return  # a trailer is dropped (RFC 9110, 6.5.1)
-        special = _REQUEST_HEADERS.get(name)
+        special = REQUEST_HEADERS.get(name)
         if special is None:
-            special = _REQUEST_HEADERS.get(name.lower(), _FORWARD)
+            special = REQUEST_HEADERS.get(name.lower(), FORWARD)
         if not special:
             call.lines.append(b"%b: %b\r\n" % (name, value))
-        elif special == _HOST:
+        elif special == HOST:
             call.hosts += 1 if value.strip() else 2
-        elif special == _LENGTH:
+        elif special == LENGTH:
             call.content_length = int(value)
-        elif special == _AUTHORIZATION:
+        elif special == AUTHORIZATION:
             scheme, _, key = value.strip().partition(b" ")
             if scheme.lower() == b"bearer":
                 call.bearer = _one_of(call, call.bearer, key.strip())
-        elif special == _API_KEY:
+        elif special == API_KEY:
             call.api_key = _one_of(call, call.api_key, value.strip())
-        elif special == _CODING:
+        elif special == CODING:
             call.chunked = True
             if value.strip().lower() != b"chunked":
                 call.fault = InvalidRequest("The only transfer coding taken here is chunked.")
-        elif special == _CONNECTION:
+        elif special == CONNECTION:
             call.connection += b"," + value.lower()
-        elif special == _ACCEPT:
+        elif special == ACCEPT:
             call.accepts_stream = b"text/event-stream" in value
             call.lines.append(name + b": " + value + b"\r\n")
-        elif special == _EXPECT:
+        elif special == EXPECT:
             call.expects_continue = value.strip().lower() == b"100-continue"
-        elif special == _REQUEST_ID:
+        elif special == REQUEST_ID:
             call.caller_request_id = value.strip()
-        elif special == _USER:
+        elif special == USER:
             call.user = value.strip()
-        elif special == _TAGS:
+        elif special == TAGS:
             call.tags = call.tags + b"," + value if call.tags else value
 
     def on_headers_complete(self) -> None:
@@ -470,36 +485,3 @@ def _one_of(call: Call, present: bytes, further: bytes) -> bytes:
 def _reason(error: Exception) -> str:
     text = str(error).strip().rstrip(".")
     return text if text.isprintable() and len(text) < 200 else "it can't be parsed"
-
-
-_FORWARD, _DROP, _HOST, _LENGTH, _AUTHORIZATION, _API_KEY, _CODING, _CONNECTION = range(8)
-_ACCEPT, _EXPECT, _REQUEST_ID, _USER, _TAGS = range(8, 13)
-_REQUEST_HEADERS = {
-    b"host": _HOST,
-    b"content-length": _LENGTH,
-    b"authorization": _AUTHORIZATION,
-    b"x-api-key": _API_KEY,
-    b"transfer-encoding": _CODING,
-    b"connection": _CONNECTION,
-    b"accept": _ACCEPT,
-    b"expect": _EXPECT,
-    b"x-request-id": _REQUEST_ID,
-    b"x-haat-user": _USER,
-    b"x-haat-tags": _TAGS,
-    **dict.fromkeys(
-        (
-            b"keep-alive",
-            b"proxy-connection",
-            b"proxy-authenticate",
-            b"proxy-authorization",
-            b"te",
-            b"trailer",
-            b"upgrade",
-        ),
-        _DROP,
-    ),
-}
-for _name, _meaning in list(_REQUEST_HEADERS.items()):
-    _REQUEST_HEADERS[_name.title()] = _meaning  # as most clients write them: one look-up instead of two
-for _name in (b"Content-Type", b"User-Agent", b"Accept-Encoding", b"content-type", b"user-agent", b"accept-encoding"):
-    _REQUEST_HEADERS[_name] = _FORWARD

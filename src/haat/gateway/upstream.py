@@ -15,6 +15,7 @@ import httptools
 from haat.gateway import relay
 from haat.gateway.call import Call
 from haat.gateway.clock import GatewayClock
+from haat.gateway.headers import ANSWER_HEADERS, CODING, CONNECTION, FORWARD, KEEP_ALIVE, LENGTH, USAGE
 from haat.infra.net import IPNetwork, resolve
 from haat.kernel.errors import (
     AddressForbidden,
@@ -211,21 +212,21 @@ class UpstreamConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._answer is not None:
             return  # a trailer: dropped (RFC 9110, 6.5.1 lets a recipient do so)
-        special = _ANSWER_HEADERS.get(name)
+        special = ANSWER_HEADERS.get(name)
         if special is None:
-            special = _ANSWER_HEADERS.get(name.lower(), _FORWARD)
+            special = ANSWER_HEADERS.get(name.lower(), FORWARD)
         if not special:
             self._lines.append(b"%b: %b\r\n" % (name, value))
-        elif special == _LENGTH:
+        elif special == LENGTH:
             self._length = int(value)
-        elif special == _CHUNKED:
+        elif special == CODING:
             self._chunked = True
             self._foreign_coding = value.lower() != b"chunked"
-        elif special == _CONNECTION:
+        elif special == CONNECTION:
             self._connection += b"," + value.lower()
-        elif special == _USAGE:
+        elif special == USAGE:
             self._usage = value
-        elif special == _KEEP_ALIVE:
+        elif special == KEEP_ALIVE:
             self._read_keep_alive(value)
 
     def on_headers_complete(self) -> None:
@@ -461,32 +462,3 @@ class Pools:
     async def close(self) -> None:
         for pool in self._pools.values():
             await pool.close()
-
-
-_FORWARD, _DROP, _LENGTH, _CHUNKED, _CONNECTION, _USAGE, _KEEP_ALIVE = range(7)
-_ANSWER_HEADERS = {
-    b"content-length": _LENGTH,
-    b"transfer-encoding": _CHUNKED,
-    b"connection": _CONNECTION,
-    b"keep-alive": _KEEP_ALIVE,
-    b"x-haat-usage": _USAGE,
-    **dict.fromkeys(
-        (
-            b"proxy-connection",
-            b"proxy-authenticate",
-            b"te",
-            b"trailer",
-            b"upgrade",
-            b"x-request-id",
-            b"x-haat-units",
-            b"ratelimit",
-            b"ratelimit-policy",
-            b"x-ratelimit-limit",
-            b"x-ratelimit-remaining",
-            b"x-ratelimit-reset",
-        ),
-        _DROP,
-    ),
-}
-for _name, _meaning in list(_ANSWER_HEADERS.items()):
-    _ANSWER_HEADERS[_name.title()] = _meaning  # as most servers write them: one look-up instead of two
