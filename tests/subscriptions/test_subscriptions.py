@@ -51,6 +51,9 @@ async def test_the_platforms_plans_have_the_limits_of_the_tiers(market: Market) 
         ("basic", 60, 10_000),
         ("professional", 300, 100_000),
         ("enterprise", 1000, None),
+        ("free-daily", 10, None),
+        ("pro-daily", 100, None),
+        ("enterprise-daily", 1000, None),
     ]
 
 

@@ -133,6 +133,8 @@ class Feed:
                 directory.put_subscription(identifier, await store.subscription(connection, entity))
             case "service":
                 directory.put_service(identifier, await store.service(connection, entity))
+            case "application":
+                directory.put_application(identifier, await store.application(connection, entity))
             case "partner":
                 for service in await store.services_of(connection, entity):
                     directory.put_service(service.id, service)
@@ -154,4 +156,4 @@ class Feed:
             log.error("the snapshot can't be kept on disk: %s", error)
 
 
-_KINDS = frozenset({"credential", "subscription", "service", "partner", "organisation", "plan"})
+_KINDS = frozenset({"credential", "subscription", "service", "application", "partner", "organisation", "plan"})

@@ -16,6 +16,14 @@ from pathlib import Path
 import msgspec
 
 from haat.gateway.limits import PlanLimits
+from haat.gateway.policy import (
+    NO_APPLICATION_POLICY,
+    NO_SERVICE_POLICY,
+    NO_VERSION_POLICY,
+    ApplicationPolicy,
+    ServicePolicy,
+    VersionPolicy,
+)
 from haat.infra.keyring import Keyring
 
 
@@ -38,6 +46,19 @@ class Subscription(msgspec.Struct, frozen=True):
     plan: str
     limits: PlanLimits
     zone: str
+    started_at: int = 0
+    """Microseconds since the epoch: where anniversaries count from."""
+    fallback: bool = False
+    """The plan lets another provider of the same capability answer."""
+    cached_share: str = "1"
+    """Part of the price charged for an answer out of the cache, decimal text."""
+
+
+class Application(msgspec.Struct, frozen=True):
+    """An application that says more than its subscriptions do; one that doesn't has no entry."""
+
+    id: str
+    policy: ApplicationPolicy = NO_APPLICATION_POLICY
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -49,6 +70,9 @@ class Version(msgspec.Struct, frozen=True):
     max_body_bytes: int
     max_units: str
     dialect: str
+    policy: VersionPolicy = NO_VERSION_POLICY
+    languages: tuple[str, ...] = ()
+    language_pairs: tuple[str, ...] = ()
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -70,6 +94,12 @@ class Service(msgspec.Struct, frozen=True):
     versions: tuple[Version, ...]
     """Those that were accepted and are not retired."""
     default_version: str
+    policy: ServicePolicy = NO_SERVICE_POLICY
+    category: str = "custom"
+    retains_inputs: bool = False
+    max_per_second: int = 0
+    """What the provider is ready to take from all callers together; 0 is not said."""
+    visibility: str = "public"
 
     @property
     def path(self) -> str:
@@ -90,6 +120,7 @@ class Snapshot(msgspec.Struct):
     credentials: list[Credential] = []
     subscriptions: list[Subscription] = []
     services: list[Service] = []
+    applications: list[Application] = []
 
 
 class Directory:
@@ -100,6 +131,7 @@ class Directory:
         self.credentials: dict[bytes, Credential] = {}
         self.subscriptions: dict[tuple[str, str], Subscription] = {}
         self.services: dict[str, Service] = {}
+        self.applications: dict[str, Application] = {}
         self._hashes: dict[str, bytes] = {}
         self._subscription_keys: dict[str, tuple[str, str]] = {}
         self._paths: dict[str, str] = {}
@@ -117,6 +149,7 @@ class Directory:
         self._subscription_keys = {entry.id: (entry.application, entry.service) for entry in snapshot.subscriptions}
         self.services = {entry.path: entry for entry in snapshot.services}
         self._paths = {entry.id: entry.path for entry in snapshot.services}
+        self.applications = {entry.id: entry for entry in snapshot.applications}
         self.services_generation += 1
         self.position = snapshot.position
         self.loaded = True
@@ -148,6 +181,12 @@ class Directory:
             self.services[entry.path] = entry
             self._paths[identifier] = entry.path
 
+    def put_application(self, identifier: str, entry: Application | None) -> None:
+        if entry is None:
+            self.applications.pop(identifier, None)
+        else:
+            self.applications[identifier] = entry
+
     def snapshot(self) -> Snapshot:
         """Return the present entries for keeping."""
         return Snapshot(
@@ -155,6 +194,7 @@ class Directory:
             list(self.credentials.values()),
             list(self.subscriptions.values()),
             list(self.services.values()),
+            list(self.applications.values()),
         )
 
 

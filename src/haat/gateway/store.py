@@ -7,8 +7,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from haat.gateway.limits import PlanLimits
-from haat.gateway.snapshot import Credential, Position, Service, Snapshot, Subscription, Version
+from haat.gateway.policy import ApplicationPolicy, ServicePolicy, VersionPolicy
+from haat.gateway.snapshot import Application, Credential, Position, Service, Snapshot, Subscription, Version
 from haat.infra.postgres import Connection
 from haat.kernel.ids import id_at
 from haat.usage.journal import Position as JournalPosition
@@ -19,15 +22,19 @@ _CREDENTIALS = """
 """
 _SUBSCRIPTIONS = """
     SELECT subscriptions.id, subscriptions.org_id, application_id, subscriptions.service_id, organisations.zone,
-           plans.code, per_minute, per_hour, per_day, quota_per_month, max_concurrent
+           plans.code, per_minute, per_hour, per_day, quota_per_month, max_concurrent, burst, quota_per_day, quota_unit,
+           quota_reset, overage, fallback, cached_share::text AS cached_share, started_at
     FROM subscriptions JOIN plans ON plans.id = plan_id
     JOIN organisations ON organisations.id = subscriptions.org_id
     JOIN applications ON applications.id = application_id
     WHERE subscriptions.status = 'active' AND applications.archived_at IS NULL
 """
+_APPLICATIONS = "SELECT id, policy FROM applications WHERE archived_at IS NULL AND policy <> '{}'"
 _SERVICES = """
     SELECT services.id, services.org_id, provider_slug, services.slug, services.status, services.status_reason,
-           services.unit, services.region, partners.status AS partner_status, partners.reason AS partner_reason,
+           services.unit, services.region, services.category, services.retains_inputs, services.visibility,
+           services.max_requests_per_second, services.policy,
+           partners.status AS partner_status, partners.reason AS partner_reason,
            partners.allowed_networks, coalesce(header, '') AS header, coalesce(ciphertext, '') AS ciphertext,
            coalesce(versions.list, '[]') AS versions
     FROM services JOIN partners ON partners.slug = provider_slug
@@ -35,7 +42,8 @@ _SERVICES = """
     LEFT JOIN LATERAL (
         SELECT jsonb_agg(jsonb_build_object(
             'version', version, 'endpoint', endpoint, 'timeout_ms', timeout_ms, 'max_body_bytes', max_body_bytes,
-            'max_units', coalesce(max_units::text, ''), 'dialect', dialect, 'is_default', is_default
+            'max_units', coalesce(max_units::text, ''), 'dialect', dialect, 'is_default', is_default,
+            'policy', policy, 'languages', languages, 'language_pairs', language_pairs
             ) ORDER BY created_at) AS list
         FROM service_versions
         WHERE service_id = services.id AND accepted_at IS NOT NULL AND retired_at IS NULL
@@ -57,7 +65,8 @@ async def load_all(connection: Connection) -> Snapshot:
     credentials = [_credential(row) async for row in await connection.execute(_CREDENTIALS)]
     subscriptions = [_subscription(row) async for row in await connection.execute(_SUBSCRIPTIONS)]
     services = [_service(row) async for row in await connection.execute(_SERVICES)]
-    return Snapshot(Position(position["xmin"], 0), credentials, subscriptions, services)
+    applications = [_application(row) async for row in await connection.execute(_APPLICATIONS)]
+    return Snapshot(Position(position["xmin"], 0), credentials, subscriptions, services, applications)
 
 
 async def credential(connection: Connection, identifier: UUID) -> Credential | None:
@@ -76,6 +85,11 @@ async def subscriptions_of(connection: Connection, *, org: UUID | None, plan: UU
         _SUBSCRIPTIONS + " AND (subscriptions.org_id = %(org)s OR plan_id = %(plan)s)", {"org": org, "plan": plan}
     )
     return [_subscription(row) async for row in rows]
+
+
+async def application(connection: Connection, identifier: UUID) -> Application | None:
+    row = await (await connection.execute(_APPLICATIONS + " AND id = %s", (identifier,))).fetchone()
+    return _application(row) if row else None
 
 
 async def service(connection: Connection, identifier: UUID) -> Service | None:
@@ -205,7 +219,14 @@ def _subscription(row: Mapping[str, Any]) -> Subscription:
             row["per_minute"], row["per_hour"], row["per_day"], row["quota_per_month"], row["max_concurrent"]
         ),
         zone=row["zone"],
+        started_at=_micros(row["started_at"]),
+        fallback=row["fallback"],
+        cached_share=row["cached_share"],
     )
+
+
+def _application(row: Mapping[str, Any]) -> Application:
+    return Application(str(row["id"]), msgspec.convert(row["policy"], ApplicationPolicy))
 
 
 def _service(row: Mapping[str, Any]) -> Service:
@@ -223,9 +244,25 @@ def _service(row: Mapping[str, Any]) -> Service:
         networks=tuple(row["allowed_networks"]),
         credential_header=row["header"],
         credential=bytes(row["ciphertext"]),
-        versions=tuple(
-            Version(v["version"], v["endpoint"], v["timeout_ms"], v["max_body_bytes"], v["max_units"], v["dialect"])
-            for v in versions
-        ),
+        versions=tuple(_version(version) for version in versions),
         default_version=next((v["version"] for v in versions if v["is_default"]), ""),
+        policy=msgspec.convert(row["policy"], ServicePolicy),
+        category=row["category"],
+        retains_inputs=row["retains_inputs"],
+        max_per_second=row["max_requests_per_second"],
+        visibility=row["visibility"],
+    )
+
+
+def _version(row: Mapping[str, Any]) -> Version:
+    return Version(
+        row["version"],
+        row["endpoint"],
+        row["timeout_ms"],
+        row["max_body_bytes"],
+        row["max_units"],
+        row["dialect"],
+        msgspec.convert(row["policy"], VersionPolicy),
+        tuple(row["languages"]),
+        tuple(row["language_pairs"]),
     )

@@ -1,0 +1,98 @@
+"""What services, their versions and applications say about how the gateway treats their calls.
+
+Stored as JSON with the row they belong to, validated by the control plane when it is written, and
+read here leniently: an older gateway ignores members it doesn't know.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class CachePolicy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The service is deterministic: an answer may be given again for ``ttl_seconds``.
+
+    ``items`` tells that a task call's inputs are independent, so that those known are answered from
+    the cache and only the others are asked for.
+    """
+
+    ttl_seconds: int = 3600
+    items: bool = False
+
+
+class ServicePolicy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Said by a listing.
+
+    ``repeatable``: a call may be executed twice without harm, so that it may be retried. ``capability``:
+    a name for what the service does; those of one name can stand in for each other.
+    """
+
+    repeatable: bool = False
+    capability: str = ""
+    cache: CachePolicy | None = None
+
+
+class Transform(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One change to a request or an answer.
+
+    ``do`` is ``set_header``, ``remove_header``, ``rename``, ``set``, ``remove`` or ``move``; the last four
+    act on a JSON body, where ``path`` and ``to`` are dotted (``config.source``).
+    """
+
+    do: str
+    path: str = ""
+    to: str = ""
+    value: Any = None
+
+
+class VersionPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Said by one version.
+
+    ``endpoints`` serve the same as its first endpoint. ``websocket``: the version's endpoint speaks
+    WebSocket. ``serves``: this version only adapts the shape of another one, whose endpoint answers.
+    Times are microseconds since the epoch, 0 for never.
+    """
+
+    endpoints: tuple[str, ...] = ()
+    websocket: bool = False
+    serves: str = ""
+    request: tuple[Transform, ...] = ()
+    answer: tuple[Transform, ...] = ()
+    deprecated_at: int = 0
+    sunset_at: int = 0
+    successor: str = ""
+
+
+class Cors(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which web pages may call with this application's keys. An origin is ``https://shop.example`` or ``*``."""
+
+    origins: tuple[str, ...] = ()
+    credentials: bool = False
+    max_age: int = 3600
+
+
+class DataPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an application demands of whoever executes its calls.
+
+    ``regions`` are listings' regions (``IN``, ``IN-KA``; a country covers its parts), empty for any.
+    ``retains_inputs`` False refuses services that keep what they are sent.
+    """
+
+    regions: tuple[str, ...] = ()
+    retains_inputs: bool = True
+
+
+class ApplicationPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Said by an application."""
+
+    cors: Cors | None = None
+    data: DataPolicy | None = None
+    fallback: bool = True
+    """Whether another provider may answer, where the plan allows it."""
+
+
+NO_SERVICE_POLICY = ServicePolicy()
+NO_VERSION_POLICY = VersionPolicy()
+NO_APPLICATION_POLICY = ApplicationPolicy()
