@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import Protocol
 
 import msgspec
 
@@ -13,11 +14,38 @@ from haat.kernel.errors import HaatError
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
+STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in REASONS.items()}
 NOT_CURED_BY_RETRY = frozenset({"QUOTA_EXHAUSTED", "NOT_SUBSCRIBED", "SERVICE_SUSPENDED"})
 """Refusals after which the common SDKs must not retry by themselves, though they do so on 429."""
 
 _WINDOWS = frozenset({"minute", "hour", "day", "month"})
 _encode = msgspec.json.Encoder().encode
+
+
+class Whole:
+    """A whole answer on its way to the client. Lines end with CRLF; none of them frames the body."""
+
+    __slots__ = ("body", "lines", "reason", "status")
+
+    def __init__(self, status: int, reason: bytes, lines: list[bytes], body: bytes) -> None:
+        self.status, self.reason, self.lines, self.body = status, reason, lines, body
+
+
+class AnswerStep(Protocol):
+    """What must see an answer whole: a cache, a transformation, a plugin."""
+
+    def answered(self, call: Call, answer: Whole) -> None:
+        """Look at the answer before it is recorded and written; change it in place or raise HaatError."""
+        ...
+
+    def missed(self, call: Call) -> None:
+        """The call ended without a whole answer: refused, failed, streamed, or its client is gone."""
+        ...
+
+
+def status_line(status: int, reason: bytes) -> bytes:
+    known = STATUS_LINES.get(status)
+    return known if known is not None else b"HTTP/1.1 %d %b\r\n" % (status, reason)
 
 
 def limit_headers(call: Call, now: int) -> bytes:
@@ -47,13 +75,13 @@ def connection_header(call: Call) -> bytes:
 
 def plain(call: Call, status: int, content_type: bytes, body: bytes, headers: bytes = b"") -> bytes:
     """Return a whole answer of our own; for HEAD without its body (RFC 9110, 9.3.2)."""
-    head = b"HTTP/1.1 %d %b\r\nDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nX-Request-ID: %b\r\n%b%b\r\n" % (
+    head = b"HTTP/1.1 %d %b\r\nDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b%b\r\n" % (
         status,
         REASONS.get(status, b"Error"),
         formatdate(usegmt=True).encode(),
         content_type,
         len(body),
-        call.id.encode(),
+        call.id_line,
         headers,
         connection_header(call),
     )

@@ -7,22 +7,28 @@ from typing import TYPE_CHECKING
 from haat.kernel.errors import HaatError
 
 if TYPE_CHECKING:
+    from haat.gateway.answers import AnswerStep
+    from haat.gateway.grants import Grant
     from haat.gateway.limits import Allowance
     from haat.gateway.routes import Route
     from haat.gateway.server import ClientConnection
     from haat.gateway.snapshot import Credential, Subscription
     from haat.gateway.upstream import UpstreamConnection
-    from haat.usage.event import UsageEvent
 
 BUFFERED_BODY = 64 * 1024
 """A body up to this size is read whole before the call is dispatched; a larger one is streamed."""
 
+ID_AT = len(b"X-Request-ID: ")
+ID_END = ID_AT + 36
+NO_ID_LINE = b"X-Request-ID: 00000000-0000-7000-8000-000000000000\r\n"
+NO_UNITS: dict[str, str] = {}
+NO_ANSWER_STEPS: list[AnswerStep] = []
+
 
 class Call:
-    """Mutable, and touched only from the event loop.
+    """Mutable, and touched only from the event loop. Times are the gateway clock's microseconds.
 
-    Times are the gateway clock's microseconds. Slots, because there are many members and all are read
-    often: an instance's dictionary loses its shape beyond thirty.
+    Made once a request, so it sets as little as it can: what is missing here is set before it is read.
     """
 
     __slots__ = (
@@ -40,25 +46,30 @@ class Call:
         "body_size",
         "body_streamed",
         "bytes_out",
+        "cache",
         "caller_request_id",
         "checkpointed",
         "chunk_answer",
         "chunked",
         "client",
+        "collected",
+        "confirmable",
         "connect",
         "connection",
         "content_length",
         "credential",
         "deadline",
         "dispatched",
-        "event",
         "expects_continue",
         "fault",
         "first_byte",
+        "grant",
         "head_flushed",
+        "headed",
         "hosts",
-        "id",
+        "id_line",
         "keep_alive",
+        "labelled",
         "language_pair",
         "lines",
         "method",
@@ -66,8 +77,9 @@ class Call:
         "month_start",
         "no_body",
         "number",
+        "on_answer",
         "opened",
-        "out",
+        "outcome",
         "queue",
         "raw_usage",
         "recorded",
@@ -75,6 +87,7 @@ class Call:
         "service_path",
         "started",
         "status",
+        "step",
         "streaming",
         "subscription",
         "tags",
@@ -91,9 +104,10 @@ class Call:
         self.lines: list[bytes] = []
         """Header lines to forward, each with its line end."""
         self.body: list[bytes] = []
-        self.out: list[bytes] = []
-        """What is to be written to the client at the end of this turn."""
-        self.units: dict[str, str] = {}
+        self.units: dict[str, str] = NO_UNITS
+        """What the provider reported; replaced, never changed."""
+        self.on_answer: list[AnswerStep] = NO_ANSWER_STEPS
+        """What must see the answer whole before it is recorded and written; replaced, never changed."""
         self.fault: HaatError | None = None
         """What is wrong with the request's form."""
 
@@ -109,6 +123,8 @@ class Call:
         self.hosts: int = 0
         self.bearer: bytes = b""
         self.api_key: bytes = b""
+        self.labelled: bool = False
+        """The caller sent labels of its own: ``user``, ``tags`` or ``caller_request_id`` are not empty."""
         self.user: bytes = b""
         self.tags: bytes = b""
         self.caller_request_id: bytes = b""
@@ -117,18 +133,22 @@ class Call:
         self.body_complete: bool = False
 
         # --- who, what, under which limits
-        self.number: int = 0
-        self.id: str = ""
+        self.id_line: bytes = NO_ID_LINE
+        """``X-Request-ID`` with the call's id; set with ``number`` and ``started`` when its turn comes."""
         self.started: int = 0
+        self.number: int = 0
+        self.grant: Grant | None = None
         self.credential: Credential | None = None
-        self.service_path: bytes = b""
         self.route: Route | None = None
         self.subscription: Subscription | None = None
         self.allowance: Allowance | None = None
+        self.service_path: bytes = b""
+        self.tail: bytes = b""
         self.month_start: int = 0
         self.admitted: bool = False
         self.body_limit: int = 0
-        self.tail: bytes = b""
+        self.step: int = 0
+        """How many of the route's steps are behind it."""
 
         # --- the way to the provider and back
         self.dispatched: bool = False
@@ -138,22 +158,34 @@ class Call:
         self.deadline: int = 0
         self.wait_deadline: int = 0
         self.status: int = 0
+        self.headed: bool = False
+        """The answer's head has come, and been made into ours."""
         self.no_body: bool = False
         self.chunk_answer: bool = False
         self.streaming: bool = False
         self.head_flushed: bool = False
+        self.collected: list[bytes] | None = None
+        """The answer's body so far, when ``on_answer`` wants it whole."""
         self.opened: bool = False
         self.checkpointed: int = 0
         self.bytes_out: int = 0
         self.language_pair: str = ""
         self.raw_usage: str = ""
+        self.cache: str = ""
         self.answered: bool = False
         """The last byte has been written, or nothing will be any more."""
         self.recorded: bool = False
-        self.event: UsageEvent | None = None
+        self.confirmable: bool = False
+        """Its record is in the journal and waits for its confirmation."""
+        self.outcome: str = ""
 
         # --- durations
         self.admission: int = 0
         self.queue: int = 0
         self.connect: int = 0
         self.first_byte: int = 0
+
+    @property
+    def id(self) -> str:
+        """The request id, which is also the id of the usage event."""
+        return self.id_line[ID_AT:ID_END].decode("ascii")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from time import monotonic_ns
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # goes on while the machine sleeps
 
@@ -15,18 +16,25 @@ class GatewayClock:
     """
 
     def __init__(self) -> None:
-        self._anchor = time.time_ns() - time.clock_gettime_ns(_CLOCK)
+        self._wall = time.time_ns() - time.clock_gettime_ns(_CLOCK)
+        self._anchor = 0
+        self._carry_on()
         self.lately = self.now_us()
         """The time as of the last tick, for what may be some milliseconds off: idleness, patience."""
 
     def now_us(self) -> int:
         """Return microseconds since the epoch."""
-        return (self._anchor + time.clock_gettime_ns(_CLOCK)) // 1000
+        return (self._anchor + monotonic_ns()) // 1000
 
     def tick(self) -> int:
         """Bring ``lately`` up to date and return it."""
+        self._carry_on()
         self.lately = self.now_us()
         return self.lately
+
+    def _carry_on(self) -> None:
+        """Ask the clock that is cheap to read, corrected by how long the machine slept."""
+        self._anchor = max(self._anchor, self._wall + time.clock_gettime_ns(_CLOCK) - monotonic_ns())
 
 
 class CallIds:
@@ -41,22 +49,27 @@ class CallIds:
         tail = (int.from_bytes(os.urandom(8), "big") & (1 << 62) - 1) | 0b10 << 62
         self._tail = tail.to_bytes(8, "big")
         text = self._tail.hex()
-        self._endings = [f"7{count:03x}-{text[:4]}-{text[4:]}" for count in range(4096)]
+        self._endings = [f"7{count:03x}-{text[:4]}-{text[4:]}\r\n".encode("ascii") for count in range(4096)]
         self._millisecond = -1
-        self._beginning = ""
+        self._beginning = b""
 
     def next(self, now_us: int) -> int:
-        """Return the next id as a number, for `text` and `octets`."""
+        """Return the next id as a number, for `line` and `octets`."""
         number = now_us // 1000 << 12
         self._last = number = number if number > self._last else self._last + 1
         return number
 
-    def text(self, number: int) -> str:
+    def line(self, number: int) -> bytes:
+        """Return the id as an ``X-Request-ID`` line."""
         millisecond = number >> 12
         if millisecond != self._millisecond:
             digits = f"{millisecond:012x}"
-            self._beginning, self._millisecond = f"{digits[:8]}-{digits[8:]}-", millisecond
+            self._beginning = f"X-Request-ID: {digits[:8]}-{digits[8:]}-".encode("ascii")
+            self._millisecond = millisecond
         return self._beginning + self._endings[number & 0xFFF]
+
+    def text(self, number: int) -> str:
+        return self.line(number)[14:50].decode("ascii")
 
     def octets(self, number: int) -> bytes:
         """Return the sixteen bytes of the id."""

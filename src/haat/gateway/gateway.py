@@ -10,6 +10,7 @@ import socket
 from haat.gateway import relay
 from haat.gateway.call import Call
 from haat.gateway.clock import CallIds, GatewayClock
+from haat.gateway.grants import Grants
 from haat.gateway.limits import Limits
 from haat.gateway.metering import Meter
 from haat.gateway.routes import RouteTable
@@ -43,6 +44,7 @@ class Gateway:
         self.clients: set[ClientConnection] = set()
         self.calls: set[Call] = set()
         """Admitted and not yet ended."""
+        self.grants = Grants()
         self.key_hashes: dict[bytes, bytes] = {}
         """Keys that were used lately and their hashes, so that a key is hashed once and not each time."""
         self.feed_connected = False

@@ -5,7 +5,7 @@ Hop-by-hop headers end here in both directions (RFC 9110, 7.6.1).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 FORWARD, DROP, HOST, LENGTH, AUTHORIZATION, API_KEY, CODING, CONNECTION = range(8)
 ACCEPT, EXPECT, REQUEST_ID, USER, TAGS, USAGE, KEEP_ALIVE = range(8, 15)
@@ -55,3 +55,15 @@ ANSWER_HEADERS = _table(
         b"x-ratelimit-reset",
     ),
 )
+
+_TOKENS_KEPT = frozenset({b"", b"close", b"keep-alive"})
+
+
+def named_headers(connection: bytes) -> set[bytes]:
+    """Return the headers that a Connection header names: they end here (RFC 9110, 7.6.1)."""
+    return {token.strip().lower() for token in connection.split(b",")} - _TOKENS_KEPT
+
+
+def without(lines: list[bytes], names: Container[bytes]) -> list[bytes]:
+    """Return the header lines but those of the names given in small letters."""
+    return [line for line in lines if line.partition(b":")[0].lower() not in names]

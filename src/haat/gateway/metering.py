@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from haat.gateway.call import Call
+from haat.gateway.call import ID_AT, ID_END, NO_UNITS, Call
 from haat.gateway.clock import CallIds, GatewayClock
 from haat.gateway.routes import MICRO_UNITS, Route
 from haat.usage.event import VERSION, Checkpoint, Outcome, Timings, UsageEvent, encode
@@ -22,6 +22,7 @@ from haat.usage.journal import JournalError, JournalWriter, Kind
 
 if TYPE_CHECKING:
     from haat.gateway.server import ClientConnection
+    from haat.gateway.snapshot import Credential, Subscription
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,14 @@ _USED_OUTCOMES = (Outcome.COMPLETED, Outcome.CLIENT_LEFT, Outcome.INTERRUPTED)
 _REPORTED = re.compile(r"\s*([a-z_]{1,32})\s*=\s*([0-9]{1,18})(?:\.([0-9]{1,6}))?\s*")
 
 
+ONE_REQUEST = b"X-Haat-Units: requests=1\r\n"
+_PLAIN = (
+    b'{"id":"%b","at":%d,"outcome":"completed","v":%d,%b,"method":"%b","status":%d,"timings_us":{"admission":%d,'
+    b'"queue":%d,"connect":%d,"first_byte":%d,"total":%d},"bytes_in":%d,"bytes_out":%d}'
+)
+"""A completed call about which nothing special is known: as `encode` would write it, without making the event."""
+
+
 class Meter:
     """Writes the journal for all calls of this gateway."""
 
@@ -38,8 +47,8 @@ class Meter:
         self.failing = False
         """The journal refused the last record: calls are turned away until `probe` succeeds."""
         self.recorded = 0
+        self.worker = journal.worker
         self._journal, self._clock, self._ids = journal, clock, ids
-        self._gateway = journal.worker
         self._draining: set[ClientConnection] = set()
         self._final: list[bytes] = []
 
@@ -63,14 +72,41 @@ class Meter:
         call.recorded = True
         if call.credential is None:
             return
-        event = self._event(call, outcome, status, error_code)
+        grant = call.grant
+        if (
+            outcome is Outcome.COMPLETED
+            and grant is not None
+            and grant.record_is_plain
+            and call.units is NO_UNITS
+            and not (call.labelled or call.raw_usage or call.language_pair or call.cache)
+        ):
+            started = call.started
+            payload = _PLAIN % (
+                call.id_line[ID_AT:ID_END],
+                started // 1000,
+                VERSION,
+                grant.record,
+                call.method,
+                status,
+                call.admission,
+                call.queue,
+                call.connect,
+                call.first_byte,
+                self._clock.now_us() - started,
+                call.body_size,
+                call.bytes_out,
+            )
+        else:
+            payload = encode(self._event(call, outcome, status, error_code))
         try:
-            self._append(Kind.USAGE, encode(event))
-        except JournalError:
+            self._journal.append(Kind.USAGE, payload)
+        except JournalError as error:
+            self._fail(error)
             settle(call, Outcome.REFUSED)
             raise
         settle(call, outcome)
-        call.event = event
+        call.outcome = outcome
+        call.confirmable = True
         self.recorded += 1
 
     def await_confirmation(self, client: ClientConnection) -> None:
@@ -79,16 +115,15 @@ class Meter:
 
     def confirm(self, call: Call) -> None:
         """Declare a call's record final with the next batch."""
-        if call.event is not None:
+        if call.confirmable:
             self._final.append(self._ids.octets(call.number))
 
     def client_left(self, call: Call) -> None:
         """Replace the record of an answer that never reached the caller whole."""
-        event = call.event
-        if event is None:
+        if not call.confirmable:
             return
-        if event.outcome is Outcome.COMPLETED:
-            event.outcome = Outcome.CLIENT_LEFT
+        if call.outcome is Outcome.COMPLETED:
+            event = self._event(call, Outcome.CLIENT_LEFT, call.status)
             event.units = {}
             try:
                 self._append(Kind.USAGE, encode(event))
@@ -156,7 +191,7 @@ class Meter:
             ),
             bytes_in=call.body_size,
             bytes_out=call.bytes_out,
-            gateway=self._gateway,
+            gateway=self.worker,
         )
         if route is not None:
             service = route.service
@@ -186,10 +221,33 @@ class Meter:
         return event
 
 
+def record_part(credential: Credential, route: Route, subscription: Subscription, worker: str) -> bytes:
+    """Return the members of a plain record that are the same for every call under one grant, without braces."""
+    service = route.service
+    members = {
+        "org": credential.org,
+        "application": credential.application,
+        "credential": credential.id,
+        "subscription": subscription.id,
+        "plan": subscription.plan,
+        "provider": service.provider,
+        "provider_org": service.provider_org,
+        "service": service.id,
+        "service_slug": service.slug,
+        "version": route.version.version,
+        "region": service.region,
+        "path_template": route.path_template,
+        "units": {"requests": "1"},
+        "units_source": "counted",
+        "gateway": worker,
+    }
+    return encode(members)[1:-1]
+
+
 def settle(call: Call, outcome: Outcome) -> None:
     """Turn the call's reservation into what it used of the quota: one request, or none."""
     if call.admitted and call.allowance is not None:
-        used = 1 if call.dispatched and outcome in _USED_OUTCOMES else 0
+        used = 1 if call.dispatched and (outcome is Outcome.COMPLETED or outcome in _USED_OUTCOMES) else 0
         call.allowance.settle(call.month_start, 1, used)
         call.admitted = False
 
@@ -255,7 +313,7 @@ def unit_header(call: Call, route: Route) -> bytes:
         if unit == "bytes":
             quantity = str(call.body_size)
         elif unit == "requests":
-            quantity = "1"
+            return ONE_REQUEST
         else:
             return b""
     return f"X-Haat-Units: {unit}={quantity}\r\n".encode("ascii")

@@ -1,56 +1,95 @@
 """The answer's way to the client: head, body, end, and what happens when it breaks off.
 
-Both ends of a call come here. Nothing is written while an answer is being parsed; `flush` writes
-once a turn, after the record of a call that ended in this turn.
+Both ends of a call come here. What arrived of an answer in one turn leaves in one write; the record of
+a call that ended in this turn goes before it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from haat.gateway import answers
-from haat.gateway.call import Call
+from haat.gateway.answers import Whole
+from haat.gateway.call import NO_ANSWER_STEPS, Call
 from haat.gateway.metering import CHECKPOINT_BYTES, read_usage, unit_header
-from haat.kernel.errors import HaatError, JournalUnavailable, Overloaded
+from haat.kernel.errors import HaatError, JournalUnavailable, Overloaded, ProviderFailed
 from haat.usage.event import Outcome
 from haat.usage.journal import JournalError
 
-_BODILESS = frozenset({204, 304})
-_TOKENS_KEPT = frozenset({b"", b"close", b"keep-alive"})
+if TYPE_CHECKING:
+    from haat.gateway.upstream import UpstreamConnection
+
+MAX_COLLECTED = 16 * 1024 * 1024
+"""The largest answer that is taken whole into memory because a step asks for it."""
 
 
-class Answer(NamedTuple):
-    """The head of a provider's answer. ``length`` is -1 when it isn't stated."""
+def proceed(call: Call, upstream: UpstreamConnection, ended: bool) -> None:
+    """Carry on what this turn has brought of the provider's answer."""
+    parts = upstream.parts
+    if not parts:
+        data = b""
+    else:
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+    if call.headed:
+        head = b""
+    else:
+        call.headed = True
+        if call.on_answer and not _collects(call, upstream):
+            missed(call)
+        head = b"" if call.collected is not None else _head(call, upstream)
+    if call.collected is not None:
+        _collect(call, upstream, data, ended)
+        return
+    if data:
+        if call.no_body:
+            data = b""
+        else:
+            call.bytes_out += len(data)
+            if call.chunk_answer:
+                data = b"%x\r\n%b\r\n" % (len(data), data)
+    if ended:
+        _end(call, head, data)
+        return
+    if not head and not data:
+        return
+    if call.streaming:
+        meter = call.client.gateway.meter
+        try:
+            if not call.opened:
+                meter.open(call)
+            elif call.bytes_out - call.checkpointed >= CHECKPOINT_BYTES:
+                meter.checkpoint(call)
+        except JournalError:
+            fail(call, JournalUnavailable())
+            return
+    call.head_flushed = True
+    call.client.write(head + data)
 
-    status: int
-    reason: bytes
-    lines: list[bytes]
-    length: int
-    chunked: bool
-    usage: bytes
 
-
-def named_headers(connection: bytes) -> set[bytes]:
-    """Return the headers that a Connection header names: they end here (RFC 9110, 7.6.1)."""
-    return {token.strip().lower() for token in connection.split(b",")} - _TOKENS_KEPT
-
-
-def begin(call: Call, answer: Answer) -> None:
-    """Prepare the head; it leaves with the first part of the body."""
-    gateway, route = call.client.gateway, call.route
-    assert route is not None
+def _head(call: Call, upstream: UpstreamConnection) -> bytes:
+    """Return the head of the answer to the client."""
+    client, grant, status = call.client, call.grant, upstream.status
+    gateway = client.gateway
+    assert grant is not None
     now = gateway.clock.now_us()
     call.first_byte = now - call.started
-    call.status = answer.status
-    if answer.usage and answer.status < 400:
-        read_usage(call, route, answer.usage)
-    call.no_body = call.method == b"HEAD" or answer.status in _BODILESS
+    call.status = status
     if not call.body_complete or gateway.draining:
         call.keep_alive = False
+    if status >= 400:
+        units_line = b""
+    elif upstream.usage:
+        read_usage(call, grant.route, upstream.usage)
+        units_line = unit_header(call, grant.route)
+    else:
+        units_line = grant.units_line or unit_header(call, grant.route)
+    call.no_body = status == 204 or status == 304 or call.method == b"HEAD"
     framing = b""
-    if answer.length >= 0:
-        framing = b"Content-Length: %d\r\n" % answer.length
-        call.streaming = answer.length > CHECKPOINT_BYTES
+    length = upstream.length
+    if length >= 0:
+        framing = b"Content-Length: %d\r\n" % length
+        call.streaming = length > CHECKPOINT_BYTES
     elif not call.no_body:
         call.streaming = True
         if call.minor_version == 1:
@@ -58,73 +97,113 @@ def begin(call: Call, answer: Answer) -> None:
             framing = b"Transfer-Encoding: chunked\r\n"
         else:
             call.keep_alive = False  # HTTP/1.0 knows the end of such a body by the connection's end
-    call.out.append(
-        b"".join(
-            (
-                b"HTTP/1.1 %d %b\r\n" % (answer.status, answer.reason),
-                *answer.lines,
-                framing,
-                b"X-Request-ID: ",
-                call.id.encode(),
-                b"\r\n",
-                answers.limit_headers(call, now),
-                unit_header(call, route) if answer.status < 400 else b"",
-                answers.connection_header(call),
-                b"\r\n",
-            )
+    return b"".join(
+        (
+            answers.status_line(status, upstream.reason),
+            *upstream.lines,
+            framing,
+            call.id_line,
+            answers.limit_headers(call, now),
+            units_line,
+            b"\r\n" if call.keep_alive and call.minor_version == 1 else answers.connection_header(call) + b"\r\n",
         )
     )
 
 
-def forward(call: Call, data: bytes) -> None:
-    """Take a part of the answer's body."""
-    if call.no_body:
-        return
-    call.bytes_out += len(data)
-    call.out.append(b"%x\r\n%b\r\n" % (len(data), data) if call.chunk_answer else data)
-
-
-def end(call: Call) -> None:
-    """Record the call: the bytes that are still to be written are its last."""
+def _end(call: Call, head: bytes, data: bytes) -> None:
+    """Record the call, then write its last bytes."""
+    client, status = call.client, call.status
     try:
-        call.client.gateway.meter.record(
-            call, Outcome.COMPLETED if call.status < 400 else Outcome.PROVIDER_FAILED, call.status
-        )
+        client.gateway.meter.record(call, Outcome.COMPLETED if status < 400 else Outcome.PROVIDER_FAILED, status)
     except JournalError:
-        call.out.clear()
         fail(call, JournalUnavailable())
         return
-    if call.chunk_answer:
-        call.out.append(answers.LAST_CHUNK)
     call.answered = True
-
-
-def flush(call: Call) -> None:
-    """Write what has been taken; before a stream's first part, and now and then after, say so in the journal."""
-    client = call.client
-    if call.answered:
-        if call.out:
-            client.write(b"".join(call.out))
-            call.out.clear()
-            call.head_flushed = True
-            client.finished(call)
-        return
-    if not call.out:
-        return
-    if call.streaming:
-        meter = client.gateway.meter
-        try:
-            if not call.opened:
-                meter.open(call)
-            elif call.bytes_out - call.checkpointed >= CHECKPOINT_BYTES:
-                meter.checkpoint(call)
-        except JournalError:
-            call.out.clear()
-            fail(call, JournalUnavailable())
-            return
-    client.write(b"".join(call.out))
-    call.out.clear()
     call.head_flushed = True
+    client.write(b"".join((head, data, answers.LAST_CHUNK)) if call.chunk_answer else head + data)
+    client.finished(call)
+
+
+# --- answers that something must see whole ------------------------------------------------------
+
+
+def _collects(call: Call, upstream: UpstreamConnection) -> bool:
+    """Begin to take the answer whole, unless it is a stream or larger than anybody should hold."""
+    if upstream.length > MAX_COLLECTED:
+        return False
+    for line in upstream.lines:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-type" and value.strip().lower().startswith(b"text/event-stream"):
+            return False
+    gateway = call.client.gateway
+    call.collected = []
+    call.status = upstream.status
+    call.first_byte = gateway.clock.now_us() - call.started
+    return True
+
+
+def _collect(call: Call, upstream: UpstreamConnection, data: bytes, ended: bool) -> None:
+    collected = call.collected
+    assert collected is not None
+    if data:
+        collected.append(data)
+        call.bytes_out += len(data)
+        if call.bytes_out > MAX_COLLECTED:
+            fail(call, ProviderFailed("The provider's answer is too large for what this service does with answers."))
+            return
+    if not ended:
+        return
+    if upstream.usage and upstream.status < 400 and call.route is not None:
+        read_usage(call, call.route, upstream.usage)
+    answer_whole(call, Whole(upstream.status, upstream.reason, upstream.lines, b"".join(collected)))
+
+
+def answer_whole(call: Call, answer: Whole, cache: str = "") -> None:
+    """Answer a call with an answer that is here whole: through its remaining steps, record, write.
+
+    ``cache`` says in the record how it came about without the provider: ``hit`` and the like.
+    """
+    gateway = call.client.gateway
+    while call.on_answer:
+        step = call.on_answer[-1]
+        call.on_answer = call.on_answer[:-1]
+        try:
+            step.answered(call, answer)
+        except HaatError as error:
+            fail(call, error)
+            return
+    if cache:
+        call.cache = cache
+    call.status = status = answer.status
+    call.no_body = status in (204, 304) or call.method == b"HEAD"
+    if not call.body_complete or gateway.draining:
+        call.keep_alive = False
+    call.collected = None
+    call.bytes_out = 0 if call.no_body else len(answer.body)
+    units_line = unit_header(call, call.route) if status < 400 and call.route is not None else b""
+    head = b"".join(
+        (
+            answers.status_line(status, answer.reason),
+            *answer.lines,
+            b"" if status in (204, 304) else b"Content-Length: %d\r\n" % len(answer.body),
+            call.id_line,
+            answers.limit_headers(call, gateway.clock.now_us()),
+            units_line,
+            answers.connection_header(call),
+            b"\r\n",
+        )
+    )
+    _end(call, head, b"" if call.no_body else answer.body)
+
+
+def missed(call: Call) -> None:
+    """Tell the steps that wanted the answer whole that they won't get it."""
+    steps, call.on_answer = call.on_answer, NO_ANSWER_STEPS
+    for step in reversed(steps):
+        step.missed(call)
+
+
+# --- calls that end otherwise -------------------------------------------------------------------
 
 
 def fail(call: Call, error: HaatError) -> None:
@@ -155,6 +234,8 @@ def client_left(call: Call) -> None:
     if call.answered:
         return
     call.answered = True
+    if call.on_answer:
+        missed(call)
     if call.upstream is not None:
         call.upstream.abort()
     gateway = call.client.gateway

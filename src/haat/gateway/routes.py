@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from cryptography.exceptions import InvalidTag
@@ -13,13 +15,31 @@ from haat.infra.keyring import Keyring
 from haat.infra.net import parse_networks
 from haat.kernel.errors import ProviderUnavailable, ServiceNotFound, ServiceSuspended
 
+if TYPE_CHECKING:
+    from haat.gateway.call import Call
+    from haat.gateway.gateway import Gateway
+
+Step = Callable[["Gateway", "Call"], bool]
+"""Return True to go on; False when the step has taken the call over. Refuse by raising HaatError."""
 MICRO_UNITS = 1_000_000
 
 
 class Route:
     """One version of one service. ``lines`` are the Host header and the provider's credential."""
 
-    __slots__ = ("credential_name", "lines", "max_micro_units", "path_template", "pool", "prefix", "service", "version")
+    __slots__ = (
+        "credential_name",
+        "lines",
+        "max_micro_units",
+        "path_template",
+        "pool",
+        "prefix",
+        "reads_languages",
+        "service",
+        "steps",
+        "timeout_us",
+        "version",
+    )
 
     def __init__(self, service: Service, version: Version, pool: Pool, credential: str) -> None:
         parts = urlsplit(version.endpoint)
@@ -32,6 +52,10 @@ class Route:
             self.credential_name = service.credential_header.lower().encode("ascii")
             self.lines += f"{service.credential_header}: {credential}\r\n".encode("latin-1")
         self.max_micro_units = int(Decimal(version.max_units) * MICRO_UNITS) if version.max_units else 0
+        self.timeout_us = version.timeout_ms * 1000
+        self.reads_languages = version.dialect == "task"
+        self.steps: tuple[Step, ...] = ()
+        """What must happen with a request that is here whole before it goes to the provider."""
         self.path_template = "/v1/services/{provider}/{service}/{path}"
 
 

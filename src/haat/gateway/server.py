@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from haat.gateway import answers, health, relay
+from haat.gateway import answers, dispatch, health, relay
 from haat.gateway.call import BUFFERED_BODY, Call
 from haat.gateway.headers import (
     ACCEPT,
@@ -28,9 +28,11 @@ from haat.gateway.headers import (
     REQUEST_ID,
     TAGS,
     USER,
+    named_headers,
+    without,
 )
 from haat.gateway.metering import read_languages
-from haat.gateway.stages import STAGES, check_form, split_target
+from haat.gateway.stages import ADMIT, check_form, resolve
 from haat.kernel.errors import (
     BodyTooLarge,
     HaatError,
@@ -171,7 +173,8 @@ class ClientConnection(asyncio.Protocol):
         if self._head_open:
             self._head_bytes += len(data)
         # A head can only be too large when so much arrived: else nothing needs counting.
-        self._much = self._head_bytes + len(data) > self._max_head
+        if self._head_bytes + len(data) > self._max_head:
+            self._much = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -227,10 +230,13 @@ class ClientConnection(asyncio.Protocol):
         elif special == EXPECT:
             call.expects_continue = value.strip().lower() == b"100-continue"
         elif special == REQUEST_ID:
+            call.labelled = True
             call.caller_request_id = value.strip()
         elif special == USER:
+            call.labelled = True
             call.user = value.strip()
         elif special == TAGS:
+            call.labelled = True
             call.tags = call.tags + b"," + value if call.tags else value
 
     def on_headers_complete(self) -> None:
@@ -249,13 +255,15 @@ class ClientConnection(asyncio.Protocol):
         if call.connection:
             if b"close" in call.connection:
                 call.keep_alive = False
-            if named := relay.named_headers(call.connection):
-                call.lines = [line for line in call.lines if line.partition(b":")[0].lower() not in named]
+            if named := named_headers(call.connection):
+                call.lines = without(call.lines, named)
         if parser.should_upgrade():  # CONNECT, or Upgrade with Connection: upgrade
             call.keep_alive = False
             call.fault = InvalidRequest("The connection can't be upgraded to another protocol here.")
-        if self._much and len(call.target) + sum(map(len, call.lines)) > self._max_head:
-            call.fault = HeadersTooLarge()
+        if self._much:
+            self._much = False
+            if len(call.target) + sum(map(len, call.lines)) > self._max_head:
+                call.fault = HeadersTooLarge()
         self._head_bytes = 0
         self._arrived(call)
 
@@ -270,7 +278,7 @@ class ClientConnection(asyncio.Protocol):
             call.upstream.send_body(data, call.chunked)
         else:
             call.body.append(data)
-            if call.body_size > BUFFERED_BODY and call is self.active:
+            if call.body_size > BUFFERED_BODY and call is self.active and not (call.route and call.route.steps):
                 if not call.dispatched:
                     self._dispatch(call)
                 if call.upstream is None:
@@ -333,34 +341,42 @@ class ClientConnection(asyncio.Protocol):
     def _begin(self, call: Call) -> None:
         gateway = self.gateway
         self.active = call
-        call.started = gateway.clock.now_us()
-        call.number = gateway.ids.next(call.started)
-        call.id = gateway.ids.text(call.number)
+        call.started = started = gateway.clock.now_us()
+        call.number = number = gateway.ids.next(started)
+        call.id_line = gateway.ids.line(number)
         try:
-            check_form(call)
-            if health.is_asked(call.target):
-                self._answer_health(call)
-                return
-            split_target(call)
-            for stage in STAGES:
+            if call.hosts != 1 or call.fault is not None or (call.bearer and call.api_key) or call.minor_version == 0:
+                check_form(call)
+            grant = gateway.grants.find(call.bearer or call.api_key, call.target)
+            if grant is None or grant.generation != gateway.directory.generation or started >= grant.until:
+                if health.is_asked(call.target):
+                    self._answer_health(call)
+                    return
+                grant = resolve(gateway, call)
+            call.grant = grant
+            call.credential = grant.credential
+            call.route = grant.route
+            call.subscription = grant.subscription
+            for stage in ADMIT:
                 stage(gateway, call)
         except HaatError as error:
             self.refuse(call, error, Outcome.REFUSED)
             return
-        call.admission = gateway.clock.now_us() - call.started
+        call.admission = gateway.clock.now_us() - started
         gateway.calls.add(call)
         if call.body_complete:
             self._dispatch(call)
             return
         if call.expects_continue and call.body_size == 0 and call.minor_version == 1:
             self.write(answers.CONTINUE)
-        if call.content_length > BUFFERED_BODY:
+        if call.content_length > BUFFERED_BODY and not grant.route.steps:
             self._dispatch(call)
 
     def _dispatch(self, call: Call) -> None:
-        route = call.route
-        assert route is not None
-        call.deadline = self.gateway.clock.now_us() + route.version.timeout_ms * 1000
+        grant = call.grant
+        assert grant is not None
+        route = grant.route
+        call.deadline = call.started + call.admission + route.timeout_us
         call.dispatched = True
         if call.accepts_stream:
             try:
@@ -369,10 +385,13 @@ class ClientConnection(asyncio.Protocol):
                 relay.fail(call, JournalUnavailable())
                 return
         if route.credential_name:
-            call.lines = [line for line in call.lines if line.partition(b":")[0].lower() != route.credential_name]
-        if route.version.dialect == "task" and call.body_complete:
+            call.lines = without(call.lines, (route.credential_name,))
+        if route.reads_languages and call.body_complete:
             read_languages(call)
-        route.pool.acquire(call)
+        if route.steps:
+            dispatch.resume(self.gateway, call)
+        else:
+            route.pool.acquire(call)
 
     def refuse(self, call: Call, error: HaatError, outcome: Outcome) -> None:
         """Answer with a problem, recorded like every other answer to somebody we know."""
@@ -380,6 +399,8 @@ class ClientConnection(asyncio.Protocol):
         if call.answered:
             return
         call.answered = True
+        if call.on_answer:
+            relay.missed(call)
         drains = call.body_complete or (
             not call.expects_continue
             and not self._deaf
@@ -398,19 +419,18 @@ class ClientConnection(asyncio.Protocol):
 
     def finished(self, call: Call) -> None:
         """The answer's last byte was handed to the transport."""
-        gateway = self.gateway
+        gateway, transport = self.gateway, self._transport
         gateway.calls.discard(call)
-        if call.event is not None:
-            if self._lost or self._transport.is_closing():
+        closing = self._lost or transport.is_closing()
+        if call.confirmable:
+            if closing:
                 gateway.meter.client_left(call)  # what was written just now went nowhere
-            elif self.drained():
+            elif transport.get_write_buffer_size() == 0:
                 gateway.meter.confirm(call)
             else:
                 self.unconfirmed.append(call)
                 gateway.meter.await_confirmation(self)
-        if call is not self.active:
-            return
-        if call.body_complete or not call.keep_alive:
+        if call is self.active and (call.body_complete or not call.keep_alive):
             self._done(call)
 
     def _done(self, call: Call) -> None:
@@ -419,7 +439,8 @@ class ClientConnection(asyncio.Protocol):
             return
         if call.keep_alive and not self.gateway.draining and not self._transport.is_closing():
             self._waiting_since = self.gateway.clock.lately
-            self._next()
+            if self._queue or self._read_paused:
+                self._next()
         elif call.body_complete:
             self.close()
         else:
@@ -439,7 +460,6 @@ class ClientConnection(asyncio.Protocol):
             relay.client_left(call)
             self.abort()
         else:
-            call.out.clear()
             self.refuse(call, error, Outcome.REFUSED)
 
     def _linger(self) -> None:

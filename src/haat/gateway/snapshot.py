@@ -135,6 +135,8 @@ class Directory:
         self._hashes: dict[str, bytes] = {}
         self._subscription_keys: dict[str, tuple[str, str]] = {}
         self._paths: dict[str, str] = {}
+        self.generation = 0
+        """Counts all changes, for what is derived from several entries."""
         self.services_generation = 0
         """Counts the changes of services, for what is derived from them."""
         self.loaded = False
@@ -150,11 +152,13 @@ class Directory:
         self.services = {entry.path: entry for entry in snapshot.services}
         self._paths = {entry.id: entry.path for entry in snapshot.services}
         self.applications = {entry.id: entry for entry in snapshot.applications}
+        self.generation += 1
         self.services_generation += 1
         self.position = snapshot.position
         self.loaded = True
 
     def put_credential(self, identifier: str, entry: Credential | None) -> None:
+        self.generation += 1
         old = self._hashes.pop(identifier, None)
         if old is not None:
             del self.credentials[old]
@@ -164,6 +168,7 @@ class Directory:
 
     def put_subscription(self, identifier: str, entry: Subscription | None) -> None:
         """Set or remove a subscription; an ended one doesn't remove the one that took its place."""
+        self.generation += 1
         key = self._subscription_keys.pop(identifier, None)
         if key is not None and self.subscriptions[key].id == identifier:
             del self.subscriptions[key]
@@ -173,6 +178,7 @@ class Directory:
             self._subscription_keys[identifier] = key
 
     def put_service(self, identifier: str, entry: Service | None) -> None:
+        self.generation += 1
         self.services_generation += 1
         old = self._paths.pop(identifier, None)
         if old is not None:
@@ -182,6 +188,7 @@ class Directory:
             self._paths[identifier] = entry.path
 
     def put_application(self, identifier: str, entry: Application | None) -> None:
+        self.generation += 1
         if entry is None:
             self.applications.pop(identifier, None)
         else:

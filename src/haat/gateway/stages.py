@@ -1,4 +1,7 @@
-"""The stages of admission, in the order in which `STAGES` lists them. No I/O: each refuses or goes on."""
+"""The stages of admission: those of `RESOLVE` find a grant, those of `ADMIT` ask for each call.
+
+No I/O, in the order in which they are listed: each refuses or goes on.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from haat.gateway.call import Call
+from haat.gateway.grants import Grant
 from haat.identity.model import parse_key
 from haat.kernel.errors import (
     BodyTooLarge,
@@ -27,9 +31,6 @@ if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
 
 PREFIX = b"/v1/services/"
-_KNOWN_TARGETS = 4096
-_TARGETS: dict[bytes, tuple[bytes, bytes]] = {}
-"""Targets split lately: most callers call the same few addresses again and again."""
 _DOT_SEGMENT = re.compile(rb"(?:^|/)(?:\.|%2e){1,2}(?=[/;]|$)", re.IGNORECASE)
 _ENCODED_SLASH = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
 
@@ -46,22 +47,13 @@ def check_form(call: Call) -> None:
         raise InvalidRequest("Two different API keys were sent: send one.")
 
 
-def split_target(call: Call) -> None:
+def split_target(gateway: Gateway, call: Call) -> None:
     """Find the service's name and the path tail in the request target; raise NotFound elsewhere.
 
     The tail goes to the provider byte by byte, so nothing in it may climb out of the provider's own
     path: dot segments are refused, encoded ones and encoded slashes beside them too.
     """
-    known = _TARGETS.get(call.target)
-    if known is None:
-        known = _split(call.target)
-        if len(_TARGETS) >= _KNOWN_TARGETS:
-            _TARGETS.clear()
-        _TARGETS[call.target] = known
-    call.service_path, call.tail = known
-
-
-def _split(target: bytes) -> tuple[bytes, bytes]:
+    target = call.target
     if not target.startswith(b"/"):  # absolute-form (RFC 9112, 3.2.2)
         scheme, separator, rest = target.partition(b"://")
         authority, slash, path = rest.partition(b"/")
@@ -77,7 +69,7 @@ def _split(target: bytes) -> tuple[bytes, bytes]:
     service, slash, tail = rest.partition(b"/")
     if (b"." in tail or b"%" in tail) and _DOT_SEGMENT.search(_ENCODED_SLASH.sub(b"/", tail)):
         raise InvalidRequest("The path may not contain `.` or `..` segments.")
-    return provider + b"/" + service, slash + tail + question + query
+    call.service_path, call.tail = provider + b"/" + service, slash + tail + question + query
 
 
 def authenticate(gateway: Gateway, call: Call) -> None:
@@ -123,19 +115,16 @@ def check_subscription(gateway: Gateway, call: Call) -> None:
 
 def check_body(gateway: Gateway, call: Call) -> None:
     """Refuse a body that is declared too large before reading it."""
-    assert call.route is not None
-    call.body_limit = limit = min(call.route.version.max_body_bytes, gateway.settings.max_body_bytes)
+    assert call.grant is not None
+    call.body_limit = limit = call.grant.body_limit
     if call.content_length > limit or call.body_size > limit:
         raise BodyTooLarge(limit_bytes=limit)
 
 
 def admit(gateway: Gateway, call: Call) -> None:
     """Pass all limits or none, and reserve the call's share of the quota."""
-    subscription = call.subscription
-    assert subscription is not None
-    call.allowance = allowance = gateway.limits.of(
-        subscription.application, subscription.service, subscription.limits, subscription.zone, call.started
-    )
+    assert call.grant is not None
+    call.allowance = allowance = call.grant.allowance
     refusal = allowance.admit(call.started)
     if refusal is None:
         call.admitted = True
@@ -159,11 +148,15 @@ def admit(gateway: Gateway, call: Call) -> None:
     )
 
 
-STAGES: tuple[Callable[[Gateway, Call], None], ...] = (
-    authenticate,
-    check_meter,
-    find_service,
-    check_subscription,
-    check_body,
-    admit,
-)
+Stage = Callable[["Gateway", Call], None]
+RESOLVE: tuple[Stage, ...] = (split_target, authenticate, find_service, check_subscription)
+ADMIT: tuple[Stage, ...] = (check_meter, check_body, admit)
+
+
+def resolve(gateway: Gateway, call: Call) -> Grant:
+    """Find what the call's key and target grant; raise what speaks against it."""
+    for stage in RESOLVE:
+        stage(gateway, call)
+    grant = Grant(gateway, call)
+    gateway.grants.keep(call.bearer or call.api_key, call.target, grant)
+    return grant

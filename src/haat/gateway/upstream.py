@@ -7,7 +7,7 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -15,7 +15,17 @@ import httptools
 from haat.gateway import relay
 from haat.gateway.call import Call
 from haat.gateway.clock import GatewayClock
-from haat.gateway.headers import ANSWER_HEADERS, CODING, CONNECTION, FORWARD, KEEP_ALIVE, LENGTH, USAGE
+from haat.gateway.headers import (
+    ANSWER_HEADERS,
+    CODING,
+    CONNECTION,
+    FORWARD,
+    KEEP_ALIVE,
+    LENGTH,
+    USAGE,
+    named_headers,
+    without,
+)
 from haat.infra.net import IPNetwork, resolve
 from haat.kernel.errors import (
     AddressForbidden,
@@ -25,9 +35,6 @@ from haat.kernel.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-
-if TYPE_CHECKING:
-    from haat.gateway.relay import Answer
 
 log = logging.getLogger(__name__)
 
@@ -55,61 +62,67 @@ class Origin(NamedTuple):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection to a provider. It carries one call at a time and is never pipelined."""
+    """One connection to a provider. It carries one call at a time and is never pipelined.
+
+    ``status`` to ``usage`` are what is known of the answer that is being read, ``parts`` what came of
+    its body in this turn.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.call: Call | None = None
         self.reuse_until = 0
         self.used = False
+        self.lost = False
+        self.status = 0
+        self.reason = b""
+        self.lines: list[bytes] = []
+        self.length = -1
+        self.chunked = False
+        self.usage = b""
+        self.parts: list[bytes] = []
         self._transport: asyncio.Transport
         self._parser: httptools.HttpResponseParser
+        self._connection = b""
+        self._foreign_coding = False
+        self._headed = False
+        self._ended = False
+        self._received = False
+        self._keep = False
+        self._informational = 0
+        self._head_bytes = 0
         self._write_paused = False
         self._read_paused = False
-        self._lost = False
 
     # --- the request ----------------------------------------------------------------------------
 
     def send(self, call: Call) -> None:
         """Write the request head, and the body as far as it is here."""
-        route = call.route
-        assert route is not None
+        grant = call.grant
+        assert grant is not None
         self.call, call.upstream = call, self
-        self._received = False
-        self._ended = False
         self._begin_answer()
-        self._informational = 0
-        body = b"".join(call.body)
-        call.body.clear()
+        parts = call.body
         if call.body_complete:
-            framing = b"Content-Length: %d\r\n" % len(body) if body or call.content_length >= 0 or call.chunked else b""
-        elif call.chunked:
-            framing = b"Transfer-Encoding: chunked\r\n"
-            body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
-        else:
-            framing = b"Content-Length: %d\r\n" % call.content_length
-        call.body_streamed = not call.body_complete
-        self._transport.write(
-            b"".join(
-                (
-                    call.method,
-                    b" ",
-                    route.prefix + call.tail or b"/",
-                    b" HTTP/1.1\r\n",
-                    route.lines,
-                    *call.lines,
-                    b"X-Request-ID: ",
-                    call.id.encode(),
-                    b"\r\n",
-                    framing,
-                    b"\r\n",
-                    body,
-                )
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            framing = (
+                b"Content-Length: %d\r\n\r\n" % len(body)
+                if body or call.content_length >= 0 or call.chunked
+                else b"\r\n"
             )
-        )
-        if not call.body_streamed and call.method in _SAFE:
-            call.body = [body]  # kept for the one retry that is allowed
-        elif call.body_streamed and not self._write_paused:
+            if call.method not in _SAFE:
+                call.body = []  # kept for the one retry that is allowed
+        else:
+            body = b"".join(parts)
+            call.body = []
+            call.body_streamed = True
+            if call.chunked:
+                framing = b"Transfer-Encoding: chunked\r\n\r\n"
+                body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            else:
+                framing = b"Content-Length: %d\r\n\r\n" % call.content_length
+        self._transport.write(b"".join((call.method, grant.request, *call.lines, call.id_line, framing, body)))
+        if call.body_streamed and not self._write_paused:
             call.client.release_reading()
 
     def send_body(self, data: bytes, chunked: bool) -> None:
@@ -122,7 +135,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        return not self._lost and not self._transport.is_closing()
+        return not self.lost and not self._transport.is_closing()
 
     def close(self) -> None:
         self._transport.close()
@@ -157,21 +170,27 @@ class UpstreamConnection(asyncio.Protocol):
         if self.call is not None:
             self.call.upstream = None
             self.call = None
-        if not self._lost:
+        if not self.lost:
             self._transport.abort()
 
     # --- the answer -----------------------------------------------------------------------------
 
     def _begin_answer(self) -> None:
-        self._lines: list[bytes] = []
-        self._answer: Answer | None = None
-        self._reason = b""
-        self._connection = b""
-        self._usage = b""
-        self._length = -1
-        self._chunked = False
-        self._foreign_coding = False
+        self._received = False
+        self._ended = False
+        self._headed = False
+        self._informational = 0
         self._head_bytes = 0
+        self._begin_head()
+
+    def _begin_head(self) -> None:
+        self.lines = []
+        self.reason = b""
+        self.usage = b""
+        self.length = -1
+        self.chunked = False
+        self._connection = b""
+        self._foreign_coding = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -183,7 +202,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.abort()  # nobody asked: what follows could be taken for another call's answer
             return
         self._received = True
-        if self._answer is None:
+        if not self._headed:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -195,76 +214,76 @@ class UpstreamConnection(asyncio.Protocol):
                 return
         if self.call is not call:
             return  # it was dropped while parsing
-        if self._answer is None:
-            if self._head_bytes > MAX_ANSWER_HEAD:
-                self._fail(ProviderFailed("The head of the provider's answer is too large."))
-            return
-        ended = self._ended
-        if ended:
-            self.call, call.upstream = None, None
-        relay.flush(call)
-        if ended:
+        if self._ended:
+            self.call = None
+            call.upstream = None
+            relay.proceed(call, self, True)
             self._release()
+        elif self._headed:
+            relay.proceed(call, self, False)
+        elif self._head_bytes > MAX_ANSWER_HEAD:
+            self._fail(ProviderFailed("The head of the provider's answer is too large."))
 
     def on_status(self, reason: bytes) -> None:
-        self._reason += reason
+        self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._answer is not None:
+        meaning = ANSWER_HEADERS.get(name)
+        if meaning is None:
+            meaning = ANSWER_HEADERS.get(name.lower(), FORWARD)
+        if self._headed:
             return  # a trailer: dropped (RFC 9110, 6.5.1 lets a recipient do so)
-        special = ANSWER_HEADERS.get(name)
-        if special is None:
-            special = ANSWER_HEADERS.get(name.lower(), FORWARD)
-        if not special:
-            self._lines.append(b"%b: %b\r\n" % (name, value))
-        elif special == LENGTH:
-            self._length = int(value)
-        elif special == CODING:
-            self._chunked = True
+        if not meaning:
+            self.lines.append(b"%b: %b\r\n" % (name, value))
+        elif meaning == LENGTH:
+            self.length = int(value)
+        elif meaning == CODING:
+            self.chunked = True
             self._foreign_coding = value.lower() != b"chunked"
-        elif special == CONNECTION:
-            self._connection += b"," + value.lower()
-        elif special == USAGE:
-            self._usage = value
-        elif special == KEEP_ALIVE:
+        elif meaning == CONNECTION:
+            value = value.lower()
+            if value != b"keep-alive":
+                self._connection += b"," + value
+        elif meaning == USAGE:
+            self.usage = value
+        elif meaning == KEEP_ALIVE:
             self._read_keep_alive(value)
 
     def on_headers_complete(self) -> None:
-        call, status = self.call, self._parser.get_status_code()
+        call = self.call
         if self._ended:
             self._keep = False  # a second answer to one request: nobody's
             return
+        self.status = status = self._parser.get_status_code()
         if call is None or status < 200:
             return
         if self._foreign_coding:
             self._fail(ProviderFailed("The provider uses a transfer coding other than chunked."))
             return
-        if self._connection and (named := relay.named_headers(self._connection)):
-            self._lines = [line for line in self._lines if line.partition(b":")[0].lower() not in named]
-        self._answer = relay.Answer(status, self._reason, self._lines, self._length, self._chunked, self._usage)
-        relay.begin(call, self._answer)
-        if call.no_body and call.method == b"HEAD":
+        if self._connection and (named := named_headers(self._connection)):
+            self.lines = without(self.lines, named)
+        self._headed = True
+        if call.method == b"HEAD":
             # The parser doesn't know that this answer has no body: go on with a fresh one.
-            self._keep = self._parser.should_keep_alive() and not self._chunked
+            self._keep = self._parser.should_keep_alive() and not self.chunked
             self._parser = httptools.HttpResponseParser(self)
             self._end(call)
 
     def on_body(self, data: bytes) -> None:
-        call = self.call
-        if call is None or self._ended:
+        if self._ended:
             self._keep = False
-            return
-        relay.forward(call, data)
+        elif self.call is not None:
+            self.parts.append(data)
 
     def on_message_complete(self) -> None:
         call = self.call
         if call is None or self._ended:
             return
-        if self._answer is None:
+        if not self._headed:
             self._informational += 1
-            if self._informational > _MAX_INFORMATIONAL or self._parser.get_status_code() == 101:
+            if self._informational > _MAX_INFORMATIONAL or self.status == 101:
                 self._fail(ProviderFailed("The provider never came to its answer."))
-            self._begin_answer()
+            self._begin_head()
             return
         self._keep = self._parser.should_keep_alive()
         self._end(call)
@@ -273,22 +292,20 @@ class UpstreamConnection(asyncio.Protocol):
         self._ended = True
         if not call.body_complete:
             self._keep = False  # it answered before it had the whole request
-        relay.end(call)
 
     def eof_received(self) -> bool:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
+        self.lost = True
         self.pool.dropped(self)
         call = self.call
         if call is None:
             return
-        until_close = self._answer is not None and self._length < 0 and not self._chunked
+        until_close = self._headed and self.length < 0 and not self.chunked
         if until_close and exc is None:
             self.call, call.upstream = None, None
-            relay.end(call)
-            relay.flush(call)
+            relay.proceed(call, self, True)
         elif self.used and not self._received and not call.body_streamed and call.method in _SAFE and not call.attempts:
             # An idle connection that the provider closed just then: no answer began, and the call is safe.
             self.call, call.upstream = None, None
@@ -301,6 +318,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _fail(self, error: HaatError) -> None:
         call = self.call
         self.abort()
+        self.parts.clear()
         if call is not None:
             relay.fail(call, error)
 
@@ -313,7 +331,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _release(self) -> None:
         self.used = True
         if self._keep and self.usable:
-            self.release_reading()
+            if self._read_paused:
+                self.release_reading()
             self.pool.release(self)
         else:
             self._transport.close()
@@ -344,7 +363,7 @@ class Pool:
         """Send a call over a free connection, or queue it; a full queue refuses it as overloaded."""
         while self._idle and not fresh:
             connection = self._idle.pop()
-            if call.started < connection.reuse_until and connection.usable:
+            if call.started < connection.reuse_until and not connection.lost:
                 connection.send(call)
                 return
             connection.close()

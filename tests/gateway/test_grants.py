@@ -1,0 +1,51 @@
+"""Grants: found once, and never good for longer than what they were found in."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from gateway.rig import Market
+from haat.gateway.metering import Meter
+from haat.usage import event as usage
+from haat.usage.event import Outcome
+
+
+async def test_a_plain_record_is_what_the_event_would_have_been(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[usage.UsageEvent] = []
+    record = Meter.record
+
+    def keep(self: Meter, call, outcome: Outcome, status: int, error_code: str = "") -> None:  # type: ignore[no-untyped-def]
+        record(self, call, outcome, status, error_code)
+        made.append(self._event(call, outcome, status, error_code))
+
+    monkeypatch.setattr(Meter, "record", keep)
+    assert (await market.call(body=b"{}")).status == 200
+    event = await market.settled_event()
+    event.timings_us.total = made[0].timings_us.total = 0
+    assert event == made[0]
+
+
+async def test_a_call_with_labels_is_recorded_with_them(market: Market) -> None:
+    caller_id = str(uuid4())
+    assert (
+        await market.call("POST", "/v1/services/acme/echo/invoke", b"{}", f"X-Request-ID: {caller_id}")
+    ).status == 200
+    assert (await market.settled_event()).caller_request_id == caller_id
+
+
+async def test_every_change_of_the_market_ends_all_grants(market: Market) -> None:
+    assert (await market.call(body=b"{}")).status == 200
+    subscription = next(iter(market.gateway.directory.subscriptions.values()))
+    market.gateway.directory.put_subscription(subscription.id, None)
+    assert (await market.call(body=b"{}")).status == 403
+
+
+async def test_a_target_with_a_query_is_not_remembered(market: Market) -> None:
+    target = b"/v1/services/acme/echo/invoke?page=1"
+    assert (await market.call("GET", target.decode())).status == 200
+    assert market.gateway.grants.find(market.key.encode(), target) is None
+    assert market.provider.requests[0].target == "/base/invoke?page=1"
