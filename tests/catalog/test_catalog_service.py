@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from haat.catalog import store
-from haat.catalog.model import PriceDraft, VersionDraft
+from haat.catalog.model import PriceDraft, ServicePolicyDraft, VersionDraft, VersionPolicyDraft
 from haat.infra.postgres import PLATFORM_SCOPE, tenant
 from haat.kernel.errors import (
     AcceptanceFailed,
@@ -101,6 +101,59 @@ async def test_an_endpoint_moves_only_to_an_address_that_passes(market: Market) 
     server.close()
     broken.close()
     assert (await market.catalog.versions(provider, made.service_id))[0].endpoint == endpoint
+
+
+async def test_every_endpoint_of_a_version_has_to_pass(market: Market) -> None:
+    server, endpoint, heads = await _endpoint()
+    broken, nowhere, _ = await _endpoint(500)
+    provider = await market.provider()
+    both = _version(endpoint, policy={"endpoints": [nowhere]}).model_dump()
+    made = await market.catalog.register(provider, draft(version=both))
+    with pytest.raises(AcceptanceFailed):
+        await market.catalog.accept(provider, made.service_id, made.version_id)
+    further = VersionPolicyDraft(endpoints=[endpoint + "/second/"])
+    await market.catalog.set_version_policy(provider, made.service_id, made.version_id, further)
+    report = await market.catalog.accept(provider, made.service_id, made.version_id)
+    server.close()
+    broken.close()
+    assert [step.name for step in report.steps] == ["address", "sample call"] * 2
+    assert {head.split()[1] for head in heads} == {b"/", b"/second/"}
+    [version] = await market.catalog.versions(provider, made.service_id)
+    assert version.endpoints == (endpoint, endpoint + "/second")
+
+
+async def test_a_further_endpoint_that_fails_changes_nothing(market: Market) -> None:
+    server, endpoint, _ = await _endpoint()
+    broken, nowhere, _ = await _endpoint(500)
+    provider = await market.provider()
+    made = await market.catalog.register(provider, draft(version=_version(endpoint).model_dump()))
+    for wrong, refusal in (
+        (nowhere, AcceptanceFailed),
+        ("http://10.0.0.7", AcceptanceFailed),
+        (endpoint, Conflict),
+    ):
+        with pytest.raises(refusal):
+            await market.catalog.set_version_policy(
+                provider, made.service_id, made.version_id, VersionPolicyDraft(endpoints=[wrong])
+            )
+    server.close()
+    broken.close()
+    [version] = await market.catalog.versions(provider, made.service_id)
+    assert version.endpoints == (endpoint,)
+
+
+async def test_a_service_says_whether_its_calls_may_be_repeated_and_what_it_can_stand_in_for(market: Market) -> None:
+    provider = await market.provider()
+    listing = await market.listing(provider)
+    assert listing.policy == {}
+    changed = await market.catalog.set_policy(
+        provider, listing.id, ServicePolicyDraft(repeatable=True, capability="translate")
+    )
+    assert changed.policy == {"repeatable": True, "capability": "translate"}
+    assert (await market.events(f"service/{listing.id}"))[-1].type == "service.policy_changed"
+    other = await market.provider("other")
+    with pytest.raises(NotFound):
+        await market.catalog.set_policy(other, listing.id, ServicePolicyDraft())
 
 
 async def test_an_unknown_version_is_not_found(market: Market) -> None:

@@ -11,7 +11,17 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel
 
-from haat.catalog.model import Category, Listing, Price, PriceDraft, ServiceDraft, Suggestion, VersionDraft
+from haat.catalog.model import (
+    Category,
+    Listing,
+    Price,
+    PriceDraft,
+    ServiceDraft,
+    ServicePolicyDraft,
+    Suggestion,
+    VersionDraft,
+    VersionPolicyDraft,
+)
 from haat.control.context import ActorOf, Body, PlatformOf, VisitorOf
 
 router = APIRouter(tags=["catalog"])
@@ -157,6 +167,21 @@ async def move_endpoint(
     """Send a version's calls to another address, once it has passed the acceptance call."""
     report = await platform.catalog.move_endpoint(actor, service_id, version_id, body.endpoint)
     return [StepView.model_validate(asdict(step)) for step in report.steps]
+
+
+@router.put("/services/{service_id}/versions/{version_id}/policy")
+async def set_version_policy(
+    service_id: UUID, version_id: UUID, body: VersionPolicyDraft, actor: ActorOf, platform: PlatformOf
+) -> list[StepView]:
+    """Replace what a version says to the gateway; further endpoints must pass the acceptance call first."""
+    report = await platform.catalog.set_version_policy(actor, service_id, version_id, body)
+    return [StepView.model_validate(asdict(step)) for step in report.steps]
+
+
+@router.put("/services/{service_id}/policy")
+async def set_policy(service_id: UUID, body: ServicePolicyDraft, actor: ActorOf, platform: PlatformOf) -> Listing:
+    """Replace what a service says to the gateway: whether its calls may be repeated, what it can stand in for."""
+    return await platform.catalog.set_policy(actor, service_id, body)
 
 
 @router.post("/services/{service_id}/publish")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -64,6 +64,7 @@ _OUR_HEADERS = frozenset(  # those that frame a message or steer its connection 
 
 _Slug = Annotated[str, Field(pattern=r"^[a-z0-9](-?[a-z0-9]){0,39}$")]
 _Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?$")]
+_Endpoint = Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$", max_length=500)]
 _LanguagePair = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?>[a-z]{2,3}(-[A-Z][a-z]{3})?$")]
 
 
@@ -95,11 +96,35 @@ class SampleCall(_Draft):
     expect_status: Annotated[int, Field(ge=200, le=299)] = 200
 
 
+class ServicePolicyDraft(_Draft):
+    """How the gateway may treat a service's calls; see `haat.gateway.policy.ServicePolicy`.
+
+    ``repeatable`` is a promise: executing a call twice harms nobody, so it may be tried again.
+    """
+
+    repeatable: bool = False
+    capability: Annotated[str, Field(pattern=r"^([a-z0-9](-?[a-z0-9]){0,39})?$")] = ""
+
+
+class VersionPolicyDraft(_Draft):
+    """How the gateway reaches a version; ``endpoints`` serve the same as its first endpoint."""
+
+    endpoints: Annotated[list[_Endpoint], Field(max_length=15)] = []
+
+    @field_validator("endpoints")
+    @classmethod
+    def _each_once(cls, endpoints: list[str]) -> list[str]:
+        endpoints = [endpoint.rstrip("/") for endpoint in endpoints]
+        if len(set(endpoints)) != len(endpoints):
+            raise ValueError("name the same endpoint twice")
+        return endpoints
+
+
 class VersionDraft(_Draft):
     """One version of a service: where it is, what it speaks and how it is tried."""
 
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")] = "1"
-    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$", max_length=500)]
+    endpoint: _Endpoint
     dialect: Dialect = "http"
     health_path: Annotated[str, Field(pattern=r"^(/[^\s#]*)?$", max_length=200)] = ""
     languages: list[_Language] = []
@@ -110,6 +135,13 @@ class VersionDraft(_Draft):
     warm_up_seconds: Annotated[int, Field(ge=1, le=600)] = 5
     max_body_bytes: Annotated[int, Field(ge=1, le=10 * 1024 * 1024)] = 1024 * 1024
     max_units: Annotated[Decimal, Field(gt=0, max_digits=24, decimal_places=6)] | None = None
+    policy: VersionPolicyDraft = VersionPolicyDraft()
+
+    @model_validator(mode="after")
+    def _endpoints_differ(self) -> VersionDraft:
+        if self.endpoint.rstrip("/") in self.policy.endpoints:
+            raise ValueError("`policy.endpoints` are further ones: leave the first one out")
+        return self
 
     @model_validator(mode="after")
     def _sample_fits(self) -> VersionDraft:
@@ -151,6 +183,7 @@ class ServiceDraft(_Draft):
     typical_latency_ms: Annotated[int, Field(ge=1, le=600_000)] = 200
     uptime_sla: Annotated[Decimal, Field(ge=50, le=100)] = Decimal("99.9")
     docs_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$", max_length=500)] = ""
+    policy: ServicePolicyDraft = ServicePolicyDraft()
     version: VersionDraft
     price: PriceDraft
     credential_header: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")] = "Authorization"
@@ -207,6 +240,12 @@ class Version:
     accepted_at: datetime | None
     retired_at: datetime | None
     created_at: datetime
+    policy: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Every endpoint that may get a call, the first one first."""
+        return (self.endpoint, *self.policy.get("endpoints", ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +280,7 @@ class Listing:
     language_pairs: tuple[str, ...]
     unit_price: Decimal | None
     free_units: Decimal | None
+    policy: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def path(self) -> str:

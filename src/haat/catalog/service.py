@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -16,10 +17,12 @@ from haat.catalog.model import (
     PriceDraft,
     SampleCall,
     ServiceDraft,
+    ServicePolicyDraft,
     Status,
     Suggestion,
     Version,
     VersionDraft,
+    VersionPolicyDraft,
     check_transition,
 )
 from haat.identity.model import check_name
@@ -102,7 +105,7 @@ class Catalog:
         encrypted. Raise AlreadyExists, PermissionDenied before approval, AddressForbidden.
         """
         partner = await self._approved_partner(actor)
-        self._check_endpoint(partner, draft.version.endpoint)
+        self._check_endpoints(partner, draft.version)
         service_id, version_id, now = new_id(), new_id(), self._clock.now()
         secret = draft.credential or f"Bearer haat_provider_{secrets.token_urlsafe(24)}"
         ciphertext = self._keyring.encrypt(secret, str(service_id))
@@ -121,7 +124,7 @@ class Catalog:
     async def add_version(self, actor: Actor, service_id: UUID, draft: VersionDraft) -> UUID:
         """Add a version beside the others; it serves nobody before it is accepted."""
         partner = await self._approved_partner(actor)
-        self._check_endpoint(partner, draft.endpoint)
+        self._check_endpoints(partner, draft)
         version_id, now = new_id(), self._clock.now()
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             await self._own(connection, partner, service_id)
@@ -132,11 +135,11 @@ class Catalog:
         return version_id
 
     async def accept(self, actor: Actor, service_id: UUID, version_id: UUID) -> acceptance.Report:
-        """Make the acceptance call; when it succeeds the version becomes the default one.
+        """Make the acceptance call at each endpoint; when all succeed the version becomes the default one.
 
         Raise AcceptanceFailed with the steps when it doesn't.
         """
-        partner, version, report = await self._try(actor, service_id, version_id, None)
+        partner, version, report = await self._try(actor, service_id, version_id)
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             listing = await self._own(connection, partner, service_id)
             if listing.status == "retired":
@@ -152,7 +155,9 @@ class Catalog:
 
     async def move_endpoint(self, actor: Actor, service_id: UUID, version_id: UUID, endpoint: str) -> acceptance.Report:
         """Send a version's calls to another address, once that address has passed the acceptance call."""
-        partner, version, report = await self._try(actor, service_id, version_id, endpoint)
+        partner, version, report = await self._try(actor, service_id, version_id, [endpoint])
+        if endpoint.rstrip("/") in version.endpoints[1:]:
+            raise Conflict("That endpoint is one of the version's further ones already.")
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             await self._own(connection, partner, service_id)
             await store.set_endpoint(connection, version_id, endpoint)
@@ -161,10 +166,43 @@ class Catalog:
             )
         return report
 
+    async def set_version_policy(
+        self, actor: Actor, service_id: UUID, version_id: UUID, draft: VersionPolicyDraft
+    ) -> acceptance.Report:
+        """Replace what a version says to the gateway, once each further endpoint has passed the acceptance call."""
+        partner, version, report = await self._try(actor, service_id, version_id, draft.endpoints)
+        if version.endpoint in draft.endpoints:
+            raise Conflict("That endpoint is the version's first one already.")
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await self._own(connection, partner, service_id)
+            await store.set_version_policy(connection, version_id, draft)
+            await self._record(
+                connection,
+                actor,
+                service_id,
+                partner.org_id,
+                "service.version_policy_changed",
+                {"version": version.version},
+            )
+        return report
+
+    async def set_policy(self, actor: Actor, service_id: UUID, draft: ServicePolicyDraft) -> Listing:
+        """Replace what a service says to the gateway: whether its calls may be repeated, what it can stand in for."""
+        partner = await self._approved_partner(actor)
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await self._own(connection, partner, service_id)
+            await store.set_policy(connection, service_id, draft)
+            data = draft.model_dump(mode="json", exclude_defaults=True)
+            await self._record(connection, actor, service_id, partner.org_id, "service.policy_changed", data)
+            return await store.listing_by_id(connection, service_id, self._clock.now())
+
     async def _try(
-        self, actor: Actor, service_id: UUID, version_id: UUID, endpoint: str | None
+        self, actor: Actor, service_id: UUID, version_id: UUID, endpoints: Sequence[str] | None = None
     ) -> tuple[Partner, Version, acceptance.Report]:
-        """Make the acceptance call outside any transaction; raise AcceptanceFailed."""
+        """Make the acceptance call at these endpoints, or the version's own; raise AcceptanceFailed.
+
+        No transaction is open meanwhile.
+        """
         partner = await self._approved_partner(actor)
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             await self._own(connection, partner, service_id)
@@ -173,18 +211,21 @@ class Catalog:
         if version is None:
             raise NotFound
         credential = (stored[0], self._keyring.decrypt(stored[1], str(service_id))) if stored else None
-        report = await acceptance.check(
-            endpoint or version.endpoint,
-            dialect=version.dialect,
-            sample=SampleCall.model_validate(version.sample),
-            health_path=version.health_path,
-            warm_up_seconds=version.warm_up_seconds,
-            credential=credential,
-            allowed=(*self._allowed, *parse_networks(partner.allowed_networks)),
-            https_only=self._https_only,
-        )
-        report.require()
-        return await self._approved_partner(actor), version, report  # the call took time: still approved?
+        steps: list[acceptance.Step] = []
+        for endpoint in version.endpoints if endpoints is None else endpoints:
+            tried = await acceptance.check(
+                endpoint,
+                dialect=version.dialect,
+                sample=SampleCall.model_validate(version.sample),
+                health_path=version.health_path,
+                warm_up_seconds=version.warm_up_seconds,
+                credential=credential,
+                allowed=(*self._allowed, *parse_networks(partner.allowed_networks)),
+                https_only=self._https_only,
+            )
+            tried.require()
+            steps += tried.steps
+        return await self._approved_partner(actor), version, acceptance.Report(steps)  # it took time: still approved?
 
     async def publish(self, actor: Actor, service_id: UUID) -> Listing:
         """Open a listing that has an accepted version; raise AcceptanceFailed when it has none."""
@@ -383,10 +424,11 @@ class Catalog:
             raise PermissionDenied("Services are offered by approved partners: register, or wait for the decision.")
         return partner
 
-    def _check_endpoint(self, partner: Partner, endpoint: str) -> None:
+    def _check_endpoints(self, partner: Partner, draft: VersionDraft) -> None:
         """Refuse what can't be an endpoint. Plain http is left to networks that the operator has opened."""
         opened = bool(self._allowed or partner.allowed_networks)
-        check_url(endpoint, https_only=self._https_only and not opened)
+        for endpoint in (draft.endpoint, *draft.policy.endpoints):
+            check_url(endpoint, https_only=self._https_only and not opened)
 
     async def _own(self, connection: Connection, partner: Partner, service_id: UUID) -> Listing:
         """Return the partner's listing, locked until the transaction ends; raise NotFound for another's."""

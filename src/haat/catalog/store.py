@@ -11,7 +11,17 @@ from uuid import UUID
 from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from psycopg.types.json import Jsonb
 
-from haat.catalog.model import Listing, Price, PriceDraft, ServiceDraft, Suggestion, Version, VersionDraft
+from haat.catalog.model import (
+    Listing,
+    Price,
+    PriceDraft,
+    ServiceDraft,
+    ServicePolicyDraft,
+    Suggestion,
+    Version,
+    VersionDraft,
+    VersionPolicyDraft,
+)
 from haat.infra.postgres import Connection
 from haat.kernel.errors import AlreadyExists, ConcurrentChange, NotFound
 
@@ -23,7 +33,7 @@ _LISTING = """
     services.unit, services.region, services.retains_inputs, services.trains, services.max_requests_per_second,
     services.typical_latency_ms, services.uptime_sla, services.docs_url, services.created_at,
     coalesce(version.languages, '{}') AS languages, coalesce(version.language_pairs, '{}') AS language_pairs,
-    price.unit_price, price.free_units
+    price.unit_price, price.free_units, services.policy
 """
 _FROM = """
     services
@@ -45,13 +55,15 @@ async def add_service(
                 """
                 INSERT INTO services (id, org_id, provider_slug, slug, name, summary, description, category, visibility,
                     status, status_at, unit, region, retains_inputs, trains, max_requests_per_second,
-                    typical_latency_ms, uptime_sla, docs_url, created_at)
+                    typical_latency_ms, uptime_sla, docs_url, policy, created_at)
                 VALUES (%(id)s, %(org_id)s, %(provider_slug)s, %(slug)s, %(name)s, %(summary)s, %(description)s,
                     %(category)s, %(visibility)s, 'draft', %(at)s, %(unit)s, %(region)s, %(retains_inputs)s, %(trains)s,
-                    %(max_requests_per_second)s, %(typical_latency_ms)s, %(uptime_sla)s, %(docs_url)s, %(at)s)
+                    %(max_requests_per_second)s, %(typical_latency_ms)s, %(uptime_sla)s, %(docs_url)s, %(policy)s,
+                    %(at)s)
                 """,
                 {
                     **draft.model_dump(exclude={"version", "price"}),
+                    "policy": _policy(draft.policy),
                     "id": identifier,
                     "org_id": org_id,
                     "provider_slug": provider_slug,
@@ -70,14 +82,16 @@ async def add_version(
             await connection.execute(
                 """
                 INSERT INTO service_versions (id, service_id, version, endpoint, dialect, health_path, languages,
-                    language_pairs, sample, openapi, timeout_ms, warm_up_seconds, max_body_bytes, max_units, created_at)
+                    language_pairs, sample, openapi, timeout_ms, warm_up_seconds, max_body_bytes, max_units, policy,
+                    created_at)
                 VALUES (%(id)s, %(service_id)s, %(version)s, %(endpoint)s, %(dialect)s, %(health_path)s, %(languages)s,
                     %(language_pairs)s, %(sample)s, %(openapi)s, %(timeout_ms)s, %(warm_up_seconds)s,
-                    %(max_body_bytes)s, %(max_units)s, %(at)s)
+                    %(max_body_bytes)s, %(max_units)s, %(policy)s, %(at)s)
                 """,
                 {
                     **draft.model_dump(),
                     "endpoint": draft.endpoint.rstrip("/"),
+                    "policy": _policy(draft.policy),
                     "sample": Jsonb(draft.sample.model_dump(mode="json")),
                     "openapi": Jsonb(draft.openapi) if draft.openapi is not None else None,
                     "id": identifier,
@@ -107,11 +121,27 @@ async def set_endpoint(connection: Connection, version_id: UUID, endpoint: str) 
     )
 
 
+async def set_version_policy(connection: Connection, version_id: UUID, policy: VersionPolicyDraft) -> None:
+    await connection.execute(
+        "UPDATE service_versions SET policy = %s WHERE id = %s",
+        (_policy(policy), version_id),
+    )
+
+
+async def set_policy(connection: Connection, service_id: UUID, policy: ServicePolicyDraft) -> None:
+    await connection.execute("UPDATE services SET policy = %s WHERE id = %s", (_policy(policy), service_id))
+
+
+def _policy(draft: ServicePolicyDraft | VersionPolicyDraft) -> Jsonb:
+    """Return a policy as it is kept: what is as usual is left out, so that the usual can change."""
+    return Jsonb(draft.model_dump(mode="json", exclude_defaults=True))
+
+
 async def versions(connection: Connection, service_id: UUID) -> list[Version]:
     rows = await connection.execute(
         """
         SELECT id, version, endpoint, dialect, languages, language_pairs, sample, openapi, timeout_ms, warm_up_seconds,
-               health_path, max_body_bytes, is_default, accepted_at, retired_at, created_at
+               health_path, max_body_bytes, is_default, accepted_at, retired_at, created_at, policy
         FROM service_versions WHERE service_id = %s ORDER BY created_at DESC, id DESC
         """,
         (service_id,),
