@@ -67,6 +67,8 @@ RULES: dict[str, Rule] = {
     "POST /services/{service_id}/versions": Rule(PARTNERS, VERSION),
     "POST /services/{service_id}/versions/{version_id}/accept": Rule(PARTNERS),
     "PUT /services/{service_id}/versions/{version_id}/endpoint": Rule(PARTNERS, {"endpoint": "http://8.8.8.8"}),
+    "PUT /services/{service_id}/versions/{version_id}/policy": Rule(PARTNERS, {}),
+    "PUT /services/{service_id}/policy": Rule(PARTNERS, {}),
     "POST /services/{service_id}/publish": Rule(PARTNERS),
     "POST /services/{service_id}/deprecate": Rule(PARTNERS, {"sunset_at": "2027-01-01T00:00:00Z"}),
     "POST /services/{service_id}/retire": Rule(PARTNERS),
