@@ -155,6 +155,27 @@ class NotSubscribed(HaatError):
     default_detail = "Subscribe the application to this service in the catalog."
 
 
+class VersionRetired(HaatError):
+    """The version, or its whole service, is past its sunset; ``successor`` names what follows it."""
+
+    code, status, title = "VERSION_RETIRED", 410, "The version has been retired"
+    default_detail = "Move to the version in `successor`, or find another service in the catalog."
+
+
+class ContentRefused(HaatError):
+    """A guard does not let this content pass: of a request, or of a provider's answer."""
+
+    code, status, title = "CONTENT_REFUSED", 422, "The content is not let through"
+    default_detail = "Change what the text says and send it again; the call is not billed."
+
+
+class PluginFailed(HaatError):
+    """A plugin that must see every call could not look at this one."""
+
+    code, status, title = "PLUGIN_FAILED", 503, "A check that every call must pass is out of order"
+    default_detail = "Try again shortly; if it happens again, tell the operator this request id."
+
+
 class RateLimited(HaatError):
     code, status, title = "RATE_LIMITED", 429, "Too many requests"
     default_detail = "Wait for the seconds in Retry-After, or move to a larger plan."
