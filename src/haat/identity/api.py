@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from haat.control.context import ActorOf, Body, ClientOf, PlatformOf, bearer_token
 from haat.identity.model import Application, Credential, KeyMode
+from haat.identity.policy import ApplicationPolicyDraft
 
 router = APIRouter(tags=["identity"])
 
@@ -105,6 +106,14 @@ async def create_application(body: NewApplication, actor: ActorOf, platform: Pla
 async def applications(actor: ActorOf, platform: PlatformOf) -> list[Application]:
     """List the organisation's applications."""
     return await platform.identity.applications(actor)
+
+
+@router.put("/applications/{application_id}/policy")
+async def set_application_policy(
+    application_id: UUID, body: ApplicationPolicyDraft, actor: ActorOf, platform: PlatformOf
+) -> Application:
+    """Replace which pages may call, where the calls' data may go, and whether another provider may answer."""
+    return await platform.identity.set_application_policy(actor, application_id, body)
 
 
 @router.post("/applications/{application_id}/keys", status_code=201)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import secrets
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from haat.kernel.errors import InvalidCredential, ValidationFailed
@@ -64,10 +65,13 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Application:
+    """``policy`` is what the gateway is told about its calls: `identity.policy`, without what is as usual."""
+
     id: UUID
     org_id: UUID
     name: str
     created_at: datetime
+    policy: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from haat.identity.model import (
     key_prefix,
     make_key,
 )
+from haat.identity.policy import ApplicationPolicyDraft
 from haat.identity.throttle import Guards
 from haat.infra import events
 from haat.infra.keyring import Keyring
@@ -266,6 +267,26 @@ class Identity:
         """Return one application; raise NotFound for another organisation's."""
         async with self._db.transaction(tenant(_org(actor))) as connection:
             return await store.application(connection, _org(actor), identifier)
+
+    async def set_application_policy(
+        self, actor: Actor, identifier: UUID, draft: ApplicationPolicyDraft
+    ) -> Application:
+        """Replace what an application demands of the gateway and of who executes its calls; raise NotFound."""
+        actor.require(Permission.APPLICATIONS_EDIT)
+        org = _org(actor)
+        async with self._db.transaction(tenant(org)) as connection:
+            await store.application(connection, org, identifier)
+            await store.set_application_policy(connection, identifier, draft)
+            await events.append(
+                connection,
+                stream=f"application/{identifier}",
+                type="application.policy_changed",
+                data=draft.model_dump(mode="json", exclude_defaults=True),
+                actor=actor.label,
+                org=org,
+                at=self._clock.now(),
+            )
+            return await store.application(connection, org, identifier)
 
     async def create_key(
         self,

@@ -8,8 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
+from psycopg.types.json import Jsonb
 
 from haat.identity.model import Application, Credential, Membership, Organisation, User
+from haat.identity.policy import ApplicationPolicyDraft
 from haat.infra.postgres import Connection
 from haat.kernel.errors import AlreadyExists, NotFound
 from haat.kernel.permissions import Role
@@ -161,7 +163,7 @@ async def add_application(connection: Connection, application: Application) -> N
 async def applications(connection: Connection, org_id: UUID) -> list[Application]:
     rows = await connection.execute(
         """
-        SELECT id, org_id, name, created_at FROM applications
+        SELECT id, org_id, name, created_at, policy FROM applications
         WHERE org_id = %s AND archived_at IS NULL ORDER BY created_at, id
         """,
         (org_id,),
@@ -173,7 +175,7 @@ async def application(connection: Connection, org_id: UUID, identifier: UUID) ->
     row = await (
         await connection.execute(
             """
-            SELECT id, org_id, name, created_at FROM applications
+            SELECT id, org_id, name, created_at, policy FROM applications
             WHERE id = %s AND org_id = %s AND archived_at IS NULL
             """,
             (identifier, org_id),
@@ -182,6 +184,12 @@ async def application(connection: Connection, org_id: UUID, identifier: UUID) ->
     if row is None:
         raise NotFound
     return Application(**row)
+
+
+async def set_application_policy(connection: Connection, identifier: UUID, policy: ApplicationPolicyDraft) -> None:
+    """Keep a policy without what is as usual, so that the usual can change."""
+    content = Jsonb(policy.model_dump(mode="json", exclude_defaults=True))
+    await connection.execute("UPDATE applications SET policy = %s WHERE id = %s", (content, identifier))
 
 
 _CREDENTIAL = """id, org_id, application_id, name, scheme, prefix, last_four, scopes, created_at, expires_at,
