@@ -4,6 +4,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 ENGINE_PACKAGES := apertium apertium-urd-hin espeak-ng tesseract-ocr tesseract-ocr-ben tesseract-ocr-eng \
     tesseract-ocr-hin tesseract-ocr-tam
+BENCH_PACKAGES := nginx-light wrk
 BROWSER_PACKAGES := chromium chromium-driver
 DOMAINS := identity partners catalog subscriptions usage rating invoices settlement
 comma := ,
@@ -12,7 +13,7 @@ space := $(empty) $(empty)
 
 .PHONY: help
 help: ## List the commands
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 .PHONY: setup
 setup: ## Make .venv from requirements.lock (PYTHON=python3.12 chooses the interpreter)
@@ -52,6 +53,19 @@ coverage: setup ## Run the tests with branch coverage; the domains must reach 90
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --fail-under=90 \
 	    --include="$(subst $(space),$(comma),$(patsubst %,src/haat/%/*,$(DOMAINS)))"
+
+.PHONY: bench-gateway
+bench-gateway: setup bench-programs ## Measure the gateway beside nginx and its peers (QUICK=1: under two minutes)
+	PATH="$$PATH:/usr/sbin" $(BIN)/python -m bench.gateway $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
+
+.PHONY: soak
+soak: setup ## Load the gateway with a mix of everything and watch its memory (MINUTES=20)
+	$(BIN)/python -m bench.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+# A program that is there by other means than Debian's is as good. RUNLEVEL keeps nginx from starting as a service.
+bench-programs:
+	@PATH="$$PATH:/usr/sbin"; { command -v nginx && command -v wrk; } >/dev/null || \
+	    RUNLEVEL=1 sh tools/apt.sh "the benchmark" $(BENCH_PACKAGES)
 
 .PHONY: lock
 lock: ## Write requirements.lock anew for Python 3.11 to 3.13 (UPGRADE=1 takes the newest versions)

@@ -1,0 +1,318 @@
+"""What a call through the gateway costs, beside nginx and beside other gateways.
+
+    python -m bench.gateway [--quick] [--rows haat-full,open-loop,…] [--no-docs]
+
+It starts nginx, the gateway and its peers on loopback, loads them with wrk and with an open-loop
+generator, and ends everything again. Each row is measured in rounds, each of them paired with nginx.
+The results go to bench/results/gateway.json, the tables to standard output and, after a full run, into
+docs/performance.md. `--quick` has fewer rounds and seconds and takes under two minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+from bench import conditions, load, market, million, open_loop, servers, words
+from bench.load import LoadFailed, Target
+from bench.measure import Sample, Spread, cpu_seconds, in_pairs, ratios, rss_megabytes
+from bench.metered import Follower
+from bench.peers import ENVIRONMENTS, PEERS, NotInstalled, Peer
+from bench.processes import NotStarted, end_in_order, process_tree, say
+from bench.report import Row, put_between_markers, row_of, save_json
+from bench.servers import ROOT, Upstreams
+
+RESULTS = ROOT / "bench" / "results" / "gateway.json"
+DOCUMENT = ROOT / "docs" / "performance.md"
+RATE = 10_000
+ROWS = (
+    "haat-bare",
+    "haat-full",
+    "haat-full-2w",
+    "haat-sse",
+    *(peer.name for peer in PEERS),
+    "open-loop",
+    "million-keys",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long is measured. A peer that answers few requests a second gets ``slow_seconds`` a round."""
+
+    rounds: int
+    seconds: int
+    slow_rounds: int
+    slow_seconds: int
+    warm_seconds: int
+    open_seconds: int
+    open_nginx_seconds: int
+
+
+FULL = Effort(
+    rounds=9, seconds=4, slow_rounds=5, slow_seconds=10, warm_seconds=2, open_seconds=60, open_nginx_seconds=20
+)
+QUICK = Effort(
+    rounds=3, seconds=1, slow_rounds=1, slow_seconds=3, warm_seconds=1, open_seconds=10, open_nginx_seconds=4
+)
+
+
+@dataclass(slots=True)
+class Bench:
+    """The run: what serves all rows, and what has been found so far."""
+
+    effort: Effort
+    work: Path
+    up: Upstreams
+    proxy: Target
+    rows: list[Row] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    nginx: list[Sample] = field(default_factory=list)
+    nginx_sse: list[Sample] = field(default_factory=list)
+
+    def measured(self, name: str, measure: Callable[[], None]) -> None:
+        """Measure one row; what goes wrong with it doesn't take the others with it."""
+        try:
+            measure()
+        except NotInstalled as error:
+            self.skip(name, str(error))
+        except (NotStarted, LoadFailed) as error:
+            say(f"  {name} failed: {error}")
+            self.failed[name] = str(error).splitlines()[0]
+
+    # --- rows against nginx --------------------------------------------------------------------
+
+    def pair(self, base: Target, target: Target, *, slow: bool = False, **extra: Any) -> list[Sample]:
+        """Measure a target in rounds with nginx, note its row, and return what nginx had in them."""
+        effort = self.effort
+        rounds, seconds = (effort.slow_rounds, effort.slow_seconds) if slow else (effort.rounds, effort.seconds)
+        load.run_wrk(target, effort.warm_seconds)
+        load.run_wrk(base, 1)
+        bases, samples = in_pairs(
+            lambda: load.measure(base, effort.seconds),
+            lambda: load.measure(target, seconds),
+            rounds,
+            lambda number, one, other: say(
+                f"  {target.name} {number + 1}/{rounds}: {other.cpu_us_per_request:.1f} µs, nginx "
+                f"{one.cpu_us_per_request:.1f} µs, {other.cpu_us_per_request / one.cpu_us_per_request:.2f} ×, "
+                f"{other.rps:,.0f}/s, p99 {other.p99_ms:.1f} ms, {other.errors} errors"
+            ),
+        )
+        processes = len(process_tree(target.pid))
+        self.rows.append(row_of(target.name, samples, bases, seconds=seconds, processes=processes, **extra))
+        return bases
+
+    def gateway(self, name: str, *, workers: int = 1, bare: bool = False) -> None:
+        data_dir = self.work / name
+        key = servers.prepare(data_dir, self.up).keys[0]
+        with servers.gateway(name, data_dir, key, workers=workers, bare=bare) as target:
+            self.nginx += self.pair(self.proxy, target, workers=workers)
+
+    def full(self) -> None:
+        """Measure a plain service, and a task whose languages are noted and whose provider reports units."""
+        data_dir = self.work / "haat-full"
+        key = servers.prepare(data_dir, self.up).keys[0]
+        with servers.gateway("haat-full", data_dir, key) as target:
+            self.nginx += self.pair(self.proxy, target)
+            self.nginx += self.pair(self.proxy, servers.at(target, "haat-full-task", servers.TASK_PATH))
+
+    def two_workers(self) -> None:
+        if servers.several_workers_offered():
+            self.gateway("haat-full-2w", workers=2)
+        else:
+            self.skip("haat-full-2w", "the gateway's command has no --workers")
+
+    def streams(self) -> None:
+        data_dir = self.work / "haat-sse"
+        key = servers.prepare(data_dir, self.up).keys[0]
+        base = servers.at(self.proxy, "nginx-sse", "/stream")
+        with servers.gateway("haat-sse", data_dir, key) as target:
+            self.nginx_sse += self.pair(base, servers.at(target, "haat-sse", servers.STREAM_PATH))
+
+    def peer(self, peer: Peer) -> None:
+        peer.install()
+        with peer.start(peer.home, self.work, self.up.plain) as target:
+            extra = {"does": peer.does, "versions": peer.versions()}
+            self.nginx += self.pair(self.proxy, target, slow=peer.slow, **extra)
+
+    def skip(self, name: str, reason: str) -> None:
+        say(f"  {name} is left out: {reason}")
+        self.skipped[name] = reason.splitlines()[0]
+
+    # --- the open loop -------------------------------------------------------------------------
+
+    def by_the_clock(self) -> None:
+        """Send by the clock to nginx, then to one gateway, and hold its journal against what was answered."""
+        self.rows.append(self._open("nginx-open-loop", self.proxy, self.effort.open_nginx_seconds)[0])
+        data_dir = self.work / "open-loop"
+        key = servers.prepare(data_dir, self.up).keys[0]
+        with servers.gateway("haat-open-loop", data_dir, key) as target:
+            load.run_wrk(target, self.effort.warm_seconds)
+            before = Follower(data_dir / "journal")
+            before.read()
+            row, seen = self._open("haat-open-loop", target, self.effort.open_seconds)
+        metered = before.read()  # the gateway has ended: whatever it will ever write is there
+        missing = metered.missing(seen.ids) + seen.answered - len(seen.ids)
+        row.extra.update(
+            metered=len(metered.outcomes), confirmed=len(metered.confirmed), answered_and_not_metered=missing
+        )
+        say(f"  {seen.answered:,} answered, {len(metered.outcomes):,} metered, {missing} answered and not metered")
+        self.rows.append(row)
+
+    def _open(self, name: str, target: Target, seconds: int) -> tuple[Row, open_loop.Seen]:
+        before = cpu_seconds(target.pid)
+        seen = uvloop.run(open_loop.OpenLoop(target, servers.TASK_ANSWER, RATE, seconds).run())
+        spent = cpu_seconds(target.pid) - before
+        latency = seen.quantiles()
+        figures = {
+            "cpu_us_per_request": spent / max(1, seen.answered) * 1e6,
+            "rps": seen.answered / seen.seconds,
+            "rss_mb": rss_megabytes(target.pid),
+            **{figure: latency.pop(figure) for figure in ("p50_ms", "p95_ms", "p99_ms")},
+        }
+        extra: dict[str, Any] = {"rate": RATE, "seconds": seconds, "sent": seen.sent, "answered": seen.answered}
+        extra |= {figure: round(value, 3) for figure, value in latency.items()}
+        say(
+            f"  {name}: {seen.answered:,} answered at {RATE:,}/s, p50 {figures['p50_ms']:.1f}, p95 "
+            f"{figures['p95_ms']:.1f}, p99 {figures['p99_ms']:.1f}, most {extra['max_ms']:.1f} ms, {seen.errors} errors"
+        )
+        spreads = {figure: Spread.of([value]) for figure, value in figures.items()}
+        return Row(name, seen.errors, spreads, extra), seen
+
+    # --- a million keys ------------------------------------------------------------------------
+
+    def with_a_million_keys(self) -> None:
+        """Start with a million keys from the snapshot and from PostgreSQL; compare a call with few keys."""
+        large, small = self.work / "million", self.work / "few"
+        say(f"  making {million.KEYS:,} keys and {million.SUBSCRIPTIONS:,} subscriptions")
+        few = million.build(small, self.up, large=False)
+        many = million.build(large, self.up, large=True)
+        with (
+            million.started("haat-few-keys", small, few.keys[0]) as one,
+            million.started("haat-million-keys", large, many.keys[0]) as other,
+        ):
+            weight = million.bytes_per_key(other, one)
+            say(f"  started in {other.seconds:.1f} s ({one.seconds:.1f} s with few keys), {weight:.0f} bytes a key")
+            for target in (one.target, other.target):
+                load.run_wrk(target, self.effort.warm_seconds)
+            bases, samples = in_pairs(
+                lambda: load.measure(one.target, self.effort.seconds),
+                lambda: load.measure(other.target, self.effort.seconds),
+                self.effort.rounds,
+                lambda number, few, many: say(
+                    f"  million-keys {number + 1}/{self.effort.rounds}: {many.cpu_us_per_request:.1f} µs, with few "
+                    f"keys {few.cpu_us_per_request:.1f} µs"
+                ),
+            )
+        slower = ratios(bases, samples)
+        self.rows.append(row_of("haat-few-keys", bases, keys=million.USED, start_seconds=round(one.seconds, 2)))
+        extra: dict[str, Any] = {
+            "keys": million.KEYS,
+            "subscriptions": million.SUBSCRIPTIONS,
+            "start_seconds": round(other.seconds, 2),
+            "bytes_per_key": round(weight),
+            "ratio_to_few_keys": round(slower.median, 3),
+            "start_from_postgresql_seconds": self._start_from_postgresql(large, many),
+        }
+        self.rows.append(row_of("haat-million-keys", samples, **extra))
+
+    def _start_from_postgresql(self, data_dir: Path, made: market.Market) -> float:
+        say("  filling PostgreSQL with the same")
+        (data_dir / "gateway" / "snapshot.bin").unlink()
+        with (
+            million.database(data_dir, made),
+            million.started("haat-from-postgresql", data_dir, made.keys[0]) as found,
+        ):
+            say(f"  started in {found.seconds:.1f} s from PostgreSQL")
+            return round(found.seconds, 2)
+
+
+def measure(effort: Effort, wanted: Sequence[str]) -> tuple[Bench, conditions.Conditions]:
+    """Run the rows that are wanted."""
+    seen = conditions.look()
+    seen.versions |= {"nginx": conditions.version_of(["nginx", "-v"]), "wrk": conditions.version_of(["wrk", "-v"])}
+    began, stolen = time.monotonic(), conditions.stolen_seconds()
+    with contextlib.ExitStack() as stack:
+        work = stack.enter_context(working_folder())
+        up = stack.enter_context(servers.upstreams(work))
+        bench = Bench(effort, work, up, stack.enter_context(servers.nginx_proxy(work, up)))
+        measures: dict[str, Callable[[], None]] = {
+            "haat-bare": lambda: bench.gateway("haat-bare", bare=True),
+            "haat-full": bench.full,
+            "haat-full-2w": bench.two_workers,
+            "haat-sse": bench.streams,
+            **{peer.name: partial(bench.peer, peer) for peer in PEERS},
+            "open-loop": bench.by_the_clock,
+            "million-keys": bench.with_a_million_keys,
+        }
+        for name in ROWS:
+            if name in wanted:
+                say(f"{name}, {time.monotonic() - began:.0f} s since the beginning")
+                bench.measured(name, measures[name])
+    if bench.nginx_sse:
+        bench.rows.insert(0, row_of("nginx-sse", bench.nginx_sse, bench.nginx_sse))
+    if bench.nginx:
+        bench.rows.insert(0, row_of("nginx", bench.nginx, bench.nginx))
+    conditions.finish(seen, began, stolen)
+    return bench, seen
+
+
+@contextlib.contextmanager
+def working_folder() -> Iterator[Path]:
+    """Make a folder on the disk of the checkout: a journal in memory would cost less than a real one."""
+    folder = ENVIRONMENTS / "run"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.gateway", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and seconds; docs/performance.md stays")
+    parser.add_argument("--rows", default=",".join(ROWS), help=f"only these, of: {', '.join(ROWS)}")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the JSON goes")
+    parser.add_argument("--no-docs", action="store_true", help="leave docs/performance.md as it is")
+    options = parser.parse_args()
+    wanted = options.rows.split(",")
+    if unknown := set(wanted) - set(ROWS):
+        parser.error(f"no such rows: {', '.join(sorted(unknown))}")
+    for program in ("nginx", "wrk"):
+        if shutil.which(program) is None:
+            parser.exit(1, f"{program} is missing: `make bench-gateway` installs it\n")
+    end_in_order()
+    try:
+        bench, seen = measure(QUICK if options.quick else FULL, wanted)
+    except KeyboardInterrupt:
+        parser.exit(130, "stopped: nothing is written\n")
+    save_json(bench.rows, options.results)
+    left_out = bench.skipped | bench.failed
+    folder: Path = options.results.parent
+    (folder / f"{options.results.stem}-conditions.json").write_bytes(
+        msgspec.json.format(msgspec.json.encode(asdict(seen) | {"quick": options.quick, "left_out": left_out})) + b"\n"
+    )
+    text = words.describe(bench.rows, seen, left_out, quick=options.quick)
+    print(text)
+    if not (options.quick or options.no_docs):
+        DOCUMENT.write_text(put_between_markers(DOCUMENT.read_text(), text))
+    sys.exit(1 if bench.failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""A market for the gateway to know: as many keys, subscriptions and services as wanted."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from haat.gateway import snapshot as snapshots
+from haat.gateway.limits import PlanLimits
+from haat.gateway.snapshot import Credential, Service, Snapshot, Subscription, Version
+from haat.identity.model import make_key
+from haat.infra.keyring import Keyring
+from haat.kernel.ids import new_id
+
+PROVIDER = "acme"
+PLAN = "bench"
+ZONE = "Asia/Kolkata"
+LIMITS = PlanLimits(
+    per_minute=3_000_000,
+    per_hour=100_000_000,
+    per_day=1_000_000_000,
+    quota_per_month=10_000_000_000,
+    max_concurrent=4096,
+)
+"""Three windows, a quota and a concurrency that are counted on each call and never reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A service as the benchmark wants it; ``dialect`` and ``unit`` are those of the catalog."""
+
+    slug: str
+    endpoint: str
+    dialect: str = "http"
+    unit: str = "requests"
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """``keys`` are those that can be used: the first key of the first applications."""
+
+    snapshot: Snapshot
+    keys: list[str]
+
+
+def make_market(
+    keyring: Keyring,
+    listings: Sequence[Listing],
+    *,
+    applications: int = 1,
+    keys_each: int = 1,
+    usable: int = 1,
+    limits: PlanLimits = LIMITS,
+) -> Market:
+    """Return a market of services by slug; each application subscribes to all of them.
+
+    Only ``usable`` keys are made as texts; of the others nobody needs more than the stored hash.
+    """
+    services = [service(listing) for listing in listings]
+    keys: list[str] = []
+    credentials: list[Credential] = []
+    subscriptions: list[Subscription] = []
+    ids = _ids()
+    for _ in range(applications):
+        application, org = next(ids), next(ids)
+        for number in range(keys_each):
+            if number == 0 and len(keys) < usable:
+                keys.append(make_key())
+                key_hash = keyring.hash_key(keys[-1])
+            else:
+                key_hash = os.urandom(32)
+            credentials.append(Credential(next(ids), org, application, key_hash, 0, 0))
+        for offered in services:
+            subscriptions.append(
+                Subscription(next(ids), org, application, offered.id, plan=PLAN, limits=limits, zone=ZONE)
+            )
+    return Market(Snapshot(credentials=credentials, subscriptions=subscriptions, services=services), keys)
+
+
+def service(listing: Listing) -> Service:
+    """Return a published service of one version."""
+    version = Version(
+        version="1",
+        endpoint=listing.endpoint,
+        timeout_ms=30_000,
+        max_body_bytes=1 << 20,
+        max_units="",
+        dialect=listing.dialect,
+    )
+    return Service(
+        id=str(new_id()),
+        provider=PROVIDER,
+        provider_org=str(new_id()),
+        slug=listing.slug,
+        status="published",
+        reason="",
+        unit=listing.unit,
+        region="IN",
+        networks=("127.0.0.0/8",),
+        credential_header="",
+        credential=b"",
+        versions=(version,),
+        default_version="1",
+    )
+
+
+def _ids() -> Iterator[str]:
+    """Yield UUIDv7 texts one after the other: a million of `new_id` would take longer than the start they are for."""
+    for number in itertools.count(new_id().int):
+        yield str(UUID(int=number))
+
+
+def keep(market: Market, keyring: Keyring, data_dir: Path) -> None:
+    """Lay the market where a gateway finds it when it starts without a database."""
+    snapshots.save(data_dir / "gateway" / "snapshot.bin", snapshots.encode(market.snapshot, keyring))

@@ -1,0 +1,133 @@
+"""Starts servers for a measurement, waits until they answer, and ends them whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+LOOPBACK = "127.0.0.1"
+
+
+class NotStarted(Exception):
+    """A server ended or gave no answer in time; the sentence has the last lines of its log."""
+
+
+def say(text: str) -> None:
+    """Tell the person who waits what happens now."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def end_in_order() -> None:
+    """Let SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that no server stays behind."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def process_tree(pid: int) -> list[psutil.Process]:
+    """Return a process and all that descend from it; empty when it has ended."""
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str | Path],
+    log: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Iterator[int]:
+    """Run a command in a session of its own and yield its pid; then end it and its children.
+
+    The session keeps Ctrl-C from reaching it before us: it is ended in order, after the load. Without
+    an ``environment`` it gets ours.
+    """
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,
+        )
+        try:
+            yield process.pid
+        finally:
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes], patience: float = 15) -> None:
+    """Ask a process to end; kill what is left of its tree."""
+    tree = process_tree(process.pid)
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(patience)
+    for left in tree:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.kill()
+    process.wait()
+
+
+def await_answer(
+    pid: int,
+    port: int,
+    request: tuple[str, str, bytes, Mapping[str, str]],
+    log: Path,
+    *,
+    patience: float = 60,
+    pause: float = 0.05,
+) -> bytes:
+    """Call until the answer is 200 and return its body; raise NotStarted.
+
+    ``request`` is method, path, body and headers.
+    """
+    method, path, body, headers = request
+    deadline, problem = time.monotonic() + patience, "nothing listens"
+    while time.monotonic() < deadline:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            raise NotStarted(f"it ended by itself\n{tail(log)}")
+        connection = http.client.HTTPConnection(LOOPBACK, port, timeout=10)
+        try:
+            connection.request(method, path, body, dict(headers))
+            response = connection.getresponse()
+            content = response.read()
+            if response.status == 200:
+                return content
+            problem = f"it answers {response.status} {content[:300]!r}"
+        except (OSError, http.client.HTTPException) as error:
+            problem = repr(error)
+        finally:
+            connection.close()
+        time.sleep(pause)
+    raise NotStarted(f"no good answer within {patience:.0f} s: {problem}\n{tail(log)}")
+
+
+def tail(log: Path, lines: int = 8) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

@@ -1,0 +1,208 @@
+"""The servers of the benchmark: nginx as upstream and as bare proxy, and the gateway."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench import market
+from bench.load import Target
+from bench.market import Listing, Market
+from bench.processes import LOOPBACK, NotStarted, await_answer, free_port, running
+from haat.infra.keyring import Keyring
+
+ROOT = Path(__file__).parent.parent
+JSON = {"Content-Type": "application/json", "Accept": "*/*", "User-Agent": "haat-bench"}
+REQUEST_BYTES, ANSWER_BYTES = 185, 290
+
+
+def padded(content: dict[str, object], size: int) -> bytes:
+    """Return JSON of exactly ``size`` bytes: peers that speak different formats carry equally much."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    if len(text) > size:
+        raise ValueError(f"{len(text)} bytes don't fit into {size}")
+    return text[:-1] + b" " * (size - len(text)) + text[-1:]
+
+
+TASK = padded(
+    {"input": [{"text": "भारत एक विशाल देश है"}], "config": {"source": "hi-Deva", "target": "ur-Arab"}}, REQUEST_BYTES
+)
+CHAT = padded(
+    {
+        "model": "bench",
+        "messages": [{"role": "user", "content": "भारत एक विशाल देश है। Say that in Urdu."}],
+    },
+    REQUEST_BYTES,
+)
+TASK_ANSWER = padded({"output": [{"text": "x" * 220}], "usage": {"characters": 20}}, ANSWER_BYTES)
+CHAT_ANSWER = padded(
+    {
+        "id": "chatcmpl-bench",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": "bench",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "jawab"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 20, "completion_tokens": 30, "total_tokens": 50},
+    },
+    ANSWER_BYTES,
+)
+
+_NGINX = """worker_processes 1; daemon off; pid {folder}/pid; error_log stderr warn;
+events {{ worker_connections 8192; }}
+http {{
+    access_log off; default_type application/json;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+{body}
+}}
+"""
+_NGINX_UPSTREAM = """    server {{
+        listen 127.0.0.1:{port} backlog=4096; keepalive_requests 1000000000;
+        location / {{ return 200 '{task}'; }}
+        location /task {{ add_header X-Haat-Usage "characters=20"; return 200 '{task}'; }}
+        location /v1/chat/completions {{ return 200 '{chat}'; }}
+    }}"""
+_NGINX_PROXY = """    upstream plain {{ server 127.0.0.1:{plain}; keepalive 128; keepalive_requests 1000000000; }}
+    upstream stream {{ server 127.0.0.1:{stream}; keepalive 128; keepalive_requests 1000000000; }}
+    proxy_http_version 1.1; proxy_set_header Connection "";
+    server {{
+        listen 127.0.0.1:{port} backlog=4096; keepalive_requests 1000000000;
+        location / {{ proxy_pass http://plain; }}
+        location /stream {{ proxy_pass http://stream; proxy_buffering off; }}
+    }}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstreams:
+    """Ports: nginx that answers JSON at once, and the one that streams."""
+
+    plain: int
+    stream: int
+
+
+@contextlib.contextmanager
+def nginx(body: str, folder: Path) -> Iterator[int]:
+    """Run nginx with one worker and yield its pid."""
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)
+    config = folder / "nginx.conf"
+    config.write_text(_NGINX.format(folder=folder, body=body))
+    with running(["nginx", "-p", folder, "-c", config, "-e", "stderr"], folder / "log") as pid:
+        yield pid
+
+
+@contextlib.contextmanager
+def upstreams(work: Path) -> Iterator[Upstreams]:
+    """Run both upstreams of all the rows."""
+    ports = Upstreams(free_port(), free_port())
+    body = _NGINX_UPSTREAM.format(port=ports.plain, task=TASK_ANSWER.decode(), chat=CHAT_ANSWER.decode())
+    stream_log = work / "stream.log"
+    with (
+        nginx(body, work / "upstream") as plain,
+        running([sys.executable, "-m", "bench.upstream", str(ports.stream)], stream_log, folder=ROOT) as stream,
+    ):
+        await_answer(plain, ports.plain, ("POST", "/", TASK, JSON), work / "upstream" / "log")
+        await_answer(stream, ports.stream, ("POST", "/stream", TASK, JSON), stream_log)
+        yield ports
+
+
+@contextlib.contextmanager
+def nginx_proxy(work: Path, up: Upstreams) -> Iterator[Target]:
+    """Run nginx as the bare proxy: what nothing in Python will beat."""
+    port = free_port()
+    body = _NGINX_PROXY.format(port=port, plain=up.plain, stream=up.stream)
+    with nginx(body, work / "proxy") as pid:
+        target = Target("nginx", port, pid, "/invoke", TASK, JSON)
+        check_answer(target, work / "proxy" / "log", TASK_ANSWER)
+        yield target
+
+
+def at(target: Target, name: str, path: str) -> Target:
+    """Return another path of the same server as a target."""
+    return replace(target, name=name, path=path)
+
+
+def check_answer(target: Target, log: Path, expected: bytes, patience: float = 60) -> None:
+    """Wait until a target answers; raise NotStarted when the answer isn't the upstream's."""
+    content = await_answer(
+        target.pid, target.port, ("POST", target.path, target.body, target.headers), log, patience=patience
+    )
+    if content != expected:
+        raise NotStarted(f"{target.name} answers something else: {content[:300]!r}")
+
+
+# --- the gateway -------------------------------------------------------------------------------
+
+SERVICES = f"/v1/services/{market.PROVIDER}"
+PLAIN_PATH, TASK_PATH, STREAM_PATH = f"{SERVICES}/plain/invoke", f"{SERVICES}/task/invoke", f"{SERVICES}/stream/stream"
+
+
+def authorised(key: str) -> dict[str, str]:
+    return {**JSON, "Authorization": f"Bearer {key}"}
+
+
+def listings(up: Upstreams) -> list[Listing]:
+    """Return the services: one forwarded as it is, one of our task form that reports its units, one that streams."""
+    plain, stream = f"http://{LOOPBACK}:{up.plain}", f"http://{LOOPBACK}:{up.stream}"
+    return [
+        Listing("plain", plain),
+        Listing("task", f"{plain}/task", dialect="task", unit="characters"),
+        Listing("stream", stream),
+    ]
+
+
+def prepare(data_dir: Path, up: Upstreams) -> Market:
+    """Lay down a data directory with a small market."""
+    keyring = Keyring.load(data_dir)
+    made = market.make_market(keyring, listings(up))
+    market.keep(made, keyring, data_dir)
+    return made
+
+
+def without_settings() -> dict[str, str]:
+    """Return this environment without anybody's HAAT_ variables."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("HAAT_")}
+
+
+def gateway_command(data_dir: Path, port: int, workers: int) -> list[str]:
+    command = [sys.executable, "-m", "haat.cli.main", "gateway", "--data-dir", str(data_dir)]
+    command += ["--gateway-port", str(port)]
+    return [*command, "--workers", str(workers)] if workers > 1 else command
+
+
+def several_workers_offered() -> bool:
+    """Tell whether the gateway's command can run more than one worker."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "haat.cli.main", "gateway", "--help"], capture_output=True, text=True, check=True
+    )
+    return "--workers" in shown.stdout
+
+
+@contextlib.contextmanager
+def gateway(
+    name: str, data_dir: Path, key: str, *, workers: int = 1, patience: float = 60, bare: bool = False
+) -> Iterator[Target]:
+    """Run the gateway as it is run in earnest, but without a database: it serves from its snapshot.
+
+    ``bare`` runs the frame without any policy instead.
+    """
+    port, log = free_port(), data_dir / "log"
+    command = gateway_command(data_dir, port, workers)
+    if bare:
+        command = [sys.executable, "-m", "bench.bare", str(data_dir), str(port)]
+    environment = {
+        **without_settings(),
+        "HAAT_SUPERVISED": "1",  # whoever sets it sees to the database: here it is to have none
+        "HAAT_SHUTDOWN_SECONDS": "5",
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+    }
+    with running(command, log, environment=environment, folder=data_dir) as pid:
+        target = Target(name, port, pid, PLAIN_PATH, TASK, authorised(key))
+        check_answer(target, log, TASK_ANSWER, patience)
+        yield target

@@ -1,0 +1,96 @@
+"""The results in words: tables by what belongs together, the figures wanted, and what to know beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from bench.conditions import Conditions
+from bench.report import Row, table
+
+WANTED = {"haat-bare": 1.4, "haat-full": 2.2, "haat-full-2w": 2.5, "haat-sse": 1.5}
+"""The CPU time a request that the gateway is built for, as multiples of nginx's."""
+WANTED_P99_MS, WANTED_START_SECONDS = 20.0, 10.0
+NOTES = (
+    "wrk: one thread, 64 connections kept alive, POST of 185 B, answer of 290 B; nginx with one worker is both the "
+    "upstream and the bare proxy. SSE: 20 events, 5 ms apart, from a small uvloop server. Only the process tree of the "
+    "proxy is charged. The ratio to nginx is the median of the ratios within the rounds.",
+    "`haat-full` is `haat gateway` as it is run in earnest, on a snapshot, without PostgreSQL: authentication, "
+    "subscription, windows for minute, hour and day, monthly quota, concurrency, breaker, headers, trace context and "
+    "the usage journal on disk. Bringing the journal to PostgreSQL is the shipper's work, in its own process, and "
+    "not in the figure. `haat-bare` finds the service and forwards; it is no mode of the product.",
+    "No processor is pinned. On a virtual machine a write that wakes a peer sleeping on an idle core costs the writer "
+    "10 to 25 µs; load generator and upstream go idle when the proxy is the slowest of the three, so slower proxies "
+    "pay it more often. It is part of what is measured.",
+    "The open loop is a generator of our own on uvloop, as wrk has none: 256 connections, requests leave by the clock "
+    "in groups of ten a millisecond, latency counts from the instant a request was due, its wait for a connection and "
+    "the generator's own delay included.",
+)
+
+
+def describe(rows: Sequence[Row], conditions: Conditions, left_out: Mapping[str, str], *, quick: bool) -> str:
+    """Return Markdown: tables, whether the figures wanted are met, what to know.
+
+    ``left_out`` has the reasons by the names of what could not be measured.
+    """
+    closed = [row for row in rows if "ratio_to_nginx" in row.spreads]
+    paced = [row for row in rows if "rate" in row.extra]
+    keyed = [row for row in rows if "keys" in row.extra]
+    peers = [row for row in rows if "does" in row.extra]
+    parts: list[str] = []
+    if closed:
+        parts += ["Median (least–most) of the rounds" + (", a quick run" if quick else "") + ":", table(closed)]
+        parts.append(_listed(_ratio(row) for row in closed if row.name in WANTED))
+    if paced:
+        parts += ["One gateway process, requests sent by the clock:", table(paced)]
+        parts.append(_listed(_open_loop(row) for row in paced))
+    if keyed:
+        parts += ["Few keys and a million:", table(keyed)]
+        parts.append(_listed(_keys(row) for row in keyed if "bytes_per_key" in row.extra))
+    if peers:
+        parts += ["What the peers do for a request:", _listed(f"{row.name}: {row.extra['does']}." for row in peers)]
+    parts.append(_listed(f"{name} was left out: {reason}." for name, reason in left_out.items()))
+    parts.append(_listed([*conditions.sentences(), *NOTES]))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _listed(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def _verdict(good: bool) -> str:
+    return "met" if good else "missed"
+
+
+def _ratio(row: Row) -> str:
+    found, most = row.spreads["ratio_to_nginx"].median, WANTED[row.name]
+    return f"{row.name}: {found:.2f} × nginx, wanted ≤ {most} ×: {_verdict(found <= most)}."
+
+
+def _open_loop(row: Row) -> str:
+    extra = row.extra
+    text = (
+        f"{row.name}: {extra['rate']:,}/s for {extra['seconds']} s, {extra['answered']:,} of {extra['sent']:,} "
+        f"answered, the slowest in {extra['max_ms']:.1f} ms; the generator itself was late by "
+        f"{extra['generator_late_p99_ms']:.1f} ms at p99"
+    )
+    if "metered" not in extra:
+        return f"{text}."
+    missing = extra["answered_and_not_metered"]
+    good = row.spreads["p99_ms"].median < WANTED_P99_MS and not row.errors and not missing
+    return (
+        f"{text}; {extra['metered']:,} calls are in the journal, {missing} were answered and not metered. Wanted: "
+        f"p99 < {WANTED_P99_MS:.0f} ms, no error, every answered call metered: {_verdict(good)}."
+    )
+
+
+def _keys(row: Row) -> str:
+    extra = row.extra
+    start, from_postgresql = extra["start_seconds"], extra["start_from_postgresql_seconds"]
+    verdict = _verdict(start < WANTED_START_SECONDS)
+    also = f", {from_postgresql:.1f} s when it loads them from PostgreSQL" if from_postgresql is not None else ""
+    return (
+        f"{extra['keys']:,} keys and {extra['subscriptions']:,} subscriptions: first answer {start:.1f} s after the "
+        f"start of the process, from the snapshot on disk (wanted < {WANTED_START_SECONDS:.0f} s: {verdict}){also}; "
+        f"{extra['bytes_per_key']} bytes of memory a key, its share of a subscription included; a call costs "
+        f"{extra['ratio_to_few_keys']:.2f} times what it costs with few keys."
+    )
