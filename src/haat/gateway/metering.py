@@ -12,8 +12,6 @@ import logging
 import re
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from haat.gateway.call import ID_AT, ID_END, NO_UNITS, Call
 from haat.gateway.clock import CallIds, GatewayClock
 from haat.gateway.routes import MICRO_UNITS, Route
@@ -279,30 +277,6 @@ def read_usage(call: Call, route: Route, reported: bytes) -> None:
         units[name] = f"{whole}.{fraction}" if fraction else whole
     if len(units) > 1 or "requests=" in text:
         call.units = units
-
-
-class _Config(msgspec.Struct):
-    source: str = ""
-    target: str = ""
-    language: str = ""
-
-
-class _TaskBody(msgspec.Struct):
-    config: _Config = msgspec.field(default_factory=_Config)
-
-
-_task_body = msgspec.json.Decoder(_TaskBody)
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
-
-
-def read_languages(call: Call) -> None:
-    """Note the languages a task call names: ``hi-Deva>ur-Arab``, or one alone. Its form is the service's business."""
-    try:
-        config = _task_body.decode(b"".join(call.body)).config
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return
-    named = (config.source, config.target) if config.source or config.target else (config.language,)
-    call.language_pair = ">".join(tag for tag in named if _LANGUAGE.fullmatch(tag))
 
 
 def unit_header(call: Call, route: Route) -> bytes:

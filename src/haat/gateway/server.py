@@ -31,7 +31,7 @@ from haat.gateway.headers import (
     named_headers,
     without,
 )
-from haat.gateway.metering import read_languages
+from haat.gateway.languages import read_languages
 from haat.gateway.stages import ADMIT, check_form, resolve
 from haat.kernel.errors import (
     BodyTooLarge,
@@ -55,8 +55,10 @@ MIN_BODY_RATE = 1024
 """Bytes a second that a body must come at on average, after the time allowed for a head."""
 
 
-class ClientConnection(asyncio.Protocol):
-    """One client. ``active`` is the call being worked on, ``_parsing`` the one still arriving."""
+class ClientConnection:
+    """One client, an `asyncio.Protocol` by its methods.
+
+    ``active`` is the call being worked on, ``_parsing`` the one still arriving."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway

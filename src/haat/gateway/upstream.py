@@ -61,8 +61,10 @@ class Origin(NamedTuple):
         return cls(parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """One connection to a provider. It carries one call at a time and is never pipelined.
+class UpstreamConnection:
+    """One connection to a provider, an `asyncio.Protocol` by its methods.
+
+    It carries one call at a time and is never pipelined.
 
     ``status`` to ``usage`` are what is known of the answer that is being read, ``parts`` what came of
     its body in this turn.
@@ -427,8 +429,9 @@ class Pool:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 address = await resolve(origin.host, origin.port, self.networks)
-                _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(self),
+                connection = UpstreamConnection(self)
+                await loop.create_connection(
+                    lambda: cast(asyncio.Protocol, connection),
                     str(address),  # the very address that was looked at
                     origin.port,
                     ssl=self._tls,
