@@ -42,6 +42,7 @@ class RunningPlatform:
         self.data_dir = data_dir
         self.environment = {
             **os.environ,
+            "HAAT_COMPILED": "1",  # as users run it
             "HAAT_DATA_DIR": str(data_dir),
             "HAAT_PORT": str(port),
             "HAAT_GATEWAY_PORT": str(gateway_port),
