@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Callable
+import time
 from pathlib import Path
 
 import msgspec
@@ -24,43 +23,25 @@ from haat.usage.journal import (
     JournalReader,
     JournalWriter,
     Kind,
+    NoSpace,
     Position,
     SealReason,
+    segment_path,
 )
+from usage.faults import die, largest_file, put_back, read_all, records, replace_file
 
 PAYLOADS = st.lists(st.tuples(st.sampled_from([1, 2, 3, 4]), st.binary(max_size=80)), max_size=12)
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def write(directory: Path, records: list[tuple[int, bytes]], segment_bytes: int = 1 << 20, close: bool = True) -> None:
-    writer = JournalWriter(directory, "gateway-0", segment_bytes, sync_ms=1000)
+    writer = JournalWriter(directory, "gateway-0", segment_bytes, sync_ms=1000, reserve_bytes=0)
     for kind, payload in records:
         writer.append(kind, payload)
     if close:
         writer.close()
     else:
         die(writer)
-
-
-def die(writer: JournalWriter) -> None:
-    """Let go of the files as a killed process does: nothing sealed."""
-    writer._closing.set()
-    if writer._syncer:
-        writer._syncer.join()
-    os.close(writer._segment.descriptor)
-    os.close(writer._lock)
-
-
-def read_all(directory: Path, max_bytes: int = 1 << 20) -> list[Frame]:
-    reader, position, frames = JournalReader(directory, "gateway-0"), START, []
-    while batch := reader.read(position, max_bytes):
-        frames += batch
-        position = batch[-1].end
-    return frames
-
-
-def records(frames: list[Frame]) -> list[tuple[int, bytes]]:
-    return [(frame.kind, frame.payload) for frame in frames if frame.kind != Kind.SEAL]
 
 
 def test_a_reader_goes_on_from_where_a_closed_journal_ended(tmp_path: Path) -> None:
@@ -92,7 +73,7 @@ def test_a_journal_cut_at_any_byte_yields_a_prefix_before_and_after_its_owner_re
 ) -> None:
     directory = tmp_path_factory.mktemp("journal")
     write(directory, written, close=False)
-    path = journal.segment_path(directory, "gateway-0", 1)
+    path = segment_path(directory, "gateway-0", 1)
     os.truncate(path, data.draw(st.integers(0, path.stat().st_size)))
     survived = records(read_all(directory))
     assert survived == written[: len(survived)]
@@ -114,7 +95,7 @@ def test_a_changed_byte_in_a_sealed_segment_is_never_believed(
     directory = tmp_path_factory.mktemp("journal")
     write(directory, written)
     write(directory, [])  # a successor: the first segment can't be taken for a live one
-    path = journal.segment_path(directory, "gateway-0", 1)
+    path = segment_path(directory, "gateway-0", 1)
     content = bytearray(path.read_bytes())
     at = data.draw(st.integers(0, len(content) - 1))
     content[at] ^= data.draw(st.integers(1, 255))
@@ -131,7 +112,7 @@ def test_a_changed_byte_in_a_sealed_segment_is_never_believed(
 def test_a_bad_tail_of_the_live_segment_is_waited_for(tmp_path: Path) -> None:
     writer = JournalWriter(tmp_path, "gateway-0", 1 << 20, sync_ms=1000)
     writer.append(Kind.USAGE, b"one")
-    path = journal.segment_path(tmp_path, "gateway-0", 1)
+    path = segment_path(tmp_path, "gateway-0", 1)
     half = journal.encode_frame(Kind.USAGE, b"two")
     with path.open("ab") as file:
         file.write(half[:-1])
@@ -146,7 +127,7 @@ def test_a_bad_tail_of_the_live_segment_is_waited_for(tmp_path: Path) -> None:
 
 def test_damage_in_the_middle_is_kept_beside_the_segment_and_not_thrown_away(tmp_path: Path) -> None:
     write(tmp_path, [(1, b"one"), (1, b"two"), (1, b"three")], close=False)
-    path = journal.segment_path(tmp_path, "gateway-0", 1)
+    path = segment_path(tmp_path, "gateway-0", 1)
     content = path.read_bytes()
     path.write_bytes(content.replace(b"two", b"twO"))
     write(tmp_path, [])
@@ -174,7 +155,7 @@ def test_the_newest_segment_is_never_offered_for_deletion_so_numbers_go_on(tmp_p
 
 def test_a_missing_segment_is_an_error_and_not_an_end(tmp_path: Path) -> None:
     write(tmp_path, [(1, b"x" * 50)] * 4, segment_bytes=100)
-    journal.segment_path(tmp_path, "gateway-0", 2).unlink()
+    segment_path(tmp_path, "gateway-0", 2).unlink()
     with pytest.raises(CorruptJournal, match="missing"):
         JournalReader(tmp_path, "gateway-0").read(Position(2, 0))
     with pytest.raises(CorruptJournal, match="missing"):
@@ -191,60 +172,64 @@ def test_confirmations_are_packed_ids(tmp_path: Path) -> None:
     assert (confirm.kind, journal.confirmed_ids(confirm.payload)) == (Kind.CONFIRM, ids)
 
 
-def _failing(code: int) -> Callable[..., int]:
-    def call(*_: object) -> int:
-        raise OSError(code, os.strerror(code))
-
-    return call
-
-
-def test_a_disk_that_refuses_is_an_error_for_that_record_and_the_next_may_pass(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    writer = JournalWriter(tmp_path, "gateway-0", 1 << 20, sync_ms=1000)
-    with monkeypatch.context() as patch:
-        patch.setattr(journal.os, "write", _failing(errno.ENOSPC))
-        with pytest.raises(JournalError, match="No space"):
-            writer.append(Kind.USAGE, b"lost")
+def test_a_disk_that_refuses_is_an_error_for_that_record_and_the_next_may_pass(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "gateway-0", 1 << 20, sync_ms=60_000, reserve_bytes=0)
+    writer.append(Kind.USAGE, b"before")
+    kept = replace_file(writer, "/dev/full")
+    with pytest.raises(NoSpace, match="No space"):
+        writer.append(Kind.USAGE, b"lost")
+    put_back(writer, kept)
     writer.append(Kind.USAGE, b"kept")
     writer.close()
-    assert records(read_all(tmp_path)) == [(1, b"kept")]
+    assert records(read_all(tmp_path)) == [(1, b"before"), (1, b"kept")]
 
 
-def test_half_a_record_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = JournalWriter(tmp_path, "gateway-0", 1 << 20, sync_ms=1000)
-    really_write = os.write
-    with monkeypatch.context() as patch:
-        patch.setattr(journal.os, "write", lambda fd, data: really_write(fd, data[:5]))
-        with pytest.raises(JournalError, match="5 of"):
-            writer.append(Kind.USAGE, b"half of this")
+def test_half_a_record_is_taken_back(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "gateway-0", 1 << 20, sync_ms=60_000, reserve_bytes=0)
+    writer.append(Kind.USAGE, b"before")
+    with largest_file(writer.position.offset + 5), pytest.raises(NoSpace, match="5 of"):
+        writer.append(Kind.USAGE, b"half of this")
     writer.append(Kind.USAGE, b"whole")
     writer.close()
-    assert records(read_all(tmp_path)) == [(1, b"whole")]
+    assert records(read_all(tmp_path)) == [(1, b"before"), (1, b"whole")]
 
 
-def test_a_disk_that_refuses_between_two_segments_leaves_a_journal_that_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    writer = JournalWriter(tmp_path, "gateway-0", 100, sync_ms=0)
+def test_a_disk_that_refuses_between_two_segments_leaves_a_journal_that_goes_on(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "gateway-0", 100, sync_ms=0, reserve_bytes=0)
     writer.append(Kind.USAGE, b"x" * 60)
-    with monkeypatch.context() as patch:
-        patch.setattr(journal.os, "open", _failing(errno.ENOSPC))
-        with pytest.raises(JournalError, match="can't be begun"):
-            writer.append(Kind.USAGE, b"y" * 60)
+    with largest_file(5), pytest.raises(JournalError):
+        writer.append(Kind.USAGE, b"y" * 60)
     writer.append(Kind.USAGE, b"z" * 60)
+    in_the_way = segment_path(tmp_path, "gateway-0", 3)
+    in_the_way.mkdir()
+    with pytest.raises(JournalError, match="can't be begun"):
+        writer.append(Kind.USAGE, b"y" * 60)
+    in_the_way.rmdir()
+    writer.append(Kind.USAGE, b"w" * 60)
     writer.close()
-    assert records(read_all(tmp_path)) == [(1, b"x" * 60), (1, b"z" * 60)]
+    assert [payload[:1] for _, payload in records(read_all(tmp_path))] == [b"x", b"z", b"w"]
 
 
-def test_after_a_failed_sync_nothing_is_accepted_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = JournalWriter(tmp_path, "gateway-0", 1 << 20, sync_ms=0)
-    with monkeypatch.context() as patch:
-        patch.setattr(journal.os, "fdatasync", _failing(errno.EIO))
-        with pytest.raises(JournalError):
-            writer.append(Kind.USAGE, b"one")
+def test_after_a_failed_sync_nothing_is_accepted_any_more(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "gateway-0", 1 << 20, sync_ms=0, reserve_bytes=0)
+    kept = replace_file(writer, "/dev/null")  # takes every write and no sync
+    with pytest.raises(JournalError, match="the disk failed"):
+        writer.append(Kind.USAGE, b"one")
+    put_back(writer, kept)
     with pytest.raises(JournalError):
         writer.append(Kind.USAGE, b"two")
+    writer.close()
+
+
+def test_a_sync_that_fails_in_the_background_stops_the_journal_too(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "gateway-0", 1 << 20, sync_ms=10, reserve_bytes=0)
+    kept = replace_file(writer, "/dev/null")
+    writer.append(Kind.USAGE, b"one")
+    ends = time.monotonic() + 5
+    with pytest.raises(JournalError, match="can't be written"):
+        while time.monotonic() < ends:
+            writer.append(Kind.USAGE, b"two")
+    put_back(writer, kept)
     writer.close()
 
 

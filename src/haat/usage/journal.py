@@ -1,21 +1,13 @@
 """The usage journal: append-only segments on the gateway's own disk, one directory a worker.
 
-``<directory>/<worker>/00000001.log`` and so on; segments are numbered from 1. A frame is
+`haat.usage.frames` says what lies in a segment. A worker writes, at most one process at a time (a lock
+file sees to it). It writes each frame with one ``os.write``, which survives SIGKILL; an fsync in the
+background bounds what a power cut takes. When it starts it truncates a torn tail that its predecessor
+left and seals that segment RECOVERED: ids still unconfirmed at a CLOSED or RECOVERED seal will never be
+confirmed. A CONFIRM may lie in a later segment than its USAGE when the segment between was sealed
+ROTATED.
 
-    u32 length of kind and payload · u32 CRC-32 of kind and payload · u8 kind · payload   (little-endian)
-
-    USAGE (1)       JSON of a `UsageEvent`. While its id is unconfirmed, a later USAGE frame with the
-                    same id replaces it (the caller left before the kernel took the answer).
-    CONFIRM (2)     ids, 16 bytes each: their USAGE frames, which always lie before, are final.
-    OPEN (3)        JSON of a `UsageEvent` with outcome ``interrupted``: a stream about to be dispatched.
-    CHECKPOINT (4)  JSON of a `Checkpoint`: how far that stream has come.
-    SEAL (5)        one byte, a `SealReason`. The last frame of a segment.
-
-A worker writes, at most one process at a time (a lock file sees to it). It writes each frame with
-one ``os.write``, which survives SIGKILL; an fsync in the background bounds what a power cut takes.
-When it starts it truncates a torn tail that its predecessor left and seals that segment RECOVERED:
-ids still unconfirmed at a CLOSED or RECOVERED seal will never be confirmed. A CONFIRM may lie in a
-later segment than its USAGE when the segment between was sealed ROTATED.
+A full disk stops nothing for good: see `JournalWriter.full`.
 
 Whoever deletes shipped segments uses `JournalReader.shipped`: it never names the newest segment, so
 that numbers go on where they were.
@@ -28,152 +20,74 @@ import fcntl
 import logging
 import os
 import re
-import struct
 import threading
+import time
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from enum import IntEnum
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+
+from haat.usage.disk import NO_SPACE, RESERVE_BYTES, Disk, Gauge, Reserve, Space, space_of
+from haat.usage.frames import (
+    FORMAT,
+    FRAME_BYTES,
+    KIND_CRC,
+    MAX_FRAME_BYTES,
+    MUST_UNDERSTAND,
+    SEALED_BYTES,
+    SEGMENT_HEADER,
+    START,
+    Bad,
+    CorruptJournal,
+    Frame,
+    JournalError,
+    JournalInUse,
+    Kind,
+    NoSpace,
+    Position,
+    SealReason,
+    TooNew,
+    confirmed_ids,
+    encode_frame,
+    format_of,
+    is_sealed,
+    pack_header,
+    scan,
+    segment_path,
+    segments,
+    workers,
+)
+
+__all__ = [
+    "START",
+    "CorruptJournal",
+    "Frame",
+    "JournalError",
+    "JournalInUse",
+    "JournalReader",
+    "JournalWriter",
+    "Kind",
+    "NoSpace",
+    "Position",
+    "SealReason",
+    "TooNew",
+    "confirmed_ids",
+    "encode_frame",
+    "segment_path",
+    "segments",
+    "workers",
+]
 
 log = logging.getLogger(__name__)
 
-_HEADER = struct.Struct("<IIB")
-_CHECKED = 1  # the kind byte counts towards the length and the checksum
-_PREFIX = _HEADER.size - _CHECKED
-MAX_FRAME_BYTES = 4 * 1024 * 1024
-ID_BYTES = 16
-_NAME = re.compile(r"^[0-9]{8,}\.log$")
+LOOK_SECONDS = 1.0
+"""How often the disk is looked at."""
 _WORKER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+_SLOWLY = -1
+_KNOWN_KINDS = frozenset(Kind)
 
-
-class Kind(IntEnum):
-    USAGE = 1
-    CONFIRM = 2
-    OPEN = 3
-    CHECKPOINT = 4
-    SEAL = 5
-
-
-class SealReason(IntEnum):
-    ROTATED = 0
-    """The segment was full; the same process goes on in the next one."""
-    CLOSED = 1
-    """The worker ended in order."""
-    RECOVERED = 2
-    """The worker died; its successor sealed what was there."""
-
-
-_SEALED_BYTES = _HEADER.size + 1
-
-
-class Position(NamedTuple):
-    """A place between two frames: a segment's number and a byte offset in it."""
-
-    segment: int
-    offset: int
-
-
-START = Position(0, 0)
-"""Before the oldest segment there is."""
-
-
-class Frame(NamedTuple):
-    kind: int
-    payload: bytes
-    end: Position
-    """The place after this frame: what a reader remembers once the frame is dealt with."""
-
-
-class JournalError(OSError):
-    """A record could not be written: serve nothing unmetered."""
-
-
-class JournalInUse(JournalError):
-    """Another process writes this worker's journal."""
-
-
-class CorruptJournal(Exception):
-    """A sealed segment can't be read on; the sentence says where and what to do."""
-
-    def __init__(self, path: Path, offset: int, reason: str) -> None:
-        self.path, self.offset = path, offset
-        super().__init__(
-            f"{path} is damaged at byte {offset}: {reason}. Restore the file from a backup, or move it away "
-            "and accept that the records after that byte are lost."
-        )
-
-
-def segment_path(directory: Path, worker: str, segment: int) -> Path:
-    return directory / worker / f"{segment:08d}.log"
-
-
-def workers(directory: Path) -> list[str]:
-    """Return the names of all workers that have written a journal below ``directory``."""
-    if not directory.is_dir():
-        return []
-    return sorted(path.name for path in directory.iterdir() if path.is_dir() and segments(directory, path.name))
-
-
-def segments(directory: Path, worker: str) -> list[int]:
-    """Return the numbers of a worker's segments, ascending."""
-    folder = directory / worker
-    if not folder.is_dir():
-        return []
-    return sorted(int(path.stem) for path in folder.iterdir() if _NAME.match(path.name))
-
-
-def encode_frame(kind: int, payload: bytes) -> bytes:
-    return _HEADER.pack(len(payload) + _CHECKED, zlib.crc32(payload, _KIND_CRC[kind]), kind) + payload
-
-
-_KIND_CRC = [zlib.crc32(bytes([kind])) for kind in range(256)]
-
-
-def confirmed_ids(payload: bytes) -> list[bytes]:
-    """Return the 16-byte ids in a CONFIRM payload."""
-    return [payload[at : at + ID_BYTES] for at in range(0, len(payload) - ID_BYTES + 1, ID_BYTES)]
-
-
-class _Bad(NamedTuple):
-    offset: int
-    reason: str
-    torn: bool
-    """The frame reaches beyond the end of the data: more may be on its way."""
-
-
-def _scan(data: bytes, base: int = 0) -> Iterator[tuple[int, bytes, int] | _Bad]:
-    """Yield (kind, payload, offset after it) for each good frame; end with a `_Bad` if bytes remain."""
-    at, size = 0, len(data)
-    while at < size:
-        if size - at < _HEADER.size:
-            yield _Bad(base + at, "a frame's header is cut short", torn=True)
-            return
-        length, checksum, kind = _HEADER.unpack_from(data, at)
-        end = at + _PREFIX + length
-        if not _CHECKED <= length <= MAX_FRAME_BYTES:
-            yield _Bad(base + at, f"a frame claims {length} bytes", torn=False)
-            return
-        if end > size:
-            yield _Bad(base + at, "a frame is cut short", torn=True)
-            return
-        payload = data[at + _HEADER.size : end]
-        if zlib.crc32(payload, _KIND_CRC[kind]) != checksum:
-            yield _Bad(base + at, "a frame's checksum is wrong", torn=False)
-            return
-        yield kind, payload, base + end
-        at = end
-
-
-def is_sealed(path: Path) -> bool:
-    """Tell whether a segment ends with a SEAL frame."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _SEALED_BYTES))
-        tail = file.read()
-    return any(tail == encode_frame(Kind.SEAL, bytes([reason])) for reason in SealReason)
+_crc32 = zlib.crc32
+_os_write = os.write
 
 
 class JournalReader:
@@ -185,9 +99,11 @@ class JournalReader:
     def read(self, position: Position = START, max_bytes: int = 1 << 20) -> list[Frame]:
         """Return the frames after ``position``, about ``max_bytes`` of them; none when none are there yet.
 
-        Frames of one call lie in one segment; after a SEAL frame the next call reads the next one.
-        Raise CorruptJournal for a bad frame in a sealed segment and for a segment that is missing. A
-        bad or torn tail of the live segment is simply not there yet.
+        Frames of one call lie in one segment; after a SEAL frame the next call reads the next one. A
+        kind that isn't known here and may be passed over is returned too: who doesn't know it takes no
+        notice. Raise CorruptJournal for a bad frame in a sealed segment and for a segment that is
+        missing, TooNew for what only a newer reader understands. A bad or torn tail of the live segment
+        is simply not there yet.
         """
         present = segments(self.directory, self.worker)
         if position == START:
@@ -204,24 +120,20 @@ class JournalReader:
         while True:
             with path.open("rb") as file:
                 file.seek(position.offset)
-                data = file.read(max_bytes + _HEADER.size)
+                data = file.read(max_bytes + FRAME_BYTES)
                 whole = not file.read(1)
-            frames = []
-            for found in _scan(data, position.offset):
-                if isinstance(found, _Bad):
-                    if sealed and (whole or not found.torn):
-                        raise CorruptJournal(path, found.offset, found.reason)
-                    break
-                kind, payload, end = found
-                follows = Position(position.segment + 1, 0) if kind == Kind.SEAL else Position(position.segment, end)
-                frames.append(Frame(kind, payload, follows))
-                if kind == Kind.SEAL:
-                    break
+            frames, bad = _frames(path, position, data)
+            if isinstance(bad, CorruptJournal):
+                if frames:
+                    return frames  # what lies before it is good; it is met again
+                raise bad
+            if bad is not None and sealed and (whole or not bad.torn):
+                raise CorruptJournal(path, bad.offset, bad.reason)
             if sealed and whole and not (frames and frames[-1].kind == Kind.SEAL):
                 raise CorruptJournal(path, position.offset + len(data), "it ends without a seal")
             if frames or whole or max_bytes > MAX_FRAME_BYTES:
                 return frames
-            max_bytes = MAX_FRAME_BYTES + _HEADER.size  # one frame is larger than what was asked for
+            max_bytes = MAX_FRAME_BYTES + FRAME_BYTES  # one frame is larger than what was asked for
 
     def shipped(self, position: Position) -> list[Path]:
         """Return the segments that lie wholly before ``position`` and may be deleted."""
@@ -229,64 +141,120 @@ class JournalReader:
         return [segment_path(self.directory, self.worker, n) for n in present[:-1] if n < position.segment]
 
 
-@dataclass(slots=True)
-class _Segment:
-    number: int
-    descriptor: int
-    size: int
-    sealed: bool = False
+def _frames(path: Path, position: Position, data: bytes) -> tuple[list[Frame], Bad | CorruptJournal | None]:
+    """Return the good frames at the beginning of ``data``, up to a seal, and what ended them otherwise."""
+    frames: list[Frame] = []
+    at = position.offset
+    for found in scan(data, position.offset):
+        if isinstance(found, Bad):
+            return frames, found
+        kind, payload, end = found
+        if kind == Kind.HEADER:
+            try:
+                wanted = format_of(payload)
+            except ValueError as error:
+                return frames, CorruptJournal(path, at, str(error))
+            if wanted > FORMAT:
+                return frames, TooNew(path, at, f"it has format {wanted}, and this program knows {FORMAT}")
+        elif kind >= MUST_UNDERSTAND and kind not in _KNOWN_KINDS:
+            return frames, TooNew(path, at, f"a frame of kind {kind} must be understood")
+        else:
+            follows = Position(position.segment + 1, 0) if kind == Kind.SEAL else Position(position.segment, end)
+            frames.append(Frame(kind, payload, follows))
+            if kind == Kind.SEAL:
+                return frames, None
+        at = end
+    return frames, None
 
 
 class JournalWriter:
-    """Appends to one worker's journal. One thread appends; another one syncs to the disk.
+    """Appends to one worker's journal. One thread appends; another one syncs and looks at the disk.
 
     ``sync_ms`` is what a power cut may lose, in milliseconds; 0 waits for the disk on each append.
-    Raise JournalInUse when another process has this worker's journal.
+    ``max_bytes`` bounds the worker's segments together, looked at once a second; 0 leaves it to the disk.
+    ``ask`` tells how full the file system is. Raise JournalInUse when another process has this journal.
+
+    A disk without space does not keep the writer from being made: it is `full` then, and opens the
+    journal by itself when there is space.
     """
 
-    def __init__(self, directory: Path, worker: str, segment_bytes: int, sync_ms: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        worker: str,
+        segment_bytes: int,
+        sync_ms: int,
+        *,
+        max_bytes: int = 0,
+        reserve_bytes: int = RESERVE_BYTES,
+        ask: Callable[[Path], Space] = space_of,
+    ) -> None:
         if not _WORKER.match(worker):
             raise ValueError(f"{worker!r} can't name a worker: use letters, digits, dots and hyphens")
         self.directory, self.worker = directory, worker
-        self._segment_bytes, self._sync_ms = segment_bytes, sync_ms
         self._folder = directory / worker
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = self._take_lock()
-        self._failure: OSError | None = None
+        self._segment_bytes, self._sync_ms = segment_bytes, sync_ms
+        # Of the segment being written. `_limit` is the size up to which a frame just goes there; whatever
+        # needs more thought than that sets it to `_SLOWLY`.
+        self._number, self._descriptor, self._size, self._begun = 0, -1, 0, 0
+        self._limit = _SLOWLY
+        self._sealed = True
         self._broken = False
         self._dirty = False
+        self._lock = -1
+        self._opened = False
+        self._failure: OSError | None = None
         self._retired: deque[int] = deque()
         self._closing = threading.Event()
-        present = segments(directory, worker)
-        if present:
-            _recover(segment_path(directory, worker, present[-1]))
-        self._segment = self._begin(present[-1] + 1 if present else 1)
-        self._syncer: threading.Thread | None = None
-        if sync_ms > 0:
-            self._syncer = threading.Thread(target=self._sync_forever, name=f"journal-{worker}", daemon=True)
-            self._syncer.start()
+        self._reserve = Reserve(self._folder / "reserve", reserve_bytes)
+        self._gauge = Gauge(worker, max_bytes, ask)
+        try:
+            self._open()
+        except NoSpace as error:
+            log.error("the journal of %s can't be opened yet: %s", worker, error)
+        except JournalError:
+            self._let_go()
+            raise
+        self._look_at_disk()
+        self._syncer = threading.Thread(target=self._sync_forever, name=f"journal-{worker}", daemon=True)
+        self._syncer.start()
+
+    @property
+    def full(self) -> bool:
+        """No new call may be taken: what is left of the reserve belongs to those in flight."""
+        return not self._reserve.whole or self._gauge.exhausted or not self._opened
+
+    @property
+    def disk(self) -> Disk:
+        """How full the disk was when it was last looked at."""
+        return self._gauge.disk
 
     @property
     def position(self) -> Position:
         """The place where the next frame will stand: after a seal, that is the next segment's beginning."""
-        if self._segment.sealed:
-            return Position(self._segment.number + 1, 0)
-        return Position(self._segment.number, self._segment.size)
+        if self._sealed:
+            return Position(self._number + 1, 0)
+        return Position(self._number, self._size)
 
     def append(self, kind: int, payload: bytes) -> None:
         """Write one frame; raise JournalError when the disk does not take it."""
-        if self._failure is not None:
-            raise JournalError(f"the journal can't be written: {self._failure}") from self._failure
-        frame = encode_frame(kind, payload)
-        segment = self._segment
-        if segment.sealed or (segment.size and segment.size + len(frame) + _SEALED_BYTES > self._segment_bytes):
-            self._rotate()
-            segment = self._segment
-        self._write(segment, frame)
-        if self._sync_ms == 0:
-            self._sync_now(segment.descriptor)
-        else:
+        frame = pack_header(len(payload) + 1, _crc32(payload, KIND_CRC[kind]), kind) + payload
+        size = self._size + len(frame)
+        if size > self._limit:
+            self._append_slowly(frame)
+            return
+        try:
+            written = _os_write(self._descriptor, frame)
+        except OSError as error:
+            self._try_again(frame, error)
+            return
+        if written == len(frame):
+            self._size = size
             self._dirty = True
+        else:
+            self._broken = True
+            self._limit = _SLOWLY
+            self._try_again(frame, None)
 
     def confirm(self, identifiers: Iterable[bytes]) -> None:
         """Declare the USAGE frames of these ids (16 bytes each) final."""
@@ -299,19 +267,49 @@ class JournalWriter:
         if self._closing.is_set():
             return
         self._closing.set()
-        if self._syncer is not None:
-            self._syncer.join()
+        self._syncer.join()
+        self._limit = _SLOWLY
         try:
-            if self._failure is None and not self._segment.sealed:
-                self._write(self._segment, encode_frame(Kind.SEAL, bytes([reason])))
-                self._segment.sealed = True
-            os.fsync(self._segment.descriptor)
+            if self._failure is None and not self._sealed:
+                self._write(encode_frame(Kind.SEAL, bytes([reason])))
+                self._sealed = True
+            if self._descriptor >= 0:
+                os.fsync(self._descriptor)
         except OSError as error:
             log.error("the journal of %s could not be closed in order: %s", self.worker, error)
         finally:
-            for descriptor in (self._segment.descriptor, *self._retired, self._lock):
+            self._failure = self._failure or JournalError("it is closed")
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._reserve.close()
+        for descriptor in (self._descriptor, *self._retired, self._lock):
+            if descriptor >= 0:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
+
+    # --- opening --------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        """Take the journal over from a predecessor; raise JournalInUse, NoSpace, JournalError.
+
+        Done again when the disk had no space: what was reached stays reached.
+        """
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self._lock < 0:
+                self._lock = self._take_lock()
+            self._reserve.adopt()
+            self._sparing(self._take_over)
+        except OSError as error:
+            raise _journal_error(f"the journal of {self.worker} can't be opened", error) from error
+        self._opened = True
+
+    def _take_over(self) -> None:
+        present = segments(self.directory, self.worker)
+        if present:
+            _recover(segment_path(self.directory, self.worker, present[-1]))
+        self._begin(present[-1] + 1 if present else 1)
 
     def _take_lock(self) -> int:
         descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -322,15 +320,50 @@ class JournalWriter:
             raise JournalInUse(f"another process writes the journal of {self.worker}") from error
         return descriptor
 
-    def _begin(self, number: int) -> _Segment:
+    def _begin(self, number: int) -> None:
+        """Begin a segment; the one before is sealed. Raise OSError and leave no trace."""
         path = segment_path(self.directory, self.worker, number)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        header = encode_frame(Kind.HEADER, SEGMENT_HEADER)
+        descriptor = os.open(path, flags, 0o600)
         try:
-            descriptor = os.open(path, flags, 0o600)
-        except OSError as error:
-            raise JournalError(f"a journal segment can't be begun: {error}") from error
-        _sync_folder(self._folder)
-        return _Segment(number, descriptor, 0)
+            if _os_write(descriptor, header) != len(header):
+                raise NoSpace("the disk has no room for another journal segment")
+            _sync_folder(self._folder)
+        except OSError:
+            os.close(descriptor)
+            path.unlink()
+            raise
+        self._number, self._descriptor = number, descriptor
+        self._size = self._begun = len(header)
+        self._sealed = False
+
+    # --- writing, when it is not straightforward ------------------------------------------------
+
+    def _append_slowly(self, frame: bytes) -> None:
+        """Begin the next segment, wait for the disk, or say what is wrong."""
+        if self._failure is not None:
+            raise JournalError(f"the journal can't be written: {self._failure}") from self._failure
+        if not self._opened:
+            raise NoSpace("the disk has no room for the journal")
+        full = self._size > self._begun and self._size + len(frame) + SEALED_BYTES > self._segment_bytes
+        if self._sealed or full:
+            self._rotate()
+        self._write(frame)
+        if self._sync_ms == 0:
+            self._sync_now(self._descriptor)
+            return
+        self._dirty = True
+        self._limit = self._segment_bytes - SEALED_BYTES
+        if self._failure is not None:  # the syncing thread found it meanwhile, and its `_SLOWLY` must stand
+            self._limit = _SLOWLY
+
+    def _try_again(self, frame: bytes, error: OSError | None) -> None:
+        """A write failed, or half of it did: with space from the reserve it may pass."""
+        if error is not None and error.errno not in NO_SPACE:
+            raise JournalError(f"the journal can't be written: {error}") from error
+        self._write(frame)
+        self._dirty = True
 
     def _rotate(self) -> None:
         """Seal the segment, then begin the next: a segment that has a successor is always sealed.
@@ -338,57 +371,109 @@ class JournalWriter:
         When the disk refuses half-way, the next append goes on from there. The full segment's last
         bytes are synced by the background thread, which also closes it.
         """
-        full = self._segment
-        if not full.sealed:
-            self._write(full, encode_frame(Kind.SEAL, bytes([SealReason.ROTATED])))
-            full.sealed = True
-        self._segment = self._begin(full.number + 1)
+        self._limit = _SLOWLY
+        full = self._descriptor
+        if not self._sealed:
+            self._write(encode_frame(Kind.SEAL, bytes([SealReason.ROTATED])))
+            self._sealed = True
+        try:
+            self._sparing(lambda: self._begin(self._number + 1))
+        except OSError as error:
+            raise _journal_error("a journal segment can't be begun", error) from error
         if self._sync_ms == 0:
-            self._sync_now(full.descriptor)
-            os.close(full.descriptor)
+            self._sync_now(full)
+            os.close(full)
         else:
-            self._retired.append(full.descriptor)
+            self._retired.append(full)
 
-    def _write(self, segment: _Segment, frame: bytes) -> None:
-        if self._broken:  # half a frame lies at the end: nothing may follow it until it is cut away
-            self._cut(segment)
-        try:
-            written = os.write(segment.descriptor, frame)
-        except OSError as error:
-            raise JournalError(f"the journal can't be written: {error}") from error
-        if written != len(frame):
-            self._broken = True
-            self._cut(segment)
-            raise JournalError(f"the disk took {written} of {len(frame)} bytes: it is probably full")
-        segment.size += written
+    def _write(self, frame: bytes) -> None:
+        """Write a frame whole or not at all, if need be with space from the reserve."""
 
-    def _cut(self, segment: _Segment) -> None:
+        def write() -> None:
+            if self._broken:  # half a frame lies at the end: nothing may follow it until it is cut away
+                os.ftruncate(self._descriptor, self._size)
+                self._broken = False
+            written = _os_write(self._descriptor, frame)
+            if written != len(frame):
+                self._broken = True
+                self._limit = _SLOWLY
+                os.ftruncate(self._descriptor, self._size)
+                self._broken = False
+                raise NoSpace(f"the disk took {written} of {len(frame)} bytes: it is probably full")
+
         try:
-            os.ftruncate(segment.descriptor, segment.size)
+            self._sparing(write)
         except OSError as error:
-            raise JournalError(f"half a record can't be taken back: {error}") from error
-        self._broken = False
+            raise _journal_error("the journal can't be written", error) from error
+        self._size += len(frame)
+
+    def _sparing(self, act: Callable[[], None]) -> None:
+        """Do what needs space; as long as there is none, give back some of the reserve and do it again."""
+        while True:
+            try:
+                act()
+                return
+            except OSError as error:
+                if error.errno not in NO_SPACE and not isinstance(error, NoSpace):
+                    raise
+                if not self._reserve.give_back():
+                    raise
+
+    # --- the background -------------------------------------------------------------------------
 
     def _sync_now(self, descriptor: int) -> None:
         try:
             os.fdatasync(descriptor)
         except OSError as error:
-            self._failure = error  # after a failed fsync nobody knows what the disk holds
+            self._fail(error)
             raise JournalError(f"the disk failed: {error}") from error
 
+    def _fail(self, error: OSError) -> None:
+        """After a failed fsync nobody knows what the disk holds: nothing is taken any more."""
+        self._failure = error
+        self._limit = _SLOWLY
+
     def _sync_forever(self) -> None:
-        while not self._closing.wait(self._sync_ms / 1000):
-            dirty, self._dirty = self._dirty, False
-            try:
-                if dirty:  # a segment retired at this moment stays open until this thread closes it below
-                    os.fdatasync(self._segment.descriptor)
-                while self._retired:
-                    os.fdatasync(self._retired[0])
-                    os.close(self._retired.popleft())
-            except OSError as error:
-                log.error("the journal of %s can't be brought to the disk: %s", self.worker, error)
-                self._failure = error
-                return
+        pause = self._sync_ms / 1000 if self._sync_ms else LOOK_SECONDS
+        looked = time.monotonic()
+        while not self._closing.wait(min(pause, LOOK_SECONDS)):
+            if self._sync_ms and self._failure is None:
+                try:
+                    self._sync()
+                except OSError as error:
+                    log.error("the journal of %s can't be brought to the disk: %s", self.worker, error)
+                    self._fail(error)
+            if time.monotonic() - looked >= LOOK_SECONDS:
+                looked = time.monotonic()
+                self._look_at_disk()
+
+    def _sync(self) -> None:
+        dirty, self._dirty = self._dirty, False
+        if dirty:  # a segment retired at this moment stays open until this thread closes it below
+            os.fdatasync(self._descriptor)
+        while self._retired:
+            os.fdatasync(self._retired[0])
+            os.close(self._retired.popleft())
+
+    def _look_at_disk(self) -> None:
+        """Judge the disk; when there is space again, make the reserve whole and take calls again."""
+        try:
+            if not self._opened:
+                with contextlib.suppress(NoSpace):
+                    self._open()
+            space = self._gauge.read(self._folder)
+            if self._opened and not self._reserve.whole and space.available >= self._reserve.room_to_fill:
+                self._reserve.fill()
+            self._gauge.judge(space, self.full)
+        except OSError as error:  # the next look may see more
+            log.error("the disk of the journal of %s can't be looked at: %s", self.worker, error)
+
+
+def _journal_error(what: str, error: OSError) -> JournalError:
+    if isinstance(error, JournalError):
+        return error
+    kind = NoSpace if error.errno in NO_SPACE else JournalError
+    return kind(f"{what}: {error}")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -400,7 +485,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _recover(path: Path) -> None:
-    """Cut a torn tail off the segment a dead worker left and seal it.
+    """Cut a torn tail off the segment a dead worker left and seal it; raise OSError.
 
     A bad frame that is not torn is damage: whatever follows it is kept beside the segment.
     """
@@ -408,19 +493,20 @@ def _recover(path: Path) -> None:
         return
     data = path.read_bytes()
     good = len(data)
-    for found in _scan(data):
-        if isinstance(found, _Bad):
+    for found in scan(data):
+        if isinstance(found, Bad):
             good = found.offset
             if not found.torn:
                 saved = path.with_suffix(".damaged")
                 saved.write_bytes(data[good:])
                 log.error("%s is damaged at byte %d (%s): the rest is in %s", path, good, found.reason, saved)
+    seal = encode_frame(Kind.SEAL, bytes([SealReason.RECOVERED]))
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
         os.ftruncate(descriptor, good)
-        os.write(descriptor, encode_frame(Kind.SEAL, bytes([SealReason.RECOVERED])))
+        if os.write(descriptor, seal) != len(seal):
+            os.ftruncate(descriptor, good)
+            raise NoSpace(f"the disk has no room to seal {path}")
         os.fsync(descriptor)
-    except OSError as error:
-        raise JournalError(f"{path} can't be sealed: {error}") from error
     finally:
         os.close(descriptor)
