@@ -8,6 +8,7 @@ from haat.kernel.errors import HaatError
 
 if TYPE_CHECKING:
     from haat.gateway.answers import AnswerStep
+    from haat.gateway.endpoints import Endpoint
     from haat.gateway.grants import Grant
     from haat.gateway.limits import Allowance
     from haat.gateway.routes import Route
@@ -60,6 +61,7 @@ class Call:
         "credential",
         "deadline",
         "dispatched",
+        "endpoint",
         "expects_continue",
         "fault",
         "first_byte",
@@ -154,7 +156,10 @@ class Call:
         self.dispatched: bool = False
         self.body_streamed: bool = False
         self.upstream: UpstreamConnection | None = None
+        self.endpoint: Endpoint | None = None
+        """Where `dispatch` has sent it; None when there was no choice, so that it is the route's only one."""
         self.attempts: int = 0
+        """How often it has gone again: to the same endpoint, another one, or a stand-in."""
         self.deadline: int = 0
         self.wait_deadline: int = 0
         self.status: int = 0

@@ -7,18 +7,18 @@ import contextlib
 import logging
 import socket
 
-from haat.gateway import relay
+from haat.gateway import dispatch, relay
 from haat.gateway.call import Call
 from haat.gateway.clock import CallIds, GatewayClock
+from haat.gateway.endpoints import Endpoints
 from haat.gateway.grants import Grants
 from haat.gateway.limits import Limits
 from haat.gateway.metering import Meter
+from haat.gateway.pool import Pools
 from haat.gateway.routes import RouteTable
 from haat.gateway.server import ClientConnection
 from haat.gateway.snapshot import Directory
-from haat.gateway.upstream import Pools
 from haat.infra.keyring import Keyring
-from haat.kernel.errors import ProviderTimeout
 from haat.settings import Settings
 from haat.usage.event import Outcome
 from haat.usage.journal import JournalError, JournalWriter
@@ -40,7 +40,8 @@ class Gateway:
         self.limits = Limits()
         self.meter = Meter(journal, self.clock, self.ids)
         self.pools = Pools(settings.upstream_connections, settings.upstream_wait_seconds, self.clock)
-        self.routes = RouteTable(directory, keyring, self.pools, tuple(settings.allowed_networks))
+        self.endpoints = Endpoints(directory, self.pools, self.clock)
+        self.routes = RouteTable(directory, keyring, self.endpoints, tuple(settings.allowed_networks))
         self.clients: set[ClientConnection] = set()
         self.calls: set[Call] = set()
         """Admitted and not yet ended."""
@@ -97,6 +98,7 @@ class Gateway:
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)
+        await self.endpoints.close()
         await self.pools.close()
         self.meter.flush()
         self._journal.close()
@@ -130,11 +132,12 @@ class Gateway:
                 relay.client_left(call)  # the client took the answer too slowly, not the provider gave it
                 call.client.abort()
             else:
-                relay.fail(call, ProviderTimeout())
+                dispatch.timed_out(call)
         self.pools.expire(now)
 
     def _expire_clients(self) -> None:
         now = self.clock.now_us()
         self.meter.probe()
+        self.endpoints.look(now)
         for client in list(self.clients):
             client.expire(now)

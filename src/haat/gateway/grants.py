@@ -56,7 +56,7 @@ class Grant:
             subscription.application, subscription.service, subscription.limits, subscription.zone, call.started
         )
         self.body_limit: int = min(route.version.max_body_bytes, gateway.settings.max_body_bytes)
-        self.request: bytes = b" %b HTTP/1.1\r\n%b" % (route.prefix + call.tail or b"/", route.lines)
+        self.request: bytes = route.endpoint.request(call.tail)
         """The request line to the provider after its method, and the lines that are the same for every call."""
         self.record: bytes = record_part(credential, route, subscription, gateway.meter.worker)
         self.record_is_plain: bool = route.service.unit != "bytes"

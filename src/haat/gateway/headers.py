@@ -48,6 +48,7 @@ ANSWER_HEADERS = _table(
     dropped=(
         b"x-request-id",
         b"x-haat-units",
+        b"x-haat-served-by",
         b"ratelimit",
         b"ratelimit-policy",
         b"x-ratelimit-limit",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from haat.gateway.call import ID_AT, ID_END, NO_UNITS, Call
 from haat.gateway.clock import CallIds, GatewayClock
 from haat.gateway.routes import MICRO_UNITS, Route
+from haat.gateway.traffic import Traffic
 from haat.usage.event import VERSION, Checkpoint, Outcome, Timings, UsageEvent, encode
 from haat.usage.journal import JournalError, JournalWriter, Kind
 
@@ -42,6 +43,8 @@ class Meter:
     """Writes the journal for all calls of this gateway."""
 
     def __init__(self, journal: JournalWriter, clock: GatewayClock, ids: CallIds) -> None:
+        self.elsewhere = Traffic(clock.lately)
+        """Calls that reached no service: refused before it was known."""
         self.failing = False
         """The journal refused the last record: calls are turned away until `probe` succeeds."""
         self.recorded = 0
@@ -68,6 +71,11 @@ class Meter:
         if call.recorded:
             return
         call.recorded = True
+        total, route = self._clock.now_us() - call.started, call.route
+        traffic = self.elsewhere if route is None else route.traffic
+        traffic.count(call.method, status, total)
+        if outcome is Outcome.REFUSED:
+            traffic.refused += 1
         if call.credential is None:
             return
         grant = call.grant
@@ -76,7 +84,7 @@ class Meter:
             and grant is not None
             and grant.record_is_plain
             and call.units is NO_UNITS
-            and not (call.labelled or call.raw_usage or call.language_pair or call.cache)
+            and not (call.labelled or call.raw_usage or call.language_pair or call.cache or call.attempts)
         ):
             started = call.started
             payload = _PLAIN % (
@@ -90,7 +98,7 @@ class Meter:
                 call.queue,
                 call.connect,
                 call.first_byte,
-                self._clock.now_us() - started,
+                total,
                 call.body_size,
                 call.bytes_out,
             )
@@ -200,6 +208,15 @@ class Meter:
             event.version = route.version.version
             event.region = service.region
             event.path_template = route.path_template
+            if call.attempts:
+                event.attempts = call.attempts + 1
+            if call.endpoint is not None and call.endpoint.service.id != service.id:
+                other = call.endpoint.service  # charged as what was subscribed to, earned by who executed it
+                event.provider = other.provider
+                event.provider_org = other.provider_org
+                event.version = call.endpoint.version.version
+                event.region = other.region
+                event.executed_by = other.id
         if subscription is not None:
             event.subscription = subscription.id
             event.plan = subscription.plan

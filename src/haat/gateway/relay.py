@@ -105,6 +105,7 @@ def _head(call: Call, upstream: UpstreamConnection) -> bytes:
             call.id_line,
             answers.limit_headers(call, now),
             units_line,
+            grant.route.endpoint.served_by if call.endpoint is None else call.endpoint.served_by,
             b"\r\n" if call.keep_alive and call.minor_version == 1 else answers.connection_header(call) + b"\r\n",
         )
     )
@@ -189,11 +190,18 @@ def answer_whole(call: Call, answer: Whole, cache: str = "") -> None:
             call.id_line,
             answers.limit_headers(call, gateway.clock.now_us()),
             units_line,
+            _served_by(call),
             answers.connection_header(call),
             b"\r\n",
         )
     )
     _end(call, head, b"" if call.no_body else answer.body)
+
+
+def _served_by(call: Call) -> bytes:
+    if call.endpoint is not None:
+        return call.endpoint.served_by
+    return call.route.endpoint.served_by if call.route is not None else b""
 
 
 def missed(call: Call) -> None:
@@ -236,6 +244,8 @@ def client_left(call: Call) -> None:
     call.answered = True
     if call.on_answer:
         missed(call)
+    if call.endpoint is not None:
+        call.endpoint.breaker.released(call)
     if call.upstream is not None:
         call.upstream.abort()
     gateway = call.client.gateway

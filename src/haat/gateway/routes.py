@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from cryptography.exceptions import InvalidTag
 
+from haat.gateway.endpoints import Endpoint, Endpoints
 from haat.gateway.snapshot import Directory, Service, Version
-from haat.gateway.upstream import Origin, Pool, Pools
+from haat.gateway.traffic import Traffic
 from haat.infra.keyring import Keyring
 from haat.infra.net import parse_networks
-from haat.kernel.errors import ProviderUnavailable, ServiceNotFound, ServiceSuspended
+from haat.kernel.errors import HaatError, ProviderUnavailable, ServiceNotFound, ServiceSuspended
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
@@ -25,32 +25,37 @@ MICRO_UNITS = 1_000_000
 
 
 class Route:
-    """One version of one service. ``lines`` are the Host header and the provider's credential."""
+    """One version of one service.
+
+    What belongs to its first endpoint is repeated here, one look-up away: a call of a service that has
+    only this one, and has it in order, asks for nothing else.
+    """
 
     __slots__ = (
+        "_turn",
+        "breaker",
         "credential_name",
-        "lines",
+        "endpoint",
+        "endpoints",
         "max_micro_units",
         "path_template",
         "pool",
-        "prefix",
         "reads_languages",
         "service",
         "steps",
         "timeout_us",
+        "traffic",
         "version",
     )
 
-    def __init__(self, service: Service, version: Version, pool: Pool, credential: str) -> None:
-        parts = urlsplit(version.endpoint)
-        authority = parts.netloc
-        self.service, self.version, self.pool = service, version, pool
-        self.prefix = parts.path.rstrip("/").encode("ascii")
-        self.lines = f"Host: {authority}\r\n".encode("ascii")
-        self.credential_name = b""
-        if credential:
-            self.credential_name = service.credential_header.lower().encode("ascii")
-            self.lines += f"{service.credential_header}: {credential}\r\n".encode("latin-1")
+    def __init__(self, service: Service, version: Version, endpoints: tuple[Endpoint, ...], traffic: Traffic) -> None:
+        self.service, self.version, self.traffic = service, version, traffic
+        self.endpoint = endpoints[0]
+        self.endpoints = endpoints if len(endpoints) > 1 else ()
+        """All of them when there is a choice, else nothing."""
+        self.pool, self.breaker = self.endpoint.pool, self.endpoint.breaker
+        self.credential_name = self.endpoint.credential_name
+        self._turn = 0
         self.max_micro_units = int(Decimal(version.max_units) * MICRO_UNITS) if version.max_units else 0
         self.timeout_us = version.timeout_ms * 1000
         self.reads_languages = version.dialect == "task"
@@ -58,20 +63,32 @@ class Route:
         """What must happen with a request that is here whole before it goes to the provider."""
         self.path_template = "/v1/services/{provider}/{service}/{path}"
 
+    def in_turn(self) -> tuple[Endpoint, ...]:
+        """Return the endpoints, each time beginning with another one."""
+        endpoints = self.endpoints
+        if not endpoints:
+            return (self.endpoint,)
+        self._turn = turn = (self._turn + 1) % len(endpoints)
+        return endpoints[turn:] + endpoints[:turn]
+
 
 class RouteTable:
     """Finds the route that ``provider/service`` or ``provider/service@version`` names."""
 
-    def __init__(self, directory: Directory, keyring: Keyring, pools: Pools, allowed_networks: tuple[str, ...]) -> None:
-        self._directory, self._keyring, self._pools = directory, keyring, pools
+    def __init__(
+        self, directory: Directory, keyring: Keyring, endpoints: Endpoints, allowed_networks: tuple[str, ...]
+    ) -> None:
+        self._directory, self._keyring, self._endpoints = directory, keyring, endpoints
         self._allowed = allowed_networks
         self._routes: dict[bytes, Route] = {}
+        self._alike: dict[tuple[str, str, str], list[Route]] = {}
         self._generation = -1
 
     def find(self, name: bytes) -> Route:
         """Return the route; raise ServiceNotFound, ServiceSuspended or ProviderUnavailable."""
         if self._generation != self._directory.services_generation:
             self._routes.clear()
+            self._alike.clear()
             self._generation = self._directory.services_generation
         route = self._routes.get(name)
         if route is None:
@@ -95,6 +112,34 @@ class RouteTable:
             credential = self._keyring.decrypt(service.credential, service.id) if service.credential else ""
         except InvalidTag as error:
             raise ProviderUnavailable("The provider's credential can't be read; the operator can renew it.") from error
-        networks = parse_networks({*self._allowed, *service.networks})
-        pool = self._pools.of(Origin.parse(version.endpoint), networks)
-        return Route(service, version, pool, credential)
+        networks = parse_networks(sorted({*self._allowed, *service.networks}))
+        urls = (version.endpoint, *version.policy.endpoints)
+        endpoints = tuple(self._endpoints.of(service, version, url, networks, credential) for url in urls)
+        return Route(service, version, endpoints, self._endpoints.traffic(service.id))
+
+    def of_capability(self, route: Route) -> list[Route]:
+        """Return the services that can do what this one does, itself included: see `haat.gateway.fallback`.
+
+        A version that only adapts another's shape, or has its own requests changed on their way, stands
+        in for nobody: what it is sent would not be what was sent here.
+        """
+        wanted = (route.service.policy.capability, route.version.dialect, route.service.unit)
+        found = self._alike.get(wanted)
+        if found is None:
+            found = self._alike[wanted] = []
+            for service in self._directory.services.values():
+                if (service.policy.capability, service.status, service.visibility) != (
+                    wanted[0],
+                    "published",
+                    "public",
+                ):
+                    continue
+                try:
+                    other = self.find(service.path.encode("ascii"))
+                except HaatError:
+                    continue
+                policy = other.version.policy
+                adapts = policy.serves or policy.request or policy.answer or policy.websocket
+                if (other.version.dialect, service.unit) == wanted[1:] and not adapts:
+                    found.append(other)
+        return found

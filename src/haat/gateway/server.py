@@ -390,7 +390,7 @@ class ClientConnection:
             call.lines = without(call.lines, (route.credential_name,))
         if route.reads_languages and call.body_complete:
             read_languages(call)
-        if route.steps:
+        if route.steps or route.endpoints or route.breaker.failures:
             dispatch.resume(self.gateway, call)
         else:
             route.pool.acquire(call)
@@ -403,6 +403,8 @@ class ClientConnection:
         call.answered = True
         if call.on_answer:
             relay.missed(call)
+        if call.endpoint is not None:
+            call.endpoint.breaker.released(call)
         drains = call.body_complete or (
             not call.expects_continue
             and not self._deaf

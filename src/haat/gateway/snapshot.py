@@ -73,6 +73,8 @@ class Version(msgspec.Struct, frozen=True):
     policy: VersionPolicy = NO_VERSION_POLICY
     languages: tuple[str, ...] = ()
     language_pairs: tuple[str, ...] = ()
+    health_path: str = ""
+    """Answers 200 while the endpoint is well; empty when it has none."""
 
 
 class Service(msgspec.Struct, frozen=True):

@@ -43,7 +43,7 @@ _SERVICES = """
         SELECT jsonb_agg(jsonb_build_object(
             'version', version, 'endpoint', endpoint, 'timeout_ms', timeout_ms, 'max_body_bytes', max_body_bytes,
             'max_units', coalesce(max_units::text, ''), 'dialect', dialect, 'is_default', is_default,
-            'policy', policy, 'languages', languages, 'language_pairs', language_pairs
+            'policy', policy, 'languages', languages, 'language_pairs', language_pairs, 'health_path', health_path
             ) ORDER BY created_at) AS list
         FROM service_versions
         WHERE service_id = services.id AND accepted_at IS NOT NULL AND retired_at IS NULL
@@ -265,4 +265,5 @@ def _version(row: Mapping[str, Any]) -> Version:
         msgspec.convert(row["policy"], VersionPolicy),
         tuple(row["languages"]),
         tuple(row["language_pairs"]),
+        row["health_path"],
     )

@@ -1,20 +1,14 @@
-"""The way to providers: an HTTP/1.1 client on httptools, and a bounded pool for each endpoint."""
+"""One connection to a provider: an HTTP/1.1 client on httptools."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import ssl
-from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple, cast
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from haat.gateway import relay
+from haat.gateway import dispatch, relay
 from haat.gateway.call import Call
-from haat.gateway.clock import GatewayClock
 from haat.gateway.headers import (
     ANSWER_HEADERS,
     CODING,
@@ -26,39 +20,13 @@ from haat.gateway.headers import (
     named_headers,
     without,
 )
-from haat.infra.net import IPNetwork, resolve
-from haat.kernel.errors import (
-    AddressForbidden,
-    HaatError,
-    Overloaded,
-    ProviderFailed,
-    ProviderTimeout,
-    ProviderUnavailable,
-)
+from haat.kernel.errors import HaatError, ProviderFailed
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from haat.gateway.pool import Pool
 
-SECOND = 1_000_000
-CONNECT_SECONDS = 5.0
-REUSE_IDLE_SECONDS = 4.0
-"""Servers commonly close after 5 idle seconds: a connection is not reused when that may be happening."""
 MAX_ANSWER_HEAD = 64 * 1024
 _MAX_INFORMATIONAL = 16
-_SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-_WAITERS_PER_CONNECTION = 8
-
-
-class Origin(NamedTuple):
-    """Where an endpoint is."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, endpoint: str) -> Origin:
-        parts = urlsplit(endpoint)
-        return cls(parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
 
 class UpstreamConnection:
@@ -112,8 +80,6 @@ class UpstreamConnection:
                 if body or call.content_length >= 0 or call.chunked
                 else b"\r\n"
             )
-            if call.method not in _SAFE:
-                call.body = []  # kept for the one retry that is allowed
         else:
             body = b"".join(parts)
             call.body = []
@@ -123,7 +89,8 @@ class UpstreamConnection:
                 body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             else:
                 framing = b"Content-Length: %d\r\n\r\n" % call.content_length
-        self._transport.write(b"".join((call.method, grant.request, *call.lines, call.id_line, framing, body)))
+        request = grant.request if call.endpoint is None else call.endpoint.request(grant.tail)
+        self._transport.write(b"".join((call.method, request, *call.lines, call.id_line, framing, body)))
         if call.body_streamed and not self._write_paused:
             call.client.release_reading()
 
@@ -265,6 +232,12 @@ class UpstreamConnection:
         if self._connection and (named := named_headers(self._connection)):
             self.lines = without(self.lines, named)
         self._headed = True
+        grant = call.grant
+        assert grant is not None
+        if (status >= 502 or call.endpoint is not None or grant.route.breaker.failures) and dispatch.answered(
+            call, self
+        ):
+            return
         if call.method == b"HEAD":
             # The parser doesn't know that this answer has no body: go on with a fresh one.
             self._keep = self._parser.should_keep_alive() and not self.chunked
@@ -308,8 +281,14 @@ class UpstreamConnection:
         if until_close and exc is None:
             self.call, call.upstream = None, None
             relay.proceed(call, self, True)
-        elif self.used and not self._received and not call.body_streamed and call.method in _SAFE and not call.attempts:
-            # An idle connection that the provider closed just then: no answer began, and the call is safe.
+        elif (
+            self.used
+            and not self._received
+            and not call.body_streamed
+            and not call.attempts
+            and dispatch.repeatable(call)
+        ):
+            # An idle connection that the provider closed just then: no answer began, and the call is harmless.
             self.call, call.upstream = None, None
             call.attempts = 1
             self.pool.acquire(call, fresh=True)
@@ -322,7 +301,7 @@ class UpstreamConnection:
         self.abort()
         self.parts.clear()
         if call is not None:
-            relay.fail(call, error)
+            dispatch.failed(call, error, sent=True)
 
     def _read_keep_alive(self, value: bytes) -> None:
         for part in value.split(b","):
@@ -338,149 +317,3 @@ class UpstreamConnection:
             self.pool.release(self)
         else:
             self._transport.close()
-
-
-class Pool:
-    """At most ``size`` connections to one endpoint, and a bounded queue of calls that wait for one."""
-
-    def __init__(self, origin: Origin, networks: tuple[IPNetwork, ...], size: int, wait_us: int, clock: GatewayClock):
-        self.origin, self.networks = origin, networks
-        self.reuse_seconds = REUSE_IDLE_SECONDS
-        self._size, self._wait_us, self._clock = size, wait_us, clock
-        self._open: set[UpstreamConnection] = set()
-        self._idle: list[UpstreamConnection] = []
-        self._waiting: deque[Call] = deque()
-        self._connecting: set[asyncio.Task[None]] = set()
-        self._tls = ssl.create_default_context() if origin.scheme == "https" else None
-
-    @property
-    def busy(self) -> int:
-        return len(self._open) - len(self._idle)
-
-    @property
-    def waiting(self) -> int:
-        return len(self._waiting)
-
-    def acquire(self, call: Call, fresh: bool = False) -> None:
-        """Send a call over a free connection, or queue it; a full queue refuses it as overloaded."""
-        while self._idle and not fresh:
-            connection = self._idle.pop()
-            if call.started < connection.reuse_until and not connection.lost:
-                connection.send(call)
-                return
-            connection.close()
-        if len(self._waiting) >= self._size * _WAITERS_PER_CONNECTION:
-            relay.fail(call, Overloaded("Too many calls wait for this provider: try again shortly."))
-            return
-        call.wait_deadline = self._clock.tick() + self._wait_us
-        self._waiting.append(call)
-        if len(self._open) + len(self._connecting) < self._size:
-            self._connect()
-
-    def release(self, connection: UpstreamConnection) -> None:
-        """Take a connection back: the longest waiting call gets it."""
-        while self._waiting:
-            call = self._waiting.popleft()
-            if not call.answered:
-                call.queue = self._clock.now_us() - call.started - call.admission
-                connection.send(call)
-                return
-        now = self._clock.lately
-        connection.reuse_until = now + int(self.reuse_seconds * SECOND)
-        self._idle.append(connection)
-
-    def dropped(self, connection: UpstreamConnection) -> None:
-        """Forget a connection that is gone; what waits may have a new one instead."""
-        self._open.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
-        if len(self._connecting) < len(self._waiting) and len(self._open) + len(self._connecting) < self._size:
-            self._connect()
-
-    def expire(self, now: int) -> None:
-        """Refuse what has waited too long, and close connections that won't be reused."""
-        while self._waiting and (self._waiting[0].wait_deadline <= now or self._waiting[0].answered):
-            call = self._waiting.popleft()
-            if not call.answered:
-                busy = self.busy >= self._size
-                relay.fail(
-                    call, Overloaded("All connections to this provider are busy.") if busy else ProviderTimeout()
-                )
-        if self._idle and self._idle[0].reuse_until <= now:
-            for connection in [idle for idle in self._idle if idle.reuse_until <= now]:
-                connection.close()
-            self._idle = [idle for idle in self._idle if idle.reuse_until > now]
-
-    async def close(self) -> None:
-        for task in list(self._connecting):
-            task.cancel()
-        await asyncio.gather(*self._connecting, return_exceptions=True)
-        for connection in list(self._open):
-            connection.abort()
-
-    def _connect(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._make_connection())
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
-
-    async def _make_connection(self) -> None:
-        began = self._clock.now_us()
-        loop, origin = asyncio.get_running_loop(), self.origin
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                address = await resolve(origin.host, origin.port, self.networks)
-                connection = UpstreamConnection(self)
-                await loop.create_connection(
-                    lambda: cast(asyncio.Protocol, connection),
-                    str(address),  # the very address that was looked at
-                    origin.port,
-                    ssl=self._tls,
-                    server_hostname=origin.host if self._tls else None,
-                )
-        except TimeoutError:
-            self._fail_one(ProviderTimeout("No connection to the provider within 5 seconds."))
-        except AddressForbidden as error:
-            log.warning("%s is not dialled: %s", origin.host, error.detail)
-            self._fail_one(ProviderUnavailable("The provider's address may not be called; the call is not billed."))
-        except OSError as error:
-            log.info("no connection to %s:%s: %s", origin.host, origin.port, error)
-            self._fail_one(ProviderUnavailable())
-        else:
-            if connection.usable:
-                self._open.add(connection)
-                if self._waiting:
-                    self._waiting[0].connect = self._clock.now_us() - began
-                self.release(connection)
-
-    def _fail_one(self, error: HaatError) -> None:
-        while self._waiting:
-            call = self._waiting.popleft()
-            if not call.answered:
-                relay.fail(call, error)
-                return
-
-
-class Pools:
-    """All pools, by endpoint and the networks it may lie in."""
-
-    def __init__(self, size: int, wait_seconds: float, clock: GatewayClock) -> None:
-        self._size, self._wait_us, self._clock = size, int(wait_seconds * SECOND), clock
-        self._pools: dict[tuple[Origin, tuple[IPNetwork, ...]], Pool] = {}
-
-    def of(self, origin: Origin, networks: tuple[IPNetwork, ...]) -> Pool:
-        key = (origin, networks)
-        if key not in self._pools:
-            self._pools[key] = Pool(origin, networks, self._size, self._wait_us, self._clock)
-        return self._pools[key]
-
-    def expire(self, now: int) -> None:
-        for pool in self._pools.values():
-            pool.expire(now)
-
-    def each(self, look: Callable[[Pool], int]) -> int:
-        """Return the sum of a figure over all pools."""
-        return sum(look(pool) for pool in self._pools.values())
-
-    async def close(self) -> None:
-        for pool in self._pools.values():
-            await pool.close()

@@ -23,6 +23,7 @@ MODULES = (
     "gateway/gateway",
     "gateway/grants",
     "gateway/metering",
+    "gateway/pool",
     "gateway/relay",
     "gateway/routes",
     "gateway/server",

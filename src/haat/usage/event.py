@@ -73,10 +73,12 @@ class UsageEvent(msgspec.Struct, omit_defaults=True, gc=False):
     provider: str = ""
     """Slug of the provider that executed the call."""
     provider_org: str = ""
+    """Organisation that earns the provider's share: the one that executed the call."""
     service: str = ""
     """Id of the service."""
     service_slug: str = ""
     version: str = ""
+    """Version that executed the call, of the service that did."""
     variant: str = ""
     method: str = ""
     path_template: str = ""
@@ -100,6 +102,10 @@ class UsageEvent(msgspec.Struct, omit_defaults=True, gc=False):
     """Where the provider executes, from its listing."""
     language_pair: str = ""
     """``hi-Deva>ur-Arab``, when the call named its languages."""
+    attempts: int = 0
+    """How often the call was sent, when it was more than once; else 0."""
+    executed_by: str = ""
+    """Id of the service that executed the call in place of the one called, when another did."""
     gateway: str = ""
     """Name of the worker that served the call."""
 
