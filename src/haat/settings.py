@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     journal_keep_hours: float = Field(
         24, ge=0, description="Hours that a journal segment is kept after all of it has reached the usage store."
     )
+    journal_max_bytes: int = Field(
+        0, ge=0, description="Most bytes of a worker's journal before calls are refused; 0 leaves it to the disk."
+    )
     ship_interval_ms: int = Field(200, ge=10, le=60_000, description="How often the shipper looks for new records.")
 
     max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024, description="Largest request body the gateway takes.")

@@ -377,7 +377,7 @@ MakeMarket = Callable[..., Awaitable[Market]]
 async def open_market(tmp_path: Path, keyring: Keyring, **options: Any) -> Market:
     settings = Settings(data_dir=tmp_path, **options)
     provider = await Provider().start()
-    writer = JournalWriter(tmp_path / "journal", "gateway-0", 1 << 22, sync_ms=1000)
+    writer = JournalWriter(tmp_path / "journal", "gateway-0", 1 << 22, sync_ms=1000, reserve_bytes=1 << 16)
     directory = Directory(Snapshot())
     gateway = Gateway(settings, keyring, writer, directory)
     gateway.feed_connected = True

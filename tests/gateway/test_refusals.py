@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 
-import pytest
 
 from gateway.rig import APP, Market, Request, answer
 from haat.gateway import stages
 from haat.gateway.limits import SECOND, PlanLimits
-from haat.usage import journal
 from haat.usage.event import Outcome
+from usage.faults import put_back, replace_file
 
 INVOKE = "/v1/services/acme/{}/invoke"
 
@@ -148,26 +145,20 @@ async def test_a_body_that_is_too_large_is_refused_before_it_is_read(market: Mar
     assert (event.outcome, event.error_code) == (Outcome.REFUSED, "BODY_TOO_LARGE")
 
 
-async def test_a_disk_that_takes_no_record_refuses_calls_and_recovers(
-    market: Market, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    really_write = os.write
-
-    def write(descriptor: int, data: bytes) -> int:
-        if descriptor == market.gateway._journal._segment.descriptor:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return really_write(descriptor, data)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(journal.os, "write", write)
-        first = await market.call("POST", INVOKE.format("echo"))
-        assert (first.status, first.json()["code"]) == (503, "JOURNAL_UNAVAILABLE")
-        served = len(market.provider.requests)
-        second = await market.call("POST", INVOKE.format("echo"))
-        assert second.status == 503
-        assert len(market.provider.requests) == served, "nothing is dispatched while nothing can be metered"
-        health = await market.call("GET", "/health")
-        assert (health.status, health.json()["components"]["journal"]["status"]) == (503, "unhealthy")
+async def test_a_disk_that_takes_no_record_refuses_calls_and_recovers(market: Market) -> None:
+    writer = market.gateway._journal
+    kept = replace_file(writer, "/dev/full")
+    first = await market.call("POST", INVOKE.format("echo"))
+    assert (first.status, first.json()["code"], first.header("retry-after")) == (503, "JOURNAL_FULL", "1")
+    served = len(market.provider.requests)
+    second = await market.call("POST", INVOKE.format("echo"))
+    assert (second.status, second.json()["code"]) == (503, "JOURNAL_FULL")
+    assert len(market.provider.requests) == served, "nothing is dispatched while nothing can be metered"
+    health = await market.call("GET", "/health")
+    journal = health.json()["components"]["journal"]
+    assert (health.status, journal["status"], journal["disk"]["state"]) == (503, "unhealthy", "full")
+    assert journal["unrecorded_refusals"] == 2
+    put_back(writer, kept)
     await market.until(lambda: not market.gateway.meter.failing)
     assert (await market.call("POST", INVOKE.format("echo"))).status == 200
     [allowance] = market.gateway.limits._allowances.values()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from haat.usage.disk import DiskState
 
 if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
@@ -35,7 +37,7 @@ def report(gateway: Gateway, target: bytes) -> tuple[int, bytes]:
             "subscriptions": len(gateway.directory.subscriptions),
             "services": len(gateway.directory.services),
         },
-        "journal": {"status": "unhealthy" if gateway.meter.failing else "healthy", "recorded": gateway.meter.recorded},
+        "journal": _journal(gateway),
         "upstreams": {
             "status": "healthy",
             "busy": gateway.pools.each(lambda pool: pool.busy),
@@ -43,7 +45,19 @@ def report(gateway: Gateway, target: bytes) -> tuple[int, bytes]:
         },
         "clients": {"status": "healthy", "connections": len(gateway.clients), "calls": len(gateway.calls)},
     }
-    status = "unhealthy" if not ready else "healthy" if fresh else "degraded"
+    whole = all(component["status"] == "healthy" for component in components.values())
+    status = "unhealthy" if not ready else "healthy" if whole else "degraded"
     position = f"{gateway.directory.position.xid}:{gateway.directory.position.seq}"
     body = {"status": status, "position": position, "components": components}
     return 200 if ready else 503, msgspec.json.encode(body)
+
+
+def _journal(gateway: Gateway) -> dict[str, Any]:
+    meter, disk = gateway.meter, gateway.meter.disk
+    status = "healthy" if disk.state in (DiskState.HEALTHY, DiskState.WARNING) else "degraded"
+    return {
+        "status": "unhealthy" if meter.failing else status,
+        "recorded": meter.recorded,
+        "unrecorded_refusals": meter.unrecorded,
+        "disk": {"state": disk.state.value, "used": round(disk.used, 4), "available_bytes": disk.available},
+    }

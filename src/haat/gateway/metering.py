@@ -16,6 +16,8 @@ from haat.gateway.call import ID_AT, ID_END, NO_UNITS, Call
 from haat.gateway.clock import CallIds, GatewayClock
 from haat.gateway.routes import MICRO_UNITS, Route
 from haat.gateway.traffic import Traffic
+from haat.kernel.errors import JournalFull, JournalUnavailable
+from haat.usage.disk import Disk
 from haat.usage.event import VERSION, Checkpoint, Outcome, Timings, UsageEvent, encode
 from haat.usage.journal import JournalError, JournalWriter, Kind
 
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_BYTES = 256 * 1024
 """A stream writes a checkpoint before each further so many bytes are forwarded."""
+_USAGE = int(Kind.USAGE)  # an enum's member costs more to use than a number
 _USED_OUTCOMES = (Outcome.COMPLETED, Outcome.CLIENT_LEFT, Outcome.INTERRUPTED)
 _REPORTED = re.compile(r"\s*([a-z_]{1,32})\s*=\s*([0-9]{1,18})(?:\.([0-9]{1,6}))?\s*")
 
@@ -46,12 +49,21 @@ class Meter:
         self.elsewhere = Traffic(clock.lately)
         """Calls that reached no service: refused before it was known."""
         self.failing = False
-        """The journal refused the last record: calls are turned away until `probe` succeeds."""
+        """The journal refused the last record, or is full: calls are turned away until `probe` succeeds."""
+        self.full = False
+        """There is no space: refusals are not recorded either, because that is for calls in flight."""
+        self.unrecorded = 0
+        """Refusals of which that was true."""
         self.recorded = 0
         self.worker = journal.worker
         self._journal, self._clock, self._ids = journal, clock, ids
         self._draining: set[ClientConnection] = set()
         self._final: list[bytes] = []
+
+    @property
+    def disk(self) -> Disk:
+        """How full the journal's disk is."""
+        return self._journal.disk
 
     def open(self, call: Call) -> None:
         """Declare a stream before anything of it is forwarded; raise JournalError."""
@@ -105,7 +117,7 @@ class Meter:
         else:
             payload = encode(self._event(call, outcome, status, error_code))
         try:
-            self._journal.append(Kind.USAGE, payload)
+            self._journal.append(_USAGE, payload)
         except JournalError as error:
             self._fail(error)
             settle(call, Outcome.REFUSED)
@@ -145,7 +157,10 @@ class Meter:
                 for call in client.unconfirmed:
                     self.confirm(call)
                 client.unconfirmed.clear()
-        if self._final and not self.failing:
+        if self._journal.full is not self.full:
+            self.full = self._journal.full
+            self.failing = self.failing or self.full
+        if self._final and (self.full or not self.failing):
             try:
                 self._journal.confirm(self._final)
             except JournalError as error:
@@ -158,7 +173,7 @@ class Meter:
 
     def probe(self) -> None:
         """Try whether the disk takes records again."""
-        if self.failing:
+        if self.failing and not self.full:
             try:
                 self._journal.append(Kind.CONFIRM, b"")
             except JournalError:
@@ -173,10 +188,15 @@ class Meter:
             self._fail(error)
             raise
 
+    def trouble(self) -> JournalUnavailable:
+        """Return what to tell a caller whose call can't be recorded."""
+        return JournalFull() if self.full else JournalUnavailable()
+
     def _fail(self, error: JournalError) -> None:
         if not self.failing:
             log.error("calls are refused, because they can't be metered: %s", error)
         self.failing = True
+        self.full = self._journal.full
 
     def _event(self, call: Call, outcome: Outcome, status: int = 0, error_code: str = "") -> UsageEvent:
         credential, route, subscription = call.credential, call.route, call.subscription

@@ -83,7 +83,11 @@ async def _open_journal(settings: Settings, stop: asyncio.Event) -> JournalWrite
     while not stop.is_set():
         try:
             return JournalWriter(
-                settings.data_dir / "journal", WORKER, settings.journal_segment_bytes, settings.journal_sync_ms
+                settings.data_dir / "journal",
+                WORKER,
+                settings.journal_segment_bytes,
+                settings.journal_sync_ms,
+                max_bytes=settings.journal_max_bytes,
             )
         except JournalInUse:
             if time.monotonic() > ends:

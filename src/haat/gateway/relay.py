@@ -61,7 +61,7 @@ def proceed(call: Call, upstream: UpstreamConnection, ended: bool) -> None:
             elif call.bytes_out - call.checkpointed >= CHECKPOINT_BYTES:
                 meter.checkpoint(call)
         except JournalError:
-            fail(call, JournalUnavailable())
+            fail(call, call.client.gateway.meter.trouble())
             return
     call.head_flushed = True
     call.client.write(head + data)
@@ -117,7 +117,7 @@ def _end(call: Call, head: bytes, data: bytes) -> None:
     try:
         client.gateway.meter.record(call, Outcome.COMPLETED if status < 400 else Outcome.PROVIDER_FAILED, status)
     except JournalError:
-        fail(call, JournalUnavailable())
+        fail(call, call.client.gateway.meter.trouble())
         return
     call.answered = True
     call.head_flushed = True

@@ -38,7 +38,6 @@ from haat.kernel.errors import (
     HaatError,
     HeadersTooLarge,
     InvalidRequest,
-    JournalUnavailable,
     RequestTimeout,
 )
 from haat.usage.event import Outcome
@@ -384,7 +383,7 @@ class ClientConnection:
             try:
                 self.gateway.meter.open(call)
             except JournalError:
-                relay.fail(call, JournalUnavailable())
+                relay.fail(call, self.gateway.meter.trouble())
                 return
         if route.credential_name:
             call.lines = without(call.lines, (route.credential_name,))
@@ -414,9 +413,12 @@ class ClientConnection:
         if not drains or gateway.draining:
             call.keep_alive = False
         try:
-            gateway.meter.record(call, outcome, error.status, error.code)
+            if call.admitted or not gateway.meter.full:
+                gateway.meter.record(call, outcome, error.status, error.code)
+            else:
+                gateway.meter.unrecorded += 1  # what is left of the disk belongs to calls in flight
         except JournalError:
-            error = JournalUnavailable()
+            error = gateway.meter.trouble()
         call.body.clear()
         self.write(answers.problem(call, error, gateway.clock.now_us()))
         self.finished(call)

@@ -17,7 +17,6 @@ from haat.kernel.errors import (
     ExpiredCredential,
     InvalidCredential,
     InvalidRequest,
-    JournalUnavailable,
     NotFound,
     NotSubscribed,
     Overloaded,
@@ -98,7 +97,7 @@ def authenticate(gateway: Gateway, call: Call) -> None:
 def check_meter(gateway: Gateway, call: Call) -> None:
     """Serve nothing that can't be metered."""
     if gateway.meter.failing:
-        raise JournalUnavailable
+        raise gateway.meter.trouble()
 
 
 def find_service(gateway: Gateway, call: Call) -> None:

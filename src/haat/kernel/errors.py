@@ -211,6 +211,11 @@ class JournalUnavailable(HaatError):
     default_detail = "Nothing is served unmetered; try again shortly."
 
 
+class JournalFull(JournalUnavailable):
+    code, status, title = "JOURNAL_FULL", 503, "There is no space left to meter calls"
+    default_detail = "Nothing is served unmetered; calls are taken again as soon as the operator has made space."
+
+
 # --- language tasks ---------------------------------------------------------------------------
 
 

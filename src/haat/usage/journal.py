@@ -25,9 +25,10 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from haat.usage.disk import NO_SPACE, RESERVE_BYTES, Disk, Gauge, Reserve, Space, space_of
+from haat.usage.disk import NO_SPACE, RESERVE_BYTES, Disk, DiskState, Gauge, Reserve, Space, space_of
 from haat.usage.frames import (
     FORMAT,
     FRAME_BYTES,
@@ -226,8 +227,9 @@ class JournalWriter:
 
     @property
     def disk(self) -> Disk:
-        """How full the disk was when it was last looked at."""
-        return self._gauge.disk
+        """How full the disk was when it was last looked at; that it is full is known at once."""
+        disk = self._gauge.disk
+        return replace(disk, state=DiskState.FULL) if self.full else disk
 
     @property
     def position(self) -> Position:
