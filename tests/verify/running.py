@@ -99,6 +99,14 @@ class RunningPlatform:
                     return process
         return None
 
+    def processes(self) -> list[psutil.Process]:
+        """Return every process of the platform but the supervisor itself."""
+        assert self._serve is not None
+        try:
+            return psutil.Process(self._serve.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
     def log(self) -> str:
         return (self.data_dir / "serve.log").read_text(errors="replace")
 

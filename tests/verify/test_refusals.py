@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -21,16 +20,11 @@ from uuid import uuid4
 
 import httpx
 import psutil
-import psycopg
 import pytest
-from psycopg.rows import dict_row
 from running import RunningPlatform, free_ports
+from trade import Market, open_market
 
-from haat.bootstrap import OPERATOR_EMAIL, local_sign_in, models_credential
-from haat.cli.sandbox import gateway_reaches
 from haat.identity.model import make_key
-from haat.infra import events
-from haat.infra.keyring import Keyring
 
 pytestmark = pytest.mark.verify
 
@@ -39,66 +33,6 @@ INSIDES = re.compile(r'Traceback|File "|\.py\b|(?<![\w.])/(?:home|usr|tmp|root|v
 PATIENCE_SECONDS = 15
 GOOD = {"input": [{"text": "नमस्ते दुनिया"}], "config": {"source": "hi-Deva", "target": "te-Telu"}}
 TRANSLITERATE = "akshara/transliterate"
-
-
-class Api:
-    """The control API, as somebody who is signed in."""
-
-    def __init__(self, address: str, email: str, password: str) -> None:
-        self.client = httpx.Client(base_url=f"{address}/api/v1", timeout=40, trust_env=False)
-        token = self.ask("POST", "/sessions", email=email, password=password)["token"]
-        self.client.headers["Authorization"] = f"Bearer {token}"
-
-    def ask(self, method: str, path: str, **members: Any) -> Any:
-        response = self.client.request(method, path, json=members or None)
-        assert response.is_success, response.text
-        return response.json() if response.content else None
-
-
-@dataclass
-class Market:
-    """The running platform with a buyer's, a provider's and the operator's way in."""
-
-    platform: RunningPlatform
-    buyer: Api
-    provider: Api
-    slug: str
-
-    def id_of(self, path: str) -> str:
-        found: str = self.buyer.ask("GET", f"/listings/{path}")["listing"]["id"]
-        return found
-
-    def offer(self, endpoint: str, sample: dict[str, Any], **version: Any) -> str:
-        """List, have accepted and publish a service of the provider's; return its path."""
-        slug = f"s-{uuid4().hex[:8]}"
-        made = self.provider.ask(
-            "POST",
-            "/services",
-            slug=slug,
-            name=f"Trial {slug}",
-            summary="Fails when it is told to",
-            category="nlp",
-            unit="requests",
-            version={"endpoint": endpoint, "sample": sample, **version},
-            price={"unit_price": "0.01"},
-            credential_header="Authorization",
-            credential=models_credential(Keyring.load(self.platform.data_dir)),
-        )
-        service = f"/services/{made['service_id']}"
-        self.provider.ask("POST", f"{service}/versions/{made['version_id']}/accept")
-        self.provider.ask("POST", f"{service}/publish")
-        return f"{self.slug}/{slug}"
-
-    def settle(self) -> None:
-        """Wait until the gateway knows what has been changed so far."""
-        asyncio.run(self._settle())
-
-    async def _settle(self) -> None:
-        async with await psycopg.AsyncConnection.connect(
-            self.platform.owner_dsn(), autocommit=True, row_factory=dict_row
-        ) as connection:
-            newest = await events.newest_position(connection)
-        await gateway_reaches(self.platform.gateway_url, newest)
 
 
 @dataclass
@@ -180,33 +114,8 @@ class Caller:
 
 @pytest.fixture(scope="module")
 def market(platform_process: RunningPlatform) -> Iterator[Market]:
-    address = platform_process.control_url
-    slug = f"trial-{uuid4().hex[:6]}"
-    people = {}
-    for kind in ("consumer", "provider"):
-        person = {"email": f"{kind}@{slug}.example", "password": "a street with many stalls"}
-        httpx.post(
-            f"{address}/api/v1/accounts",
-            json={**person, "name": "Asha", "organisation": f"{slug} {kind}", "kind": kind},
-            trust_env=False,
-        ).raise_for_status()
-        people[kind] = Api(address, **person)
-    sign_in = local_sign_in(Keyring.load(platform_process.data_dir), OPERATOR_EMAIL)
-    operator = Api(address, sign_in.email, sign_in.password)
-    partner = people["provider"].ask(
-        "POST",
-        "/partner",
-        slug=slug,
-        company_name="Trial Text Works",
-        email=f"desk@{slug}.example",
-        contact_person="Asha Rao",
-        business_type="proprietorship",
-    )
-    operator.ask("POST", f"/partners/{partner['org_id']}/approve")
-    operator.ask("PUT", f"/partners/{partner['org_id']}/networks", networks=["127.0.0.0/8"])
-    yield Market(platform_process, people["consumer"], people["provider"], slug)
-    for api in (*people.values(), operator):
-        api.client.close()
+    with open_market(platform_process) as market:
+        yield market
 
 
 @pytest.fixture
