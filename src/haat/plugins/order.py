@@ -1,0 +1,91 @@
+"""In which order plugins and built-in stages come. Pure: names, numbers and wishes in, an order out."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something wants to be: by tier first (pluggy's tryfirst, neither, trylast), then by number, then name."""
+
+    name: str
+    order: int
+    tier: int = 1
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+
+def arrange(stages: Sequence[Place], plugins: Iterable[Place]) -> tuple[list[str], list[str]]:
+    """Return the names in order, and those that wish for something that contradicts itself.
+
+    Stages keep the order they are given in. A wish about a name that isn't there is void.
+    """
+    places = {place.name: place for place in (*stages, *plugins)}
+    follows: dict[str, set[str]] = {name: set() for name in places}
+    for earlier, later in pairwise(stages):
+        follows[earlier.name].add(later.name)
+    for place in places.values():
+        for later_name in place.before:
+            if later_name in places:
+                follows[place.name].add(later_name)
+        for earlier_name in place.after:
+            if earlier_name in places:
+                follows[earlier_name].add(place.name)
+    waits = dict.fromkeys(places, 0)
+    for followers in follows.values():
+        for name in followers:
+            waits[name] += 1
+    ready = [_key(places[name]) for name, count in waits.items() if count == 0]
+    heapq.heapify(ready)
+    arranged: list[str] = []
+    while ready:
+        name = heapq.heappop(ready)[2]
+        arranged.append(name)
+        for follower in follows[name]:
+            waits[follower] -= 1
+            if waits[follower] == 0:
+                heapq.heappush(ready, _key(places[follower]))
+    caught = [name for name in places if name not in set(arranged)]
+    if not caught:
+        return arranged, []
+    fixed = {stage.name for stage in stages}
+    left_out = [name for name in caught if name not in fixed and _reaches(name, name, follows)]
+    kept = [place for name, place in places.items() if name not in fixed and name not in left_out]
+    return arrange(stages, kept)[0], left_out
+
+
+def without_needs(requires: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """Return the plugins that can't run because one they require doesn't, each with the name that is missing."""
+    missing: dict[str, str] = {}
+    changed = True
+    while changed:
+        changed = False
+        for name, needed in requires.items():
+            if name in missing:
+                continue
+            lacking = next((other for other in needed if other not in requires or other in missing), None)
+            if lacking is not None:
+                missing[name] = lacking
+                changed = True
+    return missing
+
+
+def _reaches(start: str, end: str, follows: Mapping[str, set[str]]) -> bool:
+    seen: set[str] = set()
+    ahead = list(follows[start])
+    while ahead:
+        name = ahead.pop()
+        if name == end:
+            return True
+        if name not in seen:
+            seen.add(name)
+            ahead += follows[name]
+    return False
+
+
+def _key(place: Place) -> tuple[int, int, str]:
+    return place.tier, place.order, place.name
