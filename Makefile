@@ -59,11 +59,11 @@ coverage: setup ## Run the tests with branch coverage; the domains must reach 90
 	    --include="$(subst $(space),$(comma),$(patsubst %,src/haat/%/*,$(DOMAINS)))"
 
 .PHONY: bench-gateway
-bench-gateway: setup bench-programs ## Measure the gateway beside nginx and its peers (QUICK=1: under two minutes)
+bench-gateway: setup compile bench-programs ## Measure the gateway beside nginx and its peers (QUICK=1: under two minutes)
 	PATH="$$PATH:/usr/sbin" $(BIN)/python -m bench.gateway $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
 .PHONY: soak
-soak: setup ## Load the gateway with a mix of everything and watch its memory (MINUTES=20)
+soak: setup compile ## Load the gateway with a mix of everything and watch its memory (MINUTES=20)
 	$(BIN)/python -m bench.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 # A program that is there by other means than Debian's is as good. RUNLEVEL keeps nginx from starting as a service.

@@ -16,6 +16,8 @@ from typing import Any
 
 import psutil
 
+from haat.kernel import compiled
+
 _NOTED_PERCENT = 1.0
 _PACKAGES = ("haat", "uvloop", "httptools", "msgspec")
 
@@ -31,6 +33,8 @@ class Conditions:
     virtual: bool
     system: str
     python: str
+    compiled: bool
+    """The gateway's hot path ran in its compiled form."""
     load_before: float
     busy_percent_before: float
     others: dict[str, float]
@@ -46,7 +50,8 @@ class Conditions:
         others = ", ".join(f"{name} {share:.0f} %" for name, share in self.others.items()) or "nothing of note"
         return [
             f"Measured {self.at} on {self.cores} {virtual}cores ({self.processor}), {self.memory_gb:.0f} GB, "
-            f"{self.system}, CPython {self.python}; {self.minutes:.0f} minutes.",
+            f"{self.system}, CPython {self.python}, hot path {'compiled' if self.compiled else 'interpreted'}; "
+            f"{self.minutes:.0f} minutes.",
             f"Load average {self.load_before:.2f} before and {self.load_after:.2f} after the run, which is its own "
             f"load; before it {self.busy_percent_before:.1f} % of the processor was busy (in percent of a core: "
             f"{others}). {self.stolen_percent:.1f} % of the time was stolen by the host.",
@@ -68,6 +73,7 @@ def look(seconds: float = 2.0) -> Conditions:
         virtual="hypervisor" in _cpuinfo(),
         system=f"Linux {platform.release()}",
         python=platform.python_version(),
+        compiled=compiled.is_used(),
         load_before=load,
         busy_percent_before=busy,
         others=others,

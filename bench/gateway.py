@@ -29,7 +29,7 @@ from bench.load import LoadFailed, Target
 from bench.measure import Sample, Spread, cpu_seconds, in_pairs, ratios, rss_megabytes
 from bench.metered import Follower
 from bench.peers import ENVIRONMENTS, PEERS, NotInstalled, Peer
-from bench.processes import NotStarted, end_in_order, process_tree, say
+from bench.processes import NotStarted, end_in_order, forget_settings, process_tree, say
 from bench.report import Row, put_between_markers, row_of, save_json
 from bench.servers import ROOT, Upstreams
 
@@ -99,7 +99,6 @@ class Bench:
         effort = self.effort
         rounds, seconds = (effort.slow_rounds, effort.slow_seconds) if slow else (effort.rounds, effort.seconds)
         load.run_wrk(target, effort.warm_seconds)
-        load.run_wrk(base, 1)
         bases, samples = in_pairs(
             lambda: load.measure(base, effort.seconds),
             lambda: load.measure(target, seconds),
@@ -248,6 +247,7 @@ def measure(effort: Effort, wanted: Sequence[str]) -> tuple[Bench, conditions.Co
         work = stack.enter_context(working_folder())
         up = stack.enter_context(servers.upstreams(work))
         bench = Bench(effort, work, up, stack.enter_context(servers.nginx_proxy(work, up)))
+        load.run_wrk(bench.proxy, effort.warm_seconds)
         measures: dict[str, Callable[[], None]] = {
             "haat-bare": lambda: bench.gateway("haat-bare", bare=True),
             "haat-full": bench.full,
@@ -297,6 +297,7 @@ def main() -> None:
         if shutil.which(program) is None:
             parser.exit(1, f"{program} is missing: `make bench-gateway` installs it\n")
     end_in_order()
+    forget_settings()
     try:
         bench, seen = measure(QUICK if options.quick else FULL, wanted)
     except KeyboardInterrupt:

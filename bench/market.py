@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID
+from uuid import uuid4
 
 from haat.gateway import snapshot as snapshots
 from haat.gateway.limits import PlanLimits
@@ -30,16 +30,6 @@ LIMITS = PlanLimits(
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """A service as the benchmark wants it; ``dialect`` and ``unit`` are those of the catalog."""
-
-    slug: str
-    endpoint: str
-    dialect: str = "http"
-    unit: str = "requests"
-
-
-@dataclass(frozen=True, slots=True)
 class Market:
     """``keys`` are those that can be used: the first key of the first applications."""
 
@@ -49,22 +39,21 @@ class Market:
 
 def make_market(
     keyring: Keyring,
-    listings: Sequence[Listing],
+    services: list[Service],
     *,
     applications: int = 1,
     keys_each: int = 1,
     usable: int = 1,
     limits: PlanLimits = LIMITS,
 ) -> Market:
-    """Return a market of services by slug; each application subscribes to all of them.
+    """Return a market whose applications subscribe to each of these services.
 
     Only ``usable`` keys are made as texts; of the others nobody needs more than the stored hash.
     """
-    services = [service(listing) for listing in listings]
     keys: list[str] = []
     credentials: list[Credential] = []
     subscriptions: list[Subscription] = []
-    ids = _ids()
+    ids, hashes = _ids(), os.urandom(32 * applications * keys_each)
     for _ in range(applications):
         application, org = next(ids), next(ids)
         for number in range(keys_each):
@@ -72,7 +61,7 @@ def make_market(
                 keys.append(make_key())
                 key_hash = keyring.hash_key(keys[-1])
             else:
-                key_hash = os.urandom(32)
+                key_hash = hashes[32 * len(credentials) : 32 * len(credentials) + 32]
             credentials.append(Credential(next(ids), org, application, key_hash, 0, 0))
         for offered in services:
             subscriptions.append(
@@ -81,24 +70,24 @@ def make_market(
     return Market(Snapshot(credentials=credentials, subscriptions=subscriptions, services=services), keys)
 
 
-def service(listing: Listing) -> Service:
+def service(slug: str, endpoint: str, *, dialect: str = "http", unit: str = "requests") -> Service:
     """Return a published service of one version."""
     version = Version(
         version="1",
-        endpoint=listing.endpoint,
+        endpoint=endpoint,
         timeout_ms=30_000,
         max_body_bytes=1 << 20,
         max_units="",
-        dialect=listing.dialect,
+        dialect=dialect,
     )
     return Service(
         id=str(new_id()),
         provider=PROVIDER,
         provider_org=str(new_id()),
-        slug=listing.slug,
+        slug=slug,
         status="published",
         reason="",
-        unit=listing.unit,
+        unit=unit,
         region="IN",
         networks=("127.0.0.0/8",),
         credential_header="",
@@ -109,9 +98,10 @@ def service(listing: Listing) -> Service:
 
 
 def _ids() -> Iterator[str]:
-    """Yield UUIDv7 texts one after the other: a million of `new_id` would take longer than the start they are for."""
-    for number in itertools.count(new_id().int):
-        yield str(UUID(int=number))
+    """Yield UUIDs one after the other: a million of `new_id` would take longer than the start they are for."""
+    for number in itertools.count(uuid4().int):
+        digits = f"{number:032x}"
+        yield f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def keep(market: Market, keyring: Keyring, data_dir: Path) -> None:

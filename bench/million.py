@@ -22,7 +22,7 @@ from haat.infra.dsn import dsn_for
 from haat.infra.keyring import Keyring
 from haat.infra.prepare import database_server, prepare_database
 from haat.kernel.ids import new_id
-from haat.settings import Settings, load_settings
+from haat.settings import Settings
 
 KEYS, SUBSCRIPTIONS = 1_000_000, 100_000
 USED = 1_000
@@ -45,7 +45,7 @@ def build(data_dir: Path, up: Upstreams, *, large: bool) -> Market:
     keyring = Keyring.load(data_dir)
     made = market.make_market(
         keyring,
-        [servers.listings(up)[0]],
+        servers.services(up)[:1],
         applications=applications,
         keys_each=KEYS // SUBSCRIPTIONS if large else 1,
         usable=USED,
@@ -76,7 +76,7 @@ def bytes_per_key(large: Started, small: Started) -> float:
 @contextlib.contextmanager
 def database(data_dir: Path, made: Market) -> Iterator[None]:
     """Run the embedded PostgreSQL of a data directory with the market in it."""
-    settings = load_settings(data_dir=data_dir)
+    settings = Settings(data_dir=data_dir)
     keyring = Keyring.load(settings.data_dir)
     with database_server(settings, keyring):
         prepare_database(settings, keyring)
@@ -89,7 +89,8 @@ def fill(settings: Settings, keyring: Keyring, made: Market) -> None:
     now = datetime.now(UTC)
     subscriptions, services = made.snapshot.subscriptions, made.snapshot.services
     with psycopg.connect(dsn_for(settings, keyring, "owner")) as connection:
-        connection.execute("SELECT set_config('haat.scope', 'platform', true)")
+        # The rows fit together by construction: looking up each foreign key would take most of the time.
+        connection.execute("SET LOCAL session_replication_role = replica")
         plan = connection.execute("SELECT id FROM plans WHERE code = 'enterprise'").fetchone()
         assert plan is not None
         providers = {listing.provider: listing.provider_org for listing in services}

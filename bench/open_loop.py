@@ -13,6 +13,7 @@ import gc
 import time
 from array import array
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -58,12 +59,12 @@ class Seen:
         }
 
 
-def request_bytes(target: Target) -> bytes:
-    """Return the target's request as it goes over the wire."""
-    head = [f"POST {target.path} HTTP/1.1", f"Host: {LOOPBACK}:{target.port}"]
-    head += [f"{name}: {value}" for name, value in target.headers.items()]
-    head += [f"Content-Length: {len(target.body)}", "", ""]
-    return "\r\n".join(head).encode() + target.body
+def wire(port: int, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    """Return a POST request as it goes over the connection."""
+    head = [f"POST {path} HTTP/1.1", f"Host: {LOOPBACK}:{port}"]
+    head += [f"{name}: {value}" for name, value in headers.items()]
+    head += [f"Content-Length: {len(body)}", "", ""]
+    return "\r\n".join(head).encode() + body
 
 
 class Caller(asyncio.Protocol):
@@ -112,7 +113,8 @@ class OpenLoop:
     """One run against one target; ``answer`` is the body of every right answer."""
 
     def __init__(self, target: Target, answer: bytes, rate: int, seconds: float) -> None:
-        self.request, self.answer, self.port = request_bytes(target), answer, target.port
+        self.request, self.answer = wire(target.port, target.path, target.headers, target.body), answer
+        self.port = target.port
         self.seen = Seen(rate, seconds)
         self.idle: list[Caller] = []
         self.waiting: deque[float] = deque()

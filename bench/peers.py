@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.load import Target
 from bench.processes import LOOPBACK, await_answer, free_port, running, say
-from bench.servers import CHAT, CHAT_ANSWER, JSON, ROOT, TASK, TASK_ANSWER, check_answer, without_settings
+from bench.servers import CHAT, CHAT_ANSWER, JSON, ROOT, TASK, TASK_ANSWER, check_answer
 
 ENVIRONMENTS = ROOT / "build" / "bench"
 MODEL = "bench"
@@ -100,7 +100,7 @@ def granian(home: Path, work: Path, upstream: int) -> Iterator[Target]:
     port, log = free_port(), work / "granian.log"
     command = [str(home / "bin" / "granian"), "--interface", "asgi", "--host", LOOPBACK, "--port", str(port)]
     command += ["--workers", "1", "--no-ws", "--loop", "uvloop", "fastapi_proxy:app"]
-    environment = {**without_settings(), "UPSTREAM": f"http://{LOOPBACK}:{upstream}"}
+    environment = {**os.environ, "UPSTREAM": f"http://{LOOPBACK}:{upstream}"}
     with running(command, log, environment=environment, folder=ROOT / "bench" / "peer_apps") as pid:
         target = Target("granian-fastapi-httpx", port, pid, "/invoke", TASK, JSON)
         check_answer(target, log, TASK_ANSWER)
@@ -122,7 +122,7 @@ def litellm(home: Path, work: Path, upstream: int) -> Iterator[Target]:
     command = [str(home / "bin" / "litellm"), "--config", str(config), "--host", LOOPBACK, "--port", str(port)]
     command += ["--num_workers", "1", "--telemetry", "False"]
     environment = {
-        **without_settings(),
+        **os.environ,
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it asks the internet for prices before it starts
         "LITELLM_LOG": "ERROR",
         "PATH": f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}",
@@ -138,7 +138,7 @@ def litellm(home: Path, work: Path, upstream: int) -> Iterator[Target]:
 def portkey(home: Path, work: Path, upstream: int) -> Iterator[Target]:
     port, log = free_port(), work / "portkey.log"
     script = home / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
-    environment = {**without_settings(), "NODE_ENV": "production"}
+    environment = {**os.environ, "NODE_ENV": "production"}
     command = ["node", str(script), f"--port={port}", "--headless"]
     with running(command, log, environment=environment, folder=work) as pid:
         headers = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import signal
 import socket
 import subprocess
@@ -35,6 +36,12 @@ def end_in_order() -> None:
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)
+
+
+def forget_settings() -> None:
+    """Let nobody's HAAT_ variables have a say in what is measured; whether it is compiled may be chosen."""
+    for name in [name for name in os.environ if name.startswith("HAAT_") and name != "HAAT_COMPILED"]:
+        del os.environ[name]
 
 
 def free_port() -> int:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from bench import market
 from bench.load import Target
-from bench.market import Listing, Market
+from bench.market import Market
 from bench.processes import LOOPBACK, NotStarted, await_answer, free_port, running
+from haat.gateway.snapshot import Service
 from haat.infra.keyring import Keyring
 
 ROOT = Path(__file__).parent.parent
@@ -147,27 +148,22 @@ def authorised(key: str) -> dict[str, str]:
     return {**JSON, "Authorization": f"Bearer {key}"}
 
 
-def listings(up: Upstreams) -> list[Listing]:
+def services(up: Upstreams) -> list[Service]:
     """Return the services: one forwarded as it is, one of our task form that reports its units, one that streams."""
     plain, stream = f"http://{LOOPBACK}:{up.plain}", f"http://{LOOPBACK}:{up.stream}"
     return [
-        Listing("plain", plain),
-        Listing("task", f"{plain}/task", dialect="task", unit="characters"),
-        Listing("stream", stream),
+        market.service("plain", plain),
+        market.service("task", f"{plain}/task", dialect="task", unit="characters"),
+        market.service("stream", stream),
     ]
 
 
 def prepare(data_dir: Path, up: Upstreams) -> Market:
     """Lay down a data directory with a small market."""
     keyring = Keyring.load(data_dir)
-    made = market.make_market(keyring, listings(up))
+    made = market.make_market(keyring, services(up))
     market.keep(made, keyring, data_dir)
     return made
-
-
-def without_settings() -> dict[str, str]:
-    """Return this environment without anybody's HAAT_ variables."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("HAAT_")}
 
 
 def gateway_command(data_dir: Path, port: int, workers: int) -> list[str]:
@@ -186,23 +182,31 @@ def several_workers_offered() -> bool:
 
 @contextlib.contextmanager
 def gateway(
-    name: str, data_dir: Path, key: str, *, workers: int = 1, patience: float = 60, bare: bool = False
+    name: str,
+    data_dir: Path,
+    key: str,
+    *,
+    path: str = PLAIN_PATH,
+    answer: bytes = TASK_ANSWER,
+    workers: int = 1,
+    patience: float = 60,
+    bare: bool = False,
 ) -> Iterator[Target]:
     """Run the gateway as it is run in earnest, but without a database: it serves from its snapshot.
 
-    ``bare`` runs the frame without any policy instead.
+    It is ready when it answers ``answer`` at ``path``. ``bare`` runs the frame without any policy instead.
     """
     port, log = free_port(), data_dir / "log"
     command = gateway_command(data_dir, port, workers)
     if bare:
         command = [sys.executable, "-m", "bench.bare", str(data_dir), str(port)]
     environment = {
-        **without_settings(),
+        **os.environ,
         "HAAT_SUPERVISED": "1",  # whoever sets it sees to the database: here it is to have none
         "HAAT_SHUTDOWN_SECONDS": "5",
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
     }
     with running(command, log, environment=environment, folder=data_dir) as pid:
-        target = Target(name, port, pid, PLAIN_PATH, TASK, authorised(key))
-        check_answer(target, log, TASK_ANSWER, patience)
+        target = Target(name, port, pid, path, TASK, authorised(key))
+        check_answer(target, log, answer, patience)
         yield target

@@ -1,7 +1,7 @@
 """An upstream that takes its time: `python -m bench.upstream` answers on loopback until it is ended.
 
 `…/stream` gives an event stream, one event every few milliseconds, each in a write of its own;
-`…/slow` a JSON answer after a while; everything else a JSON answer at once.
+`…/slow` a JSON answer after a while, `…/late` one that few wait for; everything else a JSON answer at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.processes import LOOPBACK
 
 EVENTS = 20
 EVENT_SECONDS = 0.005
-SLOW_SECONDS = 0.05
+SLOW_SECONDS, LATE_SECONDS = 0.05, 2.0
 ANSWER = b'{"output":[{"text":"' + b"x" * 240 + b'"}],"usage":{"characters":20}}'
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(ANSWER), ANSWER)
 STREAM_HEAD = (
@@ -60,6 +60,8 @@ class Upstream(asyncio.Protocol):
             self.send_event(0)
         elif target.endswith(b"/slow"):
             self.loop.call_later(SLOW_SECONDS, self.write, WHOLE)
+        elif target.endswith(b"/late"):
+            self.loop.call_later(LATE_SECONDS, self.write, WHOLE)
         else:
             self.write(WHOLE)
 
