@@ -155,6 +155,7 @@ class Call:
         # --- the way to the provider and back
         self.dispatched: bool = False
         self.body_streamed: bool = False
+        """A part of the body has left and is not kept."""
         self.upstream: UpstreamConnection | None = None
         self.endpoint: Endpoint | None = None
         """Where `dispatch` has sent it; None when there was no choice, so that it is the route's only one."""

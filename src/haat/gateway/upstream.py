@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from haat.gateway import dispatch, relay
-from haat.gateway.call import Call
+from haat.gateway.call import BUFFERED_BODY, Call
 from haat.gateway.headers import (
     ANSWER_HEADERS,
     CODING,
@@ -80,6 +80,9 @@ class UpstreamConnection:
                 if body or call.content_length >= 0 or call.chunked
                 else b"\r\n"
             )
+            if len(body) > BUFFERED_BODY:
+                call.body = []  # too much to keep in case it must be sent again
+                call.body_streamed = True
         else:
             body = b"".join(parts)
             call.body = []

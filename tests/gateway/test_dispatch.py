@@ -1,0 +1,598 @@
+"""Where calls go: to which endpoint, whether again, and to whom when their own provider is away."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.rig import APP, ORG, PROVIDER_ORG, Market, Provider, Request, Response, answer
+from haat.gateway.balance import EJECT_US
+from haat.gateway.breaker import OPEN_US, THRESHOLD
+from haat.gateway.endpoints import PROBE_SECONDS, Endpoint
+from haat.gateway.limits import PlanLimits
+from haat.gateway.policy import ApplicationPolicy, DataPolicy, ServicePolicy, Transform, VersionPolicy
+from haat.gateway.snapshot import Application, Service
+from haat.usage.event import Outcome
+
+Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+PATH = "/v1/services/acme/echo/invoke"
+UNAVAILABLE = answer(503, b'{"busy":true}')
+
+
+@pytest.fixture
+async def second() -> AsyncIterator[Provider]:
+    """Another server: a further endpoint, or another provider."""
+    provider = await Provider().start()
+    yield provider
+    await provider.stop()
+
+
+@pytest.fixture
+def refused() -> int:
+    """A port where nobody listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port: int = unused.getsockname()[1]
+        return port
+
+
+def change(market: Market, *, endpoints: tuple[str, ...] | None = None, health_path: str = "", **changes: Any) -> None:
+    """Change the one service: its policy, or the first and the further endpoints of its version."""
+    service = market.gateway.directory.services["acme/echo"]
+    if endpoints is not None:
+        version = replace(
+            service.versions[0],
+            endpoint=endpoints[0],
+            policy=VersionPolicy(endpoints=endpoints[1:]),
+            health_path=health_path,
+        )
+        service = replace(service, versions=(version,))
+    market.gateway.directory.put_service(service.id, replace(service, **changes))
+
+
+def url(port: int, path: str = "/base") -> str:
+    return f"http://127.0.0.1:{port}{path}"
+
+
+def endpoints(market: Market) -> tuple[Endpoint, ...]:
+    route = market.gateway.routes.find(b"acme/echo")
+    return route.endpoints or (route.endpoint,)
+
+
+def pass_time(market: Market, microseconds: int) -> None:
+    market.gateway.clock._anchor += microseconds * 1000
+    market.gateway.clock.tick()
+
+
+def one_after_another(*answers: bytes) -> Callable[[Request, Reader, Writer], Any]:
+    left = list(answers)
+
+    async def behave(request: Request, reader: Reader, writer: Writer) -> bool:
+        writer.write(left.pop(0) if len(left) > 1 else left[0])
+        await writer.drain()
+        return True
+
+    return behave
+
+
+async def silent(request: Request, reader: Reader, writer: Writer) -> bool:
+    await reader.read()
+    return False
+
+
+async def hang_up(request: Request, reader: Reader, writer: Writer) -> bool:
+    return False
+
+
+async def break_it(market: Market) -> None:
+    """Let calls fail until the breaker of the only endpoint opens."""
+    market.provider.behaviour = hang_up
+    for _ in range(THRESHOLD):
+        assert (await market.call("POST", PATH, b"x")).status == 502
+    market.provider.requests.clear()
+
+
+def nothing_is_held(market: Market) -> None:
+    assert not market.gateway.calls
+    for allowance in market.gateway.limits._allowances.values():
+        assert (allowance.in_flight, allowance.reserved) == (0, 0)
+
+
+# --- the breaker --------------------------------------------------------------------------------
+
+
+async def test_after_five_failures_calls_are_refused_at_once_and_told_when_to_come_back(market: Market) -> None:
+    await break_it(market)
+    response = await market.call("POST", PATH, b"x")
+    assert (response.status, response.json()["code"]) == (503, "PROVIDER_UNAVAILABLE")
+    assert 58 <= int(response.header("retry-after") or 0) <= 60
+    assert market.provider.requests == []
+    await market.until(lambda: len(market.confirmed()) == THRESHOLD + 1)
+    assert {event.outcome for event in market.events()} == {Outcome.PROVIDER_FAILED}
+    nothing_is_held(market)
+
+
+async def test_after_a_minute_one_call_probes_and_its_success_opens_the_way_for_all(market: Market) -> None:
+    await break_it(market)
+    pass_time(market, OPEN_US)
+    go_on = asyncio.Event()
+
+    async def wait(request: Request, reader: Reader, writer: Writer) -> bool:
+        await go_on.wait()
+        writer.write(answer())
+        return True
+
+    market.provider.behaviour = wait
+    market.provider.arrived.clear()
+    probe = asyncio.create_task(market.call("POST", PATH, b"x"))
+    await market.provider.arrived.wait()
+    assert (await market.call("POST", PATH, b"x")).status == 503
+    go_on.set()
+    assert (await probe).status == 200
+    assert (await market.call("POST", PATH, b"x")).status == 200
+    assert [notice.type for notice in market.gateway.endpoints.notices] == ["breaker_opened", "breaker_closed"]
+
+
+async def test_a_probe_whose_client_leaves_makes_room_for_the_next(market: Market) -> None:
+    await break_it(market)
+    pass_time(market, OPEN_US)
+    market.provider.behaviour = silent
+    market.provider.arrived.clear()
+    client = await market.connect()
+    await client.send(market.raw("POST", PATH, b"x"))
+    await market.provider.arrived.wait()
+    client.reset()
+    await market.until(lambda: not market.gateway.calls)
+    market.provider.behaviour = answer()
+    assert (await market.call("POST", PATH, b"x")).status == 200
+
+
+@pytest.mark.parametrize("status", [400, 404, 429, 500, 501])
+async def test_what_speaks_about_the_request_says_nothing_against_the_endpoint(market: Market, status: int) -> None:
+    market.provider.behaviour = answer(status)
+    for _ in range(THRESHOLD + 1):
+        assert (await market.call("POST", PATH, b"x")).status == status
+    assert endpoints(market)[0].breaker.failures == 0
+
+
+async def test_a_slow_upload_is_the_callers_own_failure(market: Market) -> None:
+    market.add_service("slow", timeout_ms=50)
+    market.provider.behaviour = silent
+    client = await market.connect()
+    await client.send(market.raw("POST", "/v1/services/acme/slow/x", b"", "Content-Length: 100000") + b"x" * 70_000)
+    response = await client.receive()
+    assert response is not None and response.status == 504
+    assert market.gateway.routes.find(b"acme/slow").breaker.failures == 0
+
+
+async def test_the_breaker_outlives_a_change_of_the_market(market: Market) -> None:
+    await break_it(market)
+    market.add_service("other")
+    assert (await market.call("POST", PATH, b"x")).status == 503
+    assert market.provider.requests == []
+
+
+async def test_what_is_known_of_an_endpoint_dies_with_its_listing(market: Market) -> None:
+    await market.call("POST", PATH, b"x")
+    await break_it(market)
+    service = market.gateway.directory.services["acme/echo"]
+    market.gateway.directory.put_service(service.id, None)
+    market.gateway.endpoints.look(market.gateway.clock.now_us())
+    assert market.gateway.endpoints.every() == []
+    assert market.gateway.pools.each(lambda pool: 1) == 0
+    market.gateway.directory.put_service(service.id, service)
+    market.provider.behaviour = answer()
+    assert (await market.call("POST", PATH, b"x")).status == 200
+
+
+# --- again --------------------------------------------------------------------------------------
+
+
+async def test_a_call_that_may_not_be_repeated_gets_the_providers_own_refusal(market: Market) -> None:
+    market.provider.behaviour = UNAVAILABLE
+    response = await market.call("POST", PATH, b"x")
+    assert (response.status, response.body) == (503, b'{"busy":true}')
+    assert len(market.provider.requests) == 1
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_a_safe_call_goes_again_under_its_one_id_and_makes_one_event(market: Market, status: int) -> None:
+    market.provider.behaviour = one_after_another(answer(status), answer())
+    response = await market.call("GET", PATH)
+    assert response.status == 200
+    assert [request.header("x-request-id") for request in market.provider.requests] == [
+        [response.header("x-request-id")]
+    ] * 2
+    event = await market.settled_event()
+    assert (event.attempts, event.outcome, event.units) == (2, Outcome.COMPLETED, {"requests": "1"})
+    [allowance] = market.gateway.limits._allowances.values()
+    assert (allowance.in_flight, allowance.reserved, allowance.used) == (0, 0, 1)
+
+
+async def test_a_post_that_the_listing_calls_repeatable_goes_again_with_its_body(market: Market) -> None:
+    change(market, policy=ServicePolicy(repeatable=True))
+    market.provider.behaviour = one_after_another(UNAVAILABLE, UNAVAILABLE, answer())
+    assert (await market.call("POST", PATH, b"the body")).status == 200
+    assert [request.body for request in market.provider.requests] == [b"the body"] * 3
+    assert (await market.settled_event()).attempts == 3
+
+
+async def test_a_call_is_tried_three_times_and_no_more(market: Market) -> None:
+    market.provider.behaviour = UNAVAILABLE
+    response = await market.call("GET", PATH)
+    assert (response.status, response.body) == (503, b'{"busy":true}')
+    assert len(market.provider.requests) == 3
+    assert (await market.settled_event()).outcome is Outcome.PROVIDER_FAILED
+    nothing_is_held(market)
+
+
+async def test_a_dead_connection_is_tried_again_for_a_repeatable_call_only(market: Market) -> None:
+    market.provider.behaviour = hang_up
+    assert (await market.call("POST", PATH, b"x")).status == 502
+    assert len(market.provider.requests) == 1
+    change(market, policy=ServicePolicy(repeatable=True))
+    assert (await market.call("POST", PATH, b"x")).status == 502
+    assert len(market.provider.requests) == 4
+
+
+async def test_a_body_that_was_streamed_is_not_sent_again(market: Market) -> None:
+    change(market, policy=ServicePolicy(repeatable=True))
+    market.provider.behaviour = UNAVAILABLE
+    assert (await market.call("POST", PATH, b"x" * 100_000)).status == 503
+    assert len(market.provider.requests) == 1
+
+
+async def test_a_budget_keeps_retries_from_becoming_the_load(market: Market) -> None:
+    traffic = market.gateway.routes.find(b"acme/echo").traffic
+    while traffic.budget.spend(market.gateway.clock.now_us(), traffic.calls):
+        pass
+    spent = traffic.budget.spent
+    market.provider.behaviour = UNAVAILABLE
+    await asyncio.gather(*(market.call("GET", PATH) for _ in range(4)))
+    assert traffic.budget.spent - spent <= 3 + 1  # a second's worth, and what four calls pay for
+    assert len(market.provider.requests) <= 4 + 4
+
+
+async def test_a_provider_that_wants_to_be_left_alone_for_long_is(market: Market) -> None:
+    market.provider.behaviour = answer(503, b"{}", "Retry-After: 3600")
+    assert (await market.call("GET", PATH)).status == 503
+    assert len(market.provider.requests) == 1
+
+
+async def test_a_client_that_leaves_while_its_call_waits_to_go_again_ends_it(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("haat.gateway.dispatch.wait", lambda *_: 100_000)
+    market.provider.behaviour = UNAVAILABLE
+    client = await market.connect()
+    await client.send(market.raw("GET", PATH))
+    await market.provider.arrived.wait()
+    await market.until(lambda: bool(market.gateway.routes.find(b"acme/echo").traffic.budget.spent))
+    client.reset()
+    await market.until(lambda: not market.gateway.calls)
+    assert (await market.settled_event()).outcome is Outcome.CLIENT_LEFT
+    await asyncio.sleep(0.12)
+    assert len(market.provider.requests) == 1
+    nothing_is_held(market)
+
+
+# --- several endpoints --------------------------------------------------------------------------
+
+
+async def test_calls_go_round_while_nothing_tells_the_endpoints_apart(market: Market, second: Provider) -> None:
+    change(market, endpoints=(url(market.provider.port), url(second.port, "/two")))
+    for _ in range(6):
+        assert (await market.call("POST", PATH, b"x")).status == 200
+    assert (len(market.provider.requests), len(second.requests)) == (3, 3)
+    assert second.requests[0].target == "/two/invoke"
+    assert second.requests[0].header("host") == [f"127.0.0.1:{second.port}"]
+    assert second.requests[0].header("x-provider-key") == ["provider-secret"]
+
+
+async def test_calls_at_once_are_spread_evenly(market: Market, second: Provider) -> None:
+    change(market, endpoints=(url(market.provider.port), url(second.port)))
+    market.provider.behaviour = second.behaviour = silent
+    clients = [await market.connect() for _ in range(8)]
+    for client in clients:
+        await client.send(market.raw("POST", PATH, b"x"))
+    await market.until(lambda: len(market.provider.requests) == len(second.requests) == 4)
+
+
+async def test_a_busy_endpoint_is_passed_over(market: Market, second: Provider) -> None:
+    change(market, endpoints=(url(market.provider.port), url(second.port)))
+    market.provider.behaviour = silent
+    client = await market.connect()
+    while not market.provider.requests:  # until the one that never answers has a call
+        await client.send(market.raw("POST", PATH, b"x"))
+        await market.until(lambda: bool(market.provider.requests) or not market.gateway.calls)
+        if not market.provider.requests:
+            await client.receive()
+    before = len(second.requests)
+    for _ in range(5):
+        assert (await market.call("POST", PATH, b"x")).status == 200
+    assert (len(market.provider.requests), len(second.requests)) == (1, before + 5)
+
+
+async def test_a_call_of_which_nothing_was_sent_goes_to_another_endpoint_at_once(market: Market, refused: int) -> None:
+    change(market, endpoints=(url(refused), url(market.provider.port)))
+    for _ in range(4):
+        assert (await market.call("POST", PATH, b"x")).status == 200
+    await market.until(lambda: len(market.confirmed()) == 4)
+    assert {event.attempts for event in market.events()} == {0, 2}
+
+
+async def test_an_endpoint_that_fails_every_fifth_call_is_ejected_while_another_is_well(
+    market: Market, second: Provider
+) -> None:
+    change(market, endpoints=(url(market.provider.port), url(second.port)))
+    bad = endpoints(market)[0]
+    now = market.gateway.clock.now_us()
+    for number in range(100):
+        if number % 5:
+            bad.succeeded(now, None)
+        else:
+            bad.failed(now, None)
+    assert not bad.health.ejected_until and bad.breaker.state(now) == "closed"
+    bad.failed(now, None)
+    for _ in range(4):
+        assert (await market.call("POST", PATH, b"x")).status == 200
+    assert (len(market.provider.requests), len(second.requests)) == (0, 4)
+    assert [notice.type for notice in market.gateway.endpoints.notices] == ["ejected"]
+
+
+def eject(endpoint: Endpoint, now: int) -> None:
+    for _ in range(80):
+        endpoint.succeeded(now, None)
+    for number in range(20):
+        endpoint.failed(now, None)
+        if number % 4 == 3:
+            endpoint.breaker.succeeded(None)
+    assert endpoint.health.ejected_until
+
+
+async def test_when_all_are_ejected_all_are_used(market: Market, second: Provider) -> None:
+    change(market, endpoints=(url(market.provider.port), url(second.port)))
+    for endpoint in endpoints(market):
+        eject(endpoint, market.gateway.clock.now_us())
+    for _ in range(4):
+        assert (await market.call("POST", PATH, b"x")).status == 200
+    assert (len(market.provider.requests), len(second.requests)) == (2, 2)
+
+
+async def test_an_ejected_endpoint_returns_after_its_time(market: Market, second: Provider) -> None:
+    change(market, endpoints=(url(market.provider.port), url(second.port)))
+    [first, _] = endpoints(market)
+    now = market.gateway.clock.now_us()
+    eject(first, now)
+    market.gateway.endpoints.look(now + EJECT_US - 1)
+    assert first.health.ejected_until
+    pass_time(market, EJECT_US)
+    market.gateway.endpoints.look(market.gateway.clock.now_us())
+    assert not first.health.ejected_until
+    assert market.gateway.endpoints.notices[-1].type == "restored"
+
+
+async def test_an_ejected_endpoint_with_a_health_path_returns_when_that_answers(
+    market: Market, second: Provider
+) -> None:
+    change(market, endpoints=(url(market.provider.port), url(second.port)), health_path="/health")
+    [first, _] = endpoints(market)
+    market.provider.behaviour = answer(500)
+    eject(first, market.gateway.clock.now_us())
+    pass_time(market, EJECT_US)
+    market.gateway.endpoints.look(market.gateway.clock.now_us())
+    await market.provider.arrived.wait()
+    assert market.provider.requests[0].target == "/base/health"
+    market.gateway.endpoints.look(market.gateway.clock.now_us())
+    assert first.health.ejected_until and len(market.provider.requests) == 1
+    market.provider.behaviour = answer(200)
+    pass_time(market, int(PROBE_SECONDS * 1_000_000))
+    market.gateway.endpoints.look(market.gateway.clock.now_us())
+    await market.until(lambda: not first.health.ejected_until)
+
+
+# --- somebody else ------------------------------------------------------------------------------
+
+OTHER_ORG = "00000000-0000-7000-8000-00000000000d"
+
+
+def offer(market: Market, port: int, **changes: Any) -> Service:
+    """Let another provider offer the same capability."""
+    own = market.gateway.directory.services["acme/echo"]
+    version = replace(own.versions[0], version="7", endpoint=url(port, "/other"), **changes.pop("version", {}))
+    service = replace(
+        own,
+        **{
+            "id": "service-other",
+            "provider": "bhasha",
+            "provider_org": OTHER_ORG,
+            "slug": "similar",
+            "region": "IN-KA",
+            "credential_header": "X-Other-Key",
+            "credential": market.keyring.encrypt("other-secret", "service-other"),
+            "versions": (version,),
+            "default_version": "7",
+            "policy": ServicePolicy(capability="echo"),
+            **changes,
+        },
+    )
+    market.gateway.directory.put_service(service.id, service)
+    return service
+
+
+def agree(market: Market, *, fallback: bool = True, policy: ApplicationPolicy | None = None) -> None:
+    """Let plan and application say what they think of fallback."""
+    change(market, policy=ServicePolicy(capability="echo"))
+    market.subscribe("acme/echo", PlanLimits(quota_per_month=1000))
+    subscription = market.gateway.directory.subscriptions[APP, "service-echo"]
+    market.gateway.directory.put_subscription(subscription.id, replace(subscription, fallback=fallback))
+    market.gateway.directory.put_application(APP, Application(APP, policy) if policy else None)
+
+
+async def test_another_provider_answers_at_the_subscribed_price_and_earns_it(market: Market, second: Provider) -> None:
+    agree(market)
+    offer(market, second.port)
+    market.provider.behaviour = UNAVAILABLE
+    response = await market.call("POST", PATH, b"hello", "X-Other-Key: forged")
+    assert (response.status, response.header("x-haat-served-by")) == (200, "bhasha/similar@7")
+    [request] = second.requests
+    assert (request.target, request.body) == ("/other/invoke", b"hello")
+    assert request.header("x-other-key") == ["other-secret"]
+    assert request.header("x-provider-key") == []
+    assert request.header("x-request-id") == [response.header("x-request-id")]
+    event = await market.settled_event()
+    assert (event.service, event.service_slug, event.plan, event.org) == ("service-echo", "echo", "basic", ORG)
+    assert (event.provider, event.provider_org, event.version) == ("bhasha", OTHER_ORG, "7")
+    assert (event.executed_by, event.region, event.attempts) == ("service-other", "IN-KA", 2)
+    assert (event.outcome, event.units) == (Outcome.COMPLETED, {"requests": "1"})
+    nothing_is_held(market)
+
+
+async def test_who_executed_is_said_without_fallback_too(market: Market) -> None:
+    response = await market.call("POST", PATH, b"x", "X-Haat-Served-By: nobody")
+    assert response.header("x-haat-served-by") == "acme/echo@1"
+    event = await market.settled_event()
+    assert (event.provider_org, event.executed_by, event.attempts) == (PROVIDER_ORG, "", 0)
+
+
+async def test_another_provider_answers_when_nobody_is_at_the_address(
+    market: Market, second: Provider, refused: int
+) -> None:
+    change(market, endpoints=(url(refused),))
+    agree(market)
+    offer(market, second.port)
+    assert (await market.call("POST", PATH, b"x")).status == 200
+    assert len(second.requests) == 1
+
+
+async def test_another_provider_answers_while_the_breaker_is_open(market: Market, second: Provider) -> None:
+    await break_it(market)
+    agree(market)
+    offer(market, second.port)
+    for _ in range(3):
+        assert (await market.call("POST", PATH, b"x")).status == 200
+    assert (len(market.provider.requests), len(second.requests)) == (0, 3)
+    assert market.gateway.routes.find(b"acme/echo").traffic.stood_in == 3
+
+
+async def test_a_call_that_may_have_been_executed_is_not_given_to_another_provider(
+    market: Market, second: Provider
+) -> None:
+    agree(market)
+    offer(market, second.port)
+    market.provider.behaviour = hang_up
+    assert (await market.call("POST", PATH, b"x")).status == 502
+    market.provider.behaviour = answer(504, b"late")
+    assert (await market.call("POST", PATH, b"x")).body == b"late"
+    assert second.requests == []
+
+
+async def test_a_repeatable_call_goes_to_another_provider_once_its_retries_are_exhausted(
+    market: Market, second: Provider
+) -> None:
+    agree(market)
+    offer(market, second.port)
+    change(market, policy=ServicePolicy(repeatable=True, capability="echo"))
+    market.provider.behaviour = hang_up
+    assert (await market.call("POST", PATH, b"x")).status == 200
+    assert (len(market.provider.requests), len(second.requests)) == (3, 1)
+    assert (await market.settled_event()).attempts == 4
+
+
+async def test_a_stand_in_that_fails_as_well_ends_the_call(market: Market, second: Provider) -> None:
+    agree(market)
+    offer(market, second.port)
+    market.provider.behaviour = UNAVAILABLE
+    second.behaviour = answer(503, b"me too")
+    response = await market.call("POST", PATH, b"x")
+    assert (response.status, response.body) == (503, b"me too")
+    event = await market.settled_event()
+    assert (event.outcome, event.units, event.provider) == (Outcome.PROVIDER_FAILED, {}, "bhasha")
+    nothing_is_held(market)
+
+
+@pytest.mark.parametrize(
+    ("changes", "policy"),
+    [
+        ({}, ApplicationPolicy(fallback=False)),
+        ({}, ApplicationPolicy(data=DataPolicy(regions=("IN-TN",)))),
+        ({"region": "US"}, ApplicationPolicy(data=DataPolicy(regions=("IN",)))),
+        ({"retains_inputs": True}, ApplicationPolicy(data=DataPolicy(retains_inputs=False))),
+        ({"policy": ServicePolicy(capability="something-else")}, None),
+        ({"policy": ServicePolicy()}, None),
+        ({"status": "deprecated"}, None),
+        ({"status": "suspended"}, None),
+        ({"visibility": "members"}, None),
+        ({"unit": "characters"}, None),
+        ({"version": {"dialect": "task"}}, None),
+        ({"version": {"max_body_bytes": 0}}, None),
+        ({"version": {"policy": VersionPolicy(request=(Transform("remove_header", "x"),))}}, None),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+async def test_nobody_stands_in_who_may_not(
+    market: Market, second: Provider, changes: dict[str, Any], policy: ApplicationPolicy | None
+) -> None:
+    agree(market, policy=policy)
+    offer(market, second.port, **changes)
+    market.provider.behaviour = UNAVAILABLE
+    assert (await market.call("POST", PATH, b"x")).body == b'{"busy":true}'
+    assert second.requests == []
+
+
+async def test_a_plan_without_fallback_has_none(market: Market, second: Provider) -> None:
+    agree(market, fallback=False)
+    offer(market, second.port)
+    market.provider.behaviour = UNAVAILABLE
+    assert (await market.call("POST", PATH, b"x")).status == 503
+    assert second.requests == []
+
+
+@pytest.mark.parametrize(
+    ("languages", "pairs", "stands_in"),
+    [
+        ((), (), True),
+        ((), ("hi-Deva>ur-Arab",), True),
+        ((), ("hi>ur",), True),
+        (("hi-Deva", "ur-Arab"), (), True),
+        ((), ("ur-Arab>hi-Deva",), False),
+        (("hi-Deva",), (), False),
+        (("ta-Taml",), ("ta-Taml>ur-Arab",), False),
+    ],
+)
+async def test_a_stand_in_takes_the_languages_of_the_call(
+    market: Market, second: Provider, languages: tuple[str, ...], pairs: tuple[str, ...], stands_in: bool
+) -> None:
+    market.add_service("echo", dialect="task")
+    agree(market)
+    offer(market, second.port, version={"languages": languages, "language_pairs": pairs})
+    market.provider.behaviour = UNAVAILABLE
+    body = b'{"input":[{"text":"x"}],"config":{"source":"hi-Deva","target":"ur-Arab"}}'
+    assert (await market.call("POST", PATH, body)).status == (200 if stands_in else 503)
+
+
+async def test_calls_at_once_through_failures_leave_nothing_behind(market: Market, second: Provider) -> None:
+    agree(market)
+    offer(market, second.port)
+    change(market, policy=ServicePolicy(repeatable=True, capability="echo"))
+    count = 0
+
+    async def every_third(request: Request, reader: Reader, writer: Writer) -> bool:
+        nonlocal count
+        count += 1
+        if count % 3 == 0:
+            return False
+        writer.write(answer() if count % 2 else UNAVAILABLE)
+        return True
+
+    market.provider.behaviour = every_third
+    responses: list[Response] = await asyncio.gather(*(market.call("POST", PATH, b"x") for _ in range(40)))
+    assert {response.status for response in responses} <= {200, 502, 503}
+    await market.until(lambda: len(market.confirmed()) == 40)
+    assert len(market.events()) == 40
+    nothing_is_held(market)
