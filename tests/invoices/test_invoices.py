@@ -323,3 +323,42 @@ async def test_one_tenant_finds_nothing_of_anothers_invoice(
     assert (await invoices.page(consumer(subscription.org))).items == [invoice]
     async with database.app.transaction(PLATFORM_SCOPE) as connection:
         assert await events.verify_chain(connection, f"invoice/{invoice.id}") is None
+
+
+async def test_answers_out_of_the_cache_are_a_line_of_their_own_at_the_plans_share_of_the_price(
+    bazaar: Bazaar, invoices: Invoices, clock: SetClock
+) -> None:
+    subscription = await a_subscription(bazaar, price="0.333333333333", free="2")
+    await bazaar.run("UPDATE plans SET cached_share = 0.125 WHERE code = 'basic'")
+    whole = bazaar.event(subscription, "10", cache="hit", cached_units={"characters": "10"})
+    part = bazaar.event(subscription, "10", cache="partial", cached_units={"characters": "6"})
+    asked = [bazaar.event(subscription, "5", cache=cache) for cache in ("", "miss", "bypass")]
+    await bazaar.take([whole, part, *asked])
+    close_month(clock)
+    invoice = await invoices.issue(PLATFORM, MONTH, subscription.org)
+    assert invoice is not None
+    full, cached = (await invoices.document(consumer(subscription.org), invoice.id))["lines"]
+    assert (full["quantity"], full["free_units"], full["calls"], full["taxable_value"]) == ("19", "2", 4, "5.67")
+    assert (cached["quantity"], cached["free_units"], cached["calls"]) == ("16", "0", 2)
+    # 16 × 0.333333333333 × 0.125, exact to its fifteenth decimal and rounded once
+    assert (cached["unit_price"], cached["cached_share"], cached["taxable_value"]) == (
+        "0.333333333333",
+        "0.125",
+        "0.67",
+    )
+    assert cached["description"] == f"{full['description']}, answered from the cache" and "cached_share" not in full
+    assert invoice.net == Decimal("6.34")
+    behind = []
+    for line in await invoices.lines(PLATFORM, invoice.id):
+        page = await invoices.calls(consumer(subscription.org), line["id"])
+        behind.append({str(call.id): call.quantity for call in page.items})
+    assert behind == [{part.id: 4, **dict.fromkeys((one.id for one in asked), 5)}, {whole.id: 10, part.id: 6}]
+
+
+async def test_a_call_answered_whole_by_the_cache_makes_no_line_of_what_was_asked(
+    bazaar: Bazaar, invoices: Invoices, clock: SetClock
+) -> None:
+    subscription = await a_subscription(bazaar, price="1")
+    await bazaar.take([bazaar.event(subscription, "3", cache="hit", cached_units={"characters": "3"})])
+    live = await Rating(invoices._db, clock).live(consumer(subscription.org))
+    assert [(charge.cached_share, charge.amount) for charge in live.charges] == [(1, 3)]

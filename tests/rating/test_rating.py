@@ -86,7 +86,9 @@ usage = st.builds(
     st.sampled_from(PROVIDERS),
     st.integers(0, 43199).map(moment),
     st.dictionaries(st.sampled_from(UNITS), quantities, max_size=2),
+    cached=st.booleans(),
 )
+SHARES = {(SERVICES[0], "basic"): Decimal("0.25"), (SERVICES[1], None): Decimal("0")}
 
 
 def reference(calls: list[Measured], cards: list[RateCard]) -> dict[tuple[object, ...], Fraction]:
@@ -102,14 +104,14 @@ def reference(calls: list[Measured], cards: list[RateCard]) -> dict[tuple[object
         if not holding:
             continue
         price = max(holding, key=lambda one: (one.plan is not None, one.effective_from))
-        key = (call.subscription, price.id, call.plan, call.provider_org)
+        key = (call.subscription, price.id, call.plan, call.provider_org, call.cached)
         grouped[key] += Fraction(call.units.get(price.unit, Decimal(0)))
         begun[key] = (max(price.effective_from, PERIOD.start), price)
     owed: dict[tuple[object, ...], Fraction] = {}
     given_away: dict[tuple[object, str], Fraction] = defaultdict(Fraction)
     order = sorted(
         grouped,
-        key=lambda key: (str(key[0]), begun[key][0], key[2] or "", begun[key][1].version, str(key[3])),
+        key=lambda key: (str(key[0]), begun[key][0], key[2] or "", begun[key][1].version, key[4], str(key[3])),
     )
     for place in order:
         price = begun[place][1]
@@ -117,12 +119,20 @@ def reference(calls: list[Measured], cards: list[RateCard]) -> dict[tuple[object
         free = min(grouped[place], max(Fraction(0), Fraction(price.free_units) - given_away[account]))
         given_away[account] += free
         owed[place] = (grouped[place] - free) * Fraction(price.unit_price)
+        if place[4]:
+            owed[place] *= Fraction(SHARES.get((price.service, place[2]), Decimal(1)))
     return owed
 
 
 def amounts(charges: list[Charge]) -> dict[tuple[object, ...], Fraction]:
     return {
-        (charge.subscription, charge.card.id, charge.plan, charge.provider_org): Fraction(charge.amount)
+        (
+            charge.subscription,
+            charge.card.id,
+            charge.plan,
+            charge.provider_org,
+            charge.cached_share is not None,
+        ): Fraction(charge.amount)
         for charge in charges
     }
 
@@ -130,7 +140,7 @@ def amounts(charges: list[Charge]) -> dict[tuple[object, ...], Fraction]:
 @settings(max_examples=300, deadline=None)
 @given(st.lists(usage, max_size=25), card_sets())
 def test_rating_differs_from_the_reference_by_exactly_nothing(calls: list[Measured], cards: list[RateCard]) -> None:
-    assert amounts(list(rate(calls, cards, PERIOD).charges)) == reference(calls, cards)
+    assert amounts(list(rate(calls, cards, PERIOD, shares=SHARES).charges)) == reference(calls, cards)
 
 
 @settings(max_examples=100, deadline=None)
@@ -146,7 +156,8 @@ def test_one_call_split_in_two_costs_what_it_cost_whole(
     calls: list[Measured], cards: list[RateCard], extra: Decimal
 ) -> None:
     one = calls[0]
-    part = Measured(one.subscription, one.service, one.plan, one.provider_org, one.at, dict.fromkeys(UNITS, extra))
+    units = dict.fromkeys(UNITS, extra)
+    part = Measured(one.subscription, one.service, one.plan, one.provider_org, one.at, units, cached=one.cached)
     whole = Measured(
         one.subscription,
         one.service,
@@ -154,6 +165,7 @@ def test_one_call_split_in_two_costs_what_it_cost_whole(
         one.provider_org,
         one.at,
         {unit: one.units.get(unit, Decimal(0)) + extra for unit in UNITS},
+        cached=one.cached,
     )
     split = rate([*calls, part], cards, PERIOD).charges
     assert amounts(list(split)) == amounts(list(rate([whole, *calls[1:]], cards, PERIOD).charges))
@@ -241,3 +253,16 @@ def test_a_float_price_is_refused() -> None:
 def test_twelve_decimals_and_large_quantities_stay_exact() -> None:
     charge = rate([used("999999999999.999999")], [card(1, price="0.000000000001")], PERIOD).charges[0]
     assert charge.amount == Decimal("0.999999999999999999")
+
+
+def test_an_answer_out_of_the_cache_costs_the_plans_share_and_takes_free_units_last() -> None:
+    asked = used("10", plan="basic")
+    cached = Measured(*asked_place(asked), {"characters": Decimal(8)}, calls=4, cached=True)
+    [full, part] = rate([cached, asked], [card(1, price="0.3", free="12")], PERIOD, shares=SHARES).charges
+    assert (full.cached_share, full.free_units, full.amount) == (None, 10, 0)
+    assert (part.cached_share, part.free_units, part.billable) == (Decimal("0.25"), 2, 6)
+    assert part.amount == Decimal("0.45")  # 6 × 0.3 × 0.25
+
+
+def asked_place(one: Measured) -> tuple[UUID, UUID, str | None, UUID, datetime]:
+    return one.subscription, one.service, one.plan, one.provider_org, one.at

@@ -120,8 +120,13 @@ async def test_from_calls_to_shares_every_paisa_adds_up_and_every_call_is_found(
             outcome = chance.choice([Outcome.COMPLETED] * 4 + list(Outcome))
             quantity = str(Decimal(chance.randint(0, 10**8)).scaleb(-6))
             at = clock.now() - timedelta(minutes=chance.randint(0, 60 * 24 * 20))
-            event = bazaar.event(chance.choice(subscriptions), quantity, at=at, outcome=outcome)
+            subscription = chance.choice(subscriptions)
+            part = {"": "0", "miss": "0", "hit": quantity, "partial": str(Decimal(quantity) * chance.randint(0, 2) / 2)}
+            cache = chance.choice(list(part))
+            event = bazaar.event(subscription, quantity, at=at, outcome=outcome, cache=cache)
             events.append(event)
+            if event.units and cache in ("hit", "partial"):
+                event.cached_units = {subscription.service.unit: part[cache]}
             if outcome in (Outcome.COMPLETED, Outcome.CLIENT_LEFT):
                 billed[event.id] = event
         taken = await bazaar.take([*events, *chance.sample(events, 10)])
@@ -145,17 +150,21 @@ async def test_from_calls_to_shares_every_paisa_adds_up_and_every_call_is_found(
             assert len(behind) == line["calls"]
             assert sum(call.quantity for call in behind) == line["quantity"]
             calls += [call.id for call in behind]
-    assert sorted(map(str, calls)) == sorted(billed)  # each billed call on exactly one line
+    # Each billed call on exactly one line, and on a second one for what the cache answered of the rest.
+    twice = [identifier for identifier, event in billed.items() if event.cache == "partial"]
+    assert sorted(map(str, calls)) == sorted([*billed, *twice])
     settled: list[UUID] = []
     for settlement in found:
         for own in (await settlements.statement(partner(settlement.org_id), settlement.id)).lines:
             settled += [call.id for call in (await settlements.calls(partner(settlement.org_id), own.id)).items]
     assert sorted(settled) == sorted(calls)
     usage = Usage(database.app, clock, Pseudonyms(bytes(32)))
-    event = chance.choice(list(billed.values()))
-    story = await usage.call(PLATFORM, UUID(event.id))
-    assert story.invoice and story.settlement
-    assert story.invoice["serial"] in {one.serial for one in issued}
+    for event in chance.sample(list(billed.values()), 20):
+        story = await usage.call(PLATFORM, UUID(event.id))
+        assert story.invoice and story.settlement
+        assert story.invoice["serial"] in {one.serial for one in issued}
+        assert (story.cached_invoice is not None) == (event.cache == "partial")
+        assert (story.cached_settlement is not None) == (event.cache == "partial")
 
 
 async def test_a_provider_finds_nothing_of_anothers_settlement(

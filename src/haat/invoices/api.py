@@ -59,6 +59,7 @@ class LineView(BaseModel):
     quantity: Decimal
     free_units: Decimal
     unit_price: Decimal
+    cached_share: Decimal | None = Field(description="Part of the price charged for these answers out of the cache.")
     taxable: Decimal
     id_from: UUID
     id_to: UUID
@@ -78,6 +79,7 @@ class ChargeView(BaseModel):
     quantity: Decimal
     free_units: Decimal
     unit_price: Decimal
+    cached_share: Decimal | None = Field(description="Part of the price charged for these answers out of the cache.")
     calls: int
     amount: Decimal = Field(description="Exact, before tax, not rounded.")
 
@@ -195,6 +197,7 @@ def _charge(charge: Charge, names: dict[UUID, str]) -> ChargeView:
         quantity=charge.quantity,
         free_units=charge.free_units,
         unit_price=charge.card.unit_price,
+        cached_share=charge.cached_share,
         calls=charge.calls,
         amount=charge.amount,
     )

@@ -126,7 +126,10 @@ def line_identity(charge: Charge, period: str, batch_from: int) -> str:
     """Return what makes a line the same line in a second run; the store keeps it unique."""
     plan = charge.plan or "-"
     card = charge.card
-    return f"{charge.subscription}/{plan}/{card.id}/v{card.version}/{charge.provider_org}/{period}[{batch_from}]"
+    cached = "" if charge.cached_share is None else "/cached"
+    return (
+        f"{charge.subscription}/{plan}/{card.id}/v{card.version}/{charge.provider_org}{cached}/{period}[{batch_from}]"
+    )
 
 
 def place_of_supply(state_code: str | None, gstin: str | None, supplier_state: str) -> str:
@@ -218,8 +221,10 @@ def document(
 
 
 def line_data(line: Line, sac_code: str) -> dict[str, Any]:
+    """Return a line as the document has it; ``cached_share`` is there on lines of answers out of the cache."""
     charge = line.charge
-    return {
+    cached = {} if charge.cached_share is None else {"cached_share": plain(charge.cached_share)}
+    return cached | {
         "identity": line.identity,
         "description": line.description,
         "sac": sac_code,
@@ -236,6 +241,11 @@ def line_data(line: Line, sac_code: str) -> dict[str, Any]:
         "rate_card_version": charge.card.version,
         "taxable_value": str(line.taxable),
     }
+
+
+def describe(name: str, charge: Charge) -> str:
+    """Return what a line says it is for."""
+    return name if charge.cached_share is None else f"{name}, answered from the cache"
 
 
 def canonical(body: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from haat.invoices.model import (
     Supplier,
     canonical,
     content_hash,
+    describe,
     document,
     line_data,
     line_identity,
@@ -276,7 +277,7 @@ class Invoices:
                     one.label,
                     billed,
                     until,
-                    names.get(charge.service, str(charge.service)),
+                    describe(names.get(charge.service, str(charge.service)), charge),
                 )
                 for charge in rated.charges
             )

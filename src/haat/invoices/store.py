@@ -12,7 +12,7 @@ from haat.infra.postgres import Connection
 from haat.invoices.model import Draft, Line
 from haat.kernel.clock import Period
 from haat.kernel.ids import new_id
-from haat.usage.model import BILLED_VALUES, id_bound
+from haat.usage.model import ASKED, BILLED_VALUES, CACHED, id_bound
 
 Row = Mapping[str, Any]
 
@@ -114,8 +114,8 @@ async def add_lines(connection: Connection, invoice: UUID, org: UUID, lines: Seq
             """
             INSERT INTO invoice_lines (id, invoice_id, position, org_id, identity, period, subscription_id, service_id,
                 provider_org, plan, rate_card_id, id_from, id_to, batch_from, batch_to, calls, unit, quantity,
-                free_units, unit_price, taxable, provider_share, description)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                free_units, unit_price, taxable, provider_share, description, cached_share)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
             """,
             [
                 (
@@ -142,6 +142,7 @@ async def add_lines(connection: Connection, invoice: UUID, org: UUID, lines: Seq
                     line.taxable,
                     line.charge.card.provider_share,
                     line.description,
+                    line.charge.cached_share,
                 )
                 for position, line in enumerate(lines, 1)
             ],
@@ -228,13 +229,16 @@ async def line(connection: Connection, identifier: UUID) -> Row | None:
 
 async def calls_of_line(connection: Connection, line: Row, after: UUID | None, limit: int) -> list[Row]:
     """Return the calls of a line in order of time: its frozen predicate, looked up."""
+    part, quantity = ASKED, f"coalesce({line['unit']}, 0) - cached"
+    if line["cached_share"] is not None:
+        part, quantity = CACHED, "cached"
     rows = await connection.execute(
         f"""
-        SELECT id, at, status, outcome, coalesce({line["unit"]}, 0) AS quantity FROM usage
+        SELECT id, at, status, outcome, {quantity} AS quantity FROM usage
         WHERE org_id = %(org_id)s AND subscription_id = %(subscription_id)s AND plan IS NOT DISTINCT FROM %(plan)s
           AND service_id = %(service_id)s AND provider_org = %(provider_org)s
           AND id >= %(id_from)s AND id < %(id_to)s AND batch > %(batch_from)s AND batch <= %(batch_to)s
-          AND outcome = ANY(%(billed)s) AND (%(after)s::uuid IS NULL OR id > %(after)s)
+          AND {part} AND outcome = ANY(%(billed)s) AND (%(after)s::uuid IS NULL OR id > %(after)s)
         ORDER BY id LIMIT %(limit)s
         """,
         {**line, "billed": BILLED_VALUES, "after": after, "limit": limit},

@@ -51,6 +51,7 @@ async def invoice(visit: VisitOf, invoice: str) -> Response:
             "price": Decimal(line["unit_price"]),
             "used": Decimal(line["quantity"]),
             "free": Decimal(line["free_units"]),
+            "share": Decimal(line["cached_share"]) if "cached_share" in line else None,
         }
         for line, row in zip(document["lines"], rows, strict=True)
     ]

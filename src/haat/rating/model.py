@@ -3,7 +3,8 @@
 A card applies from its ``effective_from`` until the next one of the same kind; a card made for a
 plan wins over the general one. Free units belong to a subscription and a period, not to a card: they
 are used up in the order of the cards' windows, and what one card gave is not given again by the next.
-Nothing is rounded here; an invoice line rounds once.
+What came out of the response cache is charged apart, at the plan's share of the price, and takes free
+units after what the provider was asked for. Nothing is rounded here; an invoice line rounds once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from haat.kernel.money import exact, multiply, total
 
 FreeUsed = Mapping[tuple[UUID, str], Decimal]
 """Free units a (subscription, unit) has used in the period on lines already issued."""
+
+CachedShares = Mapping[tuple[UUID, str | None], Decimal]
+"""The share of the price for answers out of the cache, by (service, plan); 1 where none is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,10 @@ class RateCard:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Some billed usage at one time, or of a span that no change of price divides."""
+    """Some billed usage at one time, or of a span that no change of price divides.
+
+    ``cached``: all of it came out of the cache. A call of which only a part did makes two of these.
+    """
 
     subscription: UUID
     service: UUID
@@ -52,6 +59,7 @@ class Measured:
     at: datetime
     units: Mapping[str, Decimal]
     calls: int = 1
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a subscription owes for one window of a card: ``amount`` is exact, in rupees, before tax."""
+    """What a subscription owes for one window of a card: ``amount`` is exact, in rupees, before tax.
+
+    ``cached_share``: these are answers out of the cache, and they cost this part of the price.
+    """
 
     subscription: UUID
     service: UUID
@@ -77,6 +88,7 @@ class Charge:
     quantity: Decimal
     free_units: Decimal
     calls: int
+    cached_share: Decimal | None = None
 
     @property
     def billable(self) -> Decimal:
@@ -84,7 +96,8 @@ class Charge:
 
     @property
     def amount(self) -> Decimal:
-        return multiply(self.billable, self.card.unit_price)
+        full = multiply(self.billable, self.card.unit_price)
+        return full if self.cached_share is None else multiply(full, self.cached_share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +128,15 @@ def windows(cards: Iterable[RateCard], service: UUID, plan: str | None, period: 
 
 
 def rate(
-    measured: Iterable[Measured], cards: Sequence[RateCard], period: Period, free_used: FreeUsed | None = None
+    measured: Iterable[Measured],
+    cards: Sequence[RateCard],
+    period: Period,
+    free_used: FreeUsed | None = None,
+    shares: CachedShares | None = None,
 ) -> Rated:
     """Rate one period's usage. Raise ValueError for usage outside of it or a negative quantity."""
     known: dict[tuple[UUID, str | None], list[Window]] = {}
-    gathered: dict[tuple[UUID, UUID, str, UUID, UUID], list[Measured]] = {}
+    gathered: dict[tuple[UUID, UUID, str, UUID, UUID, bool], list[Measured]] = {}
     unpriced = []
     for usage in measured:
         if usage.at not in period:
@@ -131,7 +148,7 @@ def rate(
         if window is None:
             unpriced.append(usage)
             continue
-        key = (usage.subscription, usage.service, usage.plan or "", usage.provider_org, window.card.id)
+        key = (usage.subscription, usage.service, usage.plan or "", usage.provider_org, window.card.id, usage.cached)
         gathered.setdefault(key, []).append(usage)
     drafts = []
     for members in gathered.values():
@@ -161,11 +178,19 @@ def rate(
                 quantity,
                 free,
                 calls,
+                (shares or {}).get((first.service, first.plan), Decimal(1)) if first.cached else None,
             )
         )
     return Rated(charges, sorted(unpriced, key=lambda usage: (usage.at, str(usage.service), str(usage.subscription))))
 
 
-def _order(usage: Measured, window: Window) -> tuple[str, datetime, str, int, str]:
-    """Free units go first to what came first: by window, then plan, card version and provider."""
-    return (str(usage.subscription), window.start, usage.plan or "", window.card.version, str(usage.provider_org))
+def _order(usage: Measured, window: Window) -> tuple[str, datetime, str, int, bool, str]:
+    """Free units go first to what came first, by window, then plan and card version; then to what costs more."""
+    return (
+        str(usage.subscription),
+        window.start,
+        usage.plan or "",
+        window.card.version,
+        usage.cached,
+        str(usage.provider_org),
+    )

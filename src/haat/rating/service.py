@@ -33,7 +33,8 @@ async def charges(
 ) -> Rated:
     """Rate an organisation's usage of a period from batches ``(from, to]``, within the caller's transaction."""
     prices = await store.cards(connection, org, period.end)
-    return rate(await store.measured(connection, org, period, batches, prices), prices, period, free_used)
+    shares = await store.cached_shares(connection, org)
+    return rate(await store.measured(connection, org, period, batches, prices), prices, period, free_used, shares)
 
 
 async def service_names(connection: Connection, services: Sequence[UUID]) -> dict[UUID, str]:

@@ -9,8 +9,9 @@ from uuid import UUID
 
 from haat.infra.postgres import Connection
 from haat.kernel.clock import Period
+from haat.kernel.money import total
 from haat.rating.model import Measured, RateCard
-from haat.usage.model import BILLED_VALUES, UNITS, id_bound
+from haat.usage.model import ASKED, BILLED_VALUES, CACHED, UNITS, id_bound
 
 
 async def cards(connection: Connection, org: UUID, before: datetime) -> list[RateCard]:
@@ -33,13 +34,18 @@ async def measured(
 ) -> list[Measured]:
     """Return an organisation's billed usage of a period that came in batches ``(from, to]``.
 
-    One scan: the ids at which any of the prices changes cut the period into slices.
+    One scan: the ids at which any of the prices changes cut the period into slices. What came out of the
+    cache is told apart, because it may cost less: a call answered in part by the cache is in both.
     """
     changes = sorted({card.effective_from for card in prices if period.start < card.effective_from < period.end})
     rows = await connection.execute(
         f"""
         SELECT subscription_id, service_id, plan, provider_org, width_bucket(id, %(changes)s::uuid[]) AS slice,
-               count(*) AS calls, {", ".join(f"sum({unit}) AS {unit}" for unit in UNITS)}
+               count(*) FILTER (WHERE {ASKED}) AS calls,
+               {", ".join(f"sum({unit}) FILTER (WHERE {ASKED}) AS {unit}" for unit in UNITS)},
+               count(*) FILTER (WHERE {CACHED}) AS cached_calls,
+               coalesce(sum(cached) FILTER (WHERE {CACHED}), 0) AS cached,
+               coalesce(sum(cached) FILTER (WHERE {ASKED}), 0) AS cached_of_asked
         FROM usage
         WHERE org_id = %(org)s AND id >= %(id_from)s AND id < %(id_to)s
           AND batch > %(batch_from)s AND batch <= %(batch_to)s AND outcome = ANY(%(billed)s)
@@ -57,18 +63,37 @@ async def measured(
         },
     )
     starts = [period.start, *changes]
-    return [
-        Measured(
-            row["subscription_id"],
-            row["service_id"],
-            row["plan"],
-            row["provider_org"],
-            starts[row["slice"]],
-            {unit: Decimal(row[unit]) for unit in UNITS if row[unit] is not None},
-            row["calls"],
-        )
-        async for row in rows
-    ]
+    sold_by = {card.service: card.unit for card in prices}
+    found: list[Measured] = []
+    async for row in rows:
+        unit = sold_by.get(row["service_id"], "")
+        place = (row["subscription_id"], row["service_id"], row["plan"], row["provider_org"], starts[row["slice"]])
+        if row["calls"]:
+            units = {name: Decimal(row[name]) for name in UNITS if row[name] is not None}
+            if row["cached_of_asked"]:
+                units[unit] = total((units.get(unit, Decimal(0)), -row["cached_of_asked"]))
+            found.append(Measured(*place, units, row["calls"]))
+        if row["cached_calls"]:
+            found.append(Measured(*place, {unit: Decimal(row["cached"])}, row["cached_calls"], cached=True))
+    return found
+
+
+async def cached_shares(connection: Connection, org: UUID) -> dict[tuple[UUID, str | None], Decimal]:
+    """Return what part of the price answers out of the cache cost, by service and plan.
+
+    A service's own plan wins over the platform's of the same code. Plans are never edited, so that this
+    is what it was when the calls were made.
+    """
+    rows = await connection.execute(
+        """
+        SELECT called.service_id, plans.code, plans.cached_share
+        FROM (SELECT DISTINCT service_id FROM subscriptions WHERE org_id = %s) AS called
+        JOIN plans ON plans.service_id IS NULL OR plans.service_id = called.service_id
+        ORDER BY plans.service_id NULLS FIRST
+        """,
+        (org,),
+    )
+    return {(row["service_id"], row["code"]): row["cached_share"] async for row in rows}
 
 
 async def zone_of(connection: Connection, org: UUID) -> str | None:

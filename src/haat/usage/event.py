@@ -98,6 +98,9 @@ class UsageEvent(msgspec.Struct, omit_defaults=True, gc=False):
     bytes_out: int = 0
     """Bytes of response body handed to the caller's connection."""
     cache: str = ""
+    """What the response cache did: ``hit``, ``partial``, ``miss``, ``bypass``; empty where there is none."""
+    cached_units: dict[str, str] = {}
+    """The part of ``units`` that came out of the cache: of the unit by which the service is sold."""
     region: str = ""
     """Where the provider executes, from its listing."""
     language_pair: str = ""

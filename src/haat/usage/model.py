@@ -39,6 +39,12 @@ BILLED = (Outcome.COMPLETED, Outcome.CLIENT_LEFT)
 BILLED_VALUES = [outcome.value for outcome in BILLED]
 """The same as the store spells them."""
 
+ASKED = "usage.cache <> 'hit'"
+"""Calls for which the provider was asked for something: SQL, also a part of an invoice line's predicate."""
+
+CACHED = "usage.cache IN ('hit', 'partial')"
+"""Calls of which something came out of the cache. A partial hit is among both, with a quantity for each."""
+
 ANSWERED = (Outcome.COMPLETED, Outcome.CLIENT_LEFT, Outcome.PROVIDER_FAILED)
 """The outcomes whose duration says something about the service."""
 
@@ -88,6 +94,7 @@ COLUMNS = (
     "bytes_in",
     "bytes_out",
     "cache",
+    "cached",
     "region",
     "language_pair",
     "gateway",
@@ -169,6 +176,7 @@ def row_of(event: UsageEvent, now_ms: int | None) -> tuple[Cell, ...]:
         _bounded(event.bytes_in, _MAX_BIGINT),
         _bounded(event.bytes_out, _MAX_BIGINT),
         _text(event.cache),
+        _cached(event, known),
         _text(event.region),
         _text(event.language_pair),
         _text(event.gateway),
@@ -208,6 +216,17 @@ def _quantity(unit: str, text: str) -> str:
         return str(quantity.quantize(QUANTITY_STEP, context=_WIDE))
     except InvalidOperation as error:
         raise Misfit(f"its quantity of {unit[:40]} is not a number") from error
+
+
+def _cached(event: UsageEvent, known: Mapping[str, str]) -> str:
+    """Return how much of the unit that its service is sold by came out of the cache."""
+    if not event.cached_units:
+        return "0"
+    [(unit, text), *others] = event.cached_units.items()
+    cached = _quantity(unit, text)
+    if others or event.cache not in ("hit", "partial") or Decimal(cached) > Decimal(known.get(unit, "0")):
+        raise Misfit("more of it came out of the cache than there was")
+    return cached
 
 
 @lru_cache(maxsize=16384)
@@ -309,6 +328,8 @@ EXPORT_COLUMNS = (
     "outcome",
     "error_code",
     *UNITS,
+    "cache",
+    "cached",
     "total_ms",
     "end_user",
     "tags",

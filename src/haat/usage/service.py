@@ -16,7 +16,7 @@ import msgspec
 from haat.infra.postgres import PLATFORM_SCOPE, Database, Scope, tenant
 from haat.kernel.clock import Clock, Period, month_of
 from haat.kernel.errors import NotFound, PermissionDenied
-from haat.kernel.money import multiply
+from haat.kernel.money import multiply, total
 from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
 from haat.usage import intake, store
@@ -91,7 +91,11 @@ class ProviderUsage:
 
 @dataclass(frozen=True, slots=True)
 class CallStory:
-    """One call, its price, and the lines it lies on. ``call`` has what the asker may see of the row."""
+    """One call, its price, and the lines it lies on. ``call`` has what the asker may see of the row.
+
+    ``invoice`` and ``settlement`` are its line; what the cache answered of a call of which the provider
+    was asked for the rest lies on a second one, ``cached_invoice`` and ``cached_settlement``.
+    """
 
     call: Mapping[str, Any]
     units: Mapping[str, Decimal]
@@ -100,10 +104,16 @@ class CallStory:
     unit: str | None
     quantity: Decimal | None
     unit_price: Decimal | None
+    cached_quantity: Decimal | None
+    """The part of the quantity that came out of the cache, when there is one."""
+    cached_share: Decimal | None
+    """The part of the price which that costs."""
     list_charge: Decimal | None
     """Quantity × price, exact; free units are taken off on the invoice line, not on a call."""
     invoice: Mapping[str, Any] | None
     settlement: Mapping[str, Any] | None
+    cached_invoice: Mapping[str, Any] | None
+    cached_settlement: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +190,11 @@ class Usage:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             card = await store.price_of(connection, row["service_id"], row["plan"], row["at"]) if row["plan"] else None
             billed = row["outcome"] in _BILLED
-            lines = await store.lines_of(connection, row) if billed and row["subscription_id"] else None
+            lines = await store.lines_of(connection, row) if billed and row["subscription_id"] else []
         units = _units(row)
         quantity = units.get(card["unit"], Decimal(0)) if card and billed else None
+        cached = row["cached"] if billed and row["cached"] else None
+        line, second = [*lines, None, None][:2]
         provider = scope.platform or row["provider_org"] == actor.org_id
         return CallStory(
             call=row if customer else self._for_provider(row),
@@ -192,9 +204,13 @@ class Usage:
             unit=card["unit"] if card else None,
             quantity=quantity,
             unit_price=card["unit_price"] if card else None,
-            list_charge=multiply(quantity, card["unit_price"]) if card and quantity is not None else None,
-            invoice=_pick(lines, "invoice_id", "serial", "line_id", "identity", "position") if customer else None,
-            settlement=_pick(lines, "settlement_id", "settlement_line_id") if provider else None,
+            cached_quantity=cached,
+            cached_share=card["cached_share"] if card and cached is not None else None,
+            list_charge=_list_charge(quantity, cached, card) if card and quantity is not None else None,
+            invoice=_pick(line, *_INVOICE) if customer else None,
+            settlement=_pick(line, *_SETTLEMENT) if provider else None,
+            cached_invoice=_pick(second, *_INVOICE) if customer else None,
+            cached_settlement=_pick(second, *_SETTLEMENT) if provider else None,
         )
 
     async def export_csv(self, actor: Actor, chosen: CallFilter) -> AsyncIterator[str]:
@@ -351,6 +367,18 @@ def _set_aside(row: Mapping[str, Any]) -> SetAside:
         msgspec.json.decode(payload) if row["outcome"] else None,
         row["set_aside_at"],
     )
+
+
+_INVOICE = ("invoice_id", "serial", "line_id", "identity", "position")
+_SETTLEMENT = ("settlement_id", "settlement_line_id")
+
+
+def _list_charge(quantity: Decimal, cached: Decimal | None, card: Mapping[str, Any]) -> Decimal:
+    """Return quantity × price, where what came out of the cache costs the plan's share of the price."""
+    if cached is None:
+        return multiply(quantity, card["unit_price"])
+    asked = multiply(total((quantity, -cached)), card["unit_price"])
+    return total((asked, multiply(multiply(cached, card["unit_price"]), card["cached_share"])))
 
 
 def _pick(row: Mapping[str, Any] | None, *names: str) -> dict[str, Any] | None:

@@ -126,7 +126,8 @@ _CALL = f"""
     usage.service_slug, usage.version, usage.variant, usage.method, usage.path_template, usage.status,
     usage.outcome, usage.error_code, {", ".join(f"usage.{unit}" for unit in UNITS)}, usage.other_units,
     usage.units_source, usage.raw_usage, usage.admission_us, usage.queue_us, usage.connect_us, usage.first_byte_us,
-    usage.total_us, usage.bytes_in, usage.bytes_out, usage.cache, usage.region, usage.language_pair, usage.gateway,
+    usage.total_us, usage.bytes_in, usage.bytes_out, usage.cache, usage.cached, usage.region,
+    usage.language_pair, usage.gateway,
     usage.end_user, usage.tags, usage.caller_request_id
 """
 _CALLS = f"SELECT {_CALL} FROM usage LEFT JOIN applications ON applications.id = usage.application_id"
@@ -184,25 +185,32 @@ async def stream_calls(connection: Connection, chosen: CallFilter) -> AsyncItera
 
 
 async def price_of(connection: Connection, service_id: UUID, plan: str | None, at: datetime) -> Row | None:
-    """Return the rate card that holds for a call (see `haat.rating.model.windows`)."""
+    """Return the rate card that holds for a call (see `haat.rating.model.windows`), and the plan's cached share."""
     row = await (
         await connection.execute(
             """
-            SELECT id, version, unit, unit_price, provider_share FROM rate_cards
-            WHERE service_id = %s AND (plan_code IS NULL OR plan_code = %s) AND effective_from <= %s
+            SELECT id, version, unit, unit_price, provider_share, coalesce((
+                SELECT cached_share FROM plans
+                WHERE code = %(plan)s AND (service_id IS NULL OR service_id = %(service)s)
+                ORDER BY service_id NULLS LAST LIMIT 1), 1) AS cached_share
+            FROM rate_cards
+            WHERE service_id = %(service)s AND (plan_code IS NULL OR plan_code = %(plan)s) AND effective_from <= %(at)s
             ORDER BY plan_code IS NULL, effective_from DESC LIMIT 1
             """,
-            (service_id, plan, at),
+            {"service": service_id, "plan": plan, "at": at},
         )
     ).fetchone()
     return row
 
 
-async def lines_of(connection: Connection, call: Row) -> Row | None:
-    """Return the invoice line a call lies on, and its settlement line where the scope may see it."""
-    row = await (
-        await connection.execute(
-            """
+async def lines_of(connection: Connection, call: Row) -> list[Row]:
+    """Return the invoice lines a call lies on, and their settlement lines where the scope may see them.
+
+    That is one line, and for a call that the cache answered in part a second one, for that part.
+    """
+    return await _all(
+        connection,
+        """
             SELECT line.id AS line_id, line.identity, line.position, invoices.id AS invoice_id, invoices.serial,
                    settled.id AS settlement_line_id, settled.settlement_id
             FROM invoice_lines AS line
@@ -212,11 +220,11 @@ async def lines_of(connection: Connection, call: Row) -> Row | None:
               AND line.service_id = %(service_id)s AND line.provider_org = %(provider_org)s
               AND line.id_from <= %(id)s AND line.id_to > %(id)s
               AND line.batch_from < %(batch)s AND line.batch_to >= %(batch)s
+              AND CASE WHEN line.cached_share IS NULL THEN %(cache)s <> 'hit' ELSE %(cache)s IN ('hit', 'partial') END
+            ORDER BY line.cached_share NULLS FIRST
             """,
-            call,
-        )
-    ).fetchone()
-    return row
+        call,
+    )
 
 
 # --- the shipper's own ---------------------------------------------------------------------------
