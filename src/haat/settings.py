@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that control, portal and gateway listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port of the control API and the portal.")
     gateway_port: int = Field(8080, ge=0, le=65535, description="Port of the gateway.")
+    gateway_workers: int = Field(
+        1, ge=1, le=64, description="Processes that the gateway is; about one for each core it may use."
+    )
     models_port: int = Field(8090, ge=0, le=65535, description="Loopback port of the service execution module.")
     public_url: str | None = Field(
         None, description="Address of the portal as users type it; default from host and port."

@@ -70,8 +70,8 @@ class Haat(click.Group):
             raise click.ClickException(sentence) from error
 
 
-def with_settings(*ports: str) -> Callable[[Command], Command]:
-    """Give a command ``--data-dir`` and the ``ports`` it uses, and hand it the settings made of them."""
+def with_settings(*names: str) -> Callable[[Command], Command]:
+    """Give a command ``--data-dir`` and those ``names`` that it uses, and hand it the settings made of them."""
     options = [
         click.option(
             "--data-dir",
@@ -79,7 +79,7 @@ def with_settings(*ports: str) -> Callable[[Command], Command]:
             help="Where everything the platform keeps on disk lives (HAAT_DATA_DIR, .haat).",
         )
     ]
-    if "port" in ports:
+    if "port" in names:
         options.append(
             click.option(
                 "--port",
@@ -87,7 +87,16 @@ def with_settings(*ports: str) -> Callable[[Command], Command]:
                 help="Port of the control API and the portal (HAAT_PORT, 8000); 0 takes a free one.",
             )
         )
-    if "gateway_port" in ports:
+    if "gateway_workers" in names:
+        options.append(
+            click.option(
+                "--workers",
+                "gateway_workers",
+                type=click.IntRange(1, 64),
+                help="Processes that the gateway is (HAAT_GATEWAY_WORKERS, 1).",
+            )
+        )
+    if "gateway_port" in names:
         options.append(
             click.option(
                 "--gateway-port",
@@ -102,11 +111,14 @@ def with_settings(*ports: str) -> Callable[[Command], Command]:
             data_dir: Path | None,
             port: int | None = None,
             gateway_port: int | None = None,
+            gateway_workers: int | None = None,
             **keywords: Any,
         ) -> Any:
             from haat.settings import load_settings
 
-            settings = load_settings(data_dir=data_dir, port=port, gateway_port=gateway_port)
+            settings = load_settings(
+                data_dir=data_dir, port=port, gateway_port=gateway_port, gateway_workers=gateway_workers
+            )
             return command(settings, *arguments, **keywords)
 
         run.__name__, run.__doc__ = command.__name__, command.__doc__
@@ -135,7 +147,7 @@ def haat() -> None:
     show_default=True,
     help="Where the processes' logs go: to data-dir/logs, or to standard error with the process's name.",
 )
-@with_settings("port", "gateway_port")
+@with_settings("port", "gateway_port", "gateway_workers")
 def serve(settings: Settings, logs: str) -> None:
     """Run the whole platform: PostgreSQL, gateway, control, worker, shipper, models."""
     from haat.cli.serve import serve as run
@@ -219,7 +231,7 @@ def stock(settings: Settings) -> None:
 
 
 def _process_command(name: str, summary: str) -> None:
-    ports = {"gateway": ("gateway_port",), "control": ("port", "gateway_port")}.get(name, ())
+    ports = {"gateway": ("gateway_port", "gateway_workers"), "control": ("port", "gateway_port")}.get(name, ())
 
     def command(settings: Settings) -> None:
         from haat.cli.processes import run_process

@@ -15,10 +15,13 @@ from importlib import import_module
 import click
 import uvloop
 
+from haat.gateway.place import given_place
 from haat.settings import Settings
 
 SUPERVISED = "HAAT_SUPERVISED"
 """Set by `haat serve` for its processes: the database is its business."""
+LIFELINE = "HAAT_LIFELINE"
+"""A descriptor that becomes readable when the parent is gone: the child ends, too."""
 
 MODULES = {
     "gateway": "haat.gateway.process",
@@ -41,6 +44,10 @@ def run_process(name: str, settings: Settings) -> int:
     with contextlib.ExitStack() as stack:
         if not supervised and name not in _WITHOUT_DATABASE:
             _enter_database(stack, settings, with_schema=name not in _WITHOUT_SCHEMA)
+        if name == "gateway" and settings.gateway_workers > 1 and given_place(os.environ) is None:
+            from haat.cli.gateways import run_workers
+
+            return _run(lambda stop: run_workers(settings, stop, log.warning))
         run: Callable[[Settings, asyncio.Event], Awaitable[None]] = import_module(MODULES[name]).run
         return _run(lambda stop: run(settings, stop))
 
@@ -81,8 +88,11 @@ async def _await_port(host: str, port: int, stop: asyncio.Event) -> None:
 def _run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     async def until_told() -> None:
         stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, stop.set)
+        if lifeline := os.environ.get(LIFELINE):
+            loop.add_reader(int(lifeline), _orphaned, int(lifeline), stop)
         await main(stop)
 
     try:
@@ -98,6 +108,12 @@ def _run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
             log.error("%s", sentence)
         return 1
     return 0
+
+
+def _orphaned(lifeline: int, stop: asyncio.Event) -> None:
+    """The parent is gone, and with it whoever could stop us."""
+    asyncio.get_running_loop().remove_reader(lifeline)
+    stop.set()
 
 
 def _enter_database(stack: contextlib.ExitStack, settings: Settings, *, with_schema: bool) -> None:

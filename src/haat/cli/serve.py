@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from haat.cli.gateways import Gateways
 from haat.cli.processes import SUPERVISED
 from haat.cli.run_folder import (
     ProcessStatus,
@@ -31,9 +32,6 @@ from haat.settings import Settings
 
 FIRST, THEN = ("gateway", "models"), ("control", "worker", "shipper")
 """Calls need the first two: they get the whole machine until they answer."""
-
-STOP_ORDER = (("stock",), ("gateway",), ("control", "worker", "models"), ("shipper",))
-"""The gateway drains first; the shipper goes last, so that what it journalled is shipped."""
 
 _READY_SECONDS = 60.0
 _HEAD_START_SECONDS = 3.0
@@ -67,13 +65,15 @@ async def _serve(settings: Settings, logs_to_stderr: bool) -> int:
     if stale := stale_processes(settings.data_dir):
         console.print(f"Ending {len(stale)} processes that a killed `haat serve` left behind …")
         await end_processes(stale, min(10.0, settings.shutdown_seconds))
-    settings = with_settled_ports(settings)
-    keyring = keyring_of(settings)
-    postgres = await _start_database(settings, keyring, console)
+    settings, gateways = with_settled_ports(settings)
+    postgres: EmbeddedPostgres | None = None
     try:
+        postgres = await _start_database(settings, keyring_of(settings), console)
         if not stop.is_set():
-            await _run_children(settings, postgres, console, stop, hurry, None if logs_to_stderr else _logs(settings))
+            logs = None if logs_to_stderr else _logs(settings)
+            await _run_children(settings, gateways, postgres, console, stop, hurry, logs)
     finally:
+        gateways.close()
         remove_status(settings.data_dir)
         if postgres is not None:
             await asyncio.to_thread(postgres.stop, _POSTGRES_SECONDS)
@@ -83,6 +83,7 @@ async def _serve(settings: Settings, logs_to_stderr: bool) -> int:
 
 async def _run_children(
     settings: Settings,
+    gateways: Gateways,
     postgres: EmbeddedPostgres | None,
     console: Console,
     stop: asyncio.Event,
@@ -108,10 +109,10 @@ async def _run_children(
 
     supervisor = Supervisor(logs, _environment(settings), lambda sentence: console.print(sentence), write_status)
     try:
-        for name in FIRST:
-            await supervisor.start(name, _command(name))
+        await gateways.start(supervisor)
+        await supervisor.start("models", _command("models"))
         if not stop.is_set():  # not for long: the rest does not depend on them
-            await _until_answers(settings.host, settings.gateway_port, _HEAD_START_SECONDS)
+            await _until_gateway_is_ready(settings, _HEAD_START_SECONDS)
             await _until_answers("127.0.0.1", settings.models_port, _HEAD_START_SECONDS)
         for name in THEN:
             await supervisor.start(name, _command(name))
@@ -124,11 +125,14 @@ async def _run_children(
         await asyncio.gather(watching, announcing, return_exceptions=True)
         console.print("Stopping …")
     finally:
-        stopping = asyncio.create_task(supervisor.stop(STOP_ORDER, settings.shutdown_seconds))
+        gateways.close()
+        # The gateway drains first; the shipper goes last, so that what it journalled is shipped.
+        order = (["stock"], gateways.names, ["control", "worker", "models"], ["shipper"])
+        stopping = asyncio.create_task(supervisor.stop(order, settings.shutdown_seconds))
         hurrying = asyncio.create_task(hurry.wait())
         await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
         if not stopping.done():
-            await supervisor.stop(STOP_ORDER, 0)
+            await supervisor.stop(order, 0)
         hurrying.cancel()
         await stopping
 
@@ -166,10 +170,11 @@ async def _watch(
 
 async def _announce(settings: Settings, console: Console, logs: Path | None) -> None:
     """Print the addresses as soon as they answer."""
-    for port in (settings.port, settings.gateway_port):
-        if not await _until_answers(settings.host, port, _READY_SECONDS):
-            console.print(f"Port {port} does not answer yet: look into {logs or 'the lines above'}")
-            return
+    answers = await _until_answers(settings.host, settings.port, _READY_SECONDS)
+    if not answers or not await _until_gateway_is_ready(settings, _READY_SECONDS):
+        port = settings.gateway_port if answers else settings.port
+        console.print(f"Port {port} does not answer yet: look into {logs or 'the lines above'}")
+        return
     console.print(f"Portal   {settings.portal_address}")
     console.print(f"Gateway  {settings.gateway_address}")
     console.print(f"Data     {settings.data_dir}")
@@ -177,6 +182,17 @@ async def _announce(settings: Settings, console: Console, logs: Path | None) -> 
         console.print(f"Logs     {logs}")
     console.print("Ready. Ctrl-C stops it; `haat sandbox` makes a key to try it with,")
     console.print("`haat operator` shows the operator's sign-in.")
+
+
+async def _until_gateway_is_ready(settings: Settings, seconds: float) -> bool:
+    """Wait until every worker takes calls: their port is open long before."""
+    ready = settings.data_dir / "gateway" / "ready.json"
+    deadline = time.monotonic() + seconds
+    while not ready.exists():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.02)
+    return True
 
 
 async def _until_answers(host: str, port: int, seconds: float) -> bool:
@@ -203,9 +219,10 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
 
 
-def with_settled_ports(settings: Settings) -> Settings:
-    """Return settings in which port 0 became a free one; refuse ports that somebody else has."""
+def with_settled_ports(settings: Settings) -> tuple[Settings, Gateways]:
+    """Return settings in which port 0 became a free one, and the gateway's sockets; refuse ports somebody else has."""
     changes: dict[str, int] = {}
+    gateways: Gateways | None = None
     with contextlib.ExitStack() as stack:
         for name, host, option in (
             ("port", settings.host, "--port"),
@@ -213,19 +230,35 @@ def with_settled_ports(settings: Settings) -> Settings:
             ("models_port", "127.0.0.1", "HAAT_MODELS_PORT"),
         ):
             wanted: int = getattr(settings, name)
-            probe = stack.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((host, wanted))
-                if not wanted:
-                    probe.listen()  # so that the kernel doesn't give the next probe the same one
+                if name == "gateway_port":
+                    gateways = Gateways.open(settings)
+                    changes[name] = gateways.port
+                else:
+                    changes[name] = stack.enter_context(_probe(host, wanted)).getsockname()[1]
             except OSError as error:
+                if gateways is not None:
+                    gateways.close()
                 raise click.ClickException(
                     f"Port {wanted} on {host} can't be used ({error.strerror}): "
                     f"stop the program that has it, or choose another with {option}."
                 ) from error
-            changes[name] = probe.getsockname()[1]
-    return settings.model_copy(update=changes)
+    assert gateways is not None
+    return settings.model_copy(update=changes), gateways
+
+
+def _probe(host: str, port: int) -> socket.socket:
+    """Take a port for a moment; raise OSError when somebody else has it."""
+    probe = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+        if not port:
+            probe.listen()  # so that the kernel doesn't give the next probe the same one
+    except OSError:
+        probe.close()
+        raise
+    return probe
 
 
 def _logs(settings: Settings) -> Path:

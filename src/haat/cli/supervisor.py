@@ -24,11 +24,16 @@ _LEAST_GRACE = 2.0
 
 @dataclass(slots=True)
 class Child:
-    """One supervised process. With ``once`` it may end with status 0."""
+    """One supervised process. With ``once`` it may end with status 0.
+
+    ``environment`` is added to everybody's; ``descriptors`` stay open in it.
+    """
 
     name: str
     command: Sequence[str]
     once: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    descriptors: Sequence[int] = ()
     process: asyncio.subprocess.Process | None = None
     created: float = 0.0
     restarts: int = 0
@@ -53,9 +58,17 @@ class Supervisor:
         self._readers: set[asyncio.Task[None]] = set()
         self.children: dict[str, Child] = {}
 
-    async def start(self, name: str, command: Sequence[str], *, once: bool = False) -> None:
+    async def start(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        once: bool = False,
+        environment: Mapping[str, str] | None = None,
+        descriptors: Sequence[int] = (),
+    ) -> None:
         """Start a child and keep it running."""
-        child = self.children[name] = Child(name, command, once)
+        child = self.children[name] = Child(name, command, once, environment or {}, descriptors)
         await self._spawn(child)
         child.watcher = asyncio.create_task(self._watch(child))
 
@@ -107,7 +120,8 @@ class Supervisor:
         try:
             child.process = await asyncio.create_subprocess_exec(
                 *child.command,
-                env=self._environment,
+                env={**self._environment, **child.environment},
+                pass_fds=child.descriptors,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=asyncio.subprocess.STDOUT,

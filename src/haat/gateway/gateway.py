@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from typing import cast
 
 from haat.gateway import dispatch, relay
 from haat.gateway.call import Call
@@ -14,6 +15,8 @@ from haat.gateway.endpoints import Endpoints
 from haat.gateway.grants import Grants
 from haat.gateway.limits import Limits
 from haat.gateway.metering import Meter
+from haat.gateway.neighbours import Neighbours
+from haat.gateway.place import ALONE, BACKLOG, Place, open_listeners
 from haat.gateway.pool import Pools
 from haat.gateway.routes import RouteTable
 from haat.gateway.server import ClientConnection
@@ -26,15 +29,17 @@ from haat.usage.journal import JournalError, JournalWriter
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.02
-BACKLOG = 4096
 _KNOWN_KEYS = 65_536
 
 
 class Gateway:
     """Made by `haat.gateway.process`, or by a test with a directory of its own."""
 
-    def __init__(self, settings: Settings, keyring: Keyring, journal: JournalWriter, directory: Directory) -> None:
-        self.settings, self.keyring, self.directory = settings, keyring, directory
+    def __init__(
+        self, settings: Settings, keyring: Keyring, journal: JournalWriter, directory: Directory, place: Place = ALONE
+    ) -> None:
+        self.settings, self.keyring, self.directory, self.place = settings, keyring, directory, place
+        self.neighbours: Neighbours | None = None
         self.clock = GatewayClock()
         self.ids = CallIds()
         self.limits = Limits()
@@ -71,13 +76,22 @@ class Gateway:
 
     async def listen(self, host: str, port: int) -> int:
         """Take connections; return the port, which matters when 0 was asked for."""
-        # The backlog is given here because uvloop sets it to 100 otherwise.
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: ClientConnection(self), host, port, backlog=BACKLOG
-        )
+        [listener] = open_listeners(host, port, 1)
+        return await self.listen_on(listener)
+
+    async def listen_on(self, listener: socket.socket) -> int:
+        """Take connections from a listening socket; return its port."""
+        port: int = listener.getsockname()[1]
+        self._server = await self.accept(listener)
         self._ticking = asyncio.create_task(self._tick())
-        listening: socket.socket = self._server.sockets[0]
-        return int(listening.getsockname()[1])
+        return port
+
+    async def accept(self, listener: socket.socket) -> asyncio.Server:
+        """Take connections from one more listening socket, until what is returned is closed."""
+        # The backlog is given here because uvloop sets it to 100 otherwise.
+        return await asyncio.get_running_loop().create_server(
+            lambda: cast(asyncio.Protocol, ClientConnection(self)), sock=listener, backlog=BACKLOG
+        )
 
     async def stop(self, patience_seconds: float) -> None:
         """Take no more, finish what is in flight within the time given, confirm and seal the journal."""

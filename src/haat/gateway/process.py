@@ -9,7 +9,6 @@ import os
 import time
 from pathlib import Path
 
-import msgspec
 import psycopg
 import uvloop
 
@@ -17,6 +16,8 @@ from haat.gateway import recovery
 from haat.gateway import snapshot as snapshots
 from haat.gateway.feed import Feed
 from haat.gateway.gateway import Gateway
+from haat.gateway.neighbours import Neighbours, inherited
+from haat.gateway.place import ALONE, Place, Ready, ReadyFiles, given_place
 from haat.gateway.snapshot import Directory
 from haat.infra.dsn import dsn_for
 from haat.infra.keyring import Keyring, keyring_of
@@ -25,33 +26,37 @@ from haat.usage.journal import JournalInUse, JournalWriter
 
 log = logging.getLogger(__name__)
 
-WORKER = "gateway-0"
-"""A slot's name, not a process's: the successor in the slot inherits its journal."""
 PATIENCE_FOR_POSTGRES = 3.0
 """Seconds that a start waits for an answer of PostgreSQL when there is a snapshot on disk to start from."""
 KEEP_LIMITS_SECONDS = 5.0
 
 
-async def run(settings: Settings, stop: asyncio.Event) -> None:
+async def run(settings: Settings, stop: asyncio.Event, place: Place | None = None) -> None:
     """Serve on ``settings.host:settings.gateway_port`` until ``stop`` is set, then end in order.
 
-    ``data_dir/gateway/ready.json`` exists while calls are taken: ``{"port", "pid"}``.
+    ``place`` is this worker's place among several, default the one that the parent process gave.
+    ``data_dir/gateway/ready.json`` exists while all workers take calls: ``{"port", "pid"}``.
     """
     if not isinstance(asyncio.get_running_loop(), uvloop.Loop):
         log.warning("the gateway runs on asyncio's own loop: correct, but slower than on uvloop")
+    place = place or given_place(os.environ) or ALONE
     keyring = keyring_of(settings)
     home = settings.data_dir / "gateway"
-    ready = home / "ready.json"
-    journal = await _open_journal(settings, stop)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ready = ReadyFiles(home, place)
+    journal = await _open_journal(settings, place.worker, stop)
     if journal is None:
         return
-    ready.unlink(missing_ok=True)  # a killed predecessor's
+    ready.withdraw()
     directory = _directory(home / "snapshot.bin", keyring)
-    gateway = Gateway(settings, keyring, journal, directory)
+    gateway = Gateway(settings, keyring, journal, directory, place)
+    gateway.neighbours = neighbours = Neighbours(place, ready, gateway.accept)
     dsn = dsn_for(settings, keyring, "service")
     feed = Feed(dsn, directory, keyring, home / "snapshot.bin", gateway.set_feed_connected)
+    kept_limits = home / f"limits-{place.slot}.bin"
     following = asyncio.create_task(feed.run())
-    keeping = asyncio.create_task(_keep_limits_while_they_change(home / "limits.bin", gateway, journal))
+    keeping = asyncio.create_task(_keep_limits_while_they_change(kept_limits, gateway, journal))
+    watching: asyncio.Task[None] | None = None
     recovered = False
     try:
         if directory.loaded:
@@ -60,31 +65,41 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             await _first(feed.synced, stop, None)
         if stop.is_set():
             return
-        await _recover_limits(settings, dsn, home, gateway, feed)
+        await _recover_limits(settings, dsn, kept_limits, gateway, feed)
         recovered = True
-        port = await gateway.listen(settings.host, settings.gateway_port)
-        snapshots.save(ready, msgspec.json.encode({"port": port, "pid": os.getpid()}))
-        log.info("gateway %s listens on %s:%d", WORKER, settings.host, port)
+        if place.listeners:
+            port = await gateway.listen_on(inherited(place.listeners[place.slot]))
+        else:
+            port = await gateway.listen(settings.host, settings.gateway_port)
+        watching = asyncio.create_task(neighbours.watch())
+        ready.announce(Ready(port, os.getpid()))
+        log.info("%s listens on %s:%d", place.worker, settings.host, port)
         await stop.wait()
-        log.info("gateway %s finishes %d calls in flight", WORKER, len(gateway.calls))
+        log.info("%s finishes %d calls in flight", place.worker, len(gateway.calls))
     finally:
-        ready.unlink(missing_ok=True)
+        ready.withdraw()
+        if watching is not None:
+            await _end(watching)
         await gateway.stop(settings.shutdown_seconds)
         if recovered:
-            _keep_limits(home / "limits.bin", gateway, journal)
-        for task in (following, keeping):
-            task.cancel()
-        await asyncio.gather(following, keeping, return_exceptions=True)
+            _keep_limits(kept_limits, gateway, journal)
+        await _end(following, keeping)
 
 
-async def _open_journal(settings: Settings, stop: asyncio.Event) -> JournalWriter | None:
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _open_journal(settings: Settings, worker: str, stop: asyncio.Event) -> JournalWriter | None:
     """Open this slot's journal; a predecessor that still finishes its calls is waited for."""
     ends = time.monotonic() + settings.shutdown_seconds + 5
     while not stop.is_set():
         try:
             return JournalWriter(
                 settings.data_dir / "journal",
-                WORKER,
+                worker,
                 settings.journal_segment_bytes,
                 settings.journal_sync_ms,
                 max_bytes=settings.journal_max_bytes,
@@ -116,7 +131,7 @@ async def _first(synced: asyncio.Event, stop: asyncio.Event, patience: float | N
     await asyncio.gather(*waits, return_exceptions=True)
 
 
-async def _recover_limits(settings: Settings, dsn: str, home: Path, gateway: Gateway, feed: Feed) -> None:
+async def _recover_limits(settings: Settings, dsn: str, kept: Path, gateway: Gateway, feed: Feed) -> None:
     journal_dir, now = settings.data_dir / "journal", gateway.clock.now_us()
     if feed.synced.is_set():
         try:
@@ -124,12 +139,12 @@ async def _recover_limits(settings: Settings, dsn: str, home: Path, gateway: Gat
             return
         except (psycopg.Error, OSError) as error:
             log.warning("the usage store can't be asked: %s", str(error).strip())
-    recovery.from_disk(home / "limits.bin", journal_dir, gateway.directory, gateway.limits, now, settings.zone)
+    recovery.from_disk(kept, journal_dir, gateway.directory, gateway.limits, now, settings.zone)
 
 
 def _keep_limits(path: Path, gateway: Gateway, journal: JournalWriter) -> None:
     try:
-        recovery.keep(path, gateway.limits, WORKER, journal.position, gateway.clock.now_us())
+        recovery.keep(path, gateway.limits, journal.worker, journal.position, gateway.clock.now_us())
     except OSError as error:
         log.error("the counters can't be kept on disk: %s", error)
 
