@@ -80,6 +80,10 @@ class Settings(BaseSettings):
     keep_alive_seconds: float = Field(75, gt=0, description="Time an idle client connection is kept.")
     upstream_connections: int = Field(128, ge=1, description="Most connections to one upstream endpoint.")
     upstream_wait_seconds: float = Field(2, gt=0, description="Time a call waits for one of them before 503.")
+    stream_max_seconds: float = Field(3600, gt=0, description="Longest time an answer may stream.")
+    status_networks: list[str] = Field(
+        [], description="Networks (CIDR) besides loopback that may read the gateway's `/status` and `/metrics`."
+    )
     shutdown_seconds: float = Field(30, gt=0, description="Time in-flight work is given when the platform stops.")
 
     operator_name: str = Field("Haat Operator", description="Supplier on the invoice.")

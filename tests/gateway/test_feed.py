@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import stat
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from haat.gateway import feed as feeds
 from haat.gateway import snapshot as snapshots
 from haat.gateway import store
+from haat.gateway.endpoints import Notice
 from haat.gateway.feed import Feed
 from haat.gateway.limits import PlanLimits
 from haat.gateway.snapshot import Directory
@@ -290,3 +292,42 @@ async def test_polling_finds_what_no_notification_announced(
     async with following(facts, tmp_path / "snapshot.bin") as (directory, _):
         await facts.key("k1")
         await until(lambda: facts.keyring.hash_key("k1") in directory.credentials)
+
+
+async def test_what_happens_to_endpoints_is_written_into_the_event_log_and_refreshes_nothing(
+    facts: Facts, tmp_path: Path
+) -> None:
+    directory = Directory()
+    notices: deque[Notice] = deque()
+    feed = Feed(
+        facts.database.service.dsn, directory, facts.keyring, tmp_path / "s", lambda _: None, notices, "gateway-3"
+    )
+    task = asyncio.create_task(feed.run())
+    async with asyncio.timeout(5):
+        await feed.synced.wait()
+    known = directory.services["acme/echo"]
+    for number, what in enumerate(("breaker_opened", "breaker_closed")):
+        notices.append(
+            Notice(
+                what,
+                str(facts.service),
+                str(facts.partner),
+                "1",
+                "http://127.0.0.1:9/x",
+                1_800_000_000_000_000 + number,
+            )
+        )
+    await until(lambda: not notices)
+    async with facts.database.app.transaction(PLATFORM_SCOPE) as connection:
+        written = await events.read_stream(connection, f"endpoint/{facts.service}")
+        broken = await events.verify_chain(connection, f"endpoint/{facts.service}")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert [event.type for event in written] == ["endpoint.breaker_opened", "endpoint.breaker_closed"]
+    assert broken is None
+    assert (written[0].actor, written[0].org, written[0].data["endpoint"]) == (
+        "gateway-3",
+        facts.partner,
+        "http://127.0.0.1:9/x",
+    )
+    assert directory.services["acme/echo"] is known

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+
+import pytest
 
 from gateway.rig import Market, Request, answer
 from haat.gateway.metering import CHECKPOINT_BYTES
@@ -224,3 +227,85 @@ async def test_stopping_out_of_patience_records_what_it_cuts_off(market: Market)
     [event] = market.events()
     assert (event.outcome, event.units) == (Outcome.INTERRUPTED, {})
     assert market.confirmed() == {event.id}
+
+
+async def test_a_stream_may_last_longer_than_the_timeout_as_long_as_it_flows(market: Market) -> None:
+    market.add_service("slow", timeout_ms=150)
+
+    async def drip(request: Request, reader: Reader, writer: Writer) -> bool:
+        writer.write(SSE_HEAD)
+        for _ in range(8):
+            writer.write(b"8\r\ndata: x\n\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+        writer.write(b"0\r\n\r\n")
+        return True
+
+    market.provider.behaviour = drip
+    response = await market.call("POST", "/v1/services/acme/slow/x")
+    assert (response.whole, response.body) == (True, b"data: x\n" * 8)
+    assert (await market.settled_event()).outcome is Outcome.COMPLETED
+
+
+def broken_stream(*parts: bytes, pause: float = 0.01, hang: bool = False):  # type: ignore[no-untyped-def]
+    async def behave(request: Request, reader: Reader, writer: Writer) -> bool:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(pause)
+        if hang:
+            await reader.read()
+        return False
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    ("sent", "received"),
+    [
+        (b"data: 1\n\n", b"data: 1\n\nevent: error\ndata: "),
+        (b"data: 1\r\n", b"data: 1\r\nevent: error\ndata: "),
+        (b'data: {"half', b'data: {"half\nevent: error\ndata: '),
+    ],
+)
+async def test_a_stream_that_its_provider_breaks_off_ends_with_an_event_that_says_so(
+    market: Market, sent: bytes, received: bytes
+) -> None:
+    market.provider.behaviour = broken_stream(SSE_HEAD, b"%x\r\n%b\r\n" % (len(sent), sent))
+    client = await market.connect()
+    await client.send(market.raw("POST", PATH, b"", "Accept: text/event-stream"))
+    response = await client.receive("POST")
+    assert response is not None and response.whole
+    assert response.body.startswith(received) and response.body.endswith(b"\n\n")
+    problem = json.loads(response.body.removeprefix(received))
+    assert (problem["code"], problem["request_id"]) == ("PROVIDER_FAILED", response.header("x-request-id"))
+    assert await client.ended()
+    event = await market.settled_event()
+    assert (event.outcome, event.error_code, event.units) == (Outcome.PROVIDER_FAILED, "PROVIDER_FAILED", {})
+    assert event.bytes_out == len(sent)
+    assert 0 < event.timings_us.first_byte <= event.timings_us.total
+
+
+async def test_a_stream_that_falls_silent_ends_with_an_event_after_the_services_timeout(market: Market) -> None:
+    market.add_service("slow", timeout_ms=80)
+    market.provider.behaviour = broken_stream(SSE_HEAD, b"8\r\ndata: x\n\r\n", hang=True)
+    response = await market.call("POST", "/v1/services/acme/slow/x")
+    assert response.whole and b'"code":"PROVIDER_TIMEOUT"' in response.body
+    await market.until(lambda: market.provider.lost == 1)
+
+
+async def test_a_caller_of_http_1_0_gets_the_error_event_too(market: Market) -> None:
+    market.provider.behaviour = broken_stream(SSE_HEAD, b"9\r\ndata: 1\n\n\r\n")
+    client = await market.connect()
+    await client.send(market.raw("POST", PATH, version="1.0"))
+    everything = await client.reader.read()
+    assert b"transfer-encoding" not in everything.lower()
+    assert b"data: 1\n\nevent: error\ndata: {" in everything and everything.endswith(b"}\n\n")
+
+
+@pytest.mark.parametrize("header", ["Content-Type: application/x-ndjson", "Content-Encoding: gzip"])
+async def test_nothing_is_written_into_a_stream_that_is_no_readable_events(market: Market, header: str) -> None:
+    head = SSE_HEAD.replace(b"Content-Type: text/event-stream", header.encode())
+    market.provider.behaviour = broken_stream(head, b"3\r\n{}\n\r\n")
+    response = await market.call("POST", PATH)
+    assert (response.body, response.whole) == (b"{}\n", False)

@@ -99,7 +99,8 @@ async def test_a_provider_that_never_answers(market: Market) -> None:
     await market.until(lambda: market.provider.lost == 1)
 
 
-async def test_an_endless_answer_is_cut_at_the_services_timeout(market: Market) -> None:
+async def test_an_endless_answer_is_cut_at_the_longest_time_for_streams(make_market: MakeMarket) -> None:
+    market = await make_market(stream_max_seconds=0.3)
     market.add_service("endless", timeout_ms=100)
 
     async def drip(request: Request, reader: Reader, writer: Writer) -> bool:

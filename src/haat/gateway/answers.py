@@ -88,6 +88,18 @@ def plain(call: Call, status: int, content_type: bytes, body: bytes, headers: by
     return head if call.method == b"HEAD" else head + body
 
 
+def error_event(call: Call, error: HaatError) -> bytes:
+    """Return the last event of a stream that its provider has broken off.
+
+    Its data is the problem. When the stream broke off within a line, what there was of the event becomes
+    part of this one: so nobody takes it for whole.
+    """
+    event = b"event: error\ndata: %b\n\n" % _encode(error.problem(call.id))
+    if call.line_open:
+        event = b"\n" + event
+    return b"%x\r\n%b\r\n%b" % (len(event), event, LAST_CHUNK) if call.chunk_answer else event
+
+
 def problem(call: Call, error: HaatError, now: int) -> bytes:
     """Return a refusal as application/problem+json (RFC 9457), with the headers its reason asks for."""
     headers = b""

@@ -62,6 +62,7 @@ class Call:
         "deadline",
         "dispatched",
         "endpoint",
+        "event_stream",
         "expects_continue",
         "fault",
         "first_byte",
@@ -73,6 +74,7 @@ class Call:
         "keep_alive",
         "labelled",
         "language_pair",
+        "line_open",
         "lines",
         "method",
         "minor_version",
@@ -169,6 +171,9 @@ class Call:
         self.no_body: bool = False
         self.chunk_answer: bool = False
         self.streaming: bool = False
+        self.event_stream: bool = False
+        self.line_open: bool = False
+        """The last byte of the event stream so far ended no line."""
         self.head_flushed: bool = False
         self.collected: list[bytes] | None = None
         """The answer's body so far, when ``on_answer`` wants it whole."""

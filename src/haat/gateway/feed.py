@@ -12,7 +12,9 @@ import asyncio
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -22,10 +24,13 @@ from psycopg.rows import DictRow, dict_row
 
 from haat.gateway import snapshot as snapshots
 from haat.gateway import store
+from haat.gateway.endpoints import Notice
 from haat.gateway.snapshot import Directory, Position
+from haat.infra import events
 from haat.infra.events import CHANNEL
 from haat.infra.keyring import Keyring
 from haat.infra.postgres import Connection
+from haat.kernel.errors import ConcurrentChange
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +44,14 @@ class Feed:
     """Run as one task for the life of the gateway."""
 
     def __init__(
-        self, dsn: str, directory: Directory, keyring: Keyring, path: Path, connected: Callable[[bool], None]
+        self,
+        dsn: str,
+        directory: Directory,
+        keyring: Keyring,
+        path: Path,
+        connected: Callable[[bool], None],
+        notices: deque[Notice] | None = None,
+        worker: str = "gateway",
     ) -> None:
         self.synced = asyncio.Event()
         """Set once the directory has been loaded from PostgreSQL."""
@@ -47,6 +59,8 @@ class Feed:
         """Set once that has succeeded or failed."""
         self._dsn, self._directory, self._keyring, self._path = dsn, directory, keyring, path
         self._connected = connected
+        self._notices = notices if notices is not None else deque()
+        self._worker = worker
         self._seen: set[int] = set()
         """Events applied beyond the position, because older transactions were still running."""
         self._dirty = False
@@ -101,6 +115,7 @@ class Feed:
     async def _follow(self, connection: AsyncConnection[DictRow]) -> None:
         while True:
             await self._catch_up(connection)
+            await self._report(connection)
             await self._save()
             # While older transactions run, the position can't move and nobody notifies when it could.
             patience = UNSETTLED_SECONDS if self._seen else POLL_SECONDS
@@ -142,6 +157,30 @@ class Feed:
                 by = {"org": entity, "plan": None} if kind == "organisation" else {"org": None, "plan": entity}
                 for subscription in await store.subscriptions_of(connection, **by):
                     directory.put_subscription(subscription.id, subscription)
+
+    async def _report(self, connection: Connection) -> None:
+        """Write into the event log what has happened to endpoints.
+
+        Their stream is not the service's own: a breaker changes nothing that a gateway would read anew.
+        """
+        while self._notices:
+            notice = self._notices.popleft()
+            try:
+                async with connection.transaction():
+                    await events.append(
+                        connection,
+                        stream=f"endpoint/{notice.service}",
+                        type=f"endpoint.{notice.type}",
+                        data={"version": notice.version, "endpoint": notice.endpoint},
+                        actor=self._worker,
+                        org=UUID(notice.provider_org),
+                        at=datetime.fromtimestamp(notice.at_us / 1_000_000, UTC),
+                    )
+            except (ConcurrentChange, psycopg.OperationalError) as error:
+                self._notices.appendleft(notice)
+                if isinstance(error, ConcurrentChange):
+                    return  # another gateway wrote of the same service at the same moment
+                raise
 
     async def _save(self) -> None:
         """Keep the directory on disk, at most every `SAVE_SECONDS`."""

@@ -42,6 +42,7 @@ def report(gateway: Gateway, target: bytes) -> tuple[int, bytes]:
             "status": "healthy",
             "busy": gateway.pools.each(lambda pool: pool.busy),
             "waiting": gateway.pools.each(lambda pool: pool.waiting),
+            "broken": sum(bool(endpoint.breaker.open_until) for endpoint, _ in gateway.endpoints.every()),
         },
         "clients": {"status": "healthy", "connections": len(gateway.clients), "calls": len(gateway.calls)},
     }

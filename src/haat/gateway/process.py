@@ -52,7 +52,15 @@ async def run(settings: Settings, stop: asyncio.Event, place: Place | None = Non
     gateway = Gateway(settings, keyring, journal, directory, place)
     gateway.neighbours = neighbours = Neighbours(place, ready, gateway.accept)
     dsn = dsn_for(settings, keyring, "service")
-    feed = Feed(dsn, directory, keyring, home / "snapshot.bin", gateway.set_feed_connected)
+    feed = Feed(
+        dsn,
+        directory,
+        keyring,
+        home / "snapshot.bin",
+        gateway.set_feed_connected,
+        gateway.endpoints.notices,
+        gateway.meter.worker,
+    )
     kept_limits = home / f"limits-{place.slot}.bin"
     following = asyncio.create_task(feed.run())
     keeping = asyncio.create_task(_keep_limits_while_they_change(kept_limits, gateway, journal))

@@ -19,6 +19,8 @@ from haat.usage.journal import JournalError
 if TYPE_CHECKING:
     from haat.gateway.upstream import UpstreamConnection
 
+SECOND = 1_000_000
+_LINE_ENDS = b"\r\n"
 MAX_COLLECTED = 16 * 1024 * 1024
 """The largest answer that is taken whole into memory because a step asks for it."""
 
@@ -46,6 +48,8 @@ def proceed(call: Call, upstream: UpstreamConnection, ended: bool) -> None:
             data = b""
         else:
             call.bytes_out += len(data)
+            if call.event_stream:
+                call.line_open = data[-1] not in _LINE_ENDS
             if call.chunk_answer:
                 data = b"%x\r\n%b\r\n" % (len(data), data)
     if ended:
@@ -63,8 +67,17 @@ def proceed(call: Call, upstream: UpstreamConnection, ended: bool) -> None:
         except JournalError:
             fail(call, call.client.gateway.meter.trouble())
             return
+        _extend(call)
     call.head_flushed = True
     call.client.write(head + data)
+
+
+def _extend(call: Call) -> None:
+    """Give a stream that flows another while: it may last long, but not be silent for long."""
+    gateway, grant = call.client.gateway, call.grant
+    assert grant is not None
+    longest = call.started + int(gateway.settings.stream_max_seconds * SECOND)
+    call.deadline = min(gateway.clock.now_us() + grant.route.timeout_us, longest)
 
 
 def _head(call: Call, upstream: UpstreamConnection) -> bytes:
@@ -92,6 +105,7 @@ def _head(call: Call, upstream: UpstreamConnection) -> bytes:
         call.streaming = length > CHECKPOINT_BYTES
     elif not call.no_body:
         call.streaming = True
+        call.event_stream = _is_event_stream(upstream.lines)
         if call.minor_version == 1:
             call.chunk_answer = True
             framing = b"Transfer-Encoding: chunked\r\n"
@@ -130,17 +144,26 @@ def _end(call: Call, head: bytes, data: bytes) -> None:
 
 def _collects(call: Call, upstream: UpstreamConnection) -> bool:
     """Begin to take the answer whole, unless it is a stream or larger than anybody should hold."""
-    if upstream.length > MAX_COLLECTED:
+    if upstream.length > MAX_COLLECTED or _is_event_stream(upstream.lines):
         return False
-    for line in upstream.lines:
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-type" and value.strip().lower().startswith(b"text/event-stream"):
-            return False
     gateway = call.client.gateway
     call.collected = []
     call.status = upstream.status
     call.first_byte = gateway.clock.now_us() - call.started
     return True
+
+
+def _is_event_stream(lines: list[bytes]) -> bool:
+    """Tell whether these header lines announce server-sent events, in the clear."""
+    found = False
+    for line in lines:
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if name == b"content-type":
+            found = value.strip().lower().startswith(b"text/event-stream")
+        elif name == b"content-encoding":
+            return False
+    return found
 
 
 def _collect(call: Call, upstream: UpstreamConnection, data: bytes, ended: bool) -> None:
@@ -217,8 +240,9 @@ def missed(call: Call) -> None:
 def fail(call: Call, error: HaatError) -> None:
     """End a call that the provider, or the way to it, has failed.
 
-    Before the head has left this is an answer like any other. After it the only honest thing is to
-    break the connection off, so that the client can't take a part for the whole.
+    Before the head has left this is an answer like any other. After it a stream of events ends with
+    one that says so; of any other answer the only honest end is to break the connection off, so that the
+    client can't take a part for the whole.
     """
     if call.answered:
         return
@@ -229,12 +253,19 @@ def fail(call: Call, error: HaatError) -> None:
         call.client.refuse(call, error, Outcome.REFUSED if ours else Outcome.PROVIDER_FAILED)
         return
     call.answered = True
+    meter = call.client.gateway.meter
     try:
-        call.client.gateway.meter.record(call, Outcome.PROVIDER_FAILED, call.status, error.code)
-        call.client.gateway.meter.confirm(call)
+        meter.record(call, Outcome.PROVIDER_FAILED, call.status, error.code)
     except JournalError:
-        pass  # the open record stays: recovery reports the stream as interrupted
-    call.client.abort()
+        call.client.abort()  # the open record stays: recovery reports the stream as interrupted
+        return
+    if call.event_stream:
+        call.keep_alive = False
+        call.client.write(answers.error_event(call, error))
+        call.client.finished(call)
+    else:
+        meter.confirm(call)
+        call.client.abort()
 
 
 def client_left(call: Call) -> None:

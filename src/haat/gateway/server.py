@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from haat.gateway import answers, dispatch, health, relay
+from haat.gateway import answers, dispatch, health, relay, status
 from haat.gateway.call import BUFFERED_BODY, Call
 from haat.gateway.headers import (
     ACCEPT,
@@ -353,6 +353,9 @@ class ClientConnection:
                 if health.is_asked(call.target):
                     self._answer_health(call)
                     return
+                if status.is_asked(gateway, call, self._peer()):
+                    self._answer_ourselves(call, 200, *status.report(gateway, call.target))
+                    return
                 grant = resolve(gateway, call)
             call.grant = grant
             call.credential = grant.credential
@@ -477,12 +480,21 @@ class ClientConnection:
         asyncio.get_running_loop().call_later(LINGER_SECONDS, self.close)
 
     def _answer_health(self, call: Call) -> None:
+        code, body = health.report(self.gateway, call.target)
+        self._answer_ourselves(call, code, b"application/json", body)
+
+    def _answer_ourselves(self, call: Call, code: int, content_type: bytes, body: bytes) -> None:
+        """Answer a question about the gateway itself: nobody's call, and not metered."""
         call.answered = True
         if not call.body_complete and (call.chunked or call.content_length > 0):
             call.keep_alive = False
-        status, body = health.report(self.gateway, call.target)
-        self.write(answers.plain(call, status, b"application/json", body, b"Cache-Control: no-store\r\n"))
+        self.write(answers.plain(call, code, content_type, body, b"Cache-Control: no-store\r\n"))
         self.finished(call)
+
+    def _peer(self) -> str:
+        """Return the address at the other end; empty when there is none, as on a socket of the file system."""
+        name = self._transport.get_extra_info("peername")
+        return str(name[0]) if isinstance(name, tuple) and name else ""
 
     # --- time -----------------------------------------------------------------------------------
 
