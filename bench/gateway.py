@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import sys
 import time
@@ -26,7 +27,7 @@ import uvloop
 
 from bench import conditions, load, market, million, open_loop, servers, words
 from bench.load import LoadFailed, Target
-from bench.measure import Sample, Spread, cpu_seconds, in_pairs, ratios, rss_megabytes
+from bench.measure import Sample, Spread, cpu, in_pairs, ratios, rss_megabytes
 from bench.metered import Follower
 from bench.peers import ENVIRONMENTS, PEERS, NotInstalled, Peer
 from bench.processes import NotStarted, end_in_order, forget_settings, process_tree, say
@@ -36,6 +37,7 @@ from bench.servers import ROOT, Upstreams
 RESULTS = ROOT / "bench" / "results" / "gateway.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
 RATE = 10_000
+PROFILE_SECONDS = 5
 ROWS = (
     "haat-bare",
     "haat-full",
@@ -127,12 +129,6 @@ class Bench:
             self.nginx += self.pair(self.proxy, target)
             self.nginx += self.pair(self.proxy, servers.at(target, "haat-full-task", servers.TASK_PATH))
 
-    def two_workers(self) -> None:
-        if servers.several_workers_offered():
-            self.gateway("haat-full-2w", workers=2)
-        else:
-            self.skip("haat-full-2w", "the gateway's command has no --workers")
-
     def streams(self) -> None:
         data_dir = self.work / "haat-sse"
         key = servers.prepare(data_dir, self.up).keys[0]
@@ -154,7 +150,7 @@ class Bench:
 
     def by_the_clock(self) -> None:
         """Send by the clock to nginx, then to one gateway, and hold its journal against what was answered."""
-        self.rows.append(self._open("nginx-open-loop", self.proxy, self.effort.open_nginx_seconds)[0])
+        base = self._open("nginx-open-loop", self.proxy, self.effort.open_nginx_seconds)[0]
         data_dir = self.work / "open-loop"
         key = servers.prepare(data_dir, self.up).keys[0]
         with servers.gateway("haat-open-loop", data_dir, key) as target:
@@ -167,16 +163,19 @@ class Bench:
         row.extra.update(
             metered=len(metered.outcomes), confirmed=len(metered.confirmed), answered_and_not_metered=missing
         )
+        cost = "cpu_us_per_request"
+        row.spreads["ratio_to_nginx"] = Spread.of([row.spreads[cost].median / base.spreads[cost].median])
         say(f"  {seen.answered:,} answered, {len(metered.outcomes):,} metered, {missing} answered and not metered")
-        self.rows.append(row)
+        self.rows += [base, row]
 
     def _open(self, name: str, target: Target, seconds: int) -> tuple[Row, open_loop.Seen]:
-        before = cpu_seconds(target.pid)
+        before = cpu(target.pid)
         seen = uvloop.run(open_loop.OpenLoop(target, servers.TASK_ANSWER, RATE, seconds).run())
-        spent = cpu_seconds(target.pid) - before
+        spent, in_kernel = cpu(target.pid).since(before, seen.answered)
         latency = seen.quantiles()
         figures = {
-            "cpu_us_per_request": spent / max(1, seen.answered) * 1e6,
+            "cpu_us_per_request": spent,
+            "system_us_per_request": in_kernel,
             "rps": seen.answered / seen.seconds,
             "rss_mb": rss_megabytes(target.pid),
             **{figure: latency.pop(figure) for figure in ("p50_ms", "p95_ms", "p99_ms")},
@@ -251,7 +250,7 @@ def measure(effort: Effort, wanted: Sequence[str]) -> tuple[Bench, conditions.Co
         measures: dict[str, Callable[[], None]] = {
             "haat-bare": lambda: bench.gateway("haat-bare", bare=True),
             "haat-full": bench.full,
-            "haat-full-2w": bench.two_workers,
+            "haat-full-2w": lambda: bench.gateway("haat-full-2w", workers=2),
             "haat-sse": bench.streams,
             **{peer.name: partial(bench.peer, peer) for peer in PEERS},
             "open-loop": bench.by_the_clock,
@@ -281,6 +280,16 @@ def working_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def profile(path: Path) -> None:
+    """Load the full gateway for some seconds under cProfile, interpreted, and write its profile."""
+    os.environ["HAAT_COMPILED"] = "0"
+    with working_folder() as work, servers.upstreams(work) as up:
+        key = servers.prepare(work / "profile", up).keys[0]
+        with servers.gateway("haat-full", work / "profile", key, profile=path.absolute()) as target:
+            seen = load.run_wrk(target, PROFILE_SECONDS)
+    say(f"{seen.requests:,} calls are profiled in {path}: python -m pstats {path}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench.gateway", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -289,6 +298,7 @@ def main() -> None:
     parser.add_argument("--rows", default=",".join(ROWS), help=f"only these, of: {', '.join(ROWS)}")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the JSON goes")
     parser.add_argument("--no-docs", action="store_true", help="leave docs/performance.md as it is")
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="write a cProfile of the full gateway instead")
     options = parser.parse_args()
     wanted = options.rows.split(",")
     if unknown := set(wanted) - set(ROWS):
@@ -298,6 +308,9 @@ def main() -> None:
             parser.exit(1, f"{program} is missing: `make bench-gateway` installs it\n")
     end_in_order()
     forget_settings()
+    if options.profile:
+        profile(options.profile)
+        return
     try:
         bench, seen = measure(QUICK if options.quick else FULL, wanted)
     except KeyboardInterrupt:

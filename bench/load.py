@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.measure import Sample, cpu_seconds, rss_megabytes
+from bench.measure import Sample, cpu, rss_megabytes
 from bench.processes import LOOPBACK
 
 CONNECTIONS = 64
@@ -73,11 +73,12 @@ def run_wrk(target: Target, seconds: int, connections: int = CONNECTIONS) -> Out
 
 def measure(target: Target, seconds: int, connections: int = CONNECTIONS) -> Sample:
     """Load a target and return what it cost. Memory is read at the end of the load."""
-    before = cpu_seconds(target.pid)
+    before = cpu(target.pid)
     seen = run_wrk(target, seconds, connections)
-    spent = cpu_seconds(target.pid) - before
+    spent, in_kernel = cpu(target.pid).since(before, seen.requests)
     return Sample(
-        cpu_us_per_request=spent / max(1, seen.requests) * 1e6,
+        cpu_us_per_request=spent,
+        system_us_per_request=in_kernel,
         rps=seen.requests / seen.seconds,
         p50_ms=seen.p50_ms,
         p95_ms=seen.p95_ms,

@@ -6,7 +6,7 @@ import contextlib
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import psutil
 
@@ -18,9 +18,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One server under one load. ``rss_mb`` counts pages that processes share once for each."""
+    """One server under one load. ``rss_mb`` counts pages that processes share once for each.
+
+    ``system_us_per_request`` is the kernel's part of ``cpu_us_per_request``.
+    """
 
     cpu_us_per_request: float
+    system_us_per_request: float
     rps: float
     p50_ms: float
     p95_ms: float
@@ -48,14 +52,27 @@ class Spread:
         return f"{self.median:{spec}} ({self.least:{spec}}–{self.most:{spec}})"
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return user and system time that a process tree has used so far; those that ended don't count."""
-    spent = 0.0
+class Cpu(NamedTuple):
+    """Processor time in seconds."""
+
+    user: float
+    system: float
+
+    def since(self, before: Cpu, requests: int) -> tuple[float, float]:
+        """Return microseconds a request since an earlier look: all of it, and the kernel's part."""
+        system = self.system - before.system
+        spent = self.user - before.user + system
+        return spent / max(1, requests) * 1e6, system / max(1, requests) * 1e6
+
+
+def cpu(pid: int) -> Cpu:
+    """Return the time that a process tree has used so far; those that ended don't count."""
+    user = system = 0.0
     for process in process_tree(pid):
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            spent += times.user + times.system
-    return spent
+            user, system = user + times.user, system + times.system
+    return Cpu(user, system)
 
 
 def rss_megabytes(pid: int) -> float:

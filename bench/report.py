@@ -11,7 +11,7 @@ from typing import Any
 from bench.measure import Sample, Spread, ratios
 
 BEGIN, END = "<!-- bench-gateway: begin -->", "<!-- bench-gateway: end -->"
-_FIELDS = ("cpu_us_per_request", "rps", "p50_ms", "p95_ms", "p99_ms", "rss_mb")
+_FIELDS = ("cpu_us_per_request", "system_us_per_request", "rps", "p50_ms", "p95_ms", "p99_ms", "rss_mb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +28,19 @@ class Row:
         """Return the members every row has, as medians or null, then least and most, then the extra ones."""
         members: dict[str, Any] = {"name": self.name}
         for name in ("cpu_us_per_request", "ratio_to_nginx", "rps", "p50_ms", "p95_ms", "p99_ms", "rss_mb"):
-            spread = self.spreads.get(name)
-            members[name] = round(spread.median, 3) if spread else None
+            members[name] = self._median(name)
         members["errors"] = self.errors
+        members["system_us_per_request"] = self._median("system_us_per_request")
         members["range"] = {
             name: [round(spread.least, 3), round(spread.most, 3)]
             for name, spread in self.spreads.items()
             if spread.least != spread.most
         }
         return {**members, **self.extra}
+
+    def _median(self, name: str) -> float | None:
+        spread = self.spreads.get(name)
+        return round(spread.median, 3) if spread else None
 
 
 def row_of(name: str, samples: Sequence[Sample], bases: Sequence[Sample] = (), **extra: Any) -> Row:
@@ -50,11 +54,12 @@ def row_of(name: str, samples: Sequence[Sample], bases: Sequence[Sample] = (), *
 def table(rows: Iterable[Row]) -> str:
     """Return the rows as one Markdown table."""
     lines = [
-        "| | CPU µs/request | × nginx | requests/s | p50 ms | p95 ms | p99 ms | RSS MB | errors |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| | CPU µs/request | of it kernel | × nginx | requests/s | p50 ms | p95 ms | p99 ms | RSS MB | errors |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     formats = {
         "cpu_us_per_request": ",.1f",
+        "system_us_per_request": ",.0f",
         "ratio_to_nginx": ".2f",
         "rps": ",.0f",
         "p50_ms": ",.1f",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -166,20 +165,6 @@ def prepare(data_dir: Path, up: Upstreams) -> Market:
     return made
 
 
-def gateway_command(data_dir: Path, port: int, workers: int) -> list[str]:
-    command = [sys.executable, "-m", "haat.cli.main", "gateway", "--data-dir", str(data_dir)]
-    command += ["--gateway-port", str(port)]
-    return [*command, "--workers", str(workers)] if workers > 1 else command
-
-
-def several_workers_offered() -> bool:
-    """Tell whether the gateway's command can run more than one worker."""
-    shown = subprocess.run(
-        [sys.executable, "-m", "haat.cli.main", "gateway", "--help"], capture_output=True, text=True, check=True
-    )
-    return "--workers" in shown.stdout
-
-
 @contextlib.contextmanager
 def gateway(
     name: str,
@@ -191,15 +176,20 @@ def gateway(
     workers: int = 1,
     patience: float = 60,
     bare: bool = False,
+    profile: Path | None = None,
 ) -> Iterator[Target]:
     """Run the gateway as it is run in earnest, but without a database: it serves from its snapshot.
 
-    It is ready when it answers ``answer`` at ``path``. ``bare`` runs the frame without any policy instead.
+    It is ready when it answers ``answer`` at ``path``. ``bare`` runs the frame without any policy instead;
+    to ``profile`` goes what cProfile sees of a single worker.
     """
     port, log = free_port(), data_dir / "log"
-    command = gateway_command(data_dir, port, workers)
+    command = [sys.executable, *(("-m", "cProfile", "-o", str(profile)) if profile else ()), "-m"]
     if bare:
-        command = [sys.executable, "-m", "bench.bare", str(data_dir), str(port)]
+        command += ["bench.bare", str(data_dir), str(port)]
+    else:
+        command += ["haat.cli.main", "gateway", "--data-dir", str(data_dir), "--gateway-port", str(port)]
+        command += ["--workers", str(workers)]
     environment = {
         **os.environ,
         "HAAT_SUPERVISED": "1",  # whoever sets it sees to the database: here it is to have none

@@ -32,8 +32,8 @@ def describe(rows: Sequence[Row], conditions: Conditions, left_out: Mapping[str,
 
     ``left_out`` has the reasons by the names of what could not be measured.
     """
-    closed = [row for row in rows if "ratio_to_nginx" in row.spreads]
     paced = [row for row in rows if "rate" in row.extra]
+    closed = [row for row in rows if "ratio_to_nginx" in row.spreads and row not in paced]
     keyed = [row for row in rows if "keys" in row.extra]
     peers = [row for row in rows if "does" in row.extra]
     parts: list[str] = []

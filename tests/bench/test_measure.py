@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.measure import Sample, Spread, in_pairs, percentile, ratios
+from bench.measure import Cpu, Sample, Spread, in_pairs, percentile, ratios
 
 
 def sample(cost: float) -> Sample:
-    return Sample(cost, rps=1000, p50_ms=1, p95_ms=2, p99_ms=3, rss_mb=50, errors=0)
+    return Sample(cost, cost / 2, rps=1000, p50_ms=1, p95_ms=2, p99_ms=3, rss_mb=50, errors=0)
 
 
 def test_a_spread_is_the_median_with_least_and_most() -> None:
@@ -42,3 +42,7 @@ def test_a_percentile_is_the_least_value_that_so_many_do_not_exceed(values: list
     found = percentile(ordered, share)
     assert sum(value <= found for value in ordered) >= share * len(ordered)
     assert sum(value < found for value in ordered) <= share * len(ordered)
+
+
+def test_cpu_time_is_charged_to_the_requests_since_the_last_look() -> None:
+    assert Cpu(3.0, 2.0).since(Cpu(2.0, 1.5), 1_000_000) == (1.5, 0.5)

@@ -7,8 +7,8 @@ import pytest
 from bench.measure import Sample
 from bench.report import BEGIN, END, NoMarkers, put_between_markers, row_of, table
 
-BASES = [Sample(10, 1000, 1, 2, 3, 15, 0), Sample(10, 1000, 1, 2, 3, 15, 0), Sample(10, 1000, 1, 2, 3, 15, 0)]
-ROWS = [Sample(20, 900, 1, 2, 3, 50, 1), Sample(22, 910, 1, 2, 3, 50, 0), Sample(30, 890, 1, 2, 3, 50, 0)]
+BASES = [Sample(10, 8, 1000, 1, 2, 3, 15, 0), Sample(10, 8, 1000, 1, 2, 3, 15, 0), Sample(10, 8, 1000, 1, 2, 3, 15, 0)]
+ROWS = [Sample(20, 8, 900, 1, 2, 3, 50, 1), Sample(22, 8, 910, 1, 2, 3, 50, 0), Sample(30, 8, 890, 1, 2, 3, 50, 0)]
 
 
 def test_a_row_has_the_agreed_members_and_those_of_its_own() -> None:
@@ -32,7 +32,7 @@ def test_a_row_has_the_agreed_members_and_those_of_its_own() -> None:
 def test_what_was_not_measured_is_null_and_a_dash() -> None:
     row = row_of("alone", ROWS)
     assert row.as_json()["ratio_to_nginx"] is None
-    assert "| alone | 22.0 (20.0–30.0) | – | 900 (890–910) |" in table([row])
+    assert "| alone | 22.0 (20.0–30.0) | 8 | – | 900 (890–910) |" in table([row])
 
 
 def test_only_what_stands_between_the_markers_is_replaced() -> None:
