@@ -9,6 +9,7 @@ from haat.kernel.errors import HaatError
 if TYPE_CHECKING:
     from haat.gateway.answers import AnswerStep
     from haat.gateway.endpoints import Endpoint
+    from haat.gateway.extras import Extras
     from haat.gateway.grants import Grant
     from haat.gateway.limits import Allowance
     from haat.gateway.routes import Route
@@ -64,6 +65,7 @@ class Call:
         "endpoint",
         "event_stream",
         "expects_continue",
+        "extras",
         "fault",
         "first_byte",
         "grant",
@@ -112,6 +114,8 @@ class Call:
         """What the provider reported; replaced, never changed."""
         self.on_answer: list[AnswerStep] = NO_ANSWER_STEPS
         """What must see the answer whole before it is recorded and written; replaced, never changed."""
+        self.extras: Extras | None = None
+        """What few calls have."""
         self.fault: HaatError | None = None
         """What is wrong with the request's form."""
 

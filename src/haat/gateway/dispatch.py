@@ -60,7 +60,11 @@ def go(gateway: Gateway, call: Call) -> None:
     if call.answered:
         return  # its client left, or its time ran out, while it waited to go again
     now = gateway.clock.now_us()
-    endpoint = choose(route.in_turn(), now, call.endpoint)
+    extras = call.extras
+    if extras is not None and extras.chosen is not None and call.endpoint is None and extras.chosen.breaker.ready(now):
+        endpoint: Endpoint | None = extras.chosen
+    else:
+        endpoint = choose(route.in_turn(), now, call.endpoint)
     if endpoint is not None:
         _send(call, endpoint, now)
         return

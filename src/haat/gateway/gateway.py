@@ -13,6 +13,7 @@ from haat.gateway.call import Call
 from haat.gateway.clock import CallIds, GatewayClock
 from haat.gateway.endpoints import Endpoints
 from haat.gateway.grants import Grants
+from haat.gateway.hooks import Hooks
 from haat.gateway.limits import Limits
 from haat.gateway.metering import Meter
 from haat.gateway.neighbours import Neighbours
@@ -21,7 +22,9 @@ from haat.gateway.pool import Pools
 from haat.gateway.routes import RouteTable
 from haat.gateway.server import ClientConnection
 from haat.gateway.snapshot import Directory
+from haat.gateway.steps import compose
 from haat.infra.keyring import Keyring
+from haat.plugins.running import Hook
 from haat.settings import Settings
 from haat.usage.event import Outcome
 from haat.usage.journal import JournalError, JournalWriter
@@ -46,7 +49,16 @@ class Gateway:
         self.meter = Meter(journal, self.clock, self.ids)
         self.pools = Pools(settings.upstream_connections, settings.upstream_wait_seconds, self.clock)
         self.endpoints = Endpoints(directory, self.pools, self.clock)
-        self.routes = RouteTable(directory, keyring, self.endpoints, tuple(settings.allowed_networks))
+        self.hooks = Hooks(self)
+        self.authenticators: tuple[Hook, ...] = ()
+        """Plugins that may know a caller by something else than its key."""
+        self.routes = RouteTable(
+            directory,
+            keyring,
+            self.endpoints,
+            tuple(settings.allowed_networks),
+            lambda route: compose(self, route),
+        )
         self.clients: set[ClientConnection] = set()
         self.calls: set[Call] = set()
         """Admitted and not yet ended."""

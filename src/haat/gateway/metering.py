@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from haat.gateway.call import ID_AT, ID_END, NO_UNITS, Call
@@ -55,6 +56,8 @@ class Meter:
         self.unrecorded = 0
         """Refusals of which that was true."""
         self.recorded = 0
+        self.observers: tuple[Callable[[UsageEvent], None], ...] = ()
+        """Who wants to see each event after it was recorded: plugins."""
         self.worker = journal.worker
         self._journal, self._clock, self._ids = journal, clock, ids
         self._draining: set[ClientConnection] = set()
@@ -126,6 +129,10 @@ class Meter:
         call.outcome = outcome
         call.confirmable = True
         self.recorded += 1
+        if self.observers:
+            event = self._event(call, outcome, status, error_code)
+            for observe in self.observers:
+                observe(event)
 
     def await_confirmation(self, client: ClientConnection) -> None:
         """Look at this connection until its transport has given everything to the kernel."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from haat.gateway import answers
+from haat.gateway import answers, hooks
 from haat.gateway.answers import Whole
 from haat.gateway.call import NO_ANSWER_STEPS, Call
 from haat.gateway.metering import CHECKPOINT_BYTES, read_usage, unit_header
-from haat.kernel.errors import HaatError, JournalUnavailable, Overloaded, ProviderFailed
+from haat.kernel.errors import ContentRefused, HaatError, JournalUnavailable, Overloaded, PluginFailed, ProviderFailed
 from haat.usage.event import Outcome
 from haat.usage.journal import JournalError
 
@@ -38,11 +38,19 @@ def proceed(call: Call, upstream: UpstreamConnection, ended: bool) -> None:
     else:
         call.headed = True
         if call.on_answer and not _collects(call, upstream):
+            if call.extras is not None and not _begins_stream(call, upstream):
+                return
             missed(call)
         head = b"" if call.collected is not None else _head(call, upstream)
     if call.collected is not None:
         _collect(call, upstream, data, ended)
         return
+    if call.extras is not None and call.extras.rewriter is not None:
+        try:
+            data = call.extras.rewriter.feed(data, ended)
+        except HaatError as error:
+            fail(call, error)
+            return
     if data:
         if call.no_body:
             data = b""
@@ -166,6 +174,17 @@ def _is_event_stream(lines: list[bytes]) -> bool:
     return found
 
 
+def _begins_stream(call: Call, upstream: UpstreamConnection) -> bool:
+    """Let plugins look at an answer that isn't collected as it passes; tell whether it may."""
+    try:
+        if hooks.begin_stream(call, _is_event_stream(upstream.lines)):
+            upstream.length = -1
+    except HaatError as error:
+        fail(call, error)
+        return False
+    return True
+
+
 def _collect(call: Call, upstream: UpstreamConnection, data: bytes, ended: bool) -> None:
     collected = call.collected
     assert collected is not None
@@ -249,7 +268,7 @@ def fail(call: Call, error: HaatError) -> None:
     if call.upstream is not None:
         call.upstream.abort()
     if not call.head_flushed:
-        ours = isinstance(error, (Overloaded, JournalUnavailable))
+        ours = isinstance(error, (Overloaded, JournalUnavailable, ContentRefused, PluginFailed))
         call.client.refuse(call, error, Outcome.REFUSED if ours else Outcome.PROVIDER_FAILED)
         return
     call.answered = True

@@ -76,9 +76,14 @@ class RouteTable:
     """Finds the route that ``provider/service`` or ``provider/service@version`` names."""
 
     def __init__(
-        self, directory: Directory, keyring: Keyring, endpoints: Endpoints, allowed_networks: tuple[str, ...]
+        self,
+        directory: Directory,
+        keyring: Keyring,
+        endpoints: Endpoints,
+        allowed_networks: tuple[str, ...],
+        compose: Callable[[Route], tuple[Step, ...]],
     ) -> None:
-        self._directory, self._keyring, self._endpoints = directory, keyring, endpoints
+        self._directory, self._keyring, self._endpoints, self._compose = directory, keyring, endpoints, compose
         self._allowed = allowed_networks
         self._routes: dict[bytes, Route] = {}
         self._alike: dict[tuple[str, str, str], list[Route]] = {}
@@ -115,7 +120,9 @@ class RouteTable:
         networks = parse_networks(sorted({*self._allowed, *service.networks}))
         urls = (version.endpoint, *version.policy.endpoints)
         endpoints = tuple(self._endpoints.of(service, version, url, networks, credential) for url in urls)
-        return Route(service, version, endpoints, self._endpoints.traffic(service.id))
+        route = Route(service, version, endpoints, self._endpoints.traffic(service.id))
+        route.steps = self._compose(route)
+        return route
 
     def of_capability(self, route: Route) -> list[Route]:
         """Return the services that can do what this one does, itself included: see `haat.gateway.fallback`.

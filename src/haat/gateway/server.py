@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from haat.gateway import answers, dispatch, health, relay, status
+from haat.gateway import answers, dispatch, health, hooks, relay, status
 from haat.gateway.call import BUFFERED_BODY, Call
 from haat.gateway.headers import (
     ACCEPT,
@@ -348,6 +348,8 @@ class ClientConnection:
         try:
             if call.hosts != 1 or call.fault is not None or (call.bearer and call.api_key) or call.minor_version == 0:
                 check_form(call)
+            if gateway.authenticators:
+                hooks.authenticate(gateway, call)
             grant = gateway.grants.find(call.bearer or call.api_key, call.target)
             if grant is None or grant.generation != gateway.directory.generation or started >= grant.until:
                 if health.is_asked(call.target):

@@ -196,6 +196,15 @@ class Directory:
         else:
             self.applications[identifier] = entry
 
+    def hash_of(self, credential: str) -> bytes | None:
+        """Return the hash of the key that a credential has, by the credential's id."""
+        return self._hashes.get(credential)
+
+    def renew(self) -> None:
+        """Have everything derived anew although no entry has changed."""
+        self.generation += 1
+        self.services_generation += 1
+
     def snapshot(self) -> Snapshot:
         """Return the present entries for keeping."""
         return Snapshot(

@@ -211,6 +211,11 @@ class Request(_Message):
         self.tags: dict[str, str] = {}
         """Labels to add to the usage event."""
 
+    def renew(self, lines: list[bytes], body: bytes) -> None:
+        """Take over what was changed by others since this plugin or another one looked."""
+        self.headers.lines = lines
+        self._body = body
+
 
 class Answer(_Message):
     """A provider's answer, whole, before it is recorded and written."""

@@ -40,15 +40,16 @@ BUILT_IN = {
     "masking": "haat.plugins.builtin.masking",
     "profanity": "haat.plugins.builtin.profanity",
 }
-HOOKS = (
-    "haat_authenticate",
-    "haat_on_request",
-    "haat_select_upstream",
-    "haat_on_response",
-    "haat_on_stream",
-    "haat_on_usage",
-)
-"""The hooks of the gateway, in the order in which a call meets them."""
+PASSES: dict[str, tuple[str, ...]] = {
+    "authenticate": ("haat_authenticate",),
+    "request": ("haat_on_request", "haat_on_response", "haat_on_stream"),
+    "upstream": ("haat_select_upstream",),
+    "usage": ("haat_on_usage",),
+}
+"""Where a call passes the plugins, in its order. One place holds for a request and its answer, which
+comes back through the same plugins the other way round."""
+
+_CONTRADICTS = "what it wants to come before and after contradicts itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +84,12 @@ class Loaded:
     """The plugins that run, each hook's in order, and what became of the others."""
 
     running: dict[str, Running] = field(default_factory=dict)
-    hooks: dict[str, list[Hook]] = field(default_factory=dict)
+    hooks: dict[str, dict[str, Hook]] = field(default_factory=dict)
+    """By plugin and by hook."""
     order: dict[str, list[str]] = field(default_factory=dict)
-    """By hook: names of stages and plugins in order."""
-    wants: dict[str, Hook] = field(default_factory=dict)
+    """By pass: names of stages and plugins in order."""
     missing_guards: tuple[str, ...] = ()
+    """Guards that should run and can't: no call passes until they can, or are switched off."""
     rows: list[Row] = field(default_factory=list)
 
 
@@ -169,77 +171,94 @@ def load(
     Those of ``before`` whose code and configuration are as they were run on as they are. A plugin
     that has become unfit goes on running as it was; what is left out otherwise is a guard's post.
     """
-    earlier = before.running if before is not None else {}
-    result = Loaded()
-    missing: list[str] = []
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(spec)
-    hooks: dict[str, dict[str, Hook]] = {}
-    rows: dict[str, Row] = {}
-    taken: set[str] = set()
+    loading = _Loading(switches, sections, before.running if before is not None else {})
+    for found in discover(folder, group):
+        loading.take(found)
+    loading.arrange(stages)
+    return loading.end()
 
-    def leave_out(found: Found, reason: str, guards: bool) -> None:
+
+class _Loading:
+    """One time of going through all plugins."""
+
+    def __init__(self, switches: Switches, sections: Sections, earlier: Mapping[str, Running]) -> None:
+        self._switches, self._sections, self._earlier = switches, sections, earlier
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(spec)
+        self._found: dict[str, Found] = {}
+        self._rows: dict[str, Row] = {}
+        self._missing: list[str] = []
+        self._result = Loaded()
+
+    def take(self, found: Found) -> None:
+        """Begin with a plugin, run on with it, or say why not."""
+        name = found.name
+        if name in self._found:
+            log.error("plugin %s of %s is left out: another one has its name", name, found.where)
+            return
+        self._found[name] = found
+        if not is_on(found, self._switches):
+            self._rows[name] = _row(found, None, (), "off")
+            return
+        section = self._sections.get(name, {})
+        key = (found.source, found.where, found.stamp, msgspec.json.encode(dict(section), enc_hook=str, order="sorted"))
+        old, reason = self._earlier.get(name), ""
+        try:
+            unchanged = old is not None and old.key == key
+            owner = old if old is not None and unchanged else Running(name, open_plugin(found, section)[0], key)
+            hooks = hooks_of(self._manager, owner)
+        except (Unfit, ValueError) as error:
+            if old is None:
+                declared = self._switches.plugins.get(name)
+                guards = isinstance(error, Unfit) and error.guards
+                self._leave_out(found, str(error), guards or (declared is not None and declared.closed))
+                return
+            log.error("plugin %s runs on as it was: %s", name, error)
+            owner, reason = old, f"it runs as it was before: {error}"
+            hooks = hooks_of(self._manager, owner)
+        self._result.running[name], self._result.hooks[name] = owner, hooks
+        self._rows[name] = _row(found, owner, tuple(hooks), "running", reason)
+
+    def arrange(self, stages: Mapping[str, Sequence[Place]]) -> None:
+        """Find the order, and take out what requires or wishes for what can't be."""
+        running, hooks = self._result.running, self._result.hooks
+        lacking = without_needs({name: _declared(owner).requires for name, owner in running.items()})
+        unmet = {name: f"it requires {needed}, which does not run" for name, needed in lacking.items()}
+        _, caught = arrange([], [_place(name, owner) for name, owner in running.items() if name not in unmet])
+        unmet |= dict.fromkeys(caught, _CONTRADICTS)
+        order: dict[str, list[str]] = {}
+        for here, names in PASSES.items():
+            passing = [
+                _place(name, owner, next(hooks[name][hook] for hook in names if hook in hooks[name]))
+                for name, owner in running.items()
+                if name not in unmet and not hooks[name].keys().isdisjoint(names)
+            ]
+            order[here], caught = arrange(stages.get(here, ()), passing)
+            unmet |= dict.fromkeys(caught, _CONTRADICTS)
+        for name, reason in unmet.items():
+            owner = running.pop(name)
+            del hooks[name]
+            if self._earlier.get(name) is not owner:
+                owner.close()
+            self._leave_out(self._found[name], reason, owner.fails == "closed")
+        self._result.order = {here: [name for name in names if name not in unmet] for here, names in order.items()}
+
+    def end(self) -> Loaded:
+        """Return what runs. A guard that is switched on and isn't there any more is missed."""
+        for name, switch in self._switches.plugins.items():
+            if switch.on and switch.closed and name not in self._found:
+                self._missing.append(name)
+                reason = "it is switched on and guards, but is not there"
+                self._rows[name] = Row(name, "", "", "refusing", reason=reason)
+        self._result.missing_guards = tuple(self._missing)
+        self._result.rows = list(self._rows.values())
+        return self._result
+
+    def _leave_out(self, found: Found, reason: str, guards: bool) -> None:
         log.error("plugin %s is left out: %s", found.name, reason)
         if guards:
-            missing.append(found.name)
-        rows[found.name] = _row(found, None, (), "refusing" if guards else "left out", reason)
-
-    by_name: dict[str, Found] = {}
-    for found in discover(folder, group):
-        if found.name in taken:
-            log.error("plugin %s of %s is left out: another one has its name", found.name, found.where)
-            continue
-        taken.add(found.name)
-        by_name[found.name] = found
-        if not is_on(found, switches):
-            rows[found.name] = _row(found, None, (), "off")
-            continue
-        declared = switches.plugins.get(found.name)
-        section = sections.get(found.name, {})
-        key = (found.source, found.where, found.stamp, msgspec.json.encode(dict(section), enc_hook=str, order="sorted"))
-        old, reason = earlier.get(found.name), ""
-        try:
-            owner = (
-                old if old is not None and old.key == key else Running(found.name, open_plugin(found, section)[0], key)
-            )
-            hooks[found.name] = hooks_of(manager, owner)
-        except (Unfit, ValueError) as error:
-            guards = (isinstance(error, Unfit) and error.guards) or (declared is not None and declared.closed)
-            if old is None:
-                leave_out(found, str(error), guards)
-                continue
-            log.error("plugin %s runs on as it was: %s", found.name, error)
-            owner, reason = old, f"it runs as it was before: {error}"
-            hooks[found.name] = hooks_of(manager, owner)
-        result.running[found.name] = owner
-        rows[found.name] = _row(found, owner, tuple(hooks[found.name]), "running", reason)
-
-    requires = {name: _declared(owner).requires for name, owner in result.running.items()}
-    unmet = {name: f"it requires {needed}, which does not run" for name, needed in without_needs(requires).items()}
-    places = {name: _place(name, owner) for name, owner in result.running.items() if name not in unmet}
-    _, contradictory = arrange([], places.values())
-    unmet |= dict.fromkeys(contradictory, "what it wants to come before and after contradicts itself")
-    for hook in HOOKS:
-        wanting = [_place(name, result.running[name], hooks[name][hook]) for name in places if hook in hooks[name]]
-        order, contradictory = arrange(stages.get(hook, ()), [place for place in wanting if place.name not in unmet])
-        unmet |= dict.fromkeys(contradictory, "what it wants to come before and after contradicts itself")
-        result.order[hook] = order
-    for name, reason in unmet.items():
-        owner = result.running.pop(name)
-        leave_out(by_name[name], reason, owner.fails == "closed")
-    for hook in HOOKS:
-        result.order[hook] = [name for name in result.order[hook] if name not in unmet]
-        result.hooks[hook] = [
-            hooks[name][hook] for name in result.order[hook] if name in result.running and hook in hooks[name]
-        ]
-    result.wants = {name: hooks[name]["haat_wants"] for name in result.running if "haat_wants" in hooks[name]}
-    gone = [name for name, switch in switches.plugins.items() if switch.on and switch.closed and name not in taken]
-    rows |= {
-        name: Row(name, "", "", "refusing", reason="it is switched on and guards, but is not there") for name in gone
-    }
-    result.missing_guards = (*missing, *gone)
-    result.rows = list(rows.values())
-    return result
+            self._missing.append(found.name)
+        self._rows[found.name] = _row(found, None, (), "refusing" if guards else "left out", reason)
 
 
 def close_left(before: Loaded, after: Loaded) -> None:

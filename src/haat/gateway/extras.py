@@ -1,0 +1,33 @@
+"""What few calls have: kept beside the call, so that all the others neither carry nor ask for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from haat.gateway.endpoints import Endpoint
+    from haat.gateway.streams import Rewriter
+    from haat.plugins.api import Request
+
+
+class Extras:
+    """Made when the first of these is set."""
+
+    __slots__ = ("asked_version", "chosen", "origin", "preflight", "request", "rewriter", "trace", "trace_state")
+
+    def __init__(self) -> None:
+        self.origin: bytes = b""
+        """Where the page is from whose script makes this call (Fetch, 3.2)."""
+        self.preflight: bool = False
+        """It only asks whether a call would be allowed."""
+        self.asked_version: bytes = b""
+        """The version that headers ask for."""
+        self.trace: bytes = b""
+        """The trace id that the caller sent, 32 hexadecimal digits."""
+        self.trace_state: bytes = b""
+        self.request: Request | None = None
+        """The call as plugins see it."""
+        self.chosen: Endpoint | None = None
+        """Where a plugin wants it to be executed."""
+        self.rewriter: Rewriter | None = None
+        """Looks at each event of a streamed answer."""

@@ -1,0 +1,43 @@
+"""What happens with a request that is here whole before it goes to the provider: the built-in steps, in order.
+
+Plugins take their places among these by the same numbers and names (`haat.plugins.order`). A step looks at
+a route once and says whether it has anything to do there; what is left is the tuple of plain
+functions that a call runs through. A route with no steps costs its calls nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from haat.plugins.order import Place
+
+if TYPE_CHECKING:
+    from haat.gateway.gateway import Gateway
+    from haat.gateway.routes import Route, Step
+
+
+class BuiltIn(NamedTuple):
+    """A step of the house. ``of`` returns what a route's calls must go through, or None for nothing."""
+
+    name: str
+    order: int
+    summary: str
+    of: Callable[[Gateway, Route], Step | None]
+
+
+STEPS: tuple[BuiltIn, ...] = ()
+"""In the order in which requests meet them; answers come back the other way round."""
+
+STAGES: dict[str, tuple[Place, ...]] = {
+    "authenticate": (Place("api-key", 900),),
+    "request": tuple(Place(step.name, step.order) for step in STEPS),
+    "upstream": (Place("least-load", 900),),
+    "usage": (Place("journal", 100),),
+}
+"""Where plugins can place themselves: every pass of a call with the stages of the house."""
+
+
+def compose(gateway: Gateway, route: Route) -> tuple[Step, ...]:
+    """Return the steps of a route, those of plugins among them."""
+    return gateway.hooks.arrange({step.name: step.of for step in STEPS}, route)
