@@ -5,10 +5,12 @@ Hop-by-hop headers end here in both directions (RFC 9110, 7.6.1).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Mapping
+from typing import NamedTuple
 
 FORWARD, DROP, HOST, LENGTH, AUTHORIZATION, API_KEY, CODING, CONNECTION = range(8)
-ACCEPT, EXPECT, REQUEST_ID, USER, TAGS, USAGE, KEEP_ALIVE = range(8, 15)
+ACCEPT, EXPECT, REQUEST_ID, USER, TAGS, USAGE, KEEP_ALIVE, UPGRADE = range(8, 16)
 
 _HOP_BY_HOP = (b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer", b"upgrade")
 _PLAIN = (b"content-type", b"user-agent", b"accept-encoding")
@@ -33,6 +35,7 @@ REQUEST_HEADERS = _table(
         b"x-request-id": REQUEST_ID,
         b"x-haat-user": USER,
         b"x-haat-tags": TAGS,
+        b"upgrade": UPGRADE,
     },
     dropped=(b"keep-alive",),
 )
@@ -57,12 +60,56 @@ ANSWER_HEADERS = _table(
     ),
 )
 
-_TOKENS_KEPT = frozenset({b"", b"close", b"keep-alive"})
+METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
+"""What is forwarded. The parser knows more, among them TRACE, which would echo credentials (RFC 9110, 9.3.8)."""
+
+_REMEMBERED = 1024
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2}){1,255})(?::[0-9]{0,5})?")
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_hosts: set[bytes] = set()
+"""Hosts found valid lately: most callers name the same few."""
 
 
-def named_headers(connection: bytes) -> set[bytes]:
-    """Return the headers that a Connection header names: they end here (RFC 9110, 7.6.1)."""
-    return {token.strip().lower() for token in connection.split(b",")} - _TOKENS_KEPT
+def is_host(value: bytes) -> bool:
+    """Tell whether this is a host and at most a port: no user, no path, no list (RFC 9110, 4.2.1 and 7.2)."""
+    if value in _hosts:
+        return True
+    if _HOST.fullmatch(value.strip(b" \t")) is None:
+        return False
+    if len(_hosts) >= _REMEMBERED:
+        _hosts.clear()
+    _hosts.add(value)
+    return True
+
+
+class Wishes(NamedTuple):
+    """What a Connection header says."""
+
+    close: bool
+    keep_alive: bool
+    named: frozenset[bytes]
+    """The headers that it names: they end here (RFC 9110, 7.6.1)."""
+
+
+_wishes: dict[bytes, Wishes] = {}
+
+
+def read_connection(value: bytes) -> Wishes:
+    """Read the value of a Connection header, or of several joined by commas."""
+    known = _wishes.get(value)
+    if known is None:
+        tokens = frozenset(token.strip().lower() for token in value.split(b","))
+        known = Wishes(b"close" in tokens, b"keep-alive" in tokens, tokens - {b"", b"close", b"keep-alive"})
+        if len(_wishes) >= _REMEMBERED:
+            _wishes.clear()
+        _wishes[value] = known
+    return known
+
+
+def ends_chunked(value: bytes) -> bool:
+    """Tell whether this lists transfer codings of which the last, and only the last, is chunked (RFC 9112, 6.3)."""
+    codings = [coding.strip(b" \t").lower() for coding in value.split(b",")]
+    return all(map(_TOKEN.fullmatch, codings)) and codings[-1] == b"chunked" and codings.count(b"chunked") == 1
 
 
 def without(lines: list[bytes], names: Container[bytes]) -> list[bytes]:

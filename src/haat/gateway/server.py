@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from haat.gateway import answers, dispatch, health, hooks, relay, status
+from haat.gateway import answers, dispatch, health, hooks, relay, status, upgrades
 from haat.gateway.call import BUFFERED_BODY, Call
 from haat.gateway.headers import (
     ACCEPT,
@@ -24,21 +24,29 @@ from haat.gateway.headers import (
     FORWARD,
     HOST,
     LENGTH,
+    METHODS,
     REQUEST_HEADERS,
     REQUEST_ID,
     TAGS,
+    UPGRADE,
     USER,
-    named_headers,
+    ends_chunked,
+    is_host,
+    read_connection,
     without,
 )
 from haat.gateway.languages import read_languages
 from haat.gateway.stages import ADMIT, check_form, resolve
 from haat.kernel.errors import (
     BodyTooLarge,
+    ExpectationFailed,
     HaatError,
     HeadersTooLarge,
     InvalidRequest,
+    NotSupported,
     RequestTimeout,
+    TargetTooLong,
+    VersionNotSupported,
 )
 from haat.usage.event import Outcome
 from haat.usage.journal import JournalError
@@ -48,6 +56,10 @@ if TYPE_CHECKING:
 
 SECOND = 1_000_000
 MAX_PIPELINED = 64
+MAX_FIELDS = 128
+"""Header lines of one request that are forwarded, at most."""
+CHUNK_OVERHEAD = 64 * 1024
+"""Bytes a chunked body may have beside its content, in extensions and trailers, and sixteen for each of content."""
 LINGER_BYTES = 1024 * 1024
 LINGER_SECONDS = 2
 MIN_BODY_RATE = 1024
@@ -67,9 +79,21 @@ class ClientConnection:
         self._queue: deque[Call] = deque()
         self._parsing: Call | None = None
         self._head_open = False
+        self._fresh = False
+        """The bytes at hand begin with a request, and none of it was parsed yet."""
         self._head_bytes = 0
+        """How much of the open head has come; -1 while that isn't known, because it began behind other bytes."""
+        self._unkept = 0
+        """Bytes of the open head in headers that are read here and not forwarded."""
         self._max_head = gateway.settings.max_header_bytes
         self._much = False
+        """The head may be too large: so much has come, or it came in pieces."""
+        self._chunk_bytes = 0
+        """What has come of a chunked body after the piece that its head was in; -1 until then."""
+        self._codings = b""
+        self._upgrade = b""
+        self._ignored: Call | None = None
+        """A call whose wish for another protocol is ignored, while the parser still waits to see it granted."""
         self._waiting_since = 0
         self._write_paused = False
         self._read_paused = False
@@ -80,6 +104,7 @@ class ClientConnection:
         """The call that arrives now is the last one taken from this connection."""
         self._lost = False
         self._aborted = False
+        self._lingering: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport
         self._parser = httptools.HttpRequestParser(self)
 
@@ -90,8 +115,13 @@ class ClientConnection:
         self.gateway.clients.add(self)
         self._waiting_since = self.gateway.clock.lately
 
+    def eof_received(self) -> bool:
+        return False
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
+        if self._lingering is not None:
+            self._lingering.cancel()
         meter = self.gateway.meter
         meter.forget(self)
         for call in self.unconfirmed:
@@ -171,29 +201,72 @@ class ClientConnection:
             return
         if self._parsing is None:
             self._waiting_since = self.gateway.clock.lately
-        if self._head_open:
+            self._fresh = True
+        elif self._head_open:
             self._head_bytes += len(data)
         # A head can only be too large when so much arrived: else nothing needs counting.
-        if self._head_bytes + len(data) > self._max_head:
-            self._much = True
+        self._much = self._head_open or len(data) > self._max_head
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._deaf = True  # the request itself was refused; what follows it is not HTTP
+        except httptools.HttpParserUpgrade as pause:
+            self._go_on_without_upgrade(data[pause.args[0] :])
         except httptools.HttpParserError as error:
-            self._broken(InvalidRequest(f"The request is not valid HTTP/1.1: {_reason(error)}."))
+            self._broken(_explain(error))
+        if self._parsing is not None:
+            self._bound(self._parsing, len(data))
+
+    def _bound(self, call: Call, arrived: int) -> None:
+        """Refuse a request that isn't here whole and has had more bytes already than its framing may take."""
         if self._head_open:
-            if self._head_bytes == 0:  # it began in this turn
-                self._head_bytes = len(data)
+            if self._head_bytes <= 0:  # it began in this turn
+                self._head_bytes = arrived if self._head_bytes == 0 else self._head_size(call)
             if self._head_bytes > self._max_head:
-                self._broken(HeadersTooLarge())
+                self._broken(self._too_large(call))
+        elif call.chunked:
+            self._chunk_bytes = self._chunk_bytes + arrived if self._chunk_bytes >= 0 else 0
+            if self._chunk_bytes > CHUNK_OVERHEAD + 16 * call.body_size:
+                self._broken(InvalidRequest("There is too much beside the content of this chunked body."))
+
+    def _head_size(self, call: Call) -> int:
+        """Return the size of what has been parsed of a head, the same for every way it came in pieces."""
+        return len(call.target) + sum(map(len, call.lines)) + self._unkept
+
+    def _too_large(self, call: Call) -> HaatError:
+        longest = self.gateway.settings.max_target_bytes
+        return TargetTooLong(limit_bytes=longest) if len(call.target) > longest else HeadersTooLarge()
+
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """Read on in HTTP/1.1, the body first; unless the request was refused, because then what follows isn't HTTP."""
+        while True:
+            call, self._ignored = self._ignored, None
+            if call is None:
+                self._deaf = True
+                return
+            self._parsing = call
+            self._parser = upgrades.parser_behind(self)
+            self._arrived(call)
+            try:
+                self._parser.feed_data(upgrades.head_again(call))
+                self._parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as pause:
+                rest = rest[pause.args[0] :]
+            except httptools.HttpParserError as error:
+                self._broken(_explain(error))
+                return
+            else:
+                return
 
     def on_message_begin(self) -> None:
         if self._no_more or self._deaf:
             return
         self._parsing = Call(self)
         self._head_open = True
-        self._head_bytes = 0
+        self._unkept = 0
+        if self._fresh:
+            self._fresh = False
+            self._head_bytes = 0
+        else:
+            self._head_bytes = -1
 
     def on_url(self, part: bytes) -> None:
         call = self._parsing
@@ -209,8 +282,10 @@ class ClientConnection:
             special = REQUEST_HEADERS.get(name.lower(), FORWARD)
         if not special:
             call.lines.append(b"%b: %b\r\n" % (name, value))
-        elif special == HOST:
-            call.hosts += 1 if value.strip() else 2
+            return
+        self._unkept += len(value)
+        if special == HOST:
+            call.hosts += 1 if is_host(value) else 2
         elif special == LENGTH:
             call.content_length = int(value)
         elif special == AUTHORIZATION:
@@ -220,16 +295,20 @@ class ClientConnection:
         elif special == API_KEY:
             call.api_key = _one_of(call, call.api_key, value.strip())
         elif special == CODING:
+            self._codings = self._codings + b"," + value if call.chunked else value
             call.chunked = True
-            if value.strip().lower() != b"chunked":
-                call.fault = InvalidRequest("The only transfer coding taken here is chunked.")
         elif special == CONNECTION:
             call.connection += b"," + value.lower()
         elif special == ACCEPT:
             call.accepts_stream = b"text/event-stream" in value
             call.lines.append(name + b": " + value + b"\r\n")
+            self._unkept -= len(value)
         elif special == EXPECT:
-            call.expects_continue = value.strip().lower() == b"100-continue"
+            call.expects_continue = True
+            if value.strip().lower() != b"100-continue":
+                call.fault = ExpectationFailed()
+        elif special == UPGRADE:
+            self._upgrade = value.strip().lower()
         elif special == REQUEST_ID:
             call.labelled = True
             call.caller_request_id = value.strip()
@@ -245,35 +324,50 @@ class ClientConnection:
         if call is None:
             return
         self._head_open = False
-        call.method = parser.get_method()
+        call.method = method = parser.get_method()
+        if method not in METHODS:
+            call.fault = NotSupported(f"The gateway forwards no {method.decode()} requests.")
         version = parser.get_http_version()
-        if version == "1.0":
-            call.minor_version = 0
-            call.keep_alive = b"keep-alive" in call.connection
-        elif version != "1.1":
-            call.fault = InvalidRequest(f"HTTP/{version} is not spoken here: use HTTP/1.1.")
+        if version != "1.1":
             call.keep_alive = False
+            if version == "1.0":
+                call.minor_version = 0
+            else:
+                call.fault = VersionNotSupported()
         if call.connection:
-            if b"close" in call.connection:
+            wishes = read_connection(call.connection)
+            if wishes.close:
                 call.keep_alive = False
-            if named := named_headers(call.connection):
-                call.lines = without(call.lines, named)
-        if parser.should_upgrade():  # CONNECT, or Upgrade with Connection: upgrade
+            elif wishes.keep_alive and version == "1.0":
+                call.keep_alive = True
+            if wishes.named:
+                call.lines = without(call.lines, wishes.named)
+        if len(call.lines) > MAX_FIELDS or (self._much and self._head_size(call) > self._max_head):
             call.keep_alive = False
-            call.fault = InvalidRequest("The connection can't be upgraded to another protocol here.")
-        if self._much:
-            self._much = False
-            if len(call.target) + sum(map(len, call.lines)) > self._max_head:
-                call.fault = HeadersTooLarge()
-        self._head_bytes = 0
+            call.fault = self._too_large(call)
+        if call.chunked:
+            self._chunk_bytes = -1
+            if self._codings.strip().lower() != b"chunked":
+                sentence = "The only transfer coding taken here is chunked."
+                call.fault = NotSupported(sentence) if ends_chunked(self._codings) else InvalidRequest(sentence)
+        if parser.should_upgrade():  # CONNECT, or Upgrade with Connection: upgrade
+            if upgrades.is_ignored(call, self._upgrade):
+                self._ignored, self._parsing = call, None
+                return
+            call.keep_alive = False
+            if call.fault is None:
+                call.fault = InvalidRequest("The connection can't be upgraded to another protocol here.")
         self._arrived(call)
 
     def on_body(self, data: bytes) -> None:
         call = self._parsing
-        if call is None or call.answered:
+        if call is None:
             return
         call.body_size += len(data)
-        if call.body_limit and call.body_size > call.body_limit:
+        if call.answered:
+            if call.body_size > BUFFERED_BODY:
+                self._give_up(call, BodyTooLarge())
+        elif call.body_limit and call.body_size > call.body_limit:
             self._give_up(call, BodyTooLarge(limit_bytes=call.body_limit))
         elif call.body_streamed and call.upstream is not None:
             call.upstream.send_body(data, call.chunked)
@@ -352,11 +446,7 @@ class ClientConnection:
                 hooks.authenticate(gateway, call)
             grant = gateway.grants.find(call.bearer or call.api_key, call.target)
             if grant is None or grant.generation != gateway.directory.generation or started >= grant.until:
-                if health.is_asked(call.target):
-                    self._answer_health(call)
-                    return
-                if status.is_asked(gateway, call, self._peer()):
-                    self._answer_ourselves(call, 200, *status.report(gateway, call.target))
+                if self._is_about_us(call):
                     return
                 grant = resolve(gateway, call)
             call.grant = grant
@@ -373,7 +463,7 @@ class ClientConnection:
         if call.body_complete:
             self._dispatch(call)
             return
-        if call.expects_continue and call.body_size == 0 and call.minor_version == 1:
+        if call.expects_continue and call.body_size == 0 and call.minor_version == 1 and _has_body(call):
             self.write(answers.CONTINUE)
         if call.content_length > BUFFERED_BODY and not grant.route.steps:
             self._dispatch(call)
@@ -409,13 +499,7 @@ class ClientConnection:
             relay.missed(call)
         if call.endpoint is not None:
             call.endpoint.breaker.released(call)
-        drains = call.body_complete or (
-            not call.expects_continue
-            and not self._deaf
-            and 0 <= max(call.content_length, 0) <= BUFFERED_BODY
-            and not call.chunked
-        )
-        if not drains or gateway.draining:
+        if not self._drains(call) or gateway.draining:
             call.keep_alive = False
         try:
             if call.admitted or not gateway.meter.full:
@@ -427,6 +511,14 @@ class ClientConnection:
         call.body.clear()
         self.write(answers.problem(call, error, gateway.clock.now_us()))
         self.finished(call)
+
+    def _drains(self, call: Call) -> bool:
+        """Tell whether the rest of a refused request is small enough to be read, so that the connection can stay."""
+        if call.body_complete or not _has_body(call):
+            return True
+        if call.expects_continue or self._deaf:
+            return False
+        return call.fault is None if call.chunked else call.content_length <= BUFFERED_BODY
 
     def finished(self, call: Call) -> None:
         """The answer's last byte was handed to the transport."""
@@ -452,10 +544,9 @@ class ClientConnection:
             self._waiting_since = self.gateway.clock.lately
             if self._queue or self._read_paused:
                 self._next()
-        elif call.body_complete:
-            self.close()
-        else:
-            self._linger()
+            return
+        self._queue.clear()
+        self._linger()
 
     def _give_up(self, call: Call, error: HaatError) -> None:
         """Refuse a call whose own request went wrong after it was admitted."""
@@ -476,22 +567,32 @@ class ClientConnection:
     def _linger(self) -> None:
         """End our side and wait a little, so that the client reads the answer before a reset reaches it."""
         self._deaf = True
+        if self._transport.is_closing():
+            return
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self.release_reading()
-        asyncio.get_running_loop().call_later(LINGER_SECONDS, self.close)
+        self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.close)
 
-    def _answer_health(self, call: Call) -> None:
-        code, body = health.report(self.gateway, call.target)
-        self._answer_ourselves(call, code, b"application/json", body)
-
-    def _answer_ourselves(self, call: Call, code: int, content_type: bytes, body: bytes) -> None:
-        """Answer a question about the gateway itself: nobody's call, and not metered."""
+    def _is_about_us(self, call: Call) -> bool:
+        """Answer what is asked about the gateway itself: nobody's call, and not metered."""
+        code, headers = 200, b"Cache-Control: no-store\r\n"
+        if health.is_asked(call.target):
+            content_type = b"application/json"
+            code, body = health.report(self.gateway, call.target)
+        elif call.target == b"*" and call.method == b"OPTIONS":  # RFC 9110, 9.3.7
+            content_type, body = b"text/plain", b""
+            headers = b"Allow: %b\r\n" % b", ".join(sorted(METHODS))
+        elif status.is_asked(self.gateway, call, self._peer()):
+            content_type, body = status.report(self.gateway, call.target)
+        else:
+            return False
         call.answered = True
-        if not call.body_complete and (call.chunked or call.content_length > 0):
+        if not self._drains(call) or self.gateway.draining:
             call.keep_alive = False
-        self.write(answers.plain(call, code, content_type, body, b"Cache-Control: no-store\r\n"))
+        self.write(answers.plain(call, code, content_type, body, headers))
         self.finished(call)
+        return True
 
     def _peer(self) -> str:
         """Return the address at the other end; empty when there is none, as on a socket of the file system."""
@@ -522,6 +623,14 @@ def _one_of(call: Call, present: bytes, further: bytes) -> bytes:
     return further
 
 
-def _reason(error: Exception) -> str:
+def _has_body(call: Call) -> bool:
+    return call.content_length > 0 or call.chunked
+
+
+def _explain(error: Exception) -> HaatError:
+    """Return the refusal of what the parser can't read."""
     text = str(error).strip().rstrip(".")
-    return text if text.isprintable() and len(text) < 200 else "it can't be parsed"
+    if text == "Invalid HTTP version":
+        return VersionNotSupported()
+    reason = text if text.isprintable() and len(text) < 200 else "it can't be parsed"
+    return InvalidRequest(f"The request is not valid HTTP/1.1: {reason}.")

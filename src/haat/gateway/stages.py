@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from haat.gateway.call import Call
 from haat.gateway.grants import Grant
+from haat.gateway.headers import is_host
 from haat.identity.model import parse_key
 from haat.kernel.errors import (
     BodyTooLarge,
@@ -23,6 +24,7 @@ from haat.kernel.errors import (
     QuotaExhausted,
     RateLimited,
     RevokedCredential,
+    TargetTooLong,
     Unauthenticated,
 )
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 PREFIX = b"/v1/services/"
 _DOT_SEGMENT = re.compile(rb"(?:^|/)(?:\.|%2e){1,2}(?=[/;]|$)", re.IGNORECASE)
+_HALF_ENCODED = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 _ENCODED_SLASH = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
 
 
@@ -39,8 +43,9 @@ def check_form(call: Call) -> None:
     if call.fault is not None:
         raise call.fault
     if call.hosts != 1 and (call.hosts > 1 or call.minor_version == 1):
-        raise InvalidRequest("Send exactly one Host header (RFC 9112, 3.2).")
+        raise InvalidRequest("Send exactly one Host header, with a host and at most a port (RFC 9112, 3.2).")
     if call.chunked and call.minor_version == 0:
+        call.keep_alive = False
         raise InvalidRequest("HTTP/1.0 has no Transfer-Encoding.")
     if call.bearer and call.api_key and call.bearer != call.api_key:
         raise InvalidRequest("Two different API keys were sent: send one.")
@@ -52,13 +57,14 @@ def split_target(gateway: Gateway, call: Call) -> None:
     The tail goes to the provider byte by byte, so nothing in it may climb out of the provider's own
     path: dot segments are refused, encoded ones and encoded slashes beside them too.
     """
-    target = call.target
+    target, longest = call.target, gateway.settings.max_target_bytes
+    if len(target) > longest:
+        raise TargetTooLong(limit_bytes=longest)
     if not target.startswith(b"/"):  # absolute-form (RFC 9112, 3.2.2)
-        scheme, separator, rest = target.partition(b"://")
-        authority, slash, path = rest.partition(b"/")
-        if not separator or scheme.lower() not in (b"http", b"https") or not authority:
+        absolute = _ABSOLUTE.match(target)
+        if absolute is None or not is_host(absolute[1]):
             raise InvalidRequest("The request target must be a path.")
-        target = slash + path
+        target = target[absolute.end() :]
     if not target.startswith(PREFIX):
         raise NotFound("Services are called at /v1/services/{provider}/{service}/…")
     if b"\\" in target or b"#" in target or not target.isascii():  # the parser refuses the rest
@@ -68,6 +74,8 @@ def split_target(gateway: Gateway, call: Call) -> None:
     service, slash, tail = rest.partition(b"/")
     if (b"." in tail or b"%" in tail) and _DOT_SEGMENT.search(_ENCODED_SLASH.sub(b"/", tail)):
         raise InvalidRequest("The path may not contain `.` or `..` segments.")
+    if b"%" in tail and _HALF_ENCODED.search(tail):
+        raise InvalidRequest("The path has a percent sign without two hexadecimal digits: encode it as %25.")
     call.service_path, call.tail = provider + b"/" + service, slash + tail + question + query
 
 

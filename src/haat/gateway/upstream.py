@@ -17,7 +17,7 @@ from haat.gateway.headers import (
     KEEP_ALIVE,
     LENGTH,
     USAGE,
-    named_headers,
+    read_connection,
     without,
 )
 from haat.kernel.errors import HaatError, ProviderFailed
@@ -232,7 +232,7 @@ class UpstreamConnection:
         if self._foreign_coding:
             self._fail(ProviderFailed("The provider uses a transfer coding other than chunked."))
             return
-        if self._connection and (named := named_headers(self._connection)):
+        if self._connection and (named := read_connection(self._connection).named):
             self.lines = without(self.lines, named)
         self._headed = True
         grant = call.grant

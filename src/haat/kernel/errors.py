@@ -73,6 +73,26 @@ class HeadersTooLarge(HaatError):
     default_detail = "Send fewer or shorter headers."
 
 
+class TargetTooLong(HaatError):
+    code, status, title = "TARGET_TOO_LONG", 414, "The request target is too long"
+    default_detail = "Send a shorter path and query; what is long belongs in the body."
+
+
+class ExpectationFailed(HaatError):
+    code, status, title = "EXPECTATION_FAILED", 417, "The expectation cannot be met"
+    default_detail = "The only expectation met here is `Expect: 100-continue`."
+
+
+class NotSupported(HaatError):
+    code, status, title = "NOT_SUPPORTED", 501, "The gateway does not do this"
+    default_detail = "Use a method and a transfer coding that the gateway knows."
+
+
+class VersionNotSupported(HaatError):
+    code, status, title = "HTTP_VERSION_NOT_SUPPORTED", 505, "This version of HTTP is not spoken here"
+    default_detail = "Use HTTP/1.1; HTTP/2 is the business of the ingress before the gateway."
+
+
 class RequestTimeout(HaatError):
     code, status, title = "REQUEST_TIMEOUT", 408, "The request arrived too slowly"
     default_detail = "Send the whole request sooner."
