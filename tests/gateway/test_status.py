@@ -9,6 +9,7 @@ import pytest
 from gateway.rig import MakeMarket, Market, answer
 from haat.gateway import status
 from haat.gateway.call import Call
+from haat.gateway.place import Place
 from haat.gateway.status import METRICS
 
 PATH = "/v1/services/acme/echo/invoke"
@@ -28,7 +29,7 @@ async def test_the_state_of_every_endpoint_that_was_called_is_visible(market: Ma
     await market.call("GET", PATH)
     response = await ask(market, "/status")
     assert response.header("content-type") == "application/json"
-    seen = response.json()
+    [seen] = response.json()["workers"]
     [service] = seen["services"]
     [endpoint] = service["endpoints"]
     assert (seen["gateway"], service["service"], service["version"]) == ("gateway-0", "acme/echo", "1")
@@ -37,7 +38,7 @@ async def test_the_state_of_every_endpoint_that_was_called_is_visible(market: Ma
     assert (endpoint["in_flight"], endpoint["waiting"], endpoint["most"]) == (0, 0, 128)
     market.provider.behaviour = answer(502)
     await market.call("POST", PATH, b"x")
-    [service] = (await ask(market, "/status")).json()["services"]
+    [service] = (await ask(market, "/status")).json()["workers"][0]["services"]
     [endpoint] = service["endpoints"]
     assert (endpoint["breaker"], endpoint["opened"]) == ("open", 1)
     assert 58 <= endpoint["opens_again_in"] <= 60
@@ -86,6 +87,23 @@ async def test_every_metric_is_there_with_its_meaning(market: Market) -> None:
     for name, (kind, _) in METRICS.items():
         assert f"# TYPE {name} {kind}" in text
         assert re.search(rf"^{name}(_bucket)?{{", text, re.MULTILINE), f"{name} has no sample"
+
+
+async def test_of_several_workers_any_one_answers_for_all_that_are_there(market: Market) -> None:
+    gateway = market.gateway
+    (gateway.settings.data_dir / "gateway").mkdir()
+    await market.call("POST", PATH, b"x")
+    for slot, worker in ((2, "gateway-2"), (1, "gateway-1"), (0, "gateway-0")):
+        gateway.place, gateway.meter.worker = Place(slot, (7, 8, 9)), worker
+        status.publish(gateway)
+        if slot == 2:
+            gateway.clock._anchor += 31_000_000_000  # it is not heard of any more
+    seen = (await ask(market, "/status")).json()["workers"]
+    assert [worker["gateway"] for worker in seen] == ["gateway-0", "gateway-1"]
+    text = (await ask(market, "/metrics")).body.decode()
+    assert text.count("# TYPE api_requests_total") == 1
+    assert {"gateway-0", "gateway-1"} == set(re.findall('worker="([^"]+)"', text))
+    samples(text)
 
 
 @pytest.mark.parametrize("path", ["/status", "/metrics"])

@@ -162,9 +162,8 @@ class Endpoints:
         key = (service.id, version.version, url)
         pool = self._pools.of(Origin.parse(url), networks)
         endpoint = self._endpoints.get(key)
-        if endpoint is None:
+        if endpoint is None or endpoint.pool is not pool:  # with other networks it is another place
             endpoint = self._endpoints[key] = Endpoint(url, self.notices, pool)
-        endpoint.pool = pool
         endpoint.belong(service, version, credential)
         return endpoint
 

@@ -8,7 +8,7 @@ import logging
 import socket
 from typing import cast
 
-from haat.gateway import dispatch, relay
+from haat.gateway import dispatch, relay, status
 from haat.gateway.call import Call
 from haat.gateway.clock import CallIds, GatewayClock
 from haat.gateway.endpoints import Endpoints
@@ -32,6 +32,7 @@ from haat.usage.journal import JournalError, JournalWriter
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.02
+_PUBLISH_TICKS = int(status.PUBLISH_SECONDS / TICK_SECONDS)
 _KNOWN_KEYS = 65_536
 
 
@@ -148,6 +149,8 @@ class Gateway:
                     self._expire_calls()
                 if ticks % 50 == 0:
                     self._expire_clients()
+                if ticks % _PUBLISH_TICKS == 0:
+                    status.publish(self)
             except Exception:  # the clock of everybody must not stop over one connection
                 log.exception("a tick failed")
 

@@ -3,12 +3,16 @@
 Both name customers' services and providers' addresses, so they are only there for callers on this very
 machine and in the networks that the operator names; for all others there is nothing at these paths. A
 request that a proxy has forwarded comes from wherever the proxy's client is, not from the proxy.
+
+Of several workers any one answers, for all: each leaves its figures where its siblings find them.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +25,11 @@ from haat.infra.net import parse_networks
 if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
 
+log = logging.getLogger(__name__)
+
+PUBLISH_SECONDS = 5.0
+_LATE_US = 30_000_000
+"""Figures older than that are those of a worker that is away."""
 JSON, TEXT = b"application/json", b"text/plain; version=0.0.4; charset=utf-8"
 _PATHS = frozenset({b"/status", b"/metrics"})
 _FORWARDED = (b"forwarded:", b"x-forwarded-for:", b"x-real-ip:", b"via:")
@@ -45,12 +54,58 @@ def is_asked(gateway: Gateway, call: Call, peer: str) -> bool:
     return address.is_loopback or any(address in network for network in networks if network.version == address.version)
 
 
+class Figures(msgspec.Struct):
+    """What one worker says: its state, and its samples by the metric they belong to."""
+
+    at_us: int
+    status: dict[str, Any]
+    samples: dict[str, list[str]]
+
+
 def report(gateway: Gateway, target: bytes) -> tuple[bytes, bytes]:
-    """Return (content type, body) for one of the paths."""
-    return (JSON, _status(gateway)) if target == b"/status" else (TEXT, metrics(gateway).encode())
+    """Return (content type, body) for one of the paths, of this worker and its siblings."""
+    everyone = [_figures(gateway), *_of_siblings(gateway)]
+    if target == b"/status":
+        return JSON, msgspec.json.encode({"workers": [figures.status for figures in everyone]})
+    return TEXT, ("\n".join(_lines([figures.samples for figures in everyone])) + "\n").encode()
 
 
-def _status(gateway: Gateway) -> bytes:
+def publish(gateway: Gateway) -> None:
+    """Leave this worker's figures to its siblings, when it has any."""
+    if gateway.place.workers > 1:
+        path = _path(gateway, gateway.place.slot)
+        try:
+            path.with_suffix(".new").write_bytes(msgspec.json.encode(_figures(gateway)))
+            path.with_suffix(".new").replace(path)
+        except OSError as error:
+            log.warning("the figures of this worker can't be left to its siblings: %s", error)
+
+
+_decoder = msgspec.json.Decoder(Figures)
+
+
+def _of_siblings(gateway: Gateway) -> Iterator[Figures]:
+    place, now = gateway.place, gateway.clock.now_us()
+    for slot in range(place.workers):
+        if slot == place.slot:
+            continue
+        try:
+            figures = _decoder.decode(_path(gateway, slot).read_bytes())
+        except (OSError, msgspec.MsgspecError):
+            continue
+        if now - figures.at_us < _LATE_US:
+            yield figures
+
+
+def _path(gateway: Gateway, slot: int) -> Path:
+    return gateway.settings.data_dir / "gateway" / f"figures-{slot}.json"
+
+
+def _figures(gateway: Gateway) -> Figures:
+    return Figures(gateway.clock.now_us(), _status(gateway), _samples(gateway))
+
+
+def _status(gateway: Gateway) -> dict[str, Any]:
     now = gateway.clock.now_us()
     services: dict[tuple[str, str], dict[str, Any]] = {}
     for endpoint, traffic in gateway.endpoints.every():
@@ -68,13 +123,12 @@ def _status(gateway: Gateway) -> bytes:
             },
         )
         entry["endpoints"].append(_endpoint(endpoint, now))
-    body = {
+    return {
         "gateway": gateway.meter.worker,
         "active": len(gateway.calls),
         "connections": len(gateway.clients),
         "services": list(services.values()),
     }
-    return msgspec.json.encode(body)
 
 
 def _endpoint(endpoint: Endpoint, now: int) -> dict[str, Any]:
@@ -114,8 +168,8 @@ METRICS: dict[str, tuple[str, str]] = {
 }
 
 
-def metrics(gateway: Gateway) -> str:
-    """Return this worker's metrics in Prometheus' text format."""
+def _samples(gateway: Gateway) -> dict[str, list[str]]:
+    """Return this worker's samples in Prometheus' text format, by metric."""
     samples: dict[str, list[str]] = {name: [] for name in METRICS}
     worker = gateway.meter.worker
 
@@ -150,7 +204,7 @@ def metrics(gateway: Gateway) -> str:
         add("gateway_pool_busy", endpoint.pool.busy, **labels)
         add("gateway_pool_idle", endpoint.pool.idle, **labels)
         add("gateway_pool_waiting", endpoint.pool.waiting, **labels)
-    return "\n".join(_lines(samples)) + "\n"
+    return samples
 
 
 def _traffic(add: Any, traffic: Traffic, template: str) -> None:
@@ -168,12 +222,13 @@ def _traffic(add: Any, traffic: Traffic, template: str) -> None:
     add("api_request_duration_seconds", total, "_count", endpoint=template)
 
 
-def _lines(samples: dict[str, list[str]]) -> Iterator[str]:
-    for name, lines in samples.items():
-        kind, meaning = METRICS[name]
+def _lines(workers: list[dict[str, list[str]]]) -> Iterator[str]:
+    """Yield the text of all samples: those of one metric stand together, whoever said them."""
+    for name, (kind, meaning) in METRICS.items():
         yield f"# HELP {name} {meaning}"
         yield f"# TYPE {name} {kind}"
-        yield from lines
+        for samples in workers:
+            yield from samples.get(name, ())
 
 
 def _escape(value: str) -> str:
