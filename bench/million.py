@@ -39,9 +39,9 @@ class Started:
     rss_mb: float
 
 
-def build(data_dir: Path, up: Upstreams, *, large: bool) -> Market:
-    """Lay down a data directory: with a million keys, or with only those that the load uses."""
-    applications = SUBSCRIPTIONS if large else USED
+def build(data_dir: Path, up: Upstreams, *, large: bool, share: int = 1) -> Market:
+    """Lay down a data directory: with one in ``share`` of a million keys, or with only those that the load uses."""
+    applications = SUBSCRIPTIONS // share if large else USED
     keyring = Keyring.load(data_dir)
     made = market.make_market(
         keyring,

@@ -71,7 +71,7 @@ def _pip_install(home: Path, packages: tuple[str, ...]) -> None:
     python = str(home / "bin" / "python")
     _run([python, "-m", "pip", "install", "--quiet", "uv"])
     try:
-        _run([python, "-m", "uv", "pip", "install", "--quiet", "--python", python, *packages])
+        _run([python, "-m", "uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *packages])
     except NotInstalled:
         _run([python, "-m", "pip", "install", "--quiet", *packages])
 

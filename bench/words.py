@@ -85,12 +85,15 @@ def _open_loop(row: Row) -> str:
 
 def _keys(row: Row) -> str:
     extra = row.extra
-    start, from_postgresql = extra["start_seconds"], extra["start_from_postgresql_seconds"]
+    start = extra["start_seconds"]
     verdict = _verdict(start < WANTED_START_SECONDS)
-    also = f", {from_postgresql:.1f} s when it loads them from PostgreSQL" if from_postgresql is not None else ""
+    postgresql = (
+        f"{extra['start_from_postgresql_seconds']:.1f} s with {extra['postgresql_keys']:,} of them from PostgreSQL"
+    )
     return (
         f"{extra['keys']:,} keys and {extra['subscriptions']:,} subscriptions: first answer {start:.1f} s after the "
-        f"start of the process, from the snapshot on disk (wanted < {WANTED_START_SECONDS:.0f} s: {verdict}){also}; "
+        f"start of the process, from the snapshot on disk (wanted < {WANTED_START_SECONDS:.0f} s: {verdict}), "
+        f"{postgresql}; "
         f"{extra['bytes_per_key']} bytes of memory a key, its share of a subscription included; a call costs "
         f"{extra['ratio_to_few_keys']:.2f} times what it costs with few keys."
     )
