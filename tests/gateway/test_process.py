@@ -23,7 +23,7 @@ from gateway.rig import APP, ORG, PROVIDER_ORG, Client, Provider
 from haat.gateway import process, recovery
 from haat.gateway import snapshot as snapshots
 from haat.gateway.clock import GatewayClock
-from haat.gateway.limits import SECOND, Limits, PlanLimits
+from haat.gateway.limits import MICRO, SECOND, Limits, PlanLimits
 from haat.gateway.snapshot import Credential, Directory, Service, Snapshot, Subscription, Version
 from haat.identity.model import make_key
 from haat.infra.keyring import Keyring
@@ -262,7 +262,8 @@ async def test_limits_come_back_from_the_store_and_the_unshipped_tail_each_call_
     await recovery.from_store(database.service.dsn, tmp_path, directory, limits, clock.now_us(), ZONE)
     allowance = limits.of(app, SERVICE, plan, ZONE, clock.now_us())
     assert allowance.used == 5 + 3 + 1
-    assert [window.size for _, window in allowance._windows] == [7 + 3 + 1] * 3
+    now_us = clock.now_us()
+    assert [allowance.admitted(window, now_us) for window in ("minute", "hour", "day")] == [7 + 3 + 1] * 3
 
 
 async def test_records_before_the_shipping_position_are_not_read_again(database: Any, tmp_path: Path) -> None:
@@ -286,11 +287,14 @@ async def test_records_before_the_shipping_position_are_not_read_again(database:
 def test_counters_kept_on_disk_and_the_journal_after_them(tmp_path: Path) -> None:
     now = GatewayClock().now_us()
     plan = PlanLimits(per_minute=10, quota_per_month=100)
-    directory = Directory(Snapshot(subscriptions=[Subscription("s", ORG, APP, SERVICE, "basic", plan, ZONE)]))
+    subscribed = [Subscription(app, ORG, app, SERVICE, "basic", plan, ZONE) for app in (APP, "dormant")]
+    directory = Directory(Snapshot(subscriptions=subscribed))
     limits = Limits()
     for _ in range(4):
-        assert limits.of(APP, SERVICE, plan, ZONE, now).admit(now) is None
-    limits.remember("dormant", SERVICE, limits.of(APP, SERVICE, plan, ZONE, now).month_start, 9, {"minute": [(now, 2)]})
+        allowance = limits.of(APP, SERVICE, plan, ZONE, now)
+        assert allowance.admit(now) is None
+        allowance.settle(allowance.period, MICRO, MICRO)
+    limits.restore("dormant", SERVICE, plan, ZONE, now, 0, 9 * MICRO, 0, [[(now, 2)]])
     writer = JournalWriter(tmp_path / "journal", "gateway-0", 1 << 20, 1000)
     recovery.keep(tmp_path / "limits.bin", limits, "gateway-0", writer.position, now)
     at = datetime.fromtimestamp(now / SECOND, UTC)
@@ -300,9 +304,9 @@ def test_counters_kept_on_disk_and_the_journal_after_them(tmp_path: Path) -> Non
     again = Limits()
     recovery.from_disk(tmp_path / "limits.bin", tmp_path / "journal", directory, again, now, ZONE)
     allowance = again.of(APP, SERVICE, plan, ZONE, now)
-    assert (allowance.used, allowance._windows[0][1].size) == (5, 5)
+    assert (allowance.used, allowance.admitted("minute", now)) == (5, 5)
     dormant = again.of("dormant", SERVICE, plan, ZONE, now)
-    assert (dormant.used, dormant._windows[0][1].size) == (9, 2)
+    assert (dormant.used, dormant.admitted("minute", now)) == (9, 2)
 
 
 def test_a_missing_segment_does_not_keep_the_gateway_from_starting(

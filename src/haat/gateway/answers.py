@@ -18,7 +18,6 @@ STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, rea
 NOT_CURED_BY_RETRY = frozenset({"QUOTA_EXHAUSTED", "NOT_SUBSCRIBED", "SERVICE_SUSPENDED"})
 """Refusals after which the common SDKs must not retry by themselves, though they do so on 429."""
 
-_WINDOWS = frozenset({"minute", "hour", "day", "month"})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -51,19 +50,7 @@ def status_line(status: int, reason: bytes) -> bytes:
 def limit_headers(call: Call, now: int) -> bytes:
     """Return the rate limit headers (draft-ietf-httpapi-ratelimit-headers-11) of an admitted call."""
     allowance = call.allowance
-    if allowance is None:
-        return b""
-    standing = allowance.standing(now)
-    if standing is None:
-        return b""
-    return _limits(allowance.policy_line, *standing)
-
-
-def _limits(policy_line: bytes, name: str, quota: int, remaining: int, reset: int) -> bytes:
-    return policy_line + (
-        b'RateLimit: "%b";r=%d;t=%d\r\nX-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d\r\n'
-        % (name.encode(), remaining, reset, quota, remaining, reset)
-    )
+    return b"" if allowance is None else allowance.headers(now)
 
 
 def connection_header(call: Call) -> bytes:
@@ -107,14 +94,8 @@ def problem(call: Call, error: HaatError, now: int) -> bytes:
     if error.status == 401:
         headers += b'WWW-Authenticate: Bearer realm="haat"\r\n'
     if call.allowance is not None:
-        if refused.get("limit") in _WINDOWS:
-            headers += _limits(
-                call.allowance.policy_line,
-                refused["limit"],
-                refused["quota"],
-                refused["remaining"],
-                refused["reset_seconds"],
-            )
+        if "limit" in refused and "reset_seconds" in refused:
+            headers += call.allowance.lines_of(refused["limit"], refused["remaining"], refused["reset_seconds"])
         else:
             headers += limit_headers(call, now)
     retry_after = refused.get("reset_seconds") or (1 if error.status == 503 else 0)

@@ -80,16 +80,17 @@ class Call:
         "lines",
         "method",
         "minor_version",
-        "month_start",
         "no_body",
         "number",
         "on_answer",
         "opened",
         "outcome",
         "queue",
+        "period",
         "raw_usage",
         "recorded",
         "route",
+        "reserved",
         "service_path",
         "started",
         "status",
@@ -152,7 +153,10 @@ class Call:
         self.allowance: Allowance | None = None
         self.service_path: bytes = b""
         self.tail: bytes = b""
-        self.month_start: int = 0
+        self.period: int = 0
+        """To which day and month of the quota the reservation belongs."""
+        self.reserved: int = 0
+        """Millionths of the quota's unit; once settled, what was used of them."""
         self.admitted: bool = False
         self.body_limit: int = 0
         self.step: int = 0

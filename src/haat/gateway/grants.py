@@ -53,7 +53,13 @@ class Grant:
         self.generation: int = gateway.directory.generation
         self.until: int = min(credential.expires_at or FOREVER, credential.revoked_at or FOREVER)
         self.allowance: Allowance = gateway.limits.of(
-            subscription.application, subscription.service, subscription.limits, subscription.zone, call.started
+            subscription.application,
+            subscription.service,
+            subscription.limits,
+            subscription.zone,
+            call.started,
+            subscription.started_at,
+            route.service.max_per_second,
         )
         self.body_limit: int = min(route.version.max_body_bytes, gateway.settings.max_body_bytes)
         self.request: bytes = route.endpoint.request(call.tail)

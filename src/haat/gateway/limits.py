@@ -1,391 +1,609 @@
-"""Rate windows, monthly quota and concurrency of one application at one service. No I/O, no clock.
+"""Everything that can keep an authorised call from being made: rates, quotas, concurrency, the provider's pace.
 
-"60 a minute" means at most 60 in any 60 seconds. A call is admitted by all of its limits or by
-none. Times are microseconds since the epoch and are given by the caller; when they step back, the
-latest time seen counts.
+A call is admitted by all of its limits or by none. What it may use of a quota is reserved with the
+admission and settled to what it used. All counts lie in the cells of a record (`haat.gateway.windows`,
+`haat.gateway.counts`), which several gateway processes may share: then everything here that changes them
+runs under one lock, so that N processes admit exactly what one would.
 
-Up to `EXACT_LIMIT` a window keeps the time of each admission. Above, it keeps 1,024 counters and
-lets a counter go only when its youngest admission has left the window: it never admits more than
-the limit in any span, and gives places back at most a thousandth of the span late.
+The order of stores matters where a process can be killed between two of them: at each moment the cells
+say that as much as is true has been used, or more.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import Final
 
-import msgspec
+from haat.gateway.counts import (
+    DAY,
+    DAY_END,
+    FLYING,
+    MONTH,
+    MONTH_END,
+    PERIOD,
+    SLOT_CELLS,
+    SLOT_FLYING,
+    SLOT_RESERVED_DAY,
+    SLOT_RESERVED_MONTH,
+    SLOT_UNIT,
+    SLOTS,
+    Counts,
+)
+from haat.gateway.plan import MICRO, UNITS, PlanLimits, Refusal, Standing
+from haat.gateway.windows import COUNT, FAR, SECOND, TAT, Face, History, Rate, Windows, in_span, merge, replay
+from haat.kernel.clock import Period, anniversary_of, day_of, month_of
+from haat.kernel.errors import Overloaded
 
-from haat.kernel.clock import month_of
+__all__ = ["MICRO", "SECOND", "Allowance", "Limits", "PlanLimits", "Refusal", "Standing"]
 
-SECOND = 1_000_000
-EXACT_LIMIT = 16_384
-_BUCKETS = 1024
-_NO_LIMIT = (1 << 62) - 1
-
-
-class PlanLimits(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a plan allows, in requests; None is unlimited."""
-
-    per_minute: int | None = None
-    per_hour: int | None = None
-    per_day: int | None = None
-    quota_per_month: int | None = None
-    max_concurrent: int | None = None
-
-
-class Refusal(NamedTuple):
-    """Why a call is not admitted."""
-
-    limit: str
-    """``minute``, ``hour``, ``day``, ``month`` or ``concurrent``."""
-    quota: int
-    remaining: int
-    reset_seconds: int
-    """Whole seconds, rounded up, until a further call may pass."""
+_SECOND, _MINUTE, _HOUR, _DAY = range(4)
+_MONTHS: Final = 20  # a period's number: months in the upper bits, days in the lower
+_TICKET: Final = 5  # below it in a ticket: whether the day counts, and the unit
 
 
-class Standing(NamedTuple):
-    """The tightest limit after an admission."""
+class Pace(Windows):
+    """What a provider is ready to take a second, from all callers together."""
 
-    limit: str
-    quota: int
-    remaining: int
-    reset_seconds: int
+    __slots__ = ("key", "limit")
 
+    def __init__(self, counts: Counts, key: str, limit: int, now: int) -> None:
+        rates = [Rate(_SECOND, limit)]
+        self.key, self.limit = key, limit
+        super().__init__(rates, counts.fitting(key, rates, now), now)
 
-class Window(Protocol):
-    """At most ``limit`` admissions in any ``span``."""
-
-    limit: int
-    span: int
-    size: int
-    wakes: int
-    """Until then `expire` would change nothing."""
-
-    def expire(self, now: int) -> int:
-        """Forget what has left the window; return how many admissions remain in it."""
-        ...
-
-    def add(self, now: int, count: int = 1) -> None:
-        """Count admissions at the time that `expire` was just given."""
-        ...
-
-    def frees_at(self) -> int:
-        """Return when the next place becomes free; 0 when nothing is in the window."""
-        ...
-
-    def entries(self) -> list[tuple[int, int]]:
-        """Return (time, count) of what is in the window, oldest first, never earlier than it was."""
-        ...
+    def take(self, now: int) -> int:
+        """Take a place and return 0, or return when one becomes free. In a shared record, under its lock."""
+        if now < self._latest:
+            now = self._latest
+        self._latest = now
+        if now >= self._wakes:
+            self.advance(now)
+        cells = self._cells
+        count = cells[COUNT]
+        if count >= self._ceiling:
+            return self.full(count)[1]
+        if self._capacity:
+            cells[self._ring + (count & self._mask)] = now
+        cells[COUNT] = count + 1
+        return 0
 
 
-class ExactWindow:
-    """A ring of the times of admissions, as large as was needed so far."""
-
-    __slots__ = ("_head", "_times", "limit", "size", "span", "wakes")
-
-    def __init__(self, limit: int, span: int) -> None:
-        self.limit, self.span, self.size, self.wakes = limit, span, 0, _NO_LIMIT
-        self._times = array("q")
-        self._head = 0
-
-    def expire(self, now: int) -> int:
-        if self.size:
-            times, head, size, edge = self._times, self._head, self.size, now - self.span
-            while size and times[head] <= edge:
-                head += 1
-                if head == len(times):
-                    head = 0
-                size -= 1
-            self._head, self.size = head, size
-            self.wakes = times[head] + self.span if size else _NO_LIMIT
-        return self.size
-
-    def add(self, now: int, count: int = 1) -> None:
-        for _ in range(count):
-            capacity = len(self._times)
-            if self.size == capacity:
-                self._grow(max(8, 2 * capacity))
-                capacity = len(self._times)
-            self._times[(self._head + self.size) % capacity] = now
-            if not self.size:
-                self.wakes = now + self.span
-            self.size += 1
-
-    def _grow(self, capacity: int) -> None:
-        ordered = self._times[self._head :] + self._times[: self._head]
-        ordered.extend([0] * (capacity - len(ordered)))
-        self._times, self._head = ordered, 0
-
-    def frees_at(self) -> int:
-        if not self.size:
-            return 0
-        surplus = max(0, self.size - self.limit)  # more than the limit are in it when the limit was lowered
-        return self._times[(self._head + surplus) % len(self._times)] + self.span
-
-    def entries(self) -> list[tuple[int, int]]:
-        ordered = self._times[self._head :] + self._times[: self._head]
-        return [(at, 1) for at in ordered[: self.size]]
-
-
-class CoarseWindow:
-    """Counters of a thousandth of the span each: bounded memory for huge limits."""
-
-    __slots__ = ("_counts", "_first", "_last", "_width", "limit", "size", "span", "wakes")
-
-    def __init__(self, limit: int, span: int) -> None:
-        self.limit, self.span, self.size, self.wakes = limit, span, 0, 0
-        self._width = -(-span // _BUCKETS)
-        self._counts = array("q", [0]) * (_BUCKETS + 1)
-        self._first = 0  # no bucket before this one holds anything
-        self._last = 0
-
-    def expire(self, now: int) -> int:
-        present = now // self._width
-        gone = present - self._last
-        if gone > 0:
-            counts = self._counts
-            if gone > _BUCKETS:
-                self._counts = array("q", [0]) * (_BUCKETS + 1)
-                self.size = 0
-            else:
-                for bucket in range(self._last + 1, present + 1):
-                    place = bucket % (_BUCKETS + 1)
-                    self.size -= counts[place]
-                    counts[place] = 0
-            self._last = present
-            self.wakes = (present + 1) * self._width
-        return self.size
-
-    def add(self, now: int, count: int = 1) -> None:
-        self._counts[self._last % (_BUCKETS + 1)] += count
-        self.size += count
-
-    def frees_at(self) -> int:
-        if not self.size:
-            return 0
-        bucket = max(self._first, self._last - _BUCKETS)
-        while not self._counts[bucket % (_BUCKETS + 1)]:
-            bucket += 1
-        self._first = bucket
-        return (bucket + _BUCKETS + 1) * self._width
-
-    def entries(self) -> list[tuple[int, int]]:
-        found = []
-        for bucket in range(self._last - _BUCKETS, self._last + 1):
-            count = self._counts[bucket % (_BUCKETS + 1)]
-            if count:
-                found.append(((bucket + 1) * self._width - 1, count))
-        return found
-
-
-def make_window(limit: int, span: int) -> Window:
-    return ExactWindow(limit, span) if limit <= EXACT_LIMIT else CoarseWindow(limit, span)
-
-
-SPANS = (("minute", 60 * SECOND), ("hour", 3600 * SECOND), ("day", 86_400 * SECOND))
-
-
-class Kept(msgspec.Struct, frozen=True, gc=False):
-    """What of an allowance is kept on disk: the quota used, and how full each window was."""
-
-    application: str
-    service: str
-    month_start: int
-    used: int
-    sizes: dict[str, int]
-
-
-class Allowance:
+class Allowance(Windows):
     """What one application may still do at one service.
 
-    ``zone`` is the IANA zone of the organisation, in which its months begin.
+    ``zone`` is the IANA zone of the organisation, in which its days and months begin; ``started_at`` is
+    when it subscribed, in microseconds: where a plan's anniversaries count from.
     """
 
     __slots__ = (
-        "_latest",
-        "_windows",
-        "in_flight",
+        "_burst_face",
+        "_counts",
+        "_daily",
+        "_day",
+        "_day_end",
+        "_day_face",
+        "_day_most",
+        "_day_quota",
+        "_faces_differ",
+        "_flying",
+        "_month",
+        "_month_end",
+        "_month_face",
+        "_month_most",
+        "_month_quota",
+        "_most",
+        "_pace",
+        "_reserved",
+        "_reserved_day",
+        "_shared",
+        "_slot",
+        "_started_at",
+        "_unit",
+        "_zone",
+        "in_requests",
+        "is_hard",
+        "key",
         "limits",
-        "month_end",
-        "month_start",
-        "policy",
+        "period",
         "policy_line",
-        "reserved",
-        "used",
-        "zone",
+        "unit",
     )
 
-    def __init__(self, limits: PlanLimits, zone: str, now: int) -> None:
+    def __init__(self, counts: Counts, key: str, limits: PlanLimits, zone: str, now: int, started_at: int = 0) -> None:
+        self.key = key
         self.limits = limits
-        self.zone = zone
-        self.in_flight = 0
-        self.used = 0
-        self.reserved = 0
-        self._latest = now
-        self._windows: list[tuple[str, Window]] = []
-        self._begin_month(now)
-        self.change(limits)
+        self.unit = limits.quota_unit
+        self.in_requests = limits.quota_unit == "requests"
+        self.is_hard = not limits.overage
+        self.period = 0
+        """A ticket for `settle`: to which month, day and unit a reservation made now belongs."""
+        self.policy_line = b""
+        self._counts = counts
+        self._shared = counts.lock is not None
+        self._slot = SLOTS + SLOT_CELLS * counts.slot
+        self._zone, self._started_at = zone, started_at
+        self._pace: Pace | None = None
+        self._month_end = self._day_end = 0
+        self._burst_face: Face | None = None
+        self._month_face: Face | None = None
+        self._day_face: Face | None = None
+        rates = _rates(limits)
+        super().__init__(rates, counts.fitting(key, rates, now), now)
+        self._follow(limits)
+        self._wake(now)
 
-    def change(self, limits: PlanLimits) -> None:
+    # --- the plan ------------------------------------------------------------------------------
+
+    def change(self, limits: PlanLimits, zone: str, now: int, started_at: int = 0) -> None:
         """Go over to other limits; what was done under the old ones still counts."""
-        if self._windows and limits == self.limits:
+        if limits == self.limits and zone == self._zone and started_at == self._started_at:
             self.limits = limits
             return
-        widest = self._windows[-1][1].entries() if self._windows else []
-        present = {name: window.entries() for name, window in self._windows}
+        self._zone, self._started_at = zone, started_at
+        self._month_end = self._day_end = 0
+        self._rates = _rates(limits)
+        self.bind(self._counts.fitting(self.key, self._rates, max(now, self._latest)))
+        self._follow(limits)
+        self._wake(max(now, self._latest))
+
+    def _follow(self, limits: PlanLimits) -> None:
         self.limits = limits
-        self._windows = []
-        for (name, span), limit in zip(SPANS, (limits.per_minute, limits.per_hour, limits.per_day), strict=True):
-            if limit is not None:
-                window = make_window(limit, span)
-                _fill(window, present.get(name, widest), self._latest)
-                self._windows.append((name, window))
-        self._write_policy()
+        self.unit = limits.quota_unit
+        self.in_requests = limits.quota_unit == "requests"
+        self._unit = UNITS.index(limits.quota_unit)
+        self._month, self._day = MONTH + self._unit, DAY + self._unit
+        self._month_quota = FAR if limits.quota_per_month is None else limits.quota_per_month * MICRO
+        self._day_quota = FAR if limits.quota_per_day is None else limits.quota_per_day * MICRO
+        self._daily = limits.quota_per_day is not None
+        self.is_hard = not limits.overage
+        self._month_most = FAR if limits.overage else self._month_quota
+        self._day_most = FAR if limits.overage else self._day_quota
+        self._most = FAR if limits.max_concurrent is None else limits.max_concurrent
+        self._faces_differ = limits.quota_unit != "requests" and (self._daily or limits.quota_per_month is not None)
+        burst, per_minute = limits.burst or 0, limits.per_minute or 0
+        self.set_burst(burst if per_minute else 0, per_minute)
+        self._flying = self._slot + SLOT_FLYING
+        self._reserved = self._slot + SLOT_RESERVED_MONTH
+        self._reserved_day = self._slot + SLOT_RESERVED_DAY
+        cells = self._cells
+        if cells[self._slot + SLOT_UNIT] != self._unit:  # what is reserved in the old unit stays counted there
+            cells[self._reserved] = cells[self._reserved_day] = 0
+            cells[self._slot + SLOT_UNIT] = self._unit
 
-    def admit(self, now: int, amount: int = 1) -> Refusal | None:
-        """Admit one call, reserving ``amount`` of the month's quota, or say which limit forbids it.
+    def follow_pace(self, pace: Pace | None) -> None:
+        """Ask the provider's pace, too."""
+        self._pace = pace
 
-        Each admission is answered by one `settle`, with ``month_start`` as it is after the admission.
+    # --- a call --------------------------------------------------------------------------------
+
+    def admit(self, now: int, amount: int = MICRO) -> Refusal | None:
+        """Admit one call, reserving ``amount`` millionths of the quota's unit, or say which limit forbids it.
+
+        Each admission is answered by one `settle`, with ``period`` as it is after the admission.
         """
         if now < self._latest:
             now = self._latest
-        self._latest = now
-        limits = self.limits
-        for name, window in self._windows:
-            if (window.expire(now) if now >= window.wakes else window.size) >= window.limit:
-                return Refusal(name, window.limit, 0, _seconds(window.frees_at() - now))
-        quota = limits.quota_per_month
-        if now >= self.month_end:
-            self._begin_month(now)
-            self._write_policy()
-        if quota is not None and self.used + self.reserved + amount > quota:
-            remaining = max(0, quota - self.used - self.reserved)
-            return Refusal("month", quota, remaining, _seconds(self.month_end - now))
-        most = limits.max_concurrent
-        if most is not None and self.in_flight >= most:
-            return Refusal("concurrent", most, 0, 1)
-        for _, window in self._windows:
-            window.add(now)
-        self.in_flight += 1
-        self.reserved += amount
+        else:
+            self._latest = now
+        if now >= self._wakes:
+            self._wake(now)
+        cells = self._cells
+        count = cells[COUNT]
+        if count >= self._ceiling:
+            rate, frees = self.full(count)
+            return _refusal(rate.face, 0, frees - now)
+        tat = 0
+        if self._interval:
+            tat = cells[TAT]
+            if tat < now * 1000:
+                tat = now * 1000
+            elif tat - now * 1000 > self._tolerance:
+                assert self._burst_face is not None
+                return _refusal(self._burst_face, 0, -((self._tolerance - tat) // 1000) - now)
+        month = cells[self._month] + amount
+        if month > self._month_most:
+            assert self._month_face is not None
+            return _refusal(self._month_face, self._month_quota - month + amount, self._month_end - now)
+        day = 0
+        if self._daily:
+            day = cells[self._day] + amount
+            if day > self._day_most:
+                assert self._day_face is not None
+                return _refusal(self._day_face, self._day_quota - day + amount, self._day_end - now)
+        flying = cells[FLYING]
+        if flying >= self._most:
+            return Refusal("concurrent", self._most, 0, 1)
+        if self._pace is not None and (frees := self._pace.take(now)):
+            return Refusal("provider", self._pace.limit, 0, _seconds(frees - now))
+        # All agree. The total goes up before the slot's share, which a successor gives back.
+        cells[FLYING] = flying + 1
+        cells[self._month] = month
+        cells[self._reserved] += amount
+        if self._daily:
+            cells[self._day] = day
+            cells[self._reserved_day] += amount
+        if self._shared:
+            cells[self._flying] += 1
+        if self._interval:
+            cells[TAT] = tat + self._interval
+        if self._capacity:
+            cells[self._ring + (count & self._mask)] = now
+        cells[COUNT] = count + 1
         return None
 
-    def settle(self, month_start: int, reserved: int, used: int) -> None:
+    def settle(self, period: int, reserved: int, used: int) -> None:
         """End one admitted call: its reservation becomes what was really used, 0 to release it."""
-        self.in_flight -= 1
-        if month_start == self.month_start:  # a call that outlived its month belongs to that one
-            self.reserved -= reserved
-            self.used += used
+        cells = self._cells
+        cells[FLYING] -= 1
+        if self._shared:
+            cells[self._flying] -= 1
+        if period != self.period:
+            self._settle_late(period, reserved, used)
+            return
+        cells[self._reserved] -= reserved  # first: a successor must not give back what is given back here
+        if used != reserved:
+            cells[self._month] += used - reserved
+        if self._daily:
+            cells[self._reserved_day] -= reserved
+            if used != reserved:
+                cells[self._day] += used - reserved
+
+    def give_back(self, period: int, used: int) -> None:
+        """Take back what a call was settled to, because it could not be recorded."""
+        self._settle_late(period, 0, -used)
+
+    def _settle_late(self, period: int, reserved: int, used: int) -> None:
+        """Settle a call that outlived its day, its month or its plan: it belongs to those."""
+        if period & 15 != self._unit:
+            return
+        cells, begun = self._cells, period >> _TICKET
+        if begun >> _MONTHS == cells[PERIOD] >> _MONTHS:
+            cells[self._reserved] -= reserved
+            cells[self._month] += used - reserved
+        if period >> 4 & 1 and begun & ((1 << _MONTHS) - 1) == cells[PERIOD] & ((1 << _MONTHS) - 1):
+            cells[self._reserved_day] -= reserved
+            cells[self._day] += used - reserved
+
+    # --- what is said about it -----------------------------------------------------------------
+
+    def headers(self, now: int) -> bytes:
+        """Return the complete rate limit header lines, empty for an unlimited plan."""
+        found = self._tightest(now)
+        if found is None:
+            return b""
+        face, left, seconds = found
+        lines = face.head % (left, seconds, left, seconds)
+        return lines + self._quota_line(now) if self._faces_differ else lines
+
+    def _quota_line(self, now: int) -> bytes:
+        """Return a further member of RateLimit: a quota in another unit than requests can't be compared with rates."""
+        face, left, ends = self._month_face, self._month_quota - self._cells[self._month], self._month_end
+        if self._day_face is not None and (day := self._day_quota - self._cells[self._day]) < left:
+            face, left, ends = self._day_face, day, self._day_end
+        if face is None or not (self._rates or self._interval):
+            return b""
+        return b'RateLimit: "%b";r=%d;t=%d\r\n' % (face.name.encode(), max(0, left) // MICRO, _seconds(ends - now))
 
     def standing(self, now: int) -> Standing | None:
         """Return the limit with the least remaining, or None for an unlimited plan."""
+        found = self._tightest(now)
+        if found is None:
+            return None
+        face, left, seconds = found
+        return Standing(face.name, face.quota, left, seconds, face.unit)
+
+    def lines_of(self, name: str, left: int, seconds: int) -> bytes:
+        """Return the header lines that go with a refusal by a rate or a quota; for others, the present standing."""
+        for face in self._faces():
+            if face.name == name:
+                return face.head % (left, seconds, left, seconds)
+        return self.headers(self._latest)
+
+    def _faces(self) -> list[Face]:
+        faces = [rate.face for rate in self._rates]
+        if self._burst_face is not None:
+            faces.insert(0, self._burst_face)
+        if self._day_face is not None:
+            faces.append(self._day_face)
+        if self._month_face is not None:
+            faces.append(self._month_face)
+        return faces
+
+    def _tightest(self, now: int) -> tuple[Face, int, int] | None:
+        """Return the limit with the least remaining, what remains, and the seconds until it is more."""
         if now < self._latest:
             now = self._latest
-        tightest: tuple[str, Window] | None = None
-        least = _NO_LIMIT
-        for pair in self._windows:
-            left = pair[1].limit - pair[1].size
-            if left < least:
-                tightest, least = pair, left
-        quota = self.limits.quota_per_month
-        if quota is not None and (left := quota - self.used - self.reserved) < least:
-            return Standing("month", quota, max(0, left), _seconds(self.month_end - now))
-        if tightest is None:
+        if now >= self._wakes:
+            self._wake(now)
+        cells = self._cells
+        face: Face | None = None
+        left, resets = FAR, 0
+        rate = self._tight
+        if rate is not None:
+            count = cells[COUNT]
+            face, left = rate.face, self._ceiling - count
+            resets = rate.frees
+            if not resets or left < 0:
+                resets = self.resets(rate, count, now)
+        if self._interval:
+            ahead = max(0, cells[TAT] - now * 1000)
+            most = (self._tolerance + self._interval - ahead) // self._interval
+            if most < left:
+                face, left, resets = self._burst_face, most, now + ahead % self._interval // 1000
+        if not self._faces_differ or face is None:
+            most = (self._month_quota - cells[self._month]) // MICRO
+            if most < left and self._month_face is not None:
+                face, left, resets = self._month_face, most, self._month_end
+            if self._daily:
+                most = (self._day_quota - cells[self._day]) // MICRO
+                if most < left:
+                    face, left, resets = self._day_face, most, self._day_end
+        if face is None:
             return None
-        name, window = tightest
-        return Standing(name, window.limit, max(0, least), _seconds(window.frees_at() - now))
+        seconds = (resets - now + SECOND - 1) // SECOND
+        return face, left if left > 0 else 0, seconds if seconds > 0 else 1
 
-    def restore(self, now: int, month_used: int, admissions: Mapping[str, list[tuple[int, int]]]) -> None:
-        """Count what is known from before a restart: by window, (time, count) in ascending order."""
-        self._latest = max(now, self._latest)
-        self.used += month_used
-        widest = next((admissions[name] for name, _ in reversed(SPANS) if name in admissions), [])
-        for name, window in self._windows:
-            _fill(window, admissions.get(name, widest), self._latest)
+    # --- time ----------------------------------------------------------------------------------
 
-    def kept(self, application: str, service: str, now: int) -> Kept:
-        """Return what a successor must know if it can't ask anybody else."""
-        self._latest = max(now, self._latest)
-        sizes = {name: window.expire(self._latest) for name, window in self._windows}
-        return Kept(application, service, self.month_start, self.used + self.reserved, sizes)
+    def _wake(self, now: int) -> None:
+        """Let windows move on and days and months begin."""
+        self.advance(now)
+        if now >= self._month_end or now >= self._day_end:
+            self._turn(now)
+        self._wakes = min(self._wakes, self._month_end, self._day_end)
+        self._take_ticket()
 
-    def _begin_month(self, now: int) -> None:
-        month = month_of(datetime.fromtimestamp(now / SECOND, UTC), self.zone)
-        self.month_start = int(month.start.timestamp()) * SECOND
-        self.month_end = int(month.end.timestamp()) * SECOND
-        self.used = 0
-        self.reserved = 0
+    def _take_ticket(self) -> None:
+        self.period = self._cells[PERIOD] << _TICKET | (16 if self._daily else 0) | self._unit
 
-    def _write_policy(self) -> None:
-        """Prepare the RateLimit-Policy header: it changes with the plan and the length of the month."""
-        parts = [f'"{name}";q={window.limit};w={window.span // SECOND}' for name, window in self._windows]
-        if self.limits.quota_per_month is not None:
-            parts.append(f'"month";q={self.limits.quota_per_month};w={(self.month_end - self.month_start) // SECOND}')
-        self.policy = ", ".join(parts)
-        self.policy_line = f"RateLimit-Policy: {self.policy}\r\n".encode("ascii")
+    def _turn(self, now: int) -> None:
+        """Begin the day and the month that contain ``now``, unless another process has done so.
+
+        A period that is cut or drawn out by a change of plan or zone goes on with what was used in it.
+        """
+        cells, at = self._cells, datetime.fromtimestamp(now / SECOND, UTC)
+        month, day = self._month_at(at), day_of(at, self._zone)
+        self._month_end, self._day_end = _microseconds(month.end), _microseconds(day.end)
+        if now >= cells[MONTH_END]:
+            self._begin(1 << _MONTHS, SLOT_RESERVED_MONTH, MONTH)
+        cells[MONTH_END] = self._month_end
+        if now >= cells[DAY_END]:
+            self._begin(1, SLOT_RESERVED_DAY, DAY)
+        cells[DAY_END] = self._day_end
+        self._draw_faces(month, day)
+
+    def _month_at(self, at: datetime) -> Period:
+        if self.limits.quota_reset == "anniversary":
+            return anniversary_of(at, datetime.fromtimestamp(self._started_at / SECOND, UTC), self._zone)
+        return month_of(at, self._zone)
+
+    def _begin(self, step: int, reserved: int, used: int) -> None:
+        cells = self._cells
+        cells[PERIOD] += step
+        for slot in range(self._counts.slots):
+            cells[SLOTS + SLOT_CELLS * slot + reserved] = 0
+        for unit in range(len(UNITS)):
+            cells[used + unit] = 0
+
+    def _draw_faces(self, month: Period, day: Period) -> None:
+        """Prepare the headers: they change with the plan and with the length of the month."""
+        limits = self.limits
+        self._burst_face = self._day_face = self._month_face = None
+        if self._interval and limits.burst is not None:
+            seconds = _seconds((self._tolerance + self._interval) // 1000)
+            self._burst_face = Face("burst", limits.burst, seconds)
+        if limits.quota_per_day is not None:
+            self._day_face = Face("day-quota", limits.quota_per_day, _length(day), self.unit)
+        if limits.quota_per_month is not None:
+            self._month_face = Face("month", limits.quota_per_month, _length(month), self.unit)
+        faces = self._faces()
+        policy = ", ".join([face.policy for face in faces])
+        self.policy_line = f"RateLimit-Policy: {policy}\r\n".encode("ascii") if faces else b""
+        for face in faces:
+            face.write(self.policy_line)
+
+    # --- before and after a restart -------------------------------------------------------------
+
+    def restore(self, now: int, month_used: int, day_used: int, admissions: list[History]) -> None:
+        """Count what is known from before: millionths of the unit, accounts of the last admissions, finest first."""
+        replay(self._cells, merge(admissions), now)
+        self._cells[self._month] += month_used
+        self._cells[self._day] += day_used
+        self._latest = max(self._latest, now)
+        self.bind(self._cells)
+
+    def admitted(self, window: str, now: int) -> int:
+        """Return how many were admitted in the last ``minute``, ``hour`` or ``day``, as far as the plan asks."""
+        for rate in self._rates:
+            if rate.name == window:
+                return in_span(self._cells, rate.place, now)
+        return 0
+
+    @property
+    def in_flight(self) -> int:
+        """Calls admitted and not ended, over all processes."""
+        return self._cells[FLYING]
+
+    @property
+    def reserved(self) -> int:
+        """Whole units of this month's quota that calls in flight hold, over all processes."""
+        cells = self._cells
+        shares = [cells[SLOTS + SLOT_CELLS * slot + SLOT_RESERVED_MONTH] for slot in range(self._counts.slots)]
+        return sum(shares) // MICRO
+
+    @property
+    def used(self) -> int:
+        """Whole units of this month's quota that ended calls have used."""
+        return self._cells[self._month] // MICRO - self.reserved
 
 
-def _fill(window: Window, entries: Iterable[tuple[int, int]], now: int) -> None:
-    for at, count in entries:
-        if now - window.span < at:
-            window.expire(min(at, now))
-            window.add(min(at, now), count)
-    window.expire(now)
+class SharedAllowance(Allowance):
+    """An allowance in cells that other processes change, too: each change under the lock of all."""
+
+    __slots__ = ("_version",)
+
+    def __init__(self, counts: Counts, key: str, limits: PlanLimits, zone: str, now: int, started_at: int = 0) -> None:
+        self._version = counts.version
+        super().__init__(counts, key, limits, zone, now, started_at)
+
+    def admit(self, now: int, amount: int = MICRO) -> Refusal | None:
+        counts = self._counts
+        counts.acquire()
+        try:
+            self._catch_up()
+            refusal = Allowance.admit(self, now, amount)
+            self._take_ticket()
+            return refusal
+        finally:
+            counts.release()
+
+    def settle(self, period: int, reserved: int, used: int) -> None:
+        counts = self._counts
+        counts.acquire()
+        try:
+            self._catch_up()
+            self._take_ticket()
+            Allowance.settle(self, period, reserved, used)
+        finally:
+            counts.release()
+
+    def give_back(self, period: int, used: int) -> None:
+        counts = self._counts
+        counts.acquire()
+        try:
+            self._catch_up()
+            Allowance.give_back(self, period, used)
+        finally:
+            counts.release()
+
+    def _tightest(self, now: int) -> tuple[Face, int, int] | None:
+        if now < self._wakes:
+            return Allowance._tightest(self, now)  # reads only, and what it reads may be a moment old
+        counts = self._counts
+        counts.acquire()
+        try:
+            self._catch_up()
+            return Allowance._tightest(self, now)
+        finally:
+            counts.release()
+
+    def change(self, limits: PlanLimits, zone: str, now: int, started_at: int = 0) -> None:
+        counts = self._counts
+        counts.acquire()
+        try:
+            Allowance.change(self, limits, zone, now, started_at)
+        finally:
+            counts.release()
+
+    def _catch_up(self) -> None:
+        """Follow the record where another process has moved it, and its history to the latest time in it."""
+        counts, pace = self._counts, self._pace
+        version = counts.look()
+        if version != self._version:
+            self._version = version
+            self.bind(counts.find(self.key) or self._cells)
+            if pace is not None:
+                pace.bind(counts.find(pace.key) or pace._cells)
+        self.follow()
+        if pace is not None:
+            pace.follow()
+
+
+def _rates(limits: PlanLimits) -> list[Rate]:
+    named = ((_MINUTE, limits.per_minute), (_HOUR, limits.per_hour), (_DAY, limits.per_day))
+    return [Rate(place, limit) for place, limit in named if limit is not None]
+
+
+def _refusal(face: Face, left: int, wait: int) -> Refusal:
+    return Refusal(face.name, face.quota, max(0, left // MICRO), _seconds(wait), face.unit)
 
 
 def _seconds(microseconds: int) -> int:
     return max(1, -(-microseconds // SECOND))
 
 
+def _microseconds(at: datetime) -> int:
+    return int(at.timestamp()) * SECOND
+
+
+def _length(period: Period) -> int:
+    return int((period.end - period.start).total_seconds())
+
+
 class Limits:
     """The allowances of all applications, made when they are first needed."""
 
-    def __init__(self) -> None:
+    def __init__(self, counts: Counts | None = None) -> None:
+        self.counts = counts if counts is not None else Counts()
         self._allowances: dict[tuple[str, str], Allowance] = {}
-        self._before: dict[tuple[str, str], tuple[int, int, Mapping[str, list[tuple[int, int]]]]] = {}
+        self._paces: dict[str, Pace] = {}
 
-    def of(self, application: str, service: str, limits: PlanLimits, zone: str, now: int) -> Allowance:
-        """Return the allowance of an application at a service, under the plan it has now."""
-        key = (application, service)
-        allowance = self._allowances.get(key)
-        if allowance is None:
-            allowance = self._allowances[key] = Allowance(limits, zone, now)
-            before = self._before.pop(key, None)
-            if before is not None:
-                month_start, used, admissions = before
-                allowance.restore(now, used if month_start == allowance.month_start else 0, admissions)
-        elif allowance.limits is not limits:
-            allowance.change(limits)
-        return allowance
-
-    def remember(
+    def of(
         self,
         application: str,
         service: str,
-        month_start: int,
-        used: int,
-        admissions: Mapping[str, list[tuple[int, int]]],
-    ) -> None:
-        """Keep what recovery found until the application's next call."""
-        self._before[application, service] = (month_start, used, admissions)
+        limits: PlanLimits,
+        zone: str,
+        now: int,
+        started_at: int = 0,
+        max_per_second: int = 0,
+    ) -> Allowance:
+        """Return the allowance of an application at a service, under the plan it has now.
 
-    def kept(self, now: int) -> list[Kept]:
-        """Return the state of every allowance, and of those that nobody has asked for since a restart."""
-        spans = dict(SPANS)
-        untouched = [
-            Kept(
-                *key,
-                month_start,
-                used,
-                {
-                    name: sum(count for at, count in entries if at > now - spans[name])
-                    for name, entries in admissions.items()
-                },
-            )
-            for key, (month_start, used, admissions) in self._before.items()
-        ]
-        return untouched + [allowance.kept(*key, now) for key, allowance in self._allowances.items()]
+        ``max_per_second`` is what the provider takes from all callers together, 0 when that is not said.
+        Raise Overloaded when the disk has no room for its record.
+        """
+        try:
+            allowance = self._allowances.get((application, service))
+            if allowance is None:
+                allowance = self._make(f"{application}\n{service}", limits, zone, now, started_at)
+                self._allowances[application, service] = allowance
+            else:
+                allowance.change(limits, zone, now, started_at)
+            allowance.follow_pace(self._pace(service, max_per_second, now) if max_per_second else None)
+        except OSError as error:
+            raise Overloaded(f"The gateway can't count any further caller's limits: {error.strerror}.") from error
+        return allowance
+
+    def _make(self, key: str, limits: PlanLimits, zone: str, now: int, started_at: int) -> Allowance:
+        counts = self.counts
+        if counts.lock is None:
+            return Allowance(counts, key, limits, zone, now, started_at)
+        counts.acquire()
+        try:
+            counts.look()
+            return SharedAllowance(counts, key, limits, zone, now, started_at)
+        finally:
+            counts.release()
+
+    def _pace(self, service: str, limit: int, now: int) -> Pace:
+        pace = self._paces.get(service)
+        if pace is None or pace.limit != limit:
+            counts = self.counts
+            counts.acquire()
+            try:
+                counts.look()
+                pace = self._paces[service] = Pace(counts, f"\n{service}", limit, now)
+            finally:
+                counts.release()
+        return pace
+
+    def restore(
+        self,
+        application: str,
+        service: str,
+        limits: PlanLimits,
+        zone: str,
+        now: int,
+        started_at: int,
+        month_used: int,
+        day_used: int,
+        admissions: list[History],
+    ) -> None:
+        """Count what recovery found from before the start: nobody else may be using the counts yet.
+
+        Quantities are millionths of the plan's unit; ``admissions`` are accounts of the last admissions,
+        the finest first (`haat.gateway.windows.merge`). Raise OSError.
+        """
+        allowance = Allowance(self.counts, f"{application}\n{service}", limits, zone, now, started_at)
+        allowance.restore(now, month_used, day_used, admissions)

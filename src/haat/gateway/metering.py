@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING
 
 from haat.gateway.call import ID_AT, ID_END, NO_UNITS, Call
 from haat.gateway.clock import CallIds, GatewayClock
+from haat.gateway.plan import to_micro
+from haat.gateway.reservations import most_of
 from haat.gateway.routes import MICRO_UNITS, Route
 from haat.gateway.traffic import Traffic
+from haat.gateway.windows import FAR
 from haat.kernel.errors import JournalFull, JournalUnavailable
 from haat.usage.disk import Disk
 from haat.usage.event import VERSION, Checkpoint, Outcome, Timings, UsageEvent, encode
@@ -119,13 +122,14 @@ class Meter:
             )
         else:
             payload = encode(self._event(call, outcome, status, error_code))
+        settled = settle(call, outcome)  # before the record: killed between the two, the quota has it, the bill not
         try:
             self._journal.append(_USAGE, payload)
         except JournalError as error:
             self._fail(error)
-            settle(call, Outcome.REFUSED)
+            if settled and call.allowance is not None:
+                call.allowance.give_back(call.period, call.reserved)
             raise
-        settle(call, outcome)
         call.outcome = outcome
         call.confirmable = True
         self.recorded += 1
@@ -286,12 +290,26 @@ def record_part(credential: Credential, route: Route, subscription: Subscription
     return encode(members)[1:-1]
 
 
-def settle(call: Call, outcome: Outcome) -> None:
-    """Turn the call's reservation into what it used of the quota: one request, or none."""
-    if call.admitted and call.allowance is not None:
-        used = 1 if call.dispatched and (outcome is Outcome.COMPLETED or outcome in _USED_OUTCOMES) else 0
-        call.allowance.settle(call.month_start, 1, used)
-        call.admitted = False
+def settle(call: Call, outcome: Outcome) -> bool:
+    """Turn the call's reservation into what it used of the quota: one request, its units, or nothing."""
+    allowance = call.allowance
+    if not call.admitted or allowance is None:
+        return False
+    reserved, used = call.reserved, 0
+    if call.dispatched and (outcome is Outcome.COMPLETED or outcome in _USED_OUTCOMES):
+        used = reserved if allowance.in_requests else _micro_units(call, allowance.unit)
+    allowance.settle(call.period, reserved, used)
+    call.reserved = used
+    call.admitted = False
+    return True
+
+
+def _micro_units(call: Call, unit: str) -> int:
+    """Return what a call used of its quota's unit; what nobody has counted is what was reserved."""
+    if unit == "bytes":
+        return call.body_size * MICRO_UNITS
+    quantity = call.units.get(unit)
+    return call.reserved if quantity is None else to_micro(quantity)
 
 
 def _counted(call: Call) -> dict[str, str]:
@@ -313,10 +331,11 @@ def read_usage(call: Call, route: Route, reported: bytes) -> None:
         if match is None:
             continue
         name, whole, fraction = match.groups()
-        if name == route.service.unit and route.max_micro_units:
+        most = most_of(call, name)
+        if most < FAR:
             micro = int(whole) * MICRO_UNITS + int((fraction or "").ljust(6, "0"))
-            if micro > route.max_micro_units:
-                whole, rest = str(route.max_micro_units // MICRO_UNITS), route.max_micro_units % MICRO_UNITS
+            if micro > most:
+                whole, rest = str(most // MICRO_UNITS), most % MICRO_UNITS
                 fraction = f"{rest:06d}".rstrip("0")
         units[name] = f"{whole}.{fraction}" if fraction else whole
     if len(units) > 1 or "requests=" in text:

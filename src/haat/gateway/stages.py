@@ -13,6 +13,8 @@ from haat.gateway.call import Call
 from haat.gateway.grants import Grant
 from haat.gateway.headers import is_host
 from haat.identity.model import parse_key
+from haat.gateway.plan import MICRO
+from haat.gateway.reservations import bound, refused
 from haat.kernel.errors import (
     BodyTooLarge,
     ExpiredCredential,
@@ -21,8 +23,6 @@ from haat.kernel.errors import (
     NotFound,
     NotSubscribed,
     Overloaded,
-    QuotaExhausted,
-    RateLimited,
     RevokedCredential,
     TargetTooLong,
     Unauthenticated,
@@ -132,27 +132,12 @@ def admit(gateway: Gateway, call: Call) -> None:
     """Pass all limits or none, and reserve the call's share of the quota."""
     assert call.grant is not None
     call.allowance = allowance = call.grant.allowance
-    refusal = allowance.admit(call.started)
-    if refusal is None:
-        call.admitted = True
-        call.month_start = allowance.month_start
-        return
-    members = refusal._asdict()
-    if refusal.limit == "month":
-        raise QuotaExhausted(
-            f"The plan's {refusal.quota} requests of this month are used up; the quota resets in "
-            f"{refusal.reset_seconds} seconds. Wait, or move to a larger plan.",
-            **members,
-        )
-    if refusal.limit == "concurrent":
-        raise RateLimited(
-            f"The plan allows {refusal.quota} calls at the same time: wait until one of them has ended.", **members
-        )
-    raise RateLimited(
-        f"The plan allows {refusal.quota} requests a {refusal.limit}: wait {refusal.reset_seconds} seconds, "
-        "or move to a larger plan.",
-        **members,
-    )
+    call.reserved = MICRO if allowance.in_requests else bound(call, allowance.unit)
+    refusal = allowance.admit(call.started, call.reserved)
+    if refusal is not None:
+        raise refused(refusal)
+    call.admitted = True
+    call.period = allowance.period
 
 
 Stage = Callable[["Gateway", Call], None]

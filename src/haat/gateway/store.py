@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from haat.gateway.limits import PlanLimits
+from haat.gateway.plan import UNITS, PlanLimits
 from haat.gateway.policy import ApplicationPolicy, ServicePolicy, VersionPolicy
 from haat.gateway.snapshot import Application, Credential, Position, Service, Snapshot, Subscription, Version
 from haat.infra.postgres import Connection
@@ -147,8 +147,12 @@ class Used(NamedTuple):
     calls: int
 
 
-async def used_in_month(connection: Connection, zone: str, start: datetime, outcomes: Sequence[str]) -> list[Used]:
-    """Return what the organisations of one time zone have used since their month began."""
+async def used_since(
+    connection: Connection, start: datetime, outcomes: Sequence[str], units: Sequence[str]
+) -> list[Used]:
+    """Return what all have used since an instant, in calls and in these units."""
+    asked = [unit for unit in UNITS if unit in units and unit != "requests"]
+    sums = "".join(f", coalesce(sum({unit}), 0)::text AS {unit}" for unit in asked)
     rows = await connection.execute(
         """
         SELECT application_id, service_id, 0::bigint AS at_us, count(*) AS calls
@@ -183,8 +187,9 @@ def _first_id(start: datetime) -> UUID:
     return id_at(int(start.timestamp() * 1000) - 60_000)
 
 
-def _used(row: Mapping[str, Any]) -> Used:
-    return Used(str(row["application_id"]), str(row["service_id"]), row["at_us"], row["calls"])
+def _used(row: Mapping[str, Any], units: Sequence[str] = ()) -> Used:
+    quantities = {unit: row[unit] for unit in units}
+    return Used(str(row["application_id"]), str(row["service_id"]), row["at_us"], row["calls"], quantities)
 
 
 async def stored_ids(connection: Connection, identifiers: Sequence[UUID]) -> set[UUID]:
@@ -215,9 +220,7 @@ def _subscription(row: Mapping[str, Any]) -> Subscription:
         application=str(row["application_id"]),
         service=str(row["service_id"]),
         plan=row["code"],
-        limits=PlanLimits(
-            row["per_minute"], row["per_hour"], row["per_day"], row["quota_per_month"], row["max_concurrent"]
-        ),
+        limits=PlanLimits(**{field: row[field] for field in PlanLimits.__struct_fields__}),
         zone=row["zone"],
         started_at=_micros(row["started_at"]),
         fallback=row["fallback"],
@@ -260,6 +263,8 @@ def _version(row: Mapping[str, Any]) -> Version:
         row["endpoint"],
         row["timeout_ms"],
         row["max_body_bytes"],
+    units: Mapping[str, str]
+    """What they used, by unit, as decimal text; empty when that was not asked for."""
         row["max_units"],
         row["dialect"],
         msgspec.convert(row["policy"], VersionPolicy),

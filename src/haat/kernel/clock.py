@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from calendar import monthrange
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -86,6 +87,23 @@ def month_period(year: int, month: int, zone: str) -> Period:
         datetime(*following, 1, tzinfo=tz).astimezone(UTC),
         f"{year:04d}-{month:02d}",
     )
+
+
+def anniversary_of(at: datetime, anchor: datetime, zone: str) -> Period:
+    """Return the month that contains ``at``, counted from the anchor's day of the month in ``zone``.
+
+    It begins at midnight of that day, or of a shorter month's last day: an anchor of the 31st gives
+    31 January, 28 February, 31 March.
+    """
+    tz = ZoneInfo(zone)
+    local, day = at.astimezone(tz), anchor.astimezone(tz).day
+    year, month = local.year, local.month
+    if local.day < min(day, monthrange(year, month)[1]):
+        year, month = (year - 1, 12) if month == 1 else (year, month - 1)
+    following = (year + 1, 1) if month == 12 else (year, month + 1)
+    start = datetime(year, month, min(day, monthrange(year, month)[1]), tzinfo=tz)
+    end = datetime(*following, min(day, monthrange(*following)[1]), tzinfo=tz)
+    return Period(start.astimezone(UTC), end.astimezone(UTC), start.date().isoformat())
 
 
 def day_of(at: datetime, zone: str) -> Period:

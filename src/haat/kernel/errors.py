@@ -218,6 +218,13 @@ class ProviderUnavailable(HaatError):
 
 class ProviderFailed(HaatError):
     code, status, title = "PROVIDER_FAILED", 502, "The provider gave no usable answer"
+class ProviderBusy(HaatError):
+    """The provider's own pace, over all callers: not this caller's fault."""
+
+    code, status, title = "PROVIDER_BUSY", 503, "The provider takes no more calls this second"
+    default_detail = "Wait for the seconds in Retry-After and try again; the call is not billed."
+
+
     default_detail = "Try again shortly; the call is not billed."
 
 
