@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     )
     shutdown_seconds: float = Field(30, gt=0, description="Time in-flight work is given when the platform stops.")
 
+    plugins: dict[str, dict[str, Any]] = Field({}, description="What each plugin is told, by its name.")
+
     operator_name: str = Field("Haat Operator", description="Supplier on the invoice.")
     operator_address: str = Field("1 Market Street, New Delhi 110001", description="Supplier's address on the invoice.")
     operator_gstin: str = Field("07AAACH0000H1ZF", description="Supplier's GSTIN on the invoice.")

@@ -373,8 +373,8 @@ class Guard(Plugin):
     )
     market.provider.behaviour = stream
     response = await market.call("POST")
-    assert not response.whole
     assert b"98765" in response.body and b"DONE" not in response.body
+    assert b"event: error" in response.body and b"CONTENT_REFUSED" in response.body
     assert (await market.settled_event()).error_code == "CONTENT_REFUSED"
 
 

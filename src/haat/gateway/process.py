@@ -18,10 +18,11 @@ from haat.gateway.feed import Feed
 from haat.gateway.gateway import Gateway
 from haat.gateway.neighbours import Neighbours, inherited
 from haat.gateway.place import ALONE, Place, Ready, ReadyFiles, given_place
+from haat.gateway.plugin_watch import PluginWatch
 from haat.gateway.snapshot import Directory
 from haat.infra.dsn import dsn_for
 from haat.infra.keyring import Keyring, keyring_of
-from haat.settings import Settings
+from haat.settings import Settings, load_settings
 from haat.usage.journal import JournalInUse, JournalWriter
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ async def run(settings: Settings, stop: asyncio.Event, place: Place | None = Non
     following = asyncio.create_task(feed.run())
     keeping = asyncio.create_task(_keep_limits_while_they_change(kept_limits, gateway, journal))
     watching: asyncio.Task[None] | None = None
+    switching: asyncio.Task[None] | None = None
+    plugins = PluginWatch(gateway, settings.data_dir, lambda: load_settings().plugins)
     recovered = False
     try:
         if directory.loaded:
@@ -75,20 +78,24 @@ async def run(settings: Settings, stop: asyncio.Event, place: Place | None = Non
             return
         await _recover_limits(settings, dsn, kept_limits, gateway, feed)
         recovered = True
+        plugins.begin()
         if place.listeners:
             port = await gateway.listen_on(inherited(place.listeners[place.slot]))
         else:
             port = await gateway.listen(settings.host, settings.gateway_port)
         watching = asyncio.create_task(neighbours.watch())
+        switching = asyncio.create_task(plugins.run())
         ready.announce(Ready(port, os.getpid()))
         log.info("%s listens on %s:%d", place.worker, settings.host, port)
         await stop.wait()
         log.info("%s finishes %d calls in flight", place.worker, len(gateway.calls))
     finally:
         ready.withdraw()
-        if watching is not None:
-            await _end(watching)
+        for task in (watching, switching):
+            if task is not None:
+                await _end(task)
         await gateway.stop(settings.shutdown_seconds)
+        await plugins.end()
         if recovered:
             _keep_limits(kept_limits, gateway, journal)
         await _end(following, keeping)

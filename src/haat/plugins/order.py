@@ -39,16 +39,17 @@ def arrange(stages: Sequence[Place], plugins: Iterable[Place]) -> tuple[list[str
     for followers in follows.values():
         for name in followers:
             waits[name] += 1
-    ready = [_key(places[name]) for name, count in waits.items() if count == 0]
+    ranks = _ranks(places)
+    ready = [(ranks[name], name) for name, count in waits.items() if count == 0]
     heapq.heapify(ready)
     arranged: list[str] = []
     while ready:
-        name = heapq.heappop(ready)[2]
+        _, name = heapq.heappop(ready)
         arranged.append(name)
         for follower in follows[name]:
             waits[follower] -= 1
             if waits[follower] == 0:
-                heapq.heappush(ready, _key(places[follower]))
+                heapq.heappush(ready, (ranks[follower], follower))
     caught = [name for name in places if name not in set(arranged)]
     if not caught:
         return arranged, []
@@ -87,5 +88,14 @@ def _reaches(start: str, end: str, follows: Mapping[str, set[str]]) -> bool:
     return False
 
 
-def _key(place: Place) -> tuple[int, int, str]:
-    return place.tier, place.order, place.name
+def _ranks(places: Mapping[str, Place]) -> dict[str, tuple[int, int]]:
+    """Return tier and number of each, pulled ahead to what it wants to come before; waiting pulls nobody."""
+    ranks = {name: (place.tier, place.order) for name, place in places.items()}
+    changed = True
+    while changed:
+        changed = False
+        for name, place in places.items():
+            least = min((ranks[other] for other in place.before if other in ranks), default=ranks[name])
+            if least < ranks[name]:
+                ranks[name], changed = least, True
+    return ranks

@@ -172,6 +172,7 @@ def load(
     that has become unfit goes on running as it was; what is left out otherwise is a guard's post.
     """
     loading = _Loading(switches, sections, before.running if before is not None else {})
+    loading.reserve({place.name for passed in stages.values() for place in passed})
     for found in discover(folder, group):
         loading.take(found)
     loading.arrange(stages)
@@ -189,10 +190,18 @@ class _Loading:
         self._rows: dict[str, Row] = {}
         self._missing: list[str] = []
         self._result = Loaded()
+        self._reserved: set[str] = set()
+
+    def reserve(self, names: set[str]) -> None:
+        """Keep these names for the house's own stages."""
+        self._reserved = names
 
     def take(self, found: Found) -> None:
         """Begin with a plugin, run on with it, or say why not."""
         name = found.name
+        if name in self._reserved:
+            self._leave_out(found, "a built-in stage has its name", False)
+            return
         if name in self._found:
             log.error("plugin %s of %s is left out: another one has its name", name, found.where)
             return
