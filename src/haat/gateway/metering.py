@@ -321,7 +321,8 @@ def _counted(call: Call) -> dict[str, str]:
 def read_usage(call: Call, route: Route, reported: bytes) -> None:
     """Take over what the provider reports in ``X-Haat-Usage``: ``characters=120; graphemes=100``.
 
-    The text is kept as it came; the service's own unit is capped where its version says so.
+    The text is kept as it came. Units are capped at what the version allows, and at what the call has
+    reserved of a quota with a hard cap.
     """
     text = reported[:512].decode("ascii", "replace")
     call.raw_usage = text

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from haat.gateway.call import Call
 from haat.gateway.grants import Grant
 from haat.gateway.headers import is_host
-from haat.identity.model import parse_key
 from haat.gateway.plan import MICRO
 from haat.gateway.reservations import bound, refused
+from haat.identity.model import parse_key
 from haat.kernel.errors import (
     BodyTooLarge,
     ExpiredCredential,

@@ -145,6 +145,8 @@ class Used(NamedTuple):
     at_us: int
     """The end of the grain they fell into, in microseconds; 0 when they were not told apart by time."""
     calls: int
+    units: Mapping[str, str]
+    """What they used, by unit, as decimal text; empty when that was not asked for."""
 
 
 async def used_since(
@@ -263,8 +265,6 @@ def _version(row: Mapping[str, Any]) -> Version:
         row["endpoint"],
         row["timeout_ms"],
         row["max_body_bytes"],
-    units: Mapping[str, str]
-    """What they used, by unit, as decimal text; empty when that was not asked for."""
         row["max_units"],
         row["dialect"],
         msgspec.convert(row["policy"], VersionPolicy),

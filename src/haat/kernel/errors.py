@@ -211,13 +211,6 @@ class Overloaded(HaatError):
     default_detail = "Wait for the seconds in Retry-After and try again."
 
 
-class ProviderUnavailable(HaatError):
-    code, status, title = "PROVIDER_UNAVAILABLE", 503, "The provider can't be reached"
-    default_detail = "Try again shortly; the call is not billed."
-
-
-class ProviderFailed(HaatError):
-    code, status, title = "PROVIDER_FAILED", 502, "The provider gave no usable answer"
 class ProviderBusy(HaatError):
     """The provider's own pace, over all callers: not this caller's fault."""
 
@@ -225,6 +218,13 @@ class ProviderBusy(HaatError):
     default_detail = "Wait for the seconds in Retry-After and try again; the call is not billed."
 
 
+class ProviderUnavailable(HaatError):
+    code, status, title = "PROVIDER_UNAVAILABLE", 503, "The provider can't be reached"
+    default_detail = "Try again shortly; the call is not billed."
+
+
+class ProviderFailed(HaatError):
+    code, status, title = "PROVIDER_FAILED", 502, "The provider gave no usable answer"
     default_detail = "Try again shortly; the call is not billed."
 
 
