@@ -66,7 +66,73 @@ async def load_all(connection: Connection) -> Snapshot:
     subscriptions = [_subscription(row) async for row in await connection.execute(_SUBSCRIPTIONS)]
     services = [_service(row) async for row in await connection.execute(_SERVICES)]
     applications = [_application(row) async for row in await connection.execute(_APPLICATIONS)]
-    return Snapshot(Position(position["xmin"], 0), credentials, subscriptions, services, applications)
+    directory.apply(Part(position=position, services=services, applications=applications))
+    directory.loaded = True
+
+
+async def _batches(connection: Connection, query: str) -> AsyncIterator[list[tuple[Any, ...]]]:
+    async with AsyncServerCursor(connection, "gateway_load", row_factory=tuple_row) as cursor:
+        await cursor.execute(query, binary=True)
+        while rows := await cursor.fetchmany(_BATCH):
+            yield rows
+
+
+async def _batches_of_dicts(
+    connection: Connection, query: str, values: Mapping[str, Any] | None = None
+) -> AsyncIterator[list[dict[str, Any]]]:
+    async with AsyncServerCursor(connection, "gateway_load", row_factory=dict_row) as cursor:
+        await cursor.execute(query, values)
+        while rows := await cursor.fetchmany(_BATCH):
+            yield rows
+
+
+async def shape(connection: Connection) -> str:
+    """Return a fingerprint of the tables' columns and of the queries here.
+
+    What was kept under another one may lack what is asked for today.
+    """
+    row = await (
+        await connection.execute(
+            """
+            SELECT md5(string_agg(concat_ws(' ', attrelid::regclass, attname, atttypid), ','
+                                  ORDER BY attrelid, attnum)) AS columns
+            FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped AND attrelid = ANY(%s::regclass[])
+            """,
+            (list(_TABLES),),
+        )
+    ).fetchone()
+    assert row is not None
+    queries = "".join((_CREDENTIALS, _SUBSCRIPTIONS, _SERVICES, _APPLICATIONS))
+    return f"{row['columns']}-{zlib.crc32(queries.encode()):08x}"
+
+
+async def _newest_settled(connection: Connection) -> Position:
+    """Return the place in the event log before which no running transaction can still write."""
+    row = await (
+        await connection.execute(
+            """
+            SELECT xid::text::bigint AS xid, seq, id::text AS event FROM events
+            WHERE xid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY events.xid DESC, seq DESC LIMIT 1
+            """
+        )
+    ).fetchone()
+    return Position(**row) if row else Position()
+
+
+async def continues(connection: Connection, position: Position, most: int) -> bool:
+    """Tell whether this database's log goes on from a position, and at most so many events have come since."""
+    row = await (
+        await connection.execute(
+            """
+            SELECT EXISTS (SELECT FROM events WHERE xid = %(xid)s::text::xid8 AND seq = %(seq)s AND id = %(event)s)
+                AND (SELECT count(*) FROM (
+                    SELECT FROM events WHERE (xid, seq) > (%(xid)s::text::xid8, %(seq)s) LIMIT %(most)s + 1
+                ) AS later) <= %(most)s AS continues
+            """,
+            {"xid": str(position.xid), "seq": position.seq, "event": position.event or None, "most": most},
+        )
+    ).fetchone()
+    return bool(row and row["continues"])
 
 
 async def credential(connection: Connection, identifier: UUID) -> Credential | None:
@@ -156,16 +222,16 @@ async def used_since(
     asked = [unit for unit in UNITS if unit in units and unit != "requests"]
     sums = "".join(f", coalesce(sum({unit}), 0)::text AS {unit}" for unit in asked)
     rows = await connection.execute(
-        """
-        SELECT application_id, service_id, 0::bigint AS at_us, count(*) AS calls
-        FROM usage JOIN organisations ON organisations.id = usage.org_id AND organisations.zone = %(zone)s
-        WHERE usage.id >= %(first)s AND at >= %(start)s AND outcome = ANY(%(outcomes)s)
+        f"""
+        SELECT application_id, service_id, 0::bigint AS at_us, count(*) AS calls{sums}
+        FROM usage
+        WHERE id >= %(first)s AND at >= %(start)s AND outcome = ANY(%(outcomes)s)
           AND application_id IS NOT NULL AND service_id IS NOT NULL
         GROUP BY 1, 2
         """,
-        {"zone": zone, "start": start, "first": _first_id(start), "outcomes": list(outcomes)},
+        {"start": start, "first": _first_id(start), "outcomes": list(outcomes)},
     )
-    return [_used(row) async for row in rows]
+    return [_used(row, asked) async for row in rows]
 
 
 async def admitted_since(connection: Connection, start: datetime, grain_seconds: int) -> list[Used]:
