@@ -14,8 +14,7 @@ from pathlib import Path
 import uvloop
 
 from bench.processes import LOOPBACK
-from haat.gateway import server
-from haat.gateway import snapshot as snapshots
+from haat.gateway import server, snapshot_file
 from haat.gateway.call import Call
 from haat.gateway.gateway import Gateway
 from haat.gateway.snapshot import Directory
@@ -27,7 +26,7 @@ from haat.usage.journal import JournalWriter
 
 async def serve(settings: Settings) -> None:
     keyring = keyring_of(settings)
-    directory = Directory(snapshots.load(settings.data_dir / "gateway" / "snapshot.bin", keyring))
+    directory = Directory(snapshot_file.load(settings.data_dir / "gateway" / "snapshot.bin", keyring))
     journal = JournalWriter(settings.data_dir / "journal", "gateway-0", settings.journal_segment_bytes, 200)
     gateway = Gateway(settings, keyring, journal, directory)
     # No seam of the product: that nothing is limited or recorded is the whole point of this row.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from haat.gateway import snapshot as snapshots
+from haat.gateway import snapshot_file
 from haat.gateway.limits import PlanLimits
 from haat.gateway.snapshot import Credential, Service, Snapshot, Subscription, Version
 from haat.identity.model import make_key
@@ -106,4 +106,4 @@ def _ids() -> Iterator[str]:
 
 def keep(market: Market, keyring: Keyring, data_dir: Path) -> None:
     """Lay the market where a gateway finds it when it starts without a database."""
-    snapshots.save(data_dir / "gateway" / "snapshot.bin", snapshots.encode(market.snapshot, keyring))
+    snapshot_file.write(data_dir / "gateway" / "snapshot.bin", market.snapshot, keyring)

@@ -16,12 +16,12 @@ import psycopg
 import pytest
 
 from haat.gateway import feed as feeds
-from haat.gateway import snapshot as snapshots
-from haat.gateway import store
+from haat.gateway import snapshot_file, store
 from haat.gateway.endpoints import Notice
 from haat.gateway.feed import Feed
 from haat.gateway.limits import PlanLimits
-from haat.gateway.snapshot import Directory
+from haat.gateway.snapshot import Credential, Directory, Position
+from haat.gateway.snapshot_file import SnapshotFile
 from haat.infra import events
 from haat.infra.keyring import Keyring
 from haat.infra.postgres import PLATFORM_SCOPE
@@ -137,7 +137,7 @@ async def following(
     facts: Facts, path: Path, directory: Directory | None = None
 ) -> AsyncIterator[tuple[Directory, list[bool]]]:
     directory, states = directory or Directory(), []
-    feed = Feed(facts.database.service.dsn, directory, facts.keyring, path, states.append)
+    feed = Feed(facts.database.service.dsn, directory, SnapshotFile(path, facts.keyring), states.append)
     task = asyncio.create_task(feed.run())
     try:
         async with asyncio.timeout(5):
@@ -258,23 +258,70 @@ async def test_the_snapshot_on_disk_serves_a_gateway_that_starts_without_postgre
         await until(path.exists)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert b"secret" not in path.read_bytes()
-    kept = Directory(snapshots.load(path, facts.keyring))
+    kept = Directory(snapshot_file.load(path, facts.keyring))
     assert facts.keyring.hash_key("k1") in kept.credentials
     assert kept.services["acme/echo"].versions[0].version == "1"
 
 
-def test_a_damaged_or_foreign_snapshot_is_refused(tmp_path: Path, keyring: Keyring) -> None:
-    path = tmp_path / "snapshot.bin"
-    snapshots.save(path, snapshots.encode(Directory().snapshot(), keyring))
-    assert snapshots.load(path, keyring).services == []
-    with pytest.raises(snapshots.UnusableSnapshot, match="another master key"):
-        snapshots.load(path, Keyring(bytes(32)))
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(snapshots.UnusableSnapshot, match="damaged"):
-        snapshots.load(path, keyring)
-    path.write_bytes(b"something else")
-    with pytest.raises(snapshots.UnusableSnapshot, match="not a snapshot"):
-        snapshots.load(path, keyring)
+async def test_a_gateway_that_starts_again_reads_only_what_has_changed(
+    facts: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gateway" / "snapshot.bin"
+    revoked = await facts.key("k1")
+    async with following(facts, path) as (directory, _):
+        await facts.key("k2")
+        await until(lambda: facts.keyring.hash_key("k2") in directory.credentials)
+        await until(lambda: path.exists() and snapshot_file.load(path, facts.keyring).position == directory.position)
+    await facts.run(
+        "UPDATE credentials SET revoked_at = %s WHERE id = %s",
+        facts.clock.now(),
+        revoked,
+        event=(f"credential/{revoked}", "credential.revoked"),
+    )
+
+    async def everything(*_: Any) -> None:
+        raise AssertionError("everything was read anew")
+
+    monkeypatch.setattr(store, "load", everything)
+    kept = Directory()
+    snapshot_file.read_into(kept, path, facts.keyring)
+    assert kept.credentials[facts.keyring.hash_key("k1")].revoked_at == 0
+    async with following(facts, tmp_path / "other.bin", kept):
+        assert kept.credentials[facts.keyring.hash_key("k1")].revoked_at > 0
+        assert facts.keyring.hash_key("k2") in kept.credentials
+
+
+@pytest.mark.parametrize("strange", ["history", "tables"])
+async def test_a_snapshot_of_another_history_or_other_tables_is_read_anew(
+    facts: Facts, tmp_path: Path, strange: str
+) -> None:
+    async with facts.database.service.transaction(PLATFORM_SCOPE) as connection:
+        kept = Directory()
+        await store.load(connection, kept)
+    kept.put_credential("gone", Credential("gone", "o", "a", b"hash", 0, 0))
+    if strange == "history":
+        kept.position = Position(kept.position.xid, kept.position.seq, str(new_id()))
+    else:
+        kept.shape = "another"
+    async with following(facts, tmp_path / "snapshot.bin", kept):
+        assert kept.credentials == {}
+        assert "acme/echo" in kept.services
+
+
+async def test_a_revocation_is_not_lost_behind_thousands_of_unsettled_events(
+    facts: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "READ_AT_ONCE", 10)
+    async with following(facts, tmp_path / "snapshot.bin") as (directory, _):
+        async with facts.database.app.transaction(PLATFORM_SCOPE) as slow:
+            await slow.execute("SELECT pg_current_xact_id()")
+            before = directory.position
+            for number in range(25):
+                await facts.key(f"k{number}")
+            took = await until(lambda: facts.keyring.hash_key("k24") in directory.credentials)
+            assert took < 0.5
+            assert directory.position == before
+        await until(lambda: directory.position != before and len(directory.credentials) == 25)
 
 
 async def test_keys_without_the_scope_to_invoke_open_nothing(facts: Facts, tmp_path: Path) -> None:
@@ -299,9 +346,7 @@ async def test_what_happens_to_endpoints_is_written_into_the_event_log_and_refre
 ) -> None:
     directory = Directory()
     notices: deque[Notice] = deque()
-    feed = Feed(
-        facts.database.service.dsn, directory, facts.keyring, tmp_path / "s", lambda _: None, notices, "gateway-3"
-    )
+    feed = Feed(facts.database.service.dsn, directory, None, lambda _: None, notices, "gateway-3")
     task = asyncio.create_task(feed.run())
     async with asyncio.timeout(5):
         await feed.synced.wait()

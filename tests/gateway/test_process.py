@@ -20,8 +20,7 @@ import msgspec
 import pytest
 
 from gateway.rig import APP, ORG, PROVIDER_ORG, Client, Provider
-from haat.gateway import process, recovery
-from haat.gateway import snapshot as snapshots
+from haat.gateway import process, recovery, snapshot_file
 from haat.gateway.clock import GatewayClock
 from haat.gateway.limits import MICRO, SECOND, Limits, PlanLimits
 from haat.gateway.snapshot import Credential, Directory, Service, Snapshot, Subscription, Version
@@ -63,7 +62,7 @@ def keep_snapshot(data_dir: Path, keyring: Keyring, port: int, limits: PlanLimit
         subscriptions=[Subscription("s1", ORG, APP, SERVICE, "basic", limits, ZONE)],
         services=[service],
     )
-    snapshots.save(data_dir / "gateway" / "snapshot.bin", snapshots.encode(market, keyring))
+    snapshot_file.write(data_dir / "gateway" / "snapshot.bin", market, keyring)
     return key
 
 

@@ -3,7 +3,8 @@
 NOTIFY wakes the feed, a poll each second covers a lost one. An event says only that an entity has
 changed; its present state is read, so that applying an event twice, or late, changes nothing. When
 PostgreSQL is gone the gateway serves on from what it has, and the feed goes on from its position
-when PostgreSQL is back.
+when PostgreSQL is back. So does a gateway that starts from a snapshot on disk: with a million keys,
+reading what has changed is a matter of moments and reading everything is not.
 """
 
 from __future__ import annotations
@@ -15,20 +16,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import UUID
 
 import psycopg
 from psycopg import AsyncConnection, IsolationLevel
 from psycopg.rows import DictRow, dict_row
 
-from haat.gateway import snapshot as snapshots
 from haat.gateway import store
 from haat.gateway.endpoints import Notice
-from haat.gateway.snapshot import Directory, Position
+from haat.gateway.snapshot import Directory, Part, Position
+from haat.gateway.snapshot_file import SnapshotFile
+from haat.gateway.store import Change
 from haat.infra import events
 from haat.infra.events import CHANNEL
-from haat.infra.keyring import Keyring
 from haat.infra.postgres import Connection
 from haat.kernel.errors import ConcurrentChange
 
@@ -36,35 +36,36 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 UNSETTLED_SECONDS = 0.05
-SAVE_SECONDS = 0.5
+SYNC_SECONDS = 0.5
+READ_AT_ONCE = 1000
+MOST_BEHIND = 20_000
+"""Events that are caught up with one by one; after more, everything is read anew."""
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 
 
 class Feed:
-    """Run as one task for the life of the gateway."""
+    """Run as one task for the life of the gateway. ``file`` is where the directory is kept, if it is this worker's."""
 
     def __init__(
         self,
         dsn: str,
         directory: Directory,
-        keyring: Keyring,
-        path: Path,
+        file: SnapshotFile | None,
         connected: Callable[[bool], None],
         notices: deque[Notice] | None = None,
         worker: str = "gateway",
     ) -> None:
         self.synced = asyncio.Event()
-        """Set once the directory has been loaded from PostgreSQL."""
+        """Set once the directory is as PostgreSQL is."""
         self.tried = asyncio.Event()
         """Set once that has succeeded or failed."""
-        self._dsn, self._directory, self._keyring, self._path = dsn, directory, keyring, path
+        self._dsn, self._directory, self._file = dsn, directory, file
         self._connected = connected
         self._notices = notices if notices is not None else deque()
         self._worker = worker
-        self._seen: set[int] = set()
+        self._seen: dict[int, Change] = {}
         """Events applied beyond the position, because older transactions were still running."""
-        self._dirty = False
-        self._saved_at = 0.0
+        self._synced_at = 0.0
 
     async def run(self) -> None:
         """Follow PostgreSQL until cancelled; reconnect with growing delays."""
@@ -81,6 +82,8 @@ class Feed:
                     await self._begin(connection)
                     delay, complained = _FIRST_DELAY, False
                     self._connected(True)
+                    self.synced.set()
+                    self.tried.set()
                     await self._follow(connection)
             except (psycopg.Error, OSError) as error:
                 self._connected(False)
@@ -93,70 +96,101 @@ class Feed:
 
     async def _begin(self, connection: AsyncConnection[DictRow]) -> None:
         await connection.execute(f"LISTEN {CHANNEL}")
-        if self.synced.is_set():
+        directory = self._directory
+        if (
+            directory.loaded
+            and directory.shape == await store.shape(connection)
+            and await store.continues(connection, directory.position, MOST_BEHIND)
+        ):
+            await self._catch_up(connection)
             return
-        await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
         began = time.perf_counter()
+        fresh = Directory()
+        await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
         async with connection.transaction():
-            loaded = await store.load_all(connection)
+            await store.load(connection, fresh)
         await connection.set_isolation_level(None)
-        self._directory.replace(loaded)
-        self._dirty = True
+        self._seen.clear()
+        directory.take_over(fresh)
         log.info(
-            "snapshot loaded: %d credentials, %d subscriptions, %d services in %.2f s",
-            len(loaded.credentials),
-            len(loaded.subscriptions),
-            len(loaded.services),
+            "market loaded: %d credentials, %d subscriptions, %d services in %.2f s",
+            len(directory.credentials),
+            len(directory.subscriptions),
+            len(directory.services),
             time.perf_counter() - began,
         )
-        self.synced.set()
-        self.tried.set()
+        if self._file is not None:
+            self._file.forget()
 
     async def _follow(self, connection: AsyncConnection[DictRow]) -> None:
         while True:
             await self._catch_up(connection)
             await self._report(connection)
-            await self._save()
+            await self._keep()
             # While older transactions run, the position can't move and nobody notifies when it could.
             patience = UNSETTLED_SECONDS if self._seen else POLL_SECONDS
             async for _ in connection.notifies(timeout=patience, stop_after=1):
                 pass
 
     async def _catch_up(self, connection: Connection) -> None:
-        changes = await store.changes_after(connection, self._directory.position)
-        for stream in dict.fromkeys(change.stream for change in changes if change.seq not in self._seen):
-            await self._refresh(connection, stream)
-            self._dirty = True
-        for change in changes:
-            if change.settled:
-                self._directory.position = Position(change.xid, change.seq)
-                self._seen.discard(change.seq)
-            else:
-                self._seen.add(change.seq)
+        """Apply what has happened, as far as it has committed."""
+        more = True
+        while more:
+            settled, changes = await store.changes_after(connection, self._directory.position, self._seen, READ_AT_ONCE)
+            for stream in dict.fromkeys(change.stream for change in changes):
+                await self._refresh(connection, stream)
+            self._seen.update((change.seq, change) for change in changes)
+            more = len(changes) == READ_AT_ONCE
+            last = _place(changes[-1]) if more else None
+            self._move(settled, last)
+
+    def _move(self, settled: int, last: tuple[int, int] | None) -> None:
+        """Move the position over what is settled; not beyond ``last``, where unread events may follow."""
+        behind = [
+            change
+            for change in self._seen.values()
+            if change.xid < settled and (last is None or _place(change) <= last)
+        ]
+        if not behind:
+            return
+        for change in behind:
+            del self._seen[change.seq]
+        newest = max(behind, key=_place)
+        self._change(Part(position=Position(newest.xid, newest.seq, newest.event)))
 
     async def _refresh(self, connection: Connection, stream: str) -> None:
         """Read one entity anew, and what depends on it."""
-        directory = self._directory
         kind, _, identifier = stream.partition("/")
         if kind not in _KINDS:
             return
-        entity = UUID(identifier)
+        entity, gone = UUID(identifier), Part(gone=[(kind, identifier)])
         match kind:
             case "credential":
-                directory.put_credential(identifier, await store.credential(connection, entity))
+                credential = await store.credential(connection, entity)
+                self._change(Part(credentials=[credential]) if credential else gone)
             case "subscription":
-                directory.put_subscription(identifier, await store.subscription(connection, entity))
+                subscription = await store.subscription(connection, entity)
+                self._change(Part(subscriptions=[subscription]) if subscription else gone)
             case "service":
-                directory.put_service(identifier, await store.service(connection, entity))
+                service = await store.service(connection, entity)
+                self._change(Part(services=[service]) if service else gone)
             case "application":
-                directory.put_application(identifier, await store.application(connection, entity))
+                application = await store.application(connection, entity)
+                self._change(Part(applications=[application]) if application else gone)
             case "partner":
-                for service in await store.services_of(connection, entity):
-                    directory.put_service(service.id, service)
-            case "organisation" | "plan":
+                self._change(Part(services=await store.services_of(connection, entity)))
+            case _:
                 by = {"org": entity, "plan": None} if kind == "organisation" else {"org": None, "plan": entity}
-                for subscription in await store.subscriptions_of(connection, **by):
-                    directory.put_subscription(subscription.id, subscription)
+                async for subscriptions in store.subscriptions_of(connection, **by):
+                    self._change(Part(subscriptions=subscriptions))
+
+    def _change(self, part: Part) -> None:
+        self._directory.apply(part)
+        if self._file is not None:
+            try:
+                self._file.append(part)
+            except OSError as error:
+                log.error("a change can't be kept on disk, the snapshot will be written anew: %s", error)
 
     async def _report(self, connection: Connection) -> None:
         """Write into the event log what has happened to endpoints.
@@ -182,17 +216,22 @@ class Feed:
                     return  # another gateway wrote of the same service at the same moment
                 raise
 
-    async def _save(self) -> None:
-        """Keep the directory on disk, at most every `SAVE_SECONDS`."""
-        if not self._dirty or time.monotonic() - self._saved_at < SAVE_SECONDS:
+    async def _keep(self) -> None:
+        """Bring what has changed to the disk, at most every `SYNC_SECONDS`."""
+        if self._file is None or time.monotonic() - self._synced_at < SYNC_SECONDS:
             return
-        content = snapshots.encode(self._directory.snapshot(), self._keyring)
-        self._dirty, self._saved_at = False, time.monotonic()
+        self._synced_at = time.monotonic()
         try:
-            await asyncio.to_thread(snapshots.save, self._path, content)
+            if self._file.outgrown:
+                await self._file.rewrite(self._directory)
+            else:
+                await self._file.sync()
         except OSError as error:
-            self._dirty = True
             log.error("the snapshot can't be kept on disk: %s", error)
+
+
+def _place(change: Change) -> tuple[int, int]:
+    return change.xid, change.seq
 
 
 _KINDS = frozenset({"credential", "subscription", "service", "application", "partner", "organisation", "plan"})

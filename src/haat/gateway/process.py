@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import time
@@ -13,13 +14,13 @@ import psycopg
 import uvloop
 
 from haat.gateway import recovery
-from haat.gateway import snapshot as snapshots
 from haat.gateway.feed import Feed
 from haat.gateway.gateway import Gateway
 from haat.gateway.neighbours import Neighbours, inherited
 from haat.gateway.place import ALONE, Place, Ready, ReadyFiles, given_place
 from haat.gateway.plugin_watch import PluginWatch
 from haat.gateway.snapshot import Directory
+from haat.gateway.snapshot_file import SnapshotFile, UnusableSnapshot
 from haat.infra.dsn import dsn_for
 from haat.infra.keyring import Keyring, keyring_of
 from haat.settings import Settings, load_settings
@@ -49,15 +50,14 @@ async def run(settings: Settings, stop: asyncio.Event, place: Place | None = Non
     if journal is None:
         return
     ready.withdraw()
-    directory = _directory(home / "snapshot.bin", keyring)
+    directory, file = _directory(home / "snapshot.bin", keyring)
     gateway = Gateway(settings, keyring, journal, directory, place)
     gateway.neighbours = neighbours = Neighbours(place, ready, gateway.accept)
     dsn = dsn_for(settings, keyring, "service")
     feed = Feed(
         dsn,
         directory,
-        keyring,
-        home / "snapshot.bin",
+        file if place.slot == 0 else None,
         gateway.set_feed_connected,
         gateway.endpoints.notices,
         gateway.meter.worker,
@@ -76,6 +76,8 @@ async def run(settings: Settings, stop: asyncio.Event, place: Place | None = Non
             await _first(feed.synced, stop, None)
         if stop.is_set():
             return
+        gc.collect()
+        gc.freeze()  # a million entries that stay need not be looked through again and again
         await _recover_limits(settings, dsn, kept_limits, gateway, feed)
         recovered = True
         plugins.begin()
@@ -127,14 +129,19 @@ async def _open_journal(settings: Settings, worker: str, stop: asyncio.Event) ->
     return None
 
 
-def _directory(path: Path, keyring: Keyring) -> Directory:
+def _directory(path: Path, keyring: Keyring) -> tuple[Directory, SnapshotFile]:
+    """Return the market as a predecessor kept it, empty when there is nothing to go on from."""
+    directory, file = Directory(), SnapshotFile(path, keyring)
+    began = time.perf_counter()
     try:
-        return Directory(snapshots.load(path, keyring))
+        file.load(directory)
     except FileNotFoundError:
-        return Directory()
-    except snapshots.UnusableSnapshot as error:
+        return Directory(), file
+    except UnusableSnapshot as error:
         log.warning("%s: starting without it", error)
-        return Directory()
+        return Directory(), file
+    log.info("%d credentials read from disk in %.2f s", len(directory.credentials), time.perf_counter() - began)
+    return directory, file
 
 
 async def _first(synced: asyncio.Event, stop: asyncio.Event, patience: float | None) -> None:

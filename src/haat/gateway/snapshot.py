@@ -1,21 +1,20 @@
 """What the gateway knows about the market: everything a call needs, one dictionary look-up away.
 
 Entries are immutable; a change replaces an entry, and calls in flight keep the one they began with.
-The snapshot is kept on disk, so that a gateway that starts while PostgreSQL is down still serves.
-On disk it holds nothing that PostgreSQL doesn't hold in the same form: API keys as keyed hashes,
-provider credentials encrypted; a MAC under the master key tells it from a damaged or foreign file.
+How it is kept on disk is `haat.gateway.snapshot_file`'s business.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hmac
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from msgspec import structs
 
-from haat.gateway.limits import PlanLimits
+from haat.gateway.plan import PlanLimits
 from haat.gateway.policy import (
     NO_APPLICATION_POLICY,
     NO_SERVICE_POLICY,
@@ -24,11 +23,10 @@ from haat.gateway.policy import (
     ServicePolicy,
     VersionPolicy,
 )
-from haat.infra.keyring import Keyring
 
 
-class Credential(msgspec.Struct, frozen=True, gc=False):
-    """An API key. Times are microseconds since the epoch, 0 for never."""
+class Credential(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """An API key. Times are microseconds since the epoch, 0 for never. On disk the order of members counts."""
 
     id: str
     org: str
@@ -38,7 +36,9 @@ class Credential(msgspec.Struct, frozen=True, gc=False):
     revoked_at: int
 
 
-class Subscription(msgspec.Struct, frozen=True):
+class Subscription(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What an application may call. On disk the order of members counts."""
+
     id: str
     org: str
     application: str
@@ -113,6 +113,8 @@ class Position(msgspec.Struct, frozen=True):
 
     xid: int = 0
     seq: int = 0
+    event: str = ""
+    """The id of the event at that place: another database may have another one there."""
 
 
 class Snapshot(msgspec.Struct):
@@ -123,6 +125,42 @@ class Snapshot(msgspec.Struct):
     subscriptions: list[Subscription] = []
     services: list[Service] = []
     applications: list[Application] = []
+    shape: str = ""
+
+
+class Part(msgspec.Struct, array_like=True):
+    """Some entries of a snapshot, or a change: what ``gone`` names (kind, id) is removed, the rest set."""
+
+    position: Position | None = None
+    gone: list[tuple[str, str]] = []
+    credentials: list[Credential] = []
+    subscriptions: list[Subscription] = []
+    services: list[Service] = []
+    applications: list[Application] = []
+
+
+_SHARED = ("org", "application", "service", "plan", "limits", "zone", "cached_share")
+
+
+def sharing(part: Part, shared: dict[Any, Any]) -> Part:
+    """Let equal members of many entries be one object: that halves what they weigh."""
+    share = shared.setdefault
+    part.credentials = [
+        Credential(
+            entry.id,
+            share(entry.org, entry.org),
+            share(entry.application, entry.application),
+            entry.key_hash,
+            entry.expires_at,
+            entry.revoked_at,
+        )
+        for entry in part.credentials
+    ]
+    part.subscriptions = [
+        structs.replace(entry, **{name: share(value, value) for name in _SHARED if (value := getattr(entry, name))})
+        for entry in part.subscriptions
+    ]
+    return part
 
 
 class Directory:
@@ -142,6 +180,8 @@ class Directory:
         self.services_generation = 0
         """Counts the changes of services, for what is derived from them."""
         self.loaded = False
+        self.shape = ""
+        """How the tables looked that this was read from; see `haat.gateway.store.shape`."""
         if snapshot is not None:
             self.replace(snapshot)
 
@@ -156,7 +196,7 @@ class Directory:
         self.applications = {entry.id: entry for entry in snapshot.applications}
         self.generation += 1
         self.services_generation += 1
-        self.position = snapshot.position
+        self.position, self.shape = snapshot.position, snapshot.shape
         self.loaded = True
 
     def put_credential(self, identifier: str, entry: Credential | None) -> None:
@@ -205,6 +245,39 @@ class Directory:
         self.generation += 1
         self.services_generation += 1
 
+    def apply(self, part: Part) -> None:
+        """Take over a part of a snapshot, or a change."""
+        for kind, identifier in part.gone:
+            if kind == "credential":
+                self.put_credential(identifier, None)
+            elif kind == "subscription":
+                self.put_subscription(identifier, None)
+            elif kind == "service":
+                self.put_service(identifier, None)
+            else:
+                self.put_application(identifier, None)
+        for credential in part.credentials:
+            self.put_credential(credential.id, credential)
+        for subscription in part.subscriptions:
+            self.put_subscription(subscription.id, subscription)
+        for service in part.services:
+            self.put_service(service.id, service)
+        for application in part.applications:
+            self.put_application(application.id, application)
+        if part.position is not None:
+            self.position = part.position
+
+    def take_over(self, other: Directory) -> None:
+        """Forget everything and be as another directory, which is used up: at once, however large they are."""
+        self.credentials, self._hashes = other.credentials, other._hashes
+        self.subscriptions, self._subscription_keys = other.subscriptions, other._subscription_keys
+        self.services, self._paths = other.services, other._paths
+        self.applications = other.applications
+        self.position, self.shape = other.position, other.shape
+        self.generation += 1
+        self.services_generation += 1
+        self.loaded = True
+
     def snapshot(self) -> Snapshot:
         """Return the present entries for keeping."""
         return Snapshot(
@@ -213,25 +286,12 @@ class Directory:
             list(self.subscriptions.values()),
             list(self.services.values()),
             list(self.applications.values()),
+            self.shape,
         )
 
 
-class UnusableSnapshot(Exception):
-    """The file is damaged, of another version or of another platform."""
-
-
-_MAGIC = b"HAATSNAP\x01"
-_MAC_BYTES = 32
-_decoder = msgspec.msgpack.Decoder(Snapshot)
-
-
-def encode(snapshot: Snapshot, keyring: Keyring) -> bytes:
-    body = msgspec.msgpack.encode(snapshot)
-    return _MAGIC + hmac.digest(keyring.derive("gateway-snapshot"), body, "sha256") + body
-
-
 def save(path: Path, content: bytes) -> None:
-    """Replace the file at once and for good: it is whole at any moment."""
+    """Replace a file at once and for good: it is whole at any moment."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -245,18 +305,3 @@ def save(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             fresh.unlink()
         raise
-
-
-def load(path: Path, keyring: Keyring) -> Snapshot:
-    """Read a kept snapshot; raise FileNotFoundError or UnusableSnapshot."""
-    content = path.read_bytes()
-    body = content[len(_MAGIC) + _MAC_BYTES :]
-    if not content.startswith(_MAGIC):
-        raise UnusableSnapshot(f"{path} is not a snapshot of this version")
-    mac = hmac.digest(keyring.derive("gateway-snapshot"), body, "sha256")
-    if not hmac.compare_digest(mac, content[len(_MAGIC) : len(_MAGIC) + _MAC_BYTES]):
-        raise UnusableSnapshot(f"{path} is damaged, or was made under another master key")
-    try:
-        return _decoder.decode(body)
-    except msgspec.MsgspecError as error:
-        raise UnusableSnapshot(f"{path} can't be read: {error}") from error

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
+from psycopg import AsyncServerCursor
+from psycopg.rows import dict_row, tuple_row
 
 from haat.gateway.plan import UNITS, PlanLimits
 from haat.gateway.policy import ApplicationPolicy, ServicePolicy, VersionPolicy
-from haat.gateway.snapshot import Application, Credential, Position, Service, Snapshot, Subscription, Version
+from haat.gateway.snapshot import (
+    Application,
+    Credential,
+    Directory,
+    Part,
+    Position,
+    Service,
+    Subscription,
+    Version,
+    sharing,
+)
 from haat.infra.postgres import Connection
 from haat.kernel.ids import id_at
 from haat.usage.journal import Position as JournalPosition
 
 _CREDENTIALS = """
-    SELECT id, org_id, application_id, key_hash, expires_at, revoked_at FROM credentials
-    WHERE scheme = 'haat' AND scopes @> '{invoke}'
+    SELECT id::text, org_id::text, application_id::text, key_hash,
+           coalesce(extract(epoch FROM expires_at) * 1000000, 0)::bigint,
+           coalesce(extract(epoch FROM revoked_at) * 1000000, 0)::bigint
+    FROM credentials WHERE scheme = 'haat' AND scopes @> '{invoke}'
 """
 _SUBSCRIPTIONS = """
     SELECT subscriptions.id, subscriptions.org_id, application_id, subscriptions.service_id, organisations.zone,
@@ -50,20 +65,34 @@ _SERVICES = """
     ) AS versions ON true
     WHERE services.status <> 'draft'
 """
+_TABLES = (
+    "credentials",
+    "subscriptions",
+    "plans",
+    "organisations",
+    "applications",
+    "services",
+    "service_versions",
+    "partners",
+    "provider_credentials",
+)
+_BATCH = 2_000
 
 
-async def load_all(connection: Connection) -> Snapshot:
-    """Return everything. The transaction must be REPEATABLE READ, so that all parts fit together.
+async def load(connection: Connection, directory: Directory) -> None:
+    """Fill an empty directory. The transaction must be REPEATABLE READ, so that all parts fit together.
 
-    Changes that commit later lie after the snapshot's position; some before it may lie after as
-    well and are applied again, which changes nothing.
+    Everything that committed before the position is in it; some of what comes after it may be, too, and is
+    applied again later, which changes nothing.
     """
-    position = await (
-        await connection.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin")
-    ).fetchone()
-    assert position is not None
-    credentials = [_credential(row) async for row in await connection.execute(_CREDENTIALS)]
-    subscriptions = [_subscription(row) async for row in await connection.execute(_SUBSCRIPTIONS)]
+    await connection.execute("SET LOCAL cursor_tuple_fraction = 1")  # all rows are wanted, not the first ones soon
+    directory.shape = await shape(connection)
+    position = await _newest_settled(connection)
+    shared: dict[Any, Any] = {}
+    async for rows in _batches(connection, _CREDENTIALS):
+        directory.apply(sharing(Part(credentials=[Credential(*row) for row in rows]), shared))
+    async for found in _batches_of_dicts(connection, _SUBSCRIPTIONS):
+        directory.apply(sharing(Part(subscriptions=[_subscription(row) for row in found]), shared))
     services = [_service(row) async for row in await connection.execute(_SERVICES)]
     applications = [_application(row) async for row in await connection.execute(_APPLICATIONS)]
     directory.apply(Part(position=position, services=services, applications=applications))
@@ -136,8 +165,9 @@ async def continues(connection: Connection, position: Position, most: int) -> bo
 
 
 async def credential(connection: Connection, identifier: UUID) -> Credential | None:
-    row = await (await connection.execute(_CREDENTIALS + " AND id = %s", (identifier,))).fetchone()
-    return _credential(row) if row else None
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        row = await (await cursor.execute(_CREDENTIALS + " AND id = %s", (identifier,))).fetchone()
+    return Credential(*row) if row else None
 
 
 async def subscription(connection: Connection, identifier: UUID) -> Subscription | None:
@@ -145,12 +175,14 @@ async def subscription(connection: Connection, identifier: UUID) -> Subscription
     return _subscription(row) if row else None
 
 
-async def subscriptions_of(connection: Connection, *, org: UUID | None, plan: UUID | None) -> list[Subscription]:
-    """Return the active subscriptions of an organisation or under a plan."""
-    rows = await connection.execute(
-        _SUBSCRIPTIONS + " AND (subscriptions.org_id = %(org)s OR plan_id = %(plan)s)", {"org": org, "plan": plan}
-    )
-    return [_subscription(row) async for row in rows]
+async def subscriptions_of(
+    connection: Connection, *, org: UUID | None, plan: UUID | None
+) -> AsyncIterator[list[Subscription]]:
+    """Yield the active subscriptions of an organisation or under a plan, some at a time: a plan can have very many."""
+    query = _SUBSCRIPTIONS + " AND (subscriptions.org_id = %(org)s OR plan_id = %(plan)s)"
+    async with connection.transaction():
+        async for rows in _batches_of_dicts(connection, query, {"org": org, "plan": plan}):
+            yield [_subscription(row) for row in rows]
 
 
 async def application(connection: Connection, identifier: UUID) -> Application | None:
@@ -169,29 +201,46 @@ async def services_of(connection: Connection, provider_org: UUID) -> list[Servic
 
 
 class Change(NamedTuple):
-    """One event, as far as the gateway cares. ``settled``: no running transaction can precede it."""
+    """One event, as far as the gateway cares."""
 
     seq: int
     xid: int
+    event: str
     stream: str
-    settled: bool
 
 
-async def changes_after(connection: Connection, position: Position, limit: int = 1000) -> list[Change]:
-    """Return every event after a position that has committed, in order.
+class Changes(NamedTuple):
+    """Events in the order of their places. Before ``settled``, a transaction id, nothing can appear any more."""
+
+    settled: int
+    found: list[Change]
+
+
+async def changes_after(connection: Connection, position: Position, seen: Iterable[int], limit: int = 1000) -> Changes:
+    """Return the events after a position that have committed and whose ``seq`` is not among those seen.
 
     Unlike `infra.events.read_after` this does not wait for older transactions: a revocation must
     not wait for somebody's long transaction. The reader remembers what it has seen beyond the last
-    settled one.
+    settled one. With fewer than ``limit`` there are no more for now.
     """
     rows = await connection.execute(
         """
-        SELECT seq, xid::text::bigint AS xid, stream, xid < pg_snapshot_xmin(pg_current_snapshot()) AS settled
-        FROM events WHERE (xid, seq) > (%s::text::xid8, %s) ORDER BY events.xid, seq LIMIT %s
+        SELECT settled, change.seq, change.xid, change.event, change.stream
+        FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS settled) AS now
+        LEFT JOIN LATERAL (
+            SELECT seq, xid::text::bigint AS xid, id::text AS event, stream FROM events
+            WHERE (events.xid, seq) > (%s::text::xid8, %s) AND seq <> ALL(%s)
+            ORDER BY events.xid, seq LIMIT %s
+        ) AS change ON true ORDER BY change.xid, change.seq
         """,
-        (str(position.xid), position.seq, limit),
+        (str(position.xid), position.seq, list(seen), limit),
     )
-    return [Change(**row) async for row in rows]
+    settled, found = 0, []
+    async for row in rows:
+        settled = row.pop("settled")
+        if row["seq"] is not None:
+            found.append(Change(**row))
+    return Changes(settled, found)
 
 
 # --- what was used before a restart ------------------------------------------------------------
@@ -268,17 +317,6 @@ async def stored_ids(connection: Connection, identifiers: Sequence[UUID]) -> set
 
 def _micros(at: datetime | None) -> int:
     return int(at.timestamp() * 1_000_000) if at is not None else 0
-
-
-def _credential(row: Mapping[str, Any]) -> Credential:
-    return Credential(
-        id=str(row["id"]),
-        org=str(row["org_id"]),
-        application=str(row["application_id"]),
-        key_hash=bytes(row["key_hash"]),
-        expires_at=_micros(row["expires_at"]),
-        revoked_at=_micros(row["revoked_at"]),
-    )
 
 
 def _subscription(row: Mapping[str, Any]) -> Subscription:
