@@ -19,7 +19,7 @@ import msgspec
 
 from haat.gateway.call import Call
 from haat.gateway.endpoints import Endpoint
-from haat.gateway.traffic import BUCKETS, Traffic
+from haat.gateway.traffic import Traffic
 from haat.infra.net import parse_networks
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ JSON, TEXT = b"application/json", b"text/plain; version=0.0.4; charset=utf-8"
 _PATHS = frozenset({b"/status", b"/metrics"})
 _FORWARDED = (b"forwarded:", b"x-forwarded-for:", b"x-real-ip:", b"via:")
 _STATES = {"closed": 0, "half_open": 1, "open": 2}
-_FIRST_BUCKET, _BUCKET_STEP = 8, 2
-"""Of the buckets every second from 256 microseconds on is shown: 256, 1024, 4096 … microseconds."""
+_BUCKETS = frozenset(range(8, 35, 2))
+"""Of the buckets every second one is shown: 256, 1024, 4096 … microseconds, to almost five hours."""
 
 
 def is_asked(gateway: Gateway, call: Call, peer: str) -> bool:
@@ -214,7 +214,7 @@ def _traffic(add: Any, traffic: Traffic, template: str) -> None:
     total = 0
     for bits, count in enumerate(traffic.buckets):
         total += count
-        if bits >= _FIRST_BUCKET and (bits - _FIRST_BUCKET) % _BUCKET_STEP == 0 and bits < BUCKETS - 1:
+        if bits in _BUCKETS:
             edge = f"{(1 << bits) / 1_000_000:g}"
             add("api_request_duration_seconds", total, "_bucket", endpoint=template, le=edge)
     add("api_request_duration_seconds", total, "_bucket", endpoint=template, le="+Inf")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from haat.gateway.retries import RetryBudget
 
-BUCKETS = 36
+BUCKETS = 64
 """Durations are counted by their number of bits: bucket n holds those below 2**n microseconds."""
 
 
@@ -26,10 +26,11 @@ class Traffic:
 
     def count(self, method: bytes, status: int, microseconds: int) -> None:
         """Take in one answered call."""
-        key = (method, status)
-        answers = self.answers
-        answers[key] = answers.get(key, 0) + 1
-        self.buckets[min(microseconds.bit_length(), BUCKETS - 1)] += 1
+        try:
+            self.answers[method, status] += 1
+        except KeyError:
+            self.answers[method, status] = 1
+        self.buckets[microseconds.bit_length()] += 1
         self.microseconds += microseconds
 
     @property

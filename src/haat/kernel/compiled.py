@@ -28,6 +28,7 @@ MODULES = (
     "gateway/routes",
     "gateway/server",
     "gateway/stages",
+    "gateway/traffic",
     "gateway/upstream",
 )
 """What is compiled, together: a call between two of these is a call between two C functions."""
