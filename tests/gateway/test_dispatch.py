@@ -160,6 +160,19 @@ async def test_what_speaks_about_the_request_says_nothing_against_the_endpoint(m
     assert endpoints(market)[0].breaker.failures == 0
 
 
+async def test_a_provider_that_sheds_load_and_says_until_when_is_not_given_up(market: Market) -> None:
+    market.provider.behaviour = answer(503, b"{}", "Retry-After: 1")
+    for _ in range(THRESHOLD + 1):
+        assert (await market.call("POST", PATH, b"x")).status == 503
+    assert len(market.provider.requests) == THRESHOLD + 1
+    await break_it(market)
+    pass_time(market, OPEN_US)
+    market.provider.behaviour = answer(503, b"{}", "Retry-After: 1")
+    for _ in range(2):  # such an answer decides nothing: the next call probes again
+        assert (await market.call("POST", PATH, b"x")).body == b"{}"
+    assert endpoints(market)[0].breaker.state(market.gateway.clock.now_us()) == "half_open"
+
+
 async def test_a_slow_upload_is_the_callers_own_failure(market: Market) -> None:
     market.add_service("slow", timeout_ms=50)
     market.provider.behaviour = silent

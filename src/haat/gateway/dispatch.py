@@ -105,8 +105,11 @@ def answered(call: Call, upstream: UpstreamConnection) -> bool:
     if status not in UNAVAILABLE:
         _endpoint(call).succeeded(now, call)
         return False
-    _endpoint(call).failed(now, call)
     pause = _retry_after(upstream.lines, now) if status == 503 else 0
+    if pause:
+        _endpoint(call).breaker.released(call)  # it is there, guards itself, and says until when
+    else:
+        _endpoint(call).failed(now, call)
     return _again(gateway, call, now, True, status == 503, False, pause)
 
 
