@@ -285,6 +285,8 @@ def measure(effort: Effort, wanted: Sequence[str]) -> tuple[Bench, conditions.Co
         bench.rows.insert(0, row_of("nginx-sse", bench.nginx_sse, bench.nginx_sse))
     if bench.nginx:
         bench.rows.insert(0, row_of("nginx", bench.nginx, bench.nginx))
+    for row in bench.rows:
+        seen.versions |= row.extra.get("versions", {})
     conditions.finish(seen, began, stolen)
     return bench, seen
 
