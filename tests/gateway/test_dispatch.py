@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.rig import APP, ORG, PROVIDER_ORG, Market, Provider, Request, Response, answer
+from gateway.rig import APP, ORG, PROVIDER_ORG, MakeMarket, Market, Provider, Request, Response, answer
 from haat.gateway.balance import EJECT_US
 from haat.gateway.breaker import OPEN_US, THRESHOLD
 from haat.gateway.endpoints import PROBE_SECONDS, Endpoint
@@ -337,6 +337,29 @@ async def test_a_call_of_which_nothing_was_sent_goes_to_another_endpoint_at_once
         assert (await market.call("POST", PATH, b"x")).status == 200
     await market.until(lambda: len(market.confirmed()) == 4)
     assert {event.attempts for event in market.events()} == {0, 2}
+
+
+async def test_a_probe_that_finds_no_connection_and_goes_elsewhere_makes_room_for_the_next(
+    make_market: MakeMarket, second: Provider
+) -> None:
+    market = await make_market(upstream_connections=1, upstream_wait_seconds=0.1)
+    change(market, endpoints=(url(market.provider.port), url(second.port)))
+    market.add_service("hog")
+    market.provider.behaviour = silent
+    client = await market.connect()
+    await client.send(market.raw("POST", "/v1/services/acme/hog/x", b"x"))
+    await market.provider.arrived.wait()
+    first, other = endpoints(market)
+    now = market.gateway.clock.now_us()
+    for _ in range(THRESHOLD):
+        first.failed(now - OPEN_US, None)
+        other.failed(now, None)
+    probe = asyncio.create_task(market.call("POST", PATH, b"x"))
+    await market.until(lambda: first.pool.waiting == 1)
+    assert not first.breaker.ready(now)
+    other.breaker.open_until = 0
+    assert (await probe).status == 200
+    assert first.breaker.ready(now) and len(second.requests) == 1
 
 
 async def test_an_endpoint_that_fails_every_fifth_call_is_ejected_while_another_is_well(

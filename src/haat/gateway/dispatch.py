@@ -89,7 +89,9 @@ def failed(call: Call, error: HaatError, sent: bool) -> None:
     gateway = call.client.gateway
     now = gateway.clock.now_us()
     busy = isinstance(error, Overloaded)
-    if not busy:
+    if busy:
+        _endpoint(call).breaker.released(call)
+    else:
         _endpoint(call).failed(now, call)
     if call.answered:
         return

@@ -91,10 +91,7 @@ class RouteTable:
 
     def find(self, name: bytes) -> Route:
         """Return the route; raise ServiceNotFound, ServiceSuspended or ProviderUnavailable."""
-        if self._generation != self._directory.services_generation:
-            self._routes.clear()
-            self._alike.clear()
-            self._generation = self._directory.services_generation
+        self._keep_up()
         route = self._routes.get(name)
         if route is None:
             route = self._routes[name] = self._build(name.decode("ascii", "replace"))
@@ -124,12 +121,20 @@ class RouteTable:
         route.steps = self._compose(route)
         return route
 
+    def _keep_up(self) -> None:
+        """Forget what was made of a market that has changed since."""
+        if self._generation != self._directory.services_generation:
+            self._routes.clear()
+            self._alike.clear()
+            self._generation = self._directory.services_generation
+
     def of_capability(self, route: Route) -> list[Route]:
         """Return the services that can do what this one does, itself included: see `haat.gateway.fallback`.
 
         A version that only adapts another's shape, or has its own requests changed on their way, stands
         in for nobody: what it is sent would not be what was sent here.
         """
+        self._keep_up()
         wanted = (route.service.policy.capability, route.version.dialect, route.service.unit)
         found = self._alike.get(wanted)
         if found is None:
