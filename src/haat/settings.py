@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     upstream_connections: int = Field(128, ge=1, description="Most connections to one upstream endpoint.")
     upstream_wait_seconds: float = Field(2, gt=0, description="Time a call waits for one of them before 503.")
     stream_max_seconds: float = Field(3600, gt=0, description="Longest time an answer may stream.")
+    cache_bytes: int = Field(
+        64 * 1024 * 1024, ge=0, description="Most memory for answers kept by each gateway process; 0 keeps none."
+    )
     status_networks: list[str] = Field(
         [], description="Networks (CIDR) besides loopback that may read the gateway's `/status` and `/metrics`."
     )

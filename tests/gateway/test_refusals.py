@@ -195,6 +195,7 @@ def test_the_stages_stand_in_the_order_of_the_design() -> None:
         "authenticate",
         "find_service",
         "check_subscription",
+        "check_data_policy",
         "check_meter",
         "check_body",
         "admit",

@@ -107,6 +107,9 @@ class Call:
         "wait_deadline",
     )
 
+    cached_units: dict[str, str]
+    """The part of ``units`` that came out of the cache; set when ``cache`` is ``partial``."""
+
     def __init__(self, client: ClientConnection) -> None:
         self.client = client
         self.lines: list[bytes] = []

@@ -9,6 +9,7 @@ import socket
 from typing import cast
 
 from haat.gateway import dispatch, relay, status
+from haat.gateway.cache import Cache
 from haat.gateway.call import Call
 from haat.gateway.clock import CallIds, GatewayClock
 from haat.gateway.endpoints import Endpoints
@@ -50,6 +51,7 @@ class Gateway:
         self.meter = Meter(journal, self.clock, self.ids)
         self.pools = Pools(settings.upstream_connections, settings.upstream_wait_seconds, self.clock)
         self.endpoints = Endpoints(directory, self.pools, self.clock)
+        self.cache = Cache(settings.cache_bytes)
         self.hooks = Hooks(self)
         self.authenticators: tuple[Hook, ...] = ()
         """Plugins that may know a caller by something else than its key."""
@@ -147,6 +149,7 @@ class Gateway:
                 self.meter.flush()
                 if ticks % 3 == 0:
                     self._expire_calls()
+                    self.cache.sweep(self.directory)
                 if ticks % 50 == 0:
                     self._expire_clients()
                 if ticks % _PUBLISH_TICKS == 0:

@@ -153,7 +153,7 @@ class Meter:
             return
         if call.outcome is Outcome.COMPLETED:
             event = self._event(call, Outcome.CLIENT_LEFT, call.status)
-            event.units = {}
+            event.units = event.cached_units = {}
             try:
                 self._append(Kind.USAGE, encode(event))
             except JournalError:
@@ -253,7 +253,12 @@ class Meter:
             event.plan = subscription.plan
         if outcome is Outcome.COMPLETED or (outcome is Outcome.CLIENT_LEFT and call.streaming and call.bytes_out):
             event.units = call.units if call.units else _counted(call)
-            event.units_source = "upstream" if call.raw_usage and call.units else "counted"
+            event.units_source = "upstream" if call.units and (call.raw_usage or call.cache == "hit") else "counted"
+            if call.cache == "hit" and route is not None and route.service.unit in event.units:
+                event.cached_units = {route.service.unit: event.units[route.service.unit]}
+            elif call.cache == "partial":
+                event.cached_units = call.cached_units
+        event.cache = call.cache
         if call.raw_usage:
             event.raw_usage = call.raw_usage
         if call.user:

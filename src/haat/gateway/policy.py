@@ -15,11 +15,13 @@ class CachePolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     """The service is deterministic: an answer may be given again for ``ttl_seconds``.
 
     ``items`` tells that a task call's inputs are independent, so that those known are answered from
-    the cache and only the others are asked for.
+    the cache and only the others are asked for. ``headers`` select the answer beside ``Accept``,
+    ``Accept-Language`` and ``Content-Type``; no others reach the provider.
     """
 
     ttl_seconds: int = 3600
     items: bool = False
+    headers: tuple[str, ...] = ()
 
 
 class ServicePolicy(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -32,6 +34,8 @@ class ServicePolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     repeatable: bool = False
     capability: str = ""
     cache: CachePolicy | None = None
+    cache_generation: int = 0
+    """Counts how often the provider had everything forgotten."""
 
 
 class Transform(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from haat.gateway.call import Call
+from haat.gateway.data_policy import check_data_policy
 from haat.gateway.grants import Grant
 from haat.gateway.headers import is_host
 from haat.gateway.plan import MICRO
@@ -141,7 +142,7 @@ def admit(gateway: Gateway, call: Call) -> None:
 
 
 Stage = Callable[["Gateway", Call], None]
-RESOLVE: tuple[Stage, ...] = (split_target, authenticate, find_service, check_subscription)
+RESOLVE: tuple[Stage, ...] = (split_target, authenticate, find_service, check_subscription, check_data_policy)
 ADMIT: tuple[Stage, ...] = (check_meter, check_body, admit)
 
 

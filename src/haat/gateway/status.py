@@ -128,6 +128,7 @@ def _status(gateway: Gateway) -> dict[str, Any]:
         "active": len(gateway.calls),
         "connections": len(gateway.clients),
         "services": list(services.values()),
+        "cache": gateway.cache.stats(),
     }
 
 

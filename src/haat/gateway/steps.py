@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from haat.gateway.cache_step import cache_step
 from haat.plugins.order import Place
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ class BuiltIn(NamedTuple):
     of: Callable[[Gateway, Route], Step | None]
 
 
-STEPS: tuple[BuiltIn, ...] = ()
+STEPS: tuple[BuiltIn, ...] = (
+    BuiltIn("cache", 900, "Answer from the cache, or keep the provider's answer there", cache_step),
+)
 """In the order in which requests meet them; answers come back the other way round."""
 
 STAGES: dict[str, tuple[Place, ...]] = {

@@ -175,6 +175,13 @@ class NotSubscribed(HaatError):
     default_detail = "Subscribe the application to this service in the catalog."
 
 
+class DataPolicyRefused(HaatError):
+    """``demanded`` and ``service`` say what the application demands and what the service says of itself."""
+
+    code, status, title = "DATA_POLICY", 403, "The application's data policy forbids this service"
+    default_detail = "Choose another service in the catalog, or change the application's policy."
+
+
 class VersionRetired(HaatError):
     """The version, or its whole service, is past its sunset; ``successor`` names what follows it."""
 
