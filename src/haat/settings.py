@@ -88,6 +88,12 @@ class Settings(BaseSettings):
     status_networks: list[str] = Field(
         [], description="Networks (CIDR) besides loopback that may read the gateway's `/status` and `/metrics`."
     )
+    idempotency_keep_hours: int = Field(
+        24, ge=24, description="Hours that an Idempotency-Key is remembered with its answer."
+    )
+    idempotency_answer_bytes: int = Field(
+        1024 * 1024, ge=0, description="Largest answer that is kept for an Idempotency-Key."
+    )
     shutdown_seconds: float = Field(30, gt=0, description="Time in-flight work is given when the platform stops.")
 
     plugins: dict[str, dict[str, Any]] = Field({}, description="What each plugin is told, by its name.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-
 from gateway.rig import APP, Market, Request, answer
 from haat.gateway import stages
 from haat.gateway.limits import SECOND, PlanLimits

@@ -15,7 +15,17 @@ REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in REASONS.items()}
-NOT_CURED_BY_RETRY = frozenset({"QUOTA_EXHAUSTED", "NOT_SUBSCRIBED", "SERVICE_SUSPENDED", "DATA_POLICY"})
+NOT_CURED_BY_RETRY = frozenset(
+    {
+        "QUOTA_EXHAUSTED",
+        "NOT_SUBSCRIBED",
+        "SERVICE_SUSPENDED",
+        "DATA_POLICY",
+        "IDEMPOTENCY_MISMATCH",
+        "IDEMPOTENCY_UNKNOWN",
+        "IDEMPOTENCY_NOT_KEPT",
+    }
+)
 """Refusals after which the common SDKs must not retry by themselves, though they do so on 429."""
 
 _encode = msgspec.json.Encoder().encode

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from haat.gateway.endpoints import Endpoint
     from haat.gateway.extras import Extras
     from haat.gateway.grants import Grant
+    from haat.gateway.idempotency import Once
     from haat.gateway.limits import Allowance
     from haat.gateway.routes import Route
     from haat.gateway.server import ClientConnection
@@ -84,6 +85,7 @@ class Call:
         "no_body",
         "number",
         "on_answer",
+        "once",
         "opened",
         "outcome",
         "period",
@@ -121,6 +123,8 @@ class Call:
         """What must see the answer whole before it is recorded and written; replaced, never changed."""
         self.extras: Extras | None = None
         """What few calls have."""
+        self.once: Once | None = None
+        """The caller's Idempotency-Key."""
         self.fault: HaatError | None = None
         """What is wrong with the request's form."""
 

@@ -36,6 +36,13 @@ def resume(gateway: Gateway, call: Call) -> None:
     route = call.route
     assert route is not None
     steps = route.steps
+    if call.once is not None and not call.once.begun:
+        try:
+            if not call.once.begin(gateway, call):
+                return
+        except HaatError as error:
+            call.client.refuse(call, error, Outcome.REFUSED)
+            return
     while call.step < len(steps):
         step = steps[call.step]
         call.step += 1
@@ -88,6 +95,8 @@ def failed(call: Call, error: HaatError, sent: bool) -> None:
     """Take in that the way to the provider failed; ``sent`` tells whether anything of the request may have left."""
     gateway = call.client.gateway
     now = gateway.clock.now_us()
+    if sent and call.once is not None:
+        call.once.sent = True
     busy = isinstance(error, Overloaded)
     if busy:
         _endpoint(call).breaker.released(call)
@@ -119,6 +128,8 @@ def timed_out(call: Call) -> None:
     """End a call whose time is over. That is the provider's failure when it had the whole request."""
     if call.upstream is not None and call.body_complete:
         _endpoint(call).failed(call.client.gateway.clock.now_us(), call)
+    if call.upstream is not None and call.once is not None:
+        call.once.sent = True
     relay.fail(call, ProviderTimeout())
 
 

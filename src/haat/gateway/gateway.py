@@ -9,6 +9,7 @@ import socket
 from typing import cast
 
 from haat.gateway import dispatch, relay, status
+from haat.gateway.attempts import Attempts
 from haat.gateway.cache import Cache
 from haat.gateway.call import Call
 from haat.gateway.clock import CallIds, GatewayClock
@@ -62,6 +63,13 @@ class Gateway:
             tuple(settings.allowed_networks),
             lambda route: compose(self, route),
         )
+        self.attempts = Attempts(
+            settings.data_dir / "gateway" / "idempotency.db",
+            journal.worker,
+            keyring.derive("idempotency-answers"),
+            durable=settings.journal_sync_ms == 0,
+            keep_seconds=settings.idempotency_keep_hours * 3600,
+        )
         self.clients: set[ClientConnection] = set()
         self.calls: set[Call] = set()
         """Admitted and not yet ended."""
@@ -98,6 +106,7 @@ class Gateway:
         """Take connections from a listening socket; return its port."""
         port: int = listener.getsockname()[1]
         self._server = await self.accept(listener)
+        self.attempts.recover()
         self._ticking = asyncio.create_task(self._tick())
         return port
 
@@ -131,6 +140,7 @@ class Gateway:
         await self.pools.close()
         self.meter.flush()
         self._journal.close()
+        self.attempts.close()
 
     def _interrupt(self, call: Call) -> None:
         try:

@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Mapping
 from typing import NamedTuple
 
 FORWARD, DROP, HOST, LENGTH, AUTHORIZATION, API_KEY, CODING, CONNECTION = range(8)
-ACCEPT, EXPECT, REQUEST_ID, USER, TAGS, USAGE, KEEP_ALIVE, UPGRADE = range(8, 16)
+ACCEPT, EXPECT, REQUEST_ID, USER, TAGS, USAGE, KEEP_ALIVE, UPGRADE, IDEMPOTENCY_KEY = range(8, 17)
 
 _HOP_BY_HOP = (b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer", b"upgrade")
 _PLAIN = (b"content-type", b"user-agent", b"accept-encoding")
@@ -36,6 +36,7 @@ REQUEST_HEADERS = _table(
         b"x-haat-user": USER,
         b"x-haat-tags": TAGS,
         b"upgrade": UPGRADE,
+        b"idempotency-key": IDEMPOTENCY_KEY,
     },
     dropped=(b"keep-alive",),
 )
@@ -51,6 +52,7 @@ ANSWER_HEADERS = _table(
     dropped=(
         b"x-request-id",
         b"x-haat-units",
+        b"idempotency-replayed",
         b"x-haat-served-by",
         b"ratelimit",
         b"ratelimit-policy",

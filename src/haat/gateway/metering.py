@@ -129,6 +129,8 @@ class Meter:
             self._fail(error)
             if settled and call.allowance is not None:
                 call.allowance.give_back(call.period, call.reserved)
+            if call.once is not None:
+                call.once.unsold()
             raise
         call.outcome = outcome
         call.confirmable = True
@@ -152,6 +154,8 @@ class Meter:
         if not call.confirmable:
             return
         if call.outcome is Outcome.COMPLETED:
+            if call.once is not None:
+                call.once.unsold()
             event = self._event(call, Outcome.CLIENT_LEFT, call.status)
             event.units = event.cached_units = {}
             try:
@@ -269,6 +273,8 @@ class Meter:
             event.caller_request_id = call.caller_request_id[:128].decode("utf-8", "replace")
         if call.language_pair:
             event.language_pair = call.language_pair
+        if call.cache:
+            event.cache = call.cache
         return event
 
 

@@ -23,6 +23,7 @@ from haat.gateway.headers import (
     EXPECT,
     FORWARD,
     HOST,
+    IDEMPOTENCY_KEY,
     LENGTH,
     METHODS,
     REQUEST_HEADERS,
@@ -35,6 +36,7 @@ from haat.gateway.headers import (
     read_connection,
     without,
 )
+from haat.gateway.idempotency import Once
 from haat.gateway.languages import read_languages
 from haat.gateway.stages import ADMIT, check_form, resolve
 from haat.kernel.errors import (
@@ -130,10 +132,10 @@ class ClientConnection:
             else:
                 meter.client_left(call)
         self.unconfirmed.clear()
-        if self.active is not None:
-            self.gateway.calls.discard(self.active)
-            relay.client_left(self.active)
-            self.active = None
+        active, self.active = self.active, None
+        if active is not None and (active.once is None or not active.once.goes_on(active)):
+            self.gateway.calls.discard(active)
+            relay.client_left(active)
         self._queue.clear()
         self.gateway.forget(self)
 
@@ -318,6 +320,10 @@ class ClientConnection:
         elif special == TAGS:
             call.labelled = True
             call.tags = call.tags + b"," + value if call.tags else value
+        elif special == IDEMPOTENCY_KEY:
+            if call.once is not None:
+                call.fault = InvalidRequest("Send one Idempotency-Key.")
+            call.once = Once(value.strip())
 
     def on_headers_complete(self) -> None:
         call, parser = self._parsing, self._parser
@@ -373,7 +379,7 @@ class ClientConnection:
             call.upstream.send_body(data, call.chunked)
         else:
             call.body.append(data)
-            if call.body_size > BUFFERED_BODY and call is self.active and not (call.route and call.route.steps):
+            if call.body_size > BUFFERED_BODY and call is self.active and not _wanted_whole(call):
                 if not call.dispatched:
                     self._dispatch(call)
                 if call.upstream is None:
@@ -465,7 +471,7 @@ class ClientConnection:
             return
         if call.expects_continue and call.body_size == 0 and call.minor_version == 1 and _has_body(call):
             self.write(answers.CONTINUE)
-        if call.content_length > BUFFERED_BODY and not grant.route.steps:
+        if call.content_length > BUFFERED_BODY and not _wanted_whole(call):
             self._dispatch(call)
 
     def _dispatch(self, call: Call) -> None:
@@ -484,7 +490,7 @@ class ClientConnection:
             call.lines = without(call.lines, (route.credential_name,))
         if route.reads_languages and call.body_complete:
             read_languages(call)
-        if route.steps or route.endpoints or route.breaker.failures:
+        if route.steps or route.endpoints or route.breaker.failures or call.once is not None:
             dispatch.resume(self.gateway, call)
         else:
             route.pool.acquire(call)
@@ -496,6 +502,7 @@ class ClientConnection:
             return
         call.answered = True
         if call.on_answer:
+            call.fault = error
             relay.missed(call)
         if call.endpoint is not None:
             call.endpoint.breaker.released(call)
@@ -615,6 +622,11 @@ class ClientConnection:
                 self.abort()  # it never read what it asked for
             else:
                 self.close()
+
+
+def _wanted_whole(call: Call) -> bool:
+    """Tell whether something must see the request whole before it goes to the provider."""
+    return call.once is not None or (call.route is not None and bool(call.route.steps))
 
 
 def _one_of(call: Call, present: bytes, further: bytes) -> bytes:

@@ -250,6 +250,35 @@ class JournalFull(JournalUnavailable):
     default_detail = "Nothing is served unmetered; calls are taken again as soon as the operator has made space."
 
 
+class IdempotencyInProgress(Conflict):
+    code, title = "IDEMPOTENCY_IN_PROGRESS", "The first call with this key is still running"
+    default_detail = "Wait for the seconds in Retry-After and send the same request again: you will get its answer."
+
+
+class IdempotencyMismatch(HaatError):
+    code, status, title = "IDEMPOTENCY_MISMATCH", 422, "The key was used for another request"
+    default_detail = "Use a new Idempotency-Key for each new request, and the same one only to repeat it unchanged."
+
+
+class IdempotencyUnknown(Conflict):
+    """Its worker died, or its provider fell silent: the call may have been executed."""
+
+    code, title = "IDEMPOTENCY_UNKNOWN", "Nobody knows what became of the first call"
+    default_detail = (
+        "The first call with this key may have been executed; it is not billed. Use a new key to have it done again."
+    )
+
+
+class IdempotencyNotKept(Conflict):
+    code, title = "IDEMPOTENCY_NOT_KEPT", "The first call was executed and its answer was not kept"
+    default_detail = "Streams and large answers are not kept. Use a new key to have the call executed again."
+
+
+class IdempotencyUnavailable(HaatError):
+    code, status, title = "IDEMPOTENCY_UNAVAILABLE", 503, "Idempotency keys can't be kept right now"
+    default_detail = "The call was not executed, because it could not be protected: try again shortly."
+
+
 # --- language tasks ---------------------------------------------------------------------------
 
 
