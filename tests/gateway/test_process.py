@@ -32,7 +32,7 @@ from haat.settings import Settings
 from haat.usage import event as usage
 from haat.usage import journal
 from haat.usage.event import VERSION, Outcome, UsageEvent
-from haat.usage.journal import START, JournalReader, JournalWriter, Kind, Position
+from haat.usage.journal import START, JournalReader, JournalWriter, Kind
 
 SERVICE = "00000000-0000-7000-8000-00000000000d"
 ZONE = "Asia/Kolkata"
@@ -295,7 +295,8 @@ def test_counters_kept_on_disk_and_the_journal_after_them(tmp_path: Path) -> Non
         allowance.settle(allowance.period, MICRO, MICRO)
     limits.restore("dormant", SERVICE, plan, ZONE, now, 0, 9 * MICRO, 0, [[(now, 2)]])
     writer = JournalWriter(tmp_path / "journal", "gateway-0", 1 << 20, 1000)
-    recovery.keep(tmp_path / "limits.bin", limits, "gateway-0", writer.position, now)
+    allowances = [found for key in limits.counts.keys() if (found := recovery.kept(limits, key, now))]  # noqa: SIM118
+    recovery.keep(tmp_path / "limits.bin", allowances, {"gateway-0": writer.position}, now)
     at = datetime.fromtimestamp(now / SECOND, UTC)
     writer.append(Kind.USAGE, usage.encode(usage_event(str(new_id()), at, Outcome.COMPLETED, APP)))
     writer.close()
@@ -311,7 +312,7 @@ def test_counters_kept_on_disk_and_the_journal_after_them(tmp_path: Path) -> Non
 def test_a_missing_segment_does_not_keep_the_gateway_from_starting(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    recovery.keep(tmp_path / "limits.bin", Limits(), "gateway-0", Position(7, 0), 0)
+    recovery.keep(tmp_path / "limits.bin", [], {"gateway-0": (7, 0)}, 0)
     JournalWriter(tmp_path / "journal", "gateway-0", 1 << 20, 1000).close()
     recovery.from_disk(
         tmp_path / "limits.bin", tmp_path / "journal", Directory(), Limits(), time.time_ns() // 1000, ZONE

@@ -22,6 +22,16 @@ class GatewayClock:
         self.lately = self.now_us()
         """The time as of the last tick, for what may be some milliseconds off: idleness, patience."""
 
+    @property
+    def wall(self) -> int:
+        """What this clock adds to the machine's steady one, in nanoseconds."""
+        return self._wall
+
+    def adopt(self, wall: int) -> None:
+        """Tell the time of the other processes from now on, to the microsecond. Only before the first call."""
+        self._wall, self._anchor = wall, 0
+        self.tick()
+
     def now_us(self) -> int:
         """Return microseconds since the epoch."""
         return (self._anchor + monotonic_ns()) // 1000

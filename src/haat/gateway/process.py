@@ -10,12 +10,11 @@ import os
 import time
 from pathlib import Path
 
-import psycopg
 import uvloop
 
-from haat.gateway import recovery
 from haat.gateway.feed import Feed
 from haat.gateway.gateway import Gateway
+from haat.gateway.membership import Membership
 from haat.gateway.neighbours import Neighbours, inherited
 from haat.gateway.place import ALONE, Place, Ready, ReadyFiles, given_place
 from haat.gateway.plugin_watch import PluginWatch
@@ -30,7 +29,6 @@ log = logging.getLogger(__name__)
 
 PATIENCE_FOR_POSTGRES = 3.0
 """Seconds that a start waits for an answer of PostgreSQL when there is a snapshot on disk to start from."""
-KEEP_LIMITS_SECONDS = 5.0
 
 
 async def run(settings: Settings, stop: asyncio.Event, place: Place | None = None) -> None:
@@ -62,13 +60,12 @@ async def run(settings: Settings, stop: asyncio.Event, place: Place | None = Non
         gateway.endpoints.notices,
         gateway.meter.worker,
     )
-    kept_limits = home / f"limits-{place.slot}.bin"
+    membership = Membership(settings, place, gateway, journal)
     following = asyncio.create_task(feed.run())
-    keeping = asyncio.create_task(_keep_limits_while_they_change(kept_limits, gateway, journal))
+    keeping: asyncio.Task[None] | None = None
     watching: asyncio.Task[None] | None = None
     switching: asyncio.Task[None] | None = None
     plugins = PluginWatch(gateway, settings.data_dir, lambda: load_settings().plugins)
-    recovered = False
     try:
         if directory.loaded:
             await _first(feed.tried, stop, PATIENCE_FOR_POSTGRES)
@@ -78,8 +75,9 @@ async def run(settings: Settings, stop: asyncio.Event, place: Place | None = Non
             return
         gc.collect()
         gc.freeze()  # a million entries that stay need not be looked through again and again
-        await _recover_limits(settings, dsn, kept_limits, gateway, feed)
-        recovered = True
+        if not await membership.join(dsn, feed.synced.is_set(), stop):
+            return
+        keeping = asyncio.create_task(membership.keep())
         plugins.begin()
         if place.listeners:
             port = await gateway.listen_on(inherited(place.listeners[place.slot]))
@@ -93,14 +91,13 @@ async def run(settings: Settings, stop: asyncio.Event, place: Place | None = Non
         log.info("%s finishes %d calls in flight", place.worker, len(gateway.calls))
     finally:
         ready.withdraw()
-        for task in (watching, switching):
+        for task in (watching, switching, keeping):
             if task is not None:
                 await _end(task)
         await gateway.stop(settings.shutdown_seconds)
         await plugins.end()
-        if recovered:
-            _keep_limits(kept_limits, gateway, journal)
-        await _end(following, keeping)
+        await membership.leave()
+        await _end(following)
 
 
 async def _end(*tasks: asyncio.Task[None]) -> None:
@@ -151,30 +148,3 @@ async def _first(synced: asyncio.Event, stop: asyncio.Event, patience: float | N
     for wait in waits:
         wait.cancel()
     await asyncio.gather(*waits, return_exceptions=True)
-
-
-async def _recover_limits(settings: Settings, dsn: str, kept: Path, gateway: Gateway, feed: Feed) -> None:
-    journal_dir, now = settings.data_dir / "journal", gateway.clock.now_us()
-    if feed.synced.is_set():
-        try:
-            await recovery.from_store(dsn, journal_dir, gateway.directory, gateway.limits, now, settings.zone)
-            return
-        except (psycopg.Error, OSError) as error:
-            log.warning("the usage store can't be asked: %s", str(error).strip())
-    recovery.from_disk(kept, journal_dir, gateway.directory, gateway.limits, now, settings.zone)
-
-
-def _keep_limits(path: Path, gateway: Gateway, journal: JournalWriter) -> None:
-    try:
-        recovery.keep(path, gateway.limits, journal.worker, journal.position, gateway.clock.now_us())
-    except OSError as error:
-        log.error("the counters can't be kept on disk: %s", error)
-
-
-async def _keep_limits_while_they_change(path: Path, gateway: Gateway, journal: JournalWriter) -> None:
-    kept = 0
-    while True:
-        await asyncio.sleep(KEEP_LIMITS_SECONDS)
-        if gateway.meter.recorded != kept:
-            kept = gateway.meter.recorded
-            _keep_limits(path, gateway, journal)

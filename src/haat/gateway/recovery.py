@@ -333,13 +333,12 @@ def kept(limits: Limits, key: str, now: int) -> Kept | None:
         counts.release()
 
 
-def keep(path: Path, limits: Limits, worker: str, position: Position, now: int) -> None:
+def keep(path: Path, allowances: list[Kept], positions: Mapping[str, tuple[int, int]], now: int) -> None:
     """Write the counters to disk, for a start without PostgreSQL after the machine's own; raise OSError.
 
-    The position must have been read before the counters: what lies between counts twice, not never.
+    The positions must have been read before the counters: what lies between counts twice, not never.
     """
-    allowances = [found for key in limits.counts.keys() if (found := kept(limits, key, now))]  # noqa: SIM118
-    save(path, msgspec.msgpack.encode(KeptLimits(2, now, {worker: (position.segment, position.offset)}, allowances)))
+    save(path, msgspec.msgpack.encode(KeptLimits(2, now, dict(positions), allowances)))
 
 
 def from_disk(path: Path, journal_dir: Path, directory: Directory, limits: Limits, now: int, default_zone: str) -> None:

@@ -1,6 +1,7 @@
 """The counts of the limits in one file that all gateway processes of a machine map: ``limits.shm``.
 
-    header: magic · boot · inode · slots · end · high · clock · ready · mutex · where each slot's life began
+    header: magic · boot · inode · slots · end · high · clock · ready · mutex · for each slot, where in its
+            journal the life of its process began, and a place up to which everything is counted here
     records, one after the other (`haat.gateway.counts`)
 
 A record that outgrows its place is written anew at the end; the last one of a key is the good one.
@@ -36,7 +37,8 @@ _BOOT, _INODE, _SLOTS, _END, _HIGH, _CLOCK, _READY = range(1, 8)
 _MUTEX: Final = 8
 _LIVES: Final = _MUTEX + BYTES // 8
 MOST_SLOTS: Final = 64
-_RECORDS: Final = 128
+_PLACES: Final = _LIVES + MOST_SLOTS
+_RECORDS: Final = 256
 REGION: Final = 1 << 17
 """Cells in a region."""
 _TOLERATED_US: Final = 10_000
@@ -82,6 +84,16 @@ class SharedCounts(Counts):
 
     def begin_life(self, segment: int) -> None:
         self._header[_LIVES + self.slot] = segment
+
+    def note(self, position: tuple[int, int]) -> None:
+        """Say that all that lies before this place of the own journal is counted."""
+        at = _PLACES + 2 * self.slot
+        self._header[at], self._header[at + 1] = position
+
+    def noted(self) -> dict[int, tuple[int, int]]:
+        """Return those places by slot, for the slots that have one."""
+        places = [(self._header[at], self._header[at + 1]) for at in range(_PLACES, _PLACES + 2 * self.slots, 2)]
+        return {slot: place for slot, place in enumerate(places) if place[0]}
 
     def mark_ready(self) -> None:
         """Say that the records tell the truth."""
