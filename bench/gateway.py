@@ -5,7 +5,8 @@
 It starts nginx, the gateway and its peers on loopback, loads them with wrk and with an open-loop
 generator, and ends everything again. Each row is measured in rounds, each of them paired with nginx.
 The results go to bench/results/gateway.json, the tables to standard output and, after a full run, into
-docs/performance.md. `--quick` has fewer rounds and seconds and takes under two minutes.
+docs/performance.md. `--quick` has fewer rounds and seconds and takes under two minutes, once the other
+gateways are installed.
 """
 
 from __future__ import annotations
@@ -201,6 +202,8 @@ class Bench:
         }
         extra: dict[str, Any] = {"rate": RATE, "seconds": seconds, "sent": seen.sent, "answered": seen.answered}
         extra |= {figure: round(value, 3) for figure, value in latency.items()}
+        extra["waited"] = seen.waited
+        extra["generator_cpu_percent"] = round(seen.generator_cpu_seconds / seen.seconds * 100, 1)
         say(
             f"  {name}: {seen.answered:,} answered at {RATE:,}/s, p50 {figures['p50_ms']:.1f}, p95 "
             f"{figures['p95_ms']:.1f}, p99 {figures['p99_ms']:.1f}, most {extra['max_ms']:.1f} ms, {seen.errors} errors"

@@ -39,8 +39,11 @@ class Seen:
     lost: int = 0
     """Requests without an answer: the connection broke, or nothing came within ten seconds of the end."""
     latencies: array[float] = field(default_factory=lambda: array("d"))
+    waited: int = 0
+    """Requests that found every connection taken; they left when one became free."""
     lateness: array[float] = field(default_factory=lambda: array("d"))
-    """ms from the instant a request was due to its write: the generator's own delay, part of its latency."""
+    """ms by which the generator itself came late to the others and to the waiting; a part of the latency."""
+    generator_cpu_seconds: float = 0.0
     ids: list[bytes] = field(default_factory=list)
 
     @property
@@ -48,7 +51,7 @@ class Seen:
         return self.wrong + self.lost
 
     def quantiles(self) -> dict[str, float]:
-        """Return p50, p95, p99 and the most, in ms, and how late the generator itself was."""
+        """Return p50, p95, p99 and the most, and how late the generator itself was, in ms."""
         ordered, late = sorted(self.latencies), sorted(self.lateness)
         return {
             "p50_ms": percentile(ordered, 0.50),
@@ -81,9 +84,7 @@ class Caller(asyncio.Protocol):
 
     def send(self, due: float) -> None:
         self.due = due
-        seen = self.loop.seen
-        seen.sent += 1
-        seen.lateness.append((time.perf_counter() - due) * 1e3)
+        self.loop.seen.sent += 1
         self.transport.write(self.loop.request)
 
     def data_received(self, data: bytes) -> None:
@@ -159,6 +160,7 @@ class OpenLoop:
         gc.collect()
         gc.freeze()
         gc.disable()
+        began = time.process_time()
         try:
             await self._send()
             self._all_sent = True
@@ -169,6 +171,7 @@ class OpenLoop:
             gc.enable()
             gc.unfreeze()
             self._ended = True
+        self.seen.generator_cpu_seconds = time.process_time() - began
         self.seen.lost += self.seen.sent - self.seen.answered - self.seen.lost + len(self.waiting)
         for caller in callers:
             caller.transport.abort()
@@ -187,9 +190,11 @@ class OpenLoop:
             if wait > 0:
                 await asyncio.sleep(wait)
                 continue
+            self.seen.lateness.append(-wait * 1e3)
             for _ in range(min(each, total - due)):
                 if self.idle:
                     self.idle.pop().send(instant)
                 else:
+                    self.seen.waited += 1
                     self.waiting.append(instant)
             due += each

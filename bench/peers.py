@@ -84,7 +84,14 @@ def _npm_install(home: Path, packages: tuple[str, ...]) -> None:
 
 def _run(command: list[str]) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+            env={**os.environ, "PIP_RETRIES": "1", "UV_HTTP_RETRIES": "1", "npm_config_fetch_retries": "1"},
+        )
     except subprocess.TimeoutExpired as error:
         raise NotInstalled(f"{command[0]} took more than ten minutes") from error
     if done.returncode:
