@@ -11,7 +11,9 @@ from uuid import uuid4
 import pytest
 
 from haat.catalog import store
-from haat.catalog.model import PriceDraft, ServicePolicyDraft, VersionDraft, VersionPolicyDraft
+from haat.catalog.model import CachePolicyDraft, PriceDraft, ServicePolicyDraft, VersionDraft, VersionPolicyDraft
+from haat.gateway import store as gateway_store
+from haat.gateway.policy import CachePolicy
 from haat.infra.postgres import PLATFORM_SCOPE, tenant
 from haat.kernel.errors import (
     AcceptanceFailed,
@@ -154,6 +156,28 @@ async def test_a_service_says_whether_its_calls_may_be_repeated_and_what_it_can_
     other = await market.provider("other")
     with pytest.raises(NotFound):
         await market.catalog.set_policy(other, listing.id, ServicePolicyDraft())
+
+
+async def test_a_service_has_its_answers_kept_and_forgotten_as_its_provider_says(market: Market) -> None:
+    provider = await market.provider()
+    listing = await market.listing(provider)
+    cached = ServicePolicyDraft(cache=CachePolicyDraft(ttl_seconds=60, headers=["X-Model"]))
+    changed = await market.catalog.set_policy(provider, listing.id, cached)
+    assert changed.policy == {"cache": {"ttl_seconds": 60, "headers": ["X-Model"]}}
+    assert await market.catalog.purge_cache(provider, listing.id) == 1
+    assert await market.catalog.purge_cache(await market.operator(), listing.id) == 2
+    event = (await market.events(f"service/{listing.id}"))[-1]
+    assert (event.type, event.data) == ("service.cache_purged", {"generation": 2})
+    usual = await market.catalog.set_policy(provider, listing.id, ServicePolicyDraft(cache=CachePolicyDraft()))
+    assert usual.policy == {"cache": {}, "cache_generation": 2}  # nothing of before comes back
+    async with market.db.transaction(PLATFORM_SCOPE) as connection:
+        entry = await gateway_store.service(connection, listing.id)
+    assert entry is not None
+    assert (entry.policy.cache, entry.policy.cache_generation) == (CachePolicy(), 2)
+    with pytest.raises(NotFound):
+        await market.catalog.purge_cache(await market.provider("other"), listing.id)
+    with pytest.raises(PermissionDenied):
+        await market.catalog.purge_cache(await market.consumer(), listing.id)
 
 
 async def test_an_unknown_version_is_not_found(market: Market) -> None:

@@ -64,6 +64,12 @@ class VersionAdded(BaseModel):
     version_id: UUID
 
 
+class PurgeView(BaseModel):
+    """``generation`` counts the purges of a service."""
+
+    generation: int
+
+
 class StepView(BaseModel):
     name: str
     ok: bool
@@ -182,6 +188,12 @@ async def set_version_policy(
 async def set_policy(service_id: UUID, body: ServicePolicyDraft, actor: ActorOf, platform: PlatformOf) -> Listing:
     """Replace what a service says to the gateway: whether its calls may be repeated, what it can stand in for."""
     return await platform.catalog.set_policy(actor, service_id, body)
+
+
+@router.post("/services/{service_id}/cache/purge")
+async def purge_cache(service_id: UUID, actor: ActorOf, platform: PlatformOf) -> PurgeView:
+    """Have every gateway forget what it keeps of a service's answers, within a second."""
+    return PurgeView(generation=await platform.catalog.purge_cache(actor, service_id))
 
 
 @router.post("/services/{service_id}/publish")

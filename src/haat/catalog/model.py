@@ -62,6 +62,24 @@ _OUR_HEADERS = frozenset(  # those that frame a message or steer its connection 
     }
 )
 
+_NO_SELECTORS = frozenset(  # they say who asks, for which part, or how the answer is to be kept
+    {
+        "authorization",
+        "cache-control",
+        "cookie",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "pragma",
+        "range",
+        "traceparent",
+        "tracestate",
+        "x-api-key",
+    }
+)
+
 _Slug = Annotated[str, Field(pattern=r"^[a-z0-9](-?[a-z0-9]){0,39}$")]
 _Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?$")]
 _Endpoint = Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$", max_length=500)]
@@ -96,14 +114,36 @@ class SampleCall(_Draft):
     expect_status: Annotated[int, Field(ge=200, le=299)] = 200
 
 
+class CachePolicyDraft(_Draft):
+    """The service is deterministic: an answer may be given again, to any subscriber, for ``ttl_seconds``.
+
+    ``items``: the inputs of a task call are independent of each other. ``headers`` select the answer beside
+    Accept, Accept-Language and Content-Type; no others reach the provider.
+    """
+
+    ttl_seconds: Annotated[int, Field(ge=1, le=30 * 86_400)] = 3600
+    items: bool = False
+    headers: Annotated[list[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")]], Field(max_length=16)] = []
+
+    @field_validator("headers")
+    @classmethod
+    def _can_select(cls, headers: list[str]) -> list[str]:
+        for header in headers:
+            if header.lower() in _OUR_HEADERS | _NO_SELECTORS or header.lower().startswith(("proxy-", "x-haat-")):
+                raise ValueError(f"{header} does not select an answer")
+        return headers
+
+
 class ServicePolicyDraft(_Draft):
     """How the gateway may treat a service's calls; see `haat.gateway.policy.ServicePolicy`.
 
-    ``repeatable`` is a promise: executing a call twice harms nobody, so it may be tried again.
+    ``repeatable`` is a promise: executing a call twice harms nobody, so it may be tried again. ``cache``:
+    its answers are kept, because they depend on nothing but the question.
     """
 
     repeatable: bool = False
     capability: Annotated[str, Field(pattern=r"^([a-z0-9](-?[a-z0-9]){0,39})?$")] = ""
+    cache: CachePolicyDraft | None = None
 
 
 class VersionPolicyDraft(_Draft):
@@ -188,6 +228,12 @@ class ServiceDraft(_Draft):
     price: PriceDraft
     credential_header: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")] = "Authorization"
     credential: Annotated[str, Field(pattern=r"^[\x21-\x7e][\x20-\x7e]*$", max_length=4096)] | None = None
+
+    @model_validator(mode="after")
+    def _items_are_a_tasks(self) -> ServiceDraft:
+        if self.policy.cache is not None and self.policy.cache.items and self.version.dialect != "task":
+            raise ValueError("`policy.cache.items` is for services that speak the task schema")
+        return self
 
     @field_validator("credential_header")
     @classmethod

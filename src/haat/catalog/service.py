@@ -196,6 +196,26 @@ class Catalog:
             await self._record(connection, actor, service_id, partner.org_id, "service.policy_changed", data)
             return await store.listing_by_id(connection, service_id, self._clock.now())
 
+    async def purge_cache(self, actor: Actor, service_id: UUID) -> int:
+        """Have every gateway forget what it keeps of a service's answers, and return how often that was done.
+
+        Its provider may, and the operator.
+        """
+        if actor.may(Permission.SERVICES_SUSPEND):
+            async with self._db.transaction(PLATFORM_SCOPE) as connection:
+                await store.lock_service(connection, service_id)
+                listing = await store.listing_by_id(connection, service_id, self._clock.now())
+                return await self._purge(connection, actor, listing)
+        partner = await self._approved_partner(actor)
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            return await self._purge(connection, actor, await self._own(connection, partner, service_id))
+
+    async def _purge(self, connection: Connection, actor: Actor, listing: Listing) -> int:
+        generation = await store.purge_cache(connection, listing.id)
+        data = {"generation": generation}
+        await self._record(connection, actor, listing.id, listing.org_id, "service.cache_purged", data)
+        return generation
+
     async def _try(
         self, actor: Actor, service_id: UUID, version_id: UUID, endpoints: Sequence[str] | None = None
     ) -> tuple[Partner, Version, acceptance.Report]:

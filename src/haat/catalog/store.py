@@ -129,7 +129,31 @@ async def set_version_policy(connection: Connection, version_id: UUID, policy: V
 
 
 async def set_policy(connection: Connection, service_id: UUID, policy: ServicePolicyDraft) -> None:
-    await connection.execute("UPDATE services SET policy = %s WHERE id = %s", (_policy(policy), service_id))
+    """Replace a service's policy, but for the count of its purges."""
+    await connection.execute(
+        """
+        UPDATE services SET policy = %s || CASE WHEN policy ? 'cache_generation'
+            THEN jsonb_build_object('cache_generation', policy -> 'cache_generation') ELSE '{}' END
+        WHERE id = %s
+        """,
+        (_policy(policy), service_id),
+    )
+
+
+async def purge_cache(connection: Connection, service_id: UUID) -> int:
+    """Have every gateway forget a service's answers; return how often that has been done."""
+    row = await (
+        await connection.execute(
+            """
+            UPDATE services SET policy = policy || jsonb_build_object(
+                'cache_generation', coalesce((policy ->> 'cache_generation')::bigint, 0) + 1)
+            WHERE id = %s RETURNING (policy ->> 'cache_generation')::bigint AS generation
+            """,
+            (service_id,),
+        )
+    ).fetchone()
+    assert row is not None
+    return int(row["generation"])
 
 
 def _policy(draft: ServicePolicyDraft | VersionPolicyDraft) -> Jsonb:
