@@ -71,8 +71,9 @@ def _open_loop(row: Row) -> str:
     text = (
         f"{row.name}: {extra['rate']:,}/s for {extra['seconds']} s, {extra['answered']:,} of "
         f"{extra['rate'] * extra['seconds']:,} answered, the slowest in {extra['max_ms']:.1f} ms; "
-        f"{extra['waited']:,} found every connection taken. The generator used {extra['generator_cpu_percent']:.0f} % of "
-        f"a core and was itself late by {extra['generator_late_p99_ms']:.1f} ms at p99"
+        f"{extra['waited']:,} found every connection taken. The generator used "
+        f"{extra['generator_cpu_percent']:.0f} % of a core and was itself late by "
+        f"{extra['generator_late_p99_ms']:.1f} ms at p99"
     )
     if "metered" not in extra:
         return f"{text}."
