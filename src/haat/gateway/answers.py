@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Protocol
@@ -52,9 +53,23 @@ class AnswerStep(Protocol):
         ...
 
 
+_UNREADABLE = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
+_date = (0, b"")
+
+
 def status_line(status: int, reason: bytes) -> bytes:
+    """Return the first line of an answer; a reason of the provider's own only where there is no common one."""
     known = STATUS_LINES.get(status)
-    return known if known is not None else b"HTTP/1.1 %d %b\r\n" % (status, reason)
+    return known if known is not None else b"HTTP/1.1 %d %b\r\n" % (status, _UNREADABLE.sub(b" ", reason))
+
+
+def date_line(now: int) -> bytes:
+    """Return the Date header, made once a second; ``now`` is the gateway clock's."""
+    global _date
+    second = now // 1_000_000
+    if second != _date[0]:
+        _date = (second, b"Date: %b\r\n" % formatdate(second, usegmt=True).encode("ascii"))
+    return _date[1]
 
 
 def limit_headers(call: Call, now: int) -> bytes:
@@ -72,10 +87,10 @@ def connection_header(call: Call) -> bytes:
 
 def plain(call: Call, status: int, content_type: bytes, body: bytes, headers: bytes = b"") -> bytes:
     """Return a whole answer of our own; for HEAD without its body (RFC 9110, 9.3.2)."""
-    head = b"HTTP/1.1 %d %b\r\nDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b%b\r\n" % (
+    head = b"HTTP/1.1 %d %b\r\n%bContent-Type: %b\r\nContent-Length: %d\r\n%b%b%b\r\n" % (
         status,
         REASONS.get(status, b"Error"),
-        formatdate(usegmt=True).encode(),
+        date_line(call.client.gateway.clock.lately),
         content_type,
         len(body),
         call.id_line,

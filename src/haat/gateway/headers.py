@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Mapping
 from typing import NamedTuple
 
 FORWARD, DROP, HOST, LENGTH, AUTHORIZATION, API_KEY, CODING, CONNECTION = range(8)
-ACCEPT, EXPECT, REQUEST_ID, USER, TAGS, USAGE, KEEP_ALIVE, UPGRADE, IDEMPOTENCY_KEY = range(8, 17)
+ACCEPT, EXPECT, REQUEST_ID, USER, TAGS, USAGE, KEEP_ALIVE, UPGRADE, DATE, IDEMPOTENCY_KEY = range(8, 18)
 
 _HOP_BY_HOP = (b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer", b"upgrade")
 _PLAIN = (b"content-type", b"user-agent", b"accept-encoding")
@@ -47,6 +47,7 @@ ANSWER_HEADERS = _table(
         b"connection": CONNECTION,
         b"keep-alive": KEEP_ALIVE,
         b"x-haat-usage": USAGE,
+        b"date": DATE,
     },
     # The gateway says these itself: a provider's own would be taken for ours.
     dropped=(

@@ -109,7 +109,7 @@ def _head(call: Call, upstream: UpstreamConnection) -> bytes:
     framing = b""
     length = upstream.length
     if length >= 0:
-        framing = b"Content-Length: %d\r\n" % length
+        framing = b"Content-Length: %d\r\n" % length if status != 204 else b""
         call.streaming = length > CHECKPOINT_BYTES
     elif not call.no_body:
         call.streaming = True

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from haat.gateway import dispatch, relay
+from haat.gateway import answers, dispatch, relay
 from haat.gateway.call import BUFFERED_BODY, Call
 from haat.gateway.headers import (
     ANSWER_HEADERS,
     CODING,
     CONNECTION,
+    DATE,
     FORWARD,
     KEEP_ALIVE,
     LENGTH,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from haat.gateway.pool import Pool
 
 MAX_ANSWER_HEAD = 64 * 1024
+VIA, VIA_1_0 = b"Via: 1.1 haat\r\n", b"Via: 1.0 haat\r\n"
+"""What a gateway must say in each request it forwards, behind what others have said (RFC 9110, 7.6.3)."""
 _MAX_INFORMATIONAL = 16
 
 
@@ -55,6 +58,7 @@ class UpstreamConnection:
         self._parser: httptools.HttpResponseParser
         self._connection = b""
         self._foreign_coding = False
+        self._dated = False
         self._headed = False
         self._ended = False
         self._received = False
@@ -93,7 +97,8 @@ class UpstreamConnection:
             else:
                 framing = b"Content-Length: %d\r\n\r\n" % call.content_length
         request = grant.request if call.endpoint is None else call.endpoint.request(grant.tail)
-        self._transport.write(b"".join((call.method, request, *call.lines, call.id_line, framing, body)))
+        via = VIA if call.minor_version else VIA_1_0
+        self._transport.write(b"".join((call.method, request, *call.lines, via, call.id_line, framing, body)))
         if call.body_streamed and not self._write_paused:
             call.client.release_reading()
 
@@ -163,6 +168,7 @@ class UpstreamConnection:
         self.chunked = False
         self._connection = b""
         self._foreign_coding = False
+        self._dated = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -209,9 +215,12 @@ class UpstreamConnection:
             self.lines.append(b"%b: %b\r\n" % (name, value))
         elif meaning == LENGTH:
             self.length = int(value)
+        elif meaning == DATE:
+            self._dated = True
+            self.lines.append(b"%b: %b\r\n" % (name, value))
         elif meaning == CODING:
+            self._foreign_coding = self.chunked or value.lower() != b"chunked"
             self.chunked = True
-            self._foreign_coding = value.lower() != b"chunked"
         elif meaning == CONNECTION:
             value = value.lower()
             if value != b"keep-alive":
@@ -227,11 +236,19 @@ class UpstreamConnection:
             self._keep = False  # a second answer to one request: nobody's
             return
         self.status = status = self._parser.get_status_code()
-        if call is None or status < 200:
+        if call is None or 100 <= status < 200:
             return
-        if self._foreign_coding:
-            self._fail(ProviderFailed("The provider uses a transfer coding other than chunked."))
+        if not 200 <= status < 600:
+            self._fail(ProviderFailed("The provider's answer has a status that HTTP doesn't know."))
             return
+        if self.chunked and (self._foreign_coding or self._parser.get_http_version() != "1.1"):
+            self._fail(ProviderFailed("The provider uses a transfer coding other than chunked, or it in HTTP/1.0."))
+            return
+        if self._head_bytes > MAX_ANSWER_HEAD and sum(map(len, self.lines)) > MAX_ANSWER_HEAD:
+            self._fail(ProviderFailed("The head of the provider's answer is too large."))
+            return
+        if not self._dated:
+            self.lines.append(answers.date_line(call.client.gateway.clock.lately))  # RFC 9110, 6.6.1
         if self._connection and (named := read_connection(self._connection).named):
             self.lines = without(self.lines, named)
         self._headed = True

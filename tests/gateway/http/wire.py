@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import operator
 import re
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
@@ -24,7 +25,9 @@ from haat.gateway.server import ClientConnection
 from haat.gateway.snapshot import Credential, Directory, Snapshot
 from haat.infra.keyring import Keyring
 from haat.settings import Settings
-from haat.usage.journal import JournalWriter
+from haat.usage import event as usage
+from haat.usage.event import UsageEvent
+from haat.usage.journal import START, JournalReader, JournalWriter, Kind
 
 T = TypeVar("T")
 HIGH_WATER = 64 * 1024
@@ -38,6 +41,7 @@ _VOLATILE = re.compile(
     rb'|(?<="request_id":")[0-9a-f-]{36}'
     rb"|(?<=Date: )[^\r]*"
 )
+_BUSY, _WAITING = operator.attrgetter("busy"), operator.attrgetter("waiting")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -150,10 +154,14 @@ class Peer:
 
     def __init__(self, wire: Wire, protocol: Any) -> None:
         self._wire = wire
+        self.begin()
+        self.transport = MemoryTransport(wire.loop, protocol, self._take)
+
+    def begin(self) -> None:
+        """Expect a request, whatever came before."""
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
         self._head: h11.Request | None = None
         self._body: list[bytes] = []
-        self.transport = MemoryTransport(wire.loop, protocol, self._take)
 
     def _take(self, data: bytes) -> None:
         self._wire.forwarded += data
@@ -196,6 +204,12 @@ class Peer:
         """Let the gateway receive bytes from this provider."""
         if not self.transport.lost:
             self.transport.protocol.data_received(data)
+
+    def end(self) -> None:
+        """Let this provider end the connection."""
+        if not self.transport.lost:
+            self.transport.protocol.eof_received()
+            self.transport.leave()
 
 
 class MemoryLoop(asyncio.SelectorEventLoop):
@@ -286,6 +300,7 @@ class Wire:
         self._runner.close()
 
     async def _open(self) -> None:
+        self._reader, self._position = JournalReader(self._folder / "journal", "gateway-0"), START
         writer = JournalWriter(self._folder / "journal", "gateway-0", 1 << 24, sync_ms=60_000)
         settings = Settings(data_dir=self._folder, **self._options)
         self.gateway = Gateway(settings, self._keyring, writer, Directory(Snapshot()))
@@ -296,19 +311,20 @@ class Wire:
         credential = Credential("corpus", ORG, APP, self._keyring.hash_key(KEY), 0, 0)
         self.gateway.directory.put_credential(credential.id, credential)
         self.market = market
+        self.endpoint = self.gateway.routes.find(b"acme/echo").endpoint
 
     def run(self, raw: bytes, cuts: Sequence[int] = (), *, late: bool = False, patience: float = 0) -> Seen:
         """Send bytes over one connection, cut into pieces, and return what came of them.
 
         ``late`` lets the provider answer only when the gateway reads no more or everything has arrived.
         """
-        return self.play(self._run(raw, cuts, late, patience))
+        return self.play(self.once(raw, cuts, late, patience))
 
     def run_cut(self, raw: bytes, positions: Iterable[int], *, late: bool = False, patience: float = 0) -> list[Seen]:
         """Send bytes in two pieces, once for each position."""
 
         async def each() -> list[Seen]:
-            return [await self._run(raw, [position], late, patience) for position in positions]
+            return [await self.once(raw, [position], late, patience) for position in positions]
 
         return self.play(each())
 
@@ -316,7 +332,16 @@ class Wire:
         """Run a test's own coroutine on this gateway's loop."""
         return self._runner.run(scene)
 
-    async def _run(self, raw: bytes, cuts: Sequence[int], late: bool, patience: float) -> Seen:
+    def events(self) -> list[UsageEvent]:
+        """Return what was recorded since the last time."""
+        found = []
+        while batch := self._reader.read(self._position):
+            found += [usage.decode(frame.payload) for frame in batch if frame.kind == Kind.USAGE]
+            self._position = batch[-1].end
+        return found
+
+    async def once(self, raw: bytes, cuts: Sequence[int] = (), late: bool = False, patience: float = 0) -> Seen:
+        """Do what `run` does, within a scene."""
         visit = Visit(self)
         bounds = [0, *cuts, len(raw)]
         for piece in (raw[start:stop] for start, stop in itertools.pairwise(bounds)):
@@ -339,7 +364,7 @@ class Wire:
     async def settle(self, answering: bool = True) -> None:
         """Let everything happen that can, the provider's answers too."""
         pools, idle = self.gateway.pools, 0
-        while idle < IDLE_TURNS or pools.each(lambda pool: pool.waiting):
+        while idle < IDLE_TURNS or pools.each(_WAITING):
             idle += 1
             while self.asked and answering:
                 self.asked.pop(0).answer()
@@ -359,6 +384,7 @@ class Visit:
         wire.forwarded.clear()
         wire.heads = 0
         wire.gateway.clock.tick()
+        wire.endpoint.succeeded(wire.gateway.clock.lately, None)  # so that no breaker opens over what was tried before
         self.client = ClientConnection(wire.gateway)
         self.transport = MemoryTransport(wire.loop, self.client, self._take)
         self.client.connection_made(self.transport)
@@ -383,11 +409,11 @@ class Visit:
         self.transport.leave()
         await wire.settle()
         gateway = wire.gateway
+        left = [len(gateway.calls), len(gateway.clients), *(gateway.pools.each(look) for look in (_BUSY, _WAITING))]
+        gateway.calls.clear()
+        gateway.clients.clear()
         assert wire.errors == [], wire.errors
-        assert not gateway.calls, "a call was left behind"
-        assert not gateway.clients, "a connection was left behind"
-        assert gateway.pools.each(lambda pool: pool.busy) == 0, "a provider's connection was left behind"
-        assert gateway.pools.each(lambda pool: pool.waiting) == 0, "a call was left waiting"
+        assert left == [0, 0, 0, 0], "calls, clients, busy or waiting ones were left behind"
         wire.peers = [peer for peer in wire.peers if not peer.transport.lost]
         gateway.meter.flush()
         interim = output.count(_CONTINUE)
