@@ -11,6 +11,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from bazaar import Bazaar, consumer, partner
 from haat.infra.postgres import tenant
@@ -66,6 +67,32 @@ async def test_a_provider_gets_seventy_percent_and_the_platform_the_rest(
     assert statement.lines[0].customer.startswith("customer-")
     page = await settlements.calls(vani, statement.lines[0].id)
     assert [str(call.id) for call in page.items] == [event.id]
+
+
+async def test_a_call_that_another_provider_executed_is_charged_as_subscribed_and_earned_by_who_executed_it(
+    bazaar: Bazaar, invoices: Invoices, settlements: Settlements, clock: SetClock
+) -> None:
+    called = await bazaar.service("speak", "vani", price="2", free="5", share="0.60")
+    other = await bazaar.service("say", "akshara", price="9", share="0.90")
+    subscription = await bazaar.subscribe(await bazaar.organisation(), called)
+    own = bazaar.event(subscription, "10")
+    stood_in = replace(
+        bazaar.event(subscription, "10"),
+        provider=other.provider,
+        provider_org=str(other.org),
+        executed_by=str(other.id),
+        attempts=2,
+    )
+    await bazaar.take([own, stood_in])
+    close_month(clock)
+    await invoices.issue_all(PLATFORM, MONTH)
+    closed = {settlement.org_id: settlement for settlement in await settlements.close_all(PLATFORM, MONTH)}
+    assert {closed[called.org].gross, closed[other.org].gross} == {Decimal(10), Decimal(20)}, "5 free units, once"
+    assert sum(settlement.gross for settlement in closed.values()) == Decimal(30)
+    assert closed[other.org].provider == closed[other.org].gross * Decimal("0.60")
+    statement = await settlements.statement(partner(other.org), closed[other.org].id)
+    page = await settlements.calls(partner(other.org), statement.lines[0].id)
+    assert [str(call.id) for call in page.items] == [stood_in.id]
 
 
 async def test_closing_twice_or_at_once_changes_nothing(

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +67,34 @@ async def test_hours_follow_the_month_and_add_up_to_the_summary(bazaar: Bazaar, 
     assert sum(hour.counts.calls for hour in hours) == 120
     assert [hour.hour for hour in hours] == sorted(hour.hour for hour in hours)
     assert all(hour.hour.minute == 30 for hour in hours)  # whole hours in Kolkata
+
+
+async def test_a_call_that_another_provider_executed_names_both(bazaar: Bazaar, usage: Usage) -> None:
+    subscription = await a_subscription(bazaar)
+    other = await bazaar.service("say", "akshara")
+    own = bazaar.event(subscription)
+    stood_in = msgspec.structs.replace(
+        bazaar.event(subscription),
+        provider=other.provider,
+        provider_org=str(other.org),
+        executed_by=str(other.id),
+        attempts=2,
+    )
+    await bazaar.take([own, stood_in])
+    asha = consumer(subscription.org)
+    calls = {str(row["id"]): row for row in (await usage.calls(asha, CallFilter())).items}
+    seen = calls[stood_in.id]
+    assert (seen["called_provider"], seen["provider"], seen["executed_by"]) == ("vani", "akshara", other.id)
+    assert (seen["service_slug"], seen["attempts"]) == ("speak", 2)
+    plain = calls[own.id]
+    assert (plain["called_provider"], plain["provider"], plain["executed_by"], plain["attempts"]) == (
+        "vani",
+        "vani",
+        None,
+        0,
+    )
+    exported = list(csv.DictReader(io.StringIO("".join([part async for part in usage.export_csv(asha, CallFilter())]))))
+    assert {row["service"] for row in exported} == {"vani/speak"}
 
 
 async def test_pages_of_calls_reach_every_call_once_newest_first(bazaar: Bazaar, usage: Usage, clock: SetClock) -> None:

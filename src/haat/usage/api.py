@@ -37,6 +37,9 @@ class CallView(BaseModel):
     subscription_id: UUID | None
     plan: str | None
     provider: str
+    """Who executed it."""
+    called_provider: str
+    """Whose service was called: another's than ``provider`` when ``executed_by`` names who stood in."""
     service_slug: str
     version: str
     method: str
@@ -55,6 +58,8 @@ class CallView(BaseModel):
     compute_seconds: Decimal | None
     units_source: str
     total_us: int
+    attempts: int
+    executed_by: UUID | None
     bytes_in: int
     bytes_out: int
     language_pair: str

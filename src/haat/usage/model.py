@@ -98,10 +98,13 @@ COLUMNS = (
     "region",
     "language_pair",
     "gateway",
+    "attempts",
+    "executed_by",
 )
 """Columns of a usage row in the order of `row_of`; the store adds ``batch``."""
 
 Cell = str | int | None
+_MAX_SMALLINT = 2**15 - 1
 _MAX_INT = 2**31 - 1
 _MAX_BIGINT = 2**63 - 1
 _NO_JSON = "{}"
@@ -180,6 +183,8 @@ def row_of(event: UsageEvent, now_ms: int | None) -> tuple[Cell, ...]:
         _text(event.region),
         _text(event.language_pair),
         _text(event.gateway),
+        _bounded(event.attempts, _MAX_SMALLINT),
+        _reference(event.executed_by),
     )
 
 

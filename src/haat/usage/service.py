@@ -389,7 +389,7 @@ def _exported(row: Mapping[str, Any]) -> list[object]:
     values = {
         **row,
         "at": row["at"].isoformat(),
-        "service": f"{row['provider']}/{row['service_slug']}" if row["service_slug"] else "",
+        "service": f"{row['called_provider']}/{row['service_slug']}" if row["service_slug"] else "",
         "total_ms": f"{row['total_us'] / 1000:.3f}",
         "tags": ", ".join(f"{name}={value}" for name, value in row["tags"].items()),
     }

@@ -127,10 +127,14 @@ _CALL = f"""
     usage.outcome, usage.error_code, {", ".join(f"usage.{unit}" for unit in UNITS)}, usage.other_units,
     usage.units_source, usage.raw_usage, usage.admission_us, usage.queue_us, usage.connect_us, usage.first_byte_us,
     usage.total_us, usage.bytes_in, usage.bytes_out, usage.cache, usage.cached, usage.region,
-    usage.language_pair, usage.gateway,
+    usage.language_pair, usage.gateway, usage.attempts, usage.executed_by,
+    coalesce(called.provider_slug, usage.provider) AS called_provider,
     usage.end_user, usage.tags, usage.caller_request_id
 """
-_CALLS = f"SELECT {_CALL} FROM usage LEFT JOIN applications ON applications.id = usage.application_id"
+_CALLS = f"""
+    SELECT {_CALL} FROM usage LEFT JOIN applications ON applications.id = usage.application_id
+    LEFT JOIN services AS called ON called.id = usage.service_id
+"""
 
 
 def _where(chosen: CallFilter) -> tuple[str, dict[str, Any]]:
