@@ -146,7 +146,9 @@ class Bench:
         data_dir = self.work / "haat-full"
         key = servers.prepare(data_dir, self.up).keys[0]
         with servers.gateway("haat-full", data_dir, key) as target:
-            self.nginx += self.pair(self.proxy, target)
+            does = servers.what_it_does(target)
+            say("  " + ", ".join(name if done else f"NO {name}" for name, done in does.items()))
+            self.nginx += self.pair(self.proxy, target, checked=does)
             self.nginx += self.pair(self.proxy, servers.at(target, "haat-full-task", servers.TASK_PATH))
 
     def streams(self) -> None:

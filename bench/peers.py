@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.load import Target
 from bench.processes import LOOPBACK, await_answer, free_port, running, say
-from bench.servers import CHAT, CHAT_ANSWER, JSON, ROOT, TASK, TASK_ANSWER, check_answer
+from bench.servers import CHAT, CHAT_ANSWER, JSON, ROOT, TASK, TASK_ANSWER, check_answer, request_of
 
 ENVIRONMENTS = ROOT / "build" / "bench"
 MODEL = "bench"
@@ -161,8 +161,7 @@ def portkey(home: Path, work: Path, upstream: int) -> Iterator[Target]:
 
 def _check_chat(target: Target, log: Path, patience: float) -> None:
     """Wait for an answer that has the upstream's words; a gateway for models may write the rest anew."""
-    request = ("POST", target.path, target.body, target.headers)
-    content = await_answer(target.pid, target.port, request, log, patience=patience)
+    content = await_answer(target.pid, target.port, request_of(target), log, patience=patience).body
     wanted, given = json.loads(CHAT_ANSWER), json.loads(content)
     if given["choices"][0]["message"]["content"] != wanted["choices"][0]["message"]["content"]:
         raise NotInstalled(f"it answers something else than its upstream: {content[:300]!r}")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -102,36 +103,52 @@ def end(process: subprocess.Popen[bytes], patience: float = 15) -> None:
     process.wait()
 
 
-def await_answer(
-    pid: int,
-    port: int,
-    request: tuple[str, str, bytes, Mapping[str, str]],
-    log: Path,
-    *,
-    patience: float = 60,
-    pause: float = 0.05,
-) -> bytes:
-    """Call until the answer is 200 and return its body; raise NotStarted.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call for `ask`."""
 
-    ``request`` is method, path, body and headers.
-    """
-    method, path, body, headers = request
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
+    method: str = "POST"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``headers`` by their names in small letters."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def ask(port: int, request: Request, timeout: float = 10) -> Answer:
+    """Make one call; raise OSError or HTTPException when there is no answer."""
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=timeout)
+    try:
+        connection.request(request.method, request.path, request.body, dict(request.headers))
+        response = connection.getresponse()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, headers, response.read())
+    finally:
+        connection.close()
+
+
+def await_answer(
+    pid: int, port: int, request: Request, log: Path, *, patience: float = 60, pause: float = 0.05
+) -> Answer:
+    """Call until the answer is 200 and return it; raise NotStarted."""
     deadline, problem = time.monotonic() + patience, "nothing listens"
     while time.monotonic() < deadline:
         if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             raise NotStarted(f"it ended by itself\n{tail(log)}")
-        connection = http.client.HTTPConnection(LOOPBACK, port, timeout=10)
         try:
-            connection.request(method, path, body, dict(headers))
-            response = connection.getresponse()
-            content = response.read()
-            if response.status == 200:
-                return content
-            problem = f"it answers {response.status} {content[:300]!r}"
+            answer = ask(port, request)
+            if answer.status == 200:
+                return answer
+            problem = f"it answers {answer.status} {answer.body[:300]!r}"
         except (OSError, http.client.HTTPException) as error:
             problem = repr(error)
-        finally:
-            connection.close()
         time.sleep(pause)
     raise NotStarted(f"no good answer within {patience:.0f} s: {problem}\n{tail(log)}")
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from bench import market
 from bench.load import Target
 from bench.market import Market
-from bench.processes import LOOPBACK, NotStarted, await_answer, free_port, running
+from bench.processes import LOOPBACK, NotStarted, Request, ask, await_answer, free_port, running
 from haat.gateway.snapshot import Service
+from haat.identity.model import make_key
 from haat.infra.keyring import Keyring
 
 ROOT = Path(__file__).parent.parent
@@ -107,8 +108,8 @@ def upstreams(work: Path) -> Iterator[Upstreams]:
         nginx(body, work / "upstream") as plain,
         running([sys.executable, "-m", "bench.upstream", str(ports.stream)], stream_log, folder=ROOT) as stream,
     ):
-        await_answer(plain, ports.plain, ("POST", "/", TASK, JSON), work / "upstream" / "log")
-        await_answer(stream, ports.stream, ("POST", "/stream", TASK, JSON), stream_log)
+        await_answer(plain, ports.plain, Request("/", TASK, JSON), work / "upstream" / "log")
+        await_answer(stream, ports.stream, Request("/stream", TASK, JSON), stream_log)
         yield ports
 
 
@@ -130,11 +131,13 @@ def at(target: Target, name: str, path: str) -> Target:
 
 def check_answer(target: Target, log: Path, expected: bytes, patience: float = 60) -> None:
     """Wait until a target answers; raise NotStarted when the answer isn't the upstream's."""
-    content = await_answer(
-        target.pid, target.port, ("POST", target.path, target.body, target.headers), log, patience=patience
-    )
-    if content != expected:
-        raise NotStarted(f"{target.name} answers something else: {content[:300]!r}")
+    answer = await_answer(target.pid, target.port, request_of(target), log, patience=patience)
+    if answer.body != expected:
+        raise NotStarted(f"{target.name} answers something else: {answer.body[:300]!r}")
+
+
+def request_of(target: Target) -> Request:
+    return Request(target.path, target.body, target.headers)
 
 
 # --- the gateway -------------------------------------------------------------------------------
@@ -200,3 +203,18 @@ def gateway(
         target = Target(name, port, pid, path, TASK, authorised(key))
         check_answer(target, log, answer, patience)
         yield target
+
+
+def what_it_does(target: Target) -> dict[str, bool]:
+    """Look at single calls: is there in earnest what the row is said to have?"""
+    answer = ask(target.port, request_of(at(target, target.name, f"{SERVICES}/stream/headers")))
+    stranger = ask(target.port, Request(target.path, target.body, authorised(make_key())))
+    sent = json.loads(answer.body)
+    return {
+        "a stranger's key is refused": stranger.status == 401,
+        "limits in the answer": any(name.startswith("ratelimit") for name in answer.headers),
+        "request id in the answer": "x-request-id" in answer.headers,
+        "units in the answer": "x-haat-units" in answer.headers,
+        "trace context at the provider": "traceparent" in sent,
+        "the key kept from the provider": "authorization" not in sent,
+    }

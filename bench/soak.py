@@ -30,7 +30,17 @@ from bench.measure import percentile, rss_megabytes
 from bench.metered import Follower
 from bench.mix import Kind, Mix, Seen
 from bench.open_loop import wire
-from bench.processes import LOOPBACK, await_answer, end_in_order, forget_settings, free_port, process_tree, running, say
+from bench.processes import (
+    LOOPBACK,
+    Request,
+    await_answer,
+    end_in_order,
+    forget_settings,
+    free_port,
+    process_tree,
+    running,
+    say,
+)
 from bench.servers import JSON, ROOT, TASK
 from bench.upstream import ANSWER
 from haat.gateway.limits import PlanLimits
@@ -197,7 +207,7 @@ def run(minutes: float, rate: int) -> Soak:
         port, log = free_port(), work / "upstream.log"
         command = [sys.executable, "-m", "bench.upstream", str(port)]
         upstream = stack.enter_context(running(command, log, folder=ROOT))
-        await_answer(upstream, port, ("POST", "/", TASK, JSON), log)
+        await_answer(upstream, port, Request("/", TASK, JSON), log)
         keys, limited = make_market(work / "data", port)
         follower = Follower(work / "data" / "journal")
         with servers.gateway(

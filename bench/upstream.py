@@ -1,13 +1,15 @@
 """An upstream that takes its time: `python -m bench.upstream` answers on loopback until it is ended.
 
 `…/stream` gives an event stream, one event every few milliseconds, each in a write of its own;
-`…/slow` a JSON answer after a while, `…/late` one that few wait for; everything else a JSON answer at once.
+`…/slow` a JSON answer after a while, `…/late` one that few wait for, `…/headers` the names of the headers that
+came; everything else a JSON answer at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import signal
 from typing import cast
 
@@ -20,7 +22,8 @@ EVENTS = 20
 EVENT_SECONDS = 0.005
 SLOW_SECONDS, LATE_SECONDS = 0.05, 2.0
 ANSWER = b'{"output":[{"text":"' + b"x" * 240 + b'"}],"usage":{"characters":20}}'
-WHOLE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(ANSWER), ANSWER)
+JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+WHOLE = JSON % (len(ANSWER), ANSWER)
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
@@ -46,6 +49,7 @@ class Upstream(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.parser = httptools.HttpRequestParser(self)
         self.target = b""
+        self.names: list[str] = []
         self.loop = asyncio.get_running_loop()
 
     def data_received(self, data: bytes) -> None:
@@ -54,14 +58,20 @@ class Upstream(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         self.target += url
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.names.append(name.decode("latin-1").lower())
+
     def on_message_complete(self) -> None:
-        target, self.target = self.target, b""
+        target, self.target, names, self.names = self.target, b"", self.names, []
         if target.endswith(b"/stream"):
             self.send_event(0)
         elif target.endswith(b"/slow"):
             self.loop.call_later(SLOW_SECONDS, self.write, WHOLE)
         elif target.endswith(b"/late"):
             self.loop.call_later(LATE_SECONDS, self.write, WHOLE)
+        elif target.endswith(b"/headers"):
+            body = json.dumps(names).encode()
+            self.write(JSON % (len(body), body))
         else:
             self.write(WHOLE)
 

@@ -40,6 +40,7 @@ def describe(rows: Sequence[Row], conditions: Conditions, left_out: Mapping[str,
     if closed:
         parts += ["Median (least–most) of the rounds" + (", a quick run" if quick else "") + ":", table(closed)]
         parts.append(_listed(_ratio(row) for row in closed if row.name in WANTED))
+        parts.append(_listed(_checked(row) for row in closed if "checked" in row.extra))
     if paced:
         parts += ["One gateway process, requests sent by the clock:", table(paced)]
         parts.append(_listed(_open_loop(row) for row in paced))
@@ -64,6 +65,13 @@ def _verdict(good: bool) -> str:
 def _ratio(row: Row) -> str:
     found, most = row.spreads["ratio_to_nginx"].median, WANTED[row.name]
     return f"{row.name}: {found:.2f} × nginx, wanted ≤ {most} ×: {_verdict(found <= most)}."
+
+
+def _checked(row: Row) -> str:
+    there = [name for name, done in row.extra["checked"].items() if done]
+    missing = [name for name, done in row.extra["checked"].items() if not done]
+    text = f"{row.name}, looked at before the rounds: {', '.join(there)}"
+    return f"{text}. Not found: {', '.join(missing)}." if missing else f"{text}."
 
 
 def _open_loop(row: Row) -> str:
