@@ -23,7 +23,7 @@ from haat.infra.keyring import Keyring
 from haat.usage import event as usage
 from haat.usage.journal import START, JournalReader, Kind, workers
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Family:
@@ -72,13 +72,11 @@ def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[b
 
 
 @asynccontextmanager
-async def family(data_dir: Path, workers: int = 2, **settings: str) -> AsyncIterator[Family]:
-    environment = {
-        **os.environ,
-        "HAAT_SUPERVISED": "1",
-        "HAAT_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
-        **settings,
-    }
+async def family(data_dir: Path, workers: int = 2, *, database: bool = False) -> AsyncIterator[Family]:
+    """Run it, with the PostgreSQL of its data directory if there is a ``database``."""
+    environment = {**os.environ, "HAAT_SUPERVISED": "1"}
+    if not database:
+        environment["HAAT_DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/none"
     command = [sys.executable, "-m", "haat.cli.main", "gateway", "--workers", str(workers), "--gateway-port", "0"]
     running = Family(data_dir, start([*command, "--data-dir", str(data_dir)], environment))
     try:

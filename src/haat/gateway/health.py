@@ -21,7 +21,8 @@ def is_asked(target: bytes) -> bool:
 def report(gateway: Gateway, target: bytes) -> tuple[int, bytes]:
     """Return (status, JSON body) for one of the health paths.
 
-    ``position`` is the place in the event log up to which every change is in force here.
+    ``position`` is the place in the event log up to which every change is in force here. Of several workers
+    any one answers: for itself, and with the number of those that are away.
     """
     if target == b"/health/live":
         return 200, b'{"status":"live"}'
@@ -47,9 +48,16 @@ def report(gateway: Gateway, target: bytes) -> tuple[int, bytes]:
         "clients": {"status": "healthy", "connections": len(gateway.clients), "calls": len(gateway.calls)},
     }
     whole = all(component["status"] == "healthy" for component in components.values())
+    away = gateway.neighbours.away if gateway.neighbours is not None else 0
+    if gateway.place.workers > 1:
+        components["workers"] = {
+            "status": "degraded" if away else "healthy",
+            "expected": gateway.place.workers,
+            "away": away,
+        }
     status = "unhealthy" if not ready else "healthy" if whole else "degraded"
     position = f"{gateway.directory.position.xid}:{gateway.directory.position.seq}"
-    body = {"status": status, "position": position, "components": components}
+    body = {"status": status, "worker": gateway.place.worker, "position": position, "components": components}
     return 200 if ready else 503, msgspec.json.encode(body)
 
 
