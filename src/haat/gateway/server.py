@@ -354,6 +354,7 @@ class ClientConnection:
         if call.chunked:
             self._chunk_bytes = -1
             if self._codings.strip().lower() != b"chunked":
+                call.keep_alive = False
                 sentence = "The only transfer coding taken here is chunked."
                 call.fault = NotSupported(sentence) if ends_chunked(self._codings) else InvalidRequest(sentence)
         if parser.should_upgrade():  # CONNECT, or Upgrade with Connection: upgrade
@@ -523,9 +524,7 @@ class ClientConnection:
         """Tell whether the rest of a refused request is small enough to be read, so that the connection can stay."""
         if call.body_complete or not _has_body(call):
             return True
-        if call.expects_continue or self._deaf:
-            return False
-        return call.fault is None if call.chunked else call.content_length <= BUFFERED_BODY
+        return not call.expects_continue and not self._deaf and call.content_length <= BUFFERED_BODY
 
     def finished(self, call: Call) -> None:
         """The answer's last byte was handed to the transport."""

@@ -38,6 +38,8 @@ class Case(NamedTuple):
     """How many ``100 Continue`` come in between; None where it depends on what has arrived by then."""
     patience: float = 0
     """Seconds that pass after the last byte."""
+    unfinished: bool = False
+    """What follows would be taken for the rest of the last request."""
     bounded: bool = False
     """More is pipelined than is queued: how many are answered depends on the pieces in which they arrive."""
 

@@ -42,7 +42,7 @@ CASES: list[Case] = [
         (Sent(), Sent(method="GET")),
     ),
     passes("the largest body", call("Content-Length: 1000", path=SMALL, body=b"x" * 1000), b"x" * 1000),
-    refuses("a body one byte larger, declared", call("Content-Length: 1001", path=SMALL), 413, kept=True),
+    Case("a body one byte larger, declared", call("Content-Length: 1001", path=SMALL), (413,), True, unfinished=True),
     refuses(
         "a body one byte larger, sent too", call("Content-Length: 1001", path=SMALL, body=b"x" * 1001), 413, kept=True
     ),

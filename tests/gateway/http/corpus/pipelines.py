@@ -91,8 +91,8 @@ CASES: list[Case] = [
         (GET,),
     ),
     Case("TRACE in the middle", get() + call(method="TRACE") + get(), (200, 501, 200), True, (GET, GET)),
-    Case("an unfinished request at the end", get() + get()[:-2], (200,), True, (GET,)),
-    Case("an unfinished body at the end", get() + post(b"hello")[:-2], (200,), True, (GET,)),
+    Case("an unfinished request at the end", get() + get()[:-2], (200,), True, (GET,), unfinished=True),
+    Case("an unfinished body at the end", get() + post(b"hello")[:-2], (200,), True, (GET,), unfinished=True),
     Case("close in the middle", get() + get("Connection: close") + get(), (200, 200), False, (GET, GET)),
     Case(
         "HEAD in the middle",
