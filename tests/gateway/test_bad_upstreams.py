@@ -78,9 +78,9 @@ def allowances(market: Market):  # type: ignore[no-untyped-def]
 
 @pytest.mark.parametrize("name", [*BEHAVIOURS, "answers before the request has ended"])
 async def test_a_bad_upstream_gives_what_is_documented_and_disturbs_nobody(make_market: MakeMarket, name: str) -> None:
-    market = await make_market(stream_max_seconds=0.6)
+    market = await make_market(stream_max_seconds=1.0)
     async with BadUpstream(name) as upstream:
-        market.add_service("bad", port=upstream.port, timeout_ms=400)
+        market.add_service("bad", port=upstream.port, timeout_ms=800)
         others = [asyncio.create_task(market.call("POST", GOOD, b"x")) for _ in range(4)]
         others += [asyncio.create_task(market.call("POST", "/v1/services/acme/echo/x", b"x")) for _ in range(4)]
         body = b"x" * 500_000 if name in AFTER_THE_HEAD else b"x"

@@ -575,6 +575,7 @@ async def test_nobody_stands_in_who_may_not(
     market: Market, second: Provider, changes: dict[str, Any], policy: ApplicationPolicy | None
 ) -> None:
     agree(market, policy=policy)
+    change(market, region="IN-TN")
     offer(market, second.port, **changes)
     market.provider.behaviour = UNAVAILABLE
     assert (await market.call("POST", PATH, b"x")).body == b'{"busy":true}'
