@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,7 +21,7 @@ from haat.gateway import snapshot_file, store
 from haat.gateway.endpoints import Notice
 from haat.gateway.feed import Feed
 from haat.gateway.limits import PlanLimits
-from haat.gateway.snapshot import Credential, Directory, Position
+from haat.gateway.snapshot import Credential, Directory, Position, Price
 from haat.gateway.snapshot_file import SnapshotFile
 from haat.infra import events
 from haat.infra.keyring import Keyring
@@ -170,6 +171,32 @@ async def test_everything_is_loaded_at_the_start(facts: Facts, tmp_path: Path) -
         subscription = directory.subscriptions[str(facts.app), str(facts.service)]
         assert (subscription.plan, subscription.zone) == ("basic", "Asia/Kolkata")
         assert subscription.limits == PlanLimits(per_minute=60, quota_per_month=10_000, max_concurrent=16)
+
+
+async def test_prices_in_force_and_to_come_are_known_and_a_new_one_arrives(facts: Facts, tmp_path: Path) -> None:
+    async def set_price(version: int, plan: str | None, amount: str, after: timedelta) -> None:
+        await facts.run(
+            "INSERT INTO rate_cards (id, service_id, version, plan_code, unit, unit_price, free_units, provider_share,"
+            " effective_from, created_at) VALUES (%s, %s, %s, %s, 'characters', %s, 0, 0.7, %s, %s)",
+            new_id(),
+            facts.service,
+            version,
+            plan,
+            amount,
+            facts.clock.now() + after,
+            facts.clock.now(),
+            event=(f"service/{facts.service}", "service.priced"),
+        )
+
+    await set_price(1, None, "0.5", timedelta(days=-9))
+    await set_price(2, None, "0.25", timedelta(days=-3))
+    async with following(facts, tmp_path / "snapshot.bin") as (directory, _):
+        assert [card.unit_price for card in directory.services["acme/echo"].prices] == ["0.250000000000"]
+        await set_price(1, "basic", "0.1", timedelta(days=3))
+        await until(lambda: len(directory.services["acme/echo"].prices) == 2)
+        service, at = directory.services["acme/echo"], int(facts.clock.now().timestamp()) * 1_000_000
+        special = next(card for card in service.prices if card.plan == "basic")
+        assert special == Price("basic", "characters", "0.100000000000", "0.000000", at + 3 * 86_400_000_000)
 
 
 async def test_a_revocation_is_in_force_within_a_fraction_of_a_second(facts: Facts, tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ limits above all, is asked each time.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from haat.gateway.call import Call
+from haat.gateway.charge import FOREVER, Tariff, tariff_of
 from haat.gateway.metering import ONE_REQUEST, record_part
 
 if TYPE_CHECKING:
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from haat.gateway.routes import Route
     from haat.gateway.snapshot import Credential, Subscription
 
-FOREVER = (1 << 62) - 1
 _MOST = 65_536
 _LONGEST_TARGET = 256
 
@@ -38,6 +39,7 @@ class Grant:
         "service_path",
         "subscription",
         "tail",
+        "tariff",
         "units_line",
         "until",
     )
@@ -66,7 +68,12 @@ class Grant:
         """The request line to the provider after its method, and the lines that are the same for every call."""
         self.record: bytes = record_part(credential, route, subscription, gateway.meter.worker)
         self.record_is_plain: bool = route.service.unit != "bytes"
+        self.tariff: Tariff | None = tariff_of(route.service, subscription, call.started)
         self.units_line: bytes = ONE_REQUEST if route.service.unit == "requests" else b""
+        if self.tariff is not None:
+            self.until = min(self.until, self.tariff.until)
+            if self.units_line:
+                self.units_line += self.tariff.line(Decimal(1))
 
 
 class Grants:

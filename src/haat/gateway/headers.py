@@ -53,6 +53,7 @@ ANSWER_HEADERS = _table(
     dropped=(
         b"x-request-id",
         b"x-haat-units",
+        b"x-haat-charge",
         b"idempotency-replayed",
         b"x-haat-served-by",
         b"ratelimit",

@@ -141,7 +141,8 @@ class Once:
         elif len(answer.body) > self._limit:
             self._settle(State.NOT_KEPT)
         else:
-            self._sold = answer.status < 400
+            # An answer out of the cache may be cheaper: when its caller doesn't get it, the next one has it free.
+            self._sold = answer.status < 400 and call.cache not in ("hit", "partial")
             kept = Kept(answer.status, answer.reason, tuple(answer.lines), answer.body, call.units, call.raw_usage)
             self._keep(kept)
 
@@ -174,7 +175,7 @@ class Once:
     def _keep(self, kept: Kept) -> None:
         # When that fails, the claim stays as it is: whoever asks again is told that the outcome isn't known.
         with contextlib.suppress(IdempotencyUnavailable):
-            self._attempts.finish(self._scope, self._call, kept, self._sold)
+            self._attempts.finish(self._scope, self._call, kept, sold=kept.status < 400)
 
     def _settle(self, state: State | None) -> None:
         with contextlib.suppress(IdempotencyUnavailable):

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from haat.gateway.call import ID_AT, ID_END, NO_UNITS, Call
+from haat.gateway.charge import charge_line
 from haat.gateway.clock import CallIds, GatewayClock
 from haat.gateway.plan import to_micro
 from haat.gateway.reservations import most_of
@@ -273,8 +274,6 @@ class Meter:
             event.caller_request_id = call.caller_request_id[:128].decode("utf-8", "replace")
         if call.language_pair:
             event.language_pair = call.language_pair
-        if call.cache:
-            event.cache = call.cache
         return event
 
 
@@ -355,17 +354,21 @@ def read_usage(call: Call, route: Route, reported: bytes) -> None:
 
 
 def unit_header(call: Call, route: Route) -> bytes:
-    """Return the ``X-Haat-Units`` line: the billable quantity, when it is known with the head."""
+    """Return the ``X-Haat-Units`` line, and what that costs: as far as it is known with the head."""
     unit = route.service.unit
     quantity = call.units.get(unit)
     if quantity is None:
         if unit == "bytes":
             quantity = str(call.body_size)
         elif unit == "requests":
-            return ONE_REQUEST
+            quantity = "1"
         else:
             return b""
-    return f"X-Haat-Units: {unit}={quantity}\r\n".encode("ascii")
+    line = f"X-Haat-Units: {unit}={quantity}\r\n".encode("ascii")
+    tariff = call.grant.tariff if call.grant is not None else None
+    if tariff is None or (unit == "bytes" and not call.body_complete):
+        return line
+    return line + charge_line(call, tariff, quantity)
 
 
 def parse_tags(value: bytes) -> dict[str, str]:

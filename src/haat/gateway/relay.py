@@ -207,6 +207,8 @@ def answer_whole(call: Call, answer: Whole, cache: str = "") -> None:
     ``cache`` says in the record how it came about without the provider: ``hit`` and the like.
     """
     gateway = call.client.gateway
+    if cache:
+        call.cache = cache
     while call.on_answer:
         step = call.on_answer[-1]
         call.on_answer = call.on_answer[:-1]
@@ -215,8 +217,6 @@ def answer_whole(call: Call, answer: Whole, cache: str = "") -> None:
         except HaatError as error:
             fail(call, error)
             return
-    if cache:
-        call.cache = cache
     call.status = status = answer.status
     call.no_body = status in (204, 304) or call.method == b"HEAD"
     if not call.body_complete or gateway.draining:

@@ -77,6 +77,17 @@ class Version(msgspec.Struct, frozen=True):
     """Answers 200 while the endpoint is well; empty when it has none."""
 
 
+class Price(msgspec.Struct, frozen=True):
+    """A version of what a unit costs, decimal texts; ``plan`` is empty for plans without a price of their own."""
+
+    plan: str
+    unit: str
+    unit_price: str
+    free_units: str
+    effective_from: int
+    """Microseconds since the epoch."""
+
+
 class Service(msgspec.Struct, frozen=True):
     """A listing with its accepted versions. ``suspended`` covers the provider's own suspension."""
 
@@ -102,6 +113,8 @@ class Service(msgspec.Struct, frozen=True):
     max_per_second: int = 0
     """What the provider is ready to take from all callers together; 0 is not said."""
     visibility: str = "public"
+    prices: tuple[Price, ...] = ()
+    """Those in force and those to come."""
 
     @property
     def path(self) -> str:

@@ -32,12 +32,15 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from haat.gateway.snapshot import Directory, Part, Snapshot, save, sharing
+from haat.gateway.limits import PlanLimits
+from haat.gateway.snapshot import Credential, Directory, Part, Position, Service, Snapshot, Subscription, save, sharing
 from haat.infra.keyring import Keyring
 
 log = logging.getLogger(__name__)
 
 MAGIC = b"HAATSNAP\x02"
+BEFORE = b"HAATSNAP\x01"
+"""A release wrote one frame of another kind: a MAC of 32 bytes and a map. Read still, written never."""
 ENTRIES = 1_000
 """In a frame of the whole: encoding one takes well under a millisecond."""
 LEAST_APPENDED = 4 * 1024 * 1024
@@ -127,8 +130,8 @@ def load(path: Path, keyring: Keyring) -> Snapshot:
     return directory.snapshot()
 
 
-def read_into(directory: Directory, path: Path, keyring: Keyring) -> End:
-    """Fill an empty directory; return where the file's good part ends.
+def read_into(directory: Directory, path: Path, keyring: Keyring) -> End | None:
+    """Fill an empty directory; return where the file's good part ends, None when nothing can be appended to it.
 
     Raise FileNotFoundError or UnusableSnapshot, after which the directory is of no use.
     """
@@ -141,7 +144,10 @@ def read_into(directory: Directory, path: Path, keyring: Keyring) -> End:
             return _read(directory, content, path, keyring)
 
 
-def _read(directory: Directory, content: mmap.mmap, path: Path, keyring: Keyring) -> End:
+def _read(directory: Directory, content: mmap.mmap, path: Path, keyring: Keyring) -> End | None:
+    if content[: len(MAGIC)] == BEFORE:
+        _read_before(directory, content, path, keyring)
+        return None
     if content[: len(MAGIC)] != MAGIC:
         raise UnusableSnapshot(f"{path} is not a snapshot of this version")
     key, mac = keyring.derive("gateway-snapshot"), b""
@@ -173,6 +179,24 @@ def _read(directory: Directory, content: mmap.mmap, path: Path, keyring: Keyring
         log.warning("%s: its last %d bytes are no whole change and are left out", path, len(content) - offset)
     directory.loaded = True
     return End(offset, mac, whole)
+
+
+def _read_before(directory: Directory, content: mmap.mmap, path: Path, keyring: Keyring) -> None:
+    mac, body = content[len(BEFORE) : len(BEFORE) + 32], content[len(BEFORE) + 32 :]
+    if not hmac.compare_digest(hmac.digest(keyring.derive("gateway-snapshot"), body, "sha256"), mac):
+        raise UnusableSnapshot(f"{path} is damaged, or was made under another master key")
+    try:
+        found = msgspec.msgpack.decode(body)
+        directory.replace(
+            Snapshot(
+                Position(**found["position"]),
+                [Credential(**entry) for entry in found["credentials"]],
+                [Subscription(**{**one, "limits": PlanLimits(**one["limits"])}) for one in found["subscriptions"]],
+                msgspec.convert(found["services"], list[Service]),
+            )
+        )
+    except (msgspec.MsgspecError, KeyError, TypeError) as error:
+        raise UnusableSnapshot(f"{path} can't be read: {error}") from error
 
 
 class SnapshotFile:

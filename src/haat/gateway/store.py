@@ -20,6 +20,7 @@ from haat.gateway.snapshot import (
     Directory,
     Part,
     Position,
+    Price,
     Service,
     Subscription,
     Version,
@@ -51,7 +52,7 @@ _SERVICES = """
            services.max_requests_per_second, services.policy,
            partners.status AS partner_status, partners.reason AS partner_reason,
            partners.allowed_networks, coalesce(header, '') AS header, coalesce(ciphertext, '') AS ciphertext,
-           coalesce(versions.list, '[]') AS versions
+           coalesce(versions.list, '[]') AS versions, coalesce(prices.list, '[]') AS prices
     FROM services JOIN partners ON partners.slug = provider_slug
     LEFT JOIN provider_credentials ON provider_credentials.service_id = services.id
     LEFT JOIN LATERAL (
@@ -63,6 +64,16 @@ _SERVICES = """
         FROM service_versions
         WHERE service_id = services.id AND accepted_at IS NOT NULL AND retired_at IS NULL
     ) AS versions ON true
+    LEFT JOIN LATERAL (
+        SELECT jsonb_agg(jsonb_build_object(
+            'plan', coalesce(plan_code, ''), 'unit', unit, 'unit_price', unit_price::text,
+            'free_units', free_units::text, 'effective_from', (extract(epoch FROM effective_from) * 1000000)::bigint
+            )) AS list
+        FROM rate_cards WHERE service_id = services.id AND NOT EXISTS (
+            SELECT FROM rate_cards AS later
+            WHERE later.service_id = services.id AND later.plan_code IS NOT DISTINCT FROM rate_cards.plan_code
+              AND later.effective_from > rate_cards.effective_from AND later.effective_from < now() - interval '1 hour')
+    ) AS prices ON true
     WHERE services.status <> 'draft'
 """
 _TABLES = (
@@ -75,6 +86,7 @@ _TABLES = (
     "service_versions",
     "partners",
     "provider_credentials",
+    "rate_cards",
 )
 _BATCH = 2_000
 
@@ -360,6 +372,7 @@ def _service(row: Mapping[str, Any]) -> Service:
         retains_inputs=row["retains_inputs"],
         max_per_second=row["max_requests_per_second"],
         visibility=row["visibility"],
+        prices=tuple(Price(**price) for price in row["prices"]),
     )
 
 
