@@ -6,15 +6,13 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from haat.gateway import windows as module
 from haat.gateway.counts import Counts
-from haat.gateway.limits import MICRO, SECOND, Allowance, Limits, Pace, PlanLimits, Refusal
-from haat.gateway.windows import SPANS, history, merge
+from haat.gateway.limits import MICRO, SECOND, Allowance, Limits, PlanLimits, Refusal
+from haat.gateway.windows import SPANS, Rate, Windows, history, merge
 
 KOLKATA = "Asia/Kolkata"
 START = int(datetime(2026, 11, 29, 6, 30, tzinfo=UTC).timestamp()) * SECOND
@@ -25,9 +23,12 @@ DAY = 86_400 * SECOND
 class NoLock:
     """Stands for the lock among processes where there is one process."""
 
-    def acquire(self) -> None: ...
+    def take(self) -> int:
+        return 0
 
-    def release(self) -> None: ...
+    def let(self) -> None: ...
+
+    def mend(self, code: int) -> None: ...
 
 
 def allowance_of(plan: PlanLimits, now: int = START, zone: str = KOLKATA, started_at: int = 0) -> Allowance:
@@ -209,51 +210,43 @@ TestTwoProcessesAgainstReference.settings = settings(max_examples=100, stateful_
 # --- windows with large limits -------------------------------------------------------------------
 
 
-@pytest.fixture
-def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let small limits count as large ones do."""
-    monkeypatch.setattr(module, "EXACT_LIMIT", 0)
+def coarse(limit: int) -> Windows:
+    """Return a window of a second that counts as large limits do."""
+    rates = [Rate(0, limit, exact=False)]
+    return Windows(rates, Counts().fitting("k", rates, START), START)
 
 
-@pytest.mark.usefixtures("coarse")
-def test_no_span_ever_holds_more_than_the_limit_in_a_coarse_window() -> None:
-    @given(st.integers(1, 40), st.lists(st.integers(0, 200_000), max_size=200))
-    @settings(deadline=None)
-    def check(limit: int, gaps: list[int]) -> None:
-        now, admitted = START, []
-        pace = Pace(Counts(), "k", limit, START)
-        for gap in gaps:
-            now += gap
-            frees = pace.take(now)
-            if frees:
-                assert frees > now
-            else:
-                admitted.append(now)
-        for at in admitted:
-            assert sum(at <= other < at + SECOND for other in admitted) <= limit
-
-    check()
+@given(st.integers(1, 40), st.lists(st.integers(0, 200_000), max_size=200))
+@settings(deadline=None)
+def test_no_span_ever_holds_more_than_the_limit_in_a_coarse_window(limit: int, gaps: list[int]) -> None:
+    now, admitted = START, []
+    window = coarse(limit)
+    for gap in gaps:
+        now += gap
+        frees = window.take(now)
+        if frees:
+            assert frees > now
+        else:
+            admitted.append(now)
+    for at in admitted:
+        assert sum(at <= other < at + SECOND for other in admitted) <= limit
 
 
-@pytest.mark.usefixtures("coarse")
-def test_a_coarse_window_gives_places_back_at_most_a_thousandth_late() -> None:
-    @given(st.lists(st.integers(0, 300_000), min_size=1, max_size=60), st.integers(0, 50))
-    @settings(deadline=None)
-    def check(gaps: list[int], limit: int) -> None:
-        now, times = START, []
-        pace = Pace(Counts(), "k", limit + 1, START)
-        for gap in gaps:
-            now += gap
-            frees = pace.take(now)
-            late = -(-SECOND // 1024) * 1025 - SECOND  # a bucket's width, and what rounding it up adds
-            if frees:
-                held = [at for at in times if at > now - SECOND - late]
-                assert len(held) >= limit + 1
-                assert frees <= held[len(held) - limit - 1] + SECOND + late
-            else:
-                times.append(now)
-
-    check()
+@given(st.lists(st.integers(0, 300_000), min_size=1, max_size=60), st.integers(1, 50))
+@settings(deadline=None)
+def test_a_coarse_window_gives_places_back_at_most_a_thousandth_late(gaps: list[int], limit: int) -> None:
+    now, times = START, list[int]()
+    window = coarse(limit)
+    late = -(-SECOND // 1024) * 1025 - SECOND  # a bucket's width, and what rounding it up adds
+    for gap in gaps:
+        now += gap
+        frees = window.take(now)
+        if frees:
+            held = [at for at in times if at > now - SECOND - late]
+            assert len(held) >= limit
+            assert frees <= held[len(held) - limit] + SECOND + late
+        else:
+            times.append(now)
 
 
 def test_a_huge_limit_takes_bounded_memory() -> None:

@@ -408,7 +408,7 @@ def test_a_full_disk_refuses_new_callers_and_disturbs_no_others(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shared.os, "posix_fallocate", refuse)
+        patch.setattr(os, "posix_fallocate", refuse)
         with pytest.raises(Overloaded, match="No space left"):
             for number in range(20):
                 worker.admit(plan, 1, app=f"app-{number}")

@@ -14,7 +14,7 @@ process owes: the successor of a killed one takes it over.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from haat.gateway.plan import UNITS
@@ -29,6 +29,9 @@ DAY: Final = MONTH + 9
 SLOTS: Final = DAY + 9
 _ONCE: Final = 6  # the first cell that is no shape and no history: TAT and what follows
 
+END: Final = 4
+"""In the header of all records: where the next one goes."""
+
 SLOT_FLYING: Final = 0
 SLOT_RESERVED_MONTH: Final = 1
 SLOT_RESERVED_DAY: Final = 2
@@ -41,9 +44,19 @@ assert len(UNITS) == 9
 class Lock(Protocol):
     """Excludes all other processes; let go by the kernel when its holder is killed."""
 
-    def acquire(self) -> None: ...
+    @property
+    def take(self) -> Callable[[], int]:
+        """Wait for it; anything but 0 asks for `mend`."""
+        ...
 
-    def release(self) -> None: ...
+    @property
+    def let(self) -> Callable[[], object]:
+        """Let it go."""
+        ...
+
+    def mend(self, code: int) -> None:
+        """Make the lock good again after such an answer; raise OSError when that can't be."""
+        ...
 
 
 def size_of(ring: int, areas: int, key: bytes, slots: int) -> int:
@@ -66,18 +79,26 @@ class Counts:
         self.slots, self.slot = slots, slot
         self.lock = lock
         """None when no other process uses these counts."""
+        self.header: memoryview[int] = memoryview(bytearray(8 * (END + 1))).cast("q")
+        self.seen = 0
+        """Up to where in the file this process knows the records."""
         self.version = 0
         """Grows when a record has moved."""
         self._records: dict[str, memoryview[int]] = {}
 
     def acquire(self) -> None:
         """Keep all others from the counts until `release`. Not to be nested, and for one thread only."""
-        if self.lock is not None:
-            self.lock.acquire()
+        if self.lock is not None and (code := self.lock.take()):
+            self.mend(code)
 
     def release(self) -> None:
         if self.lock is not None:
-            self.lock.release()
+            self.lock.let()
+
+    def mend(self, code: int) -> None:
+        """Deal with a lock whose holder died: what it left is on the safe side at each of its steps."""
+        assert self.lock is not None
+        self.lock.mend(code)
 
     def look(self) -> int:
         """Learn of records that others have made; return the version. Needs the lock."""

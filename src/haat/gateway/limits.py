@@ -17,6 +17,7 @@ from typing import Final
 from haat.gateway.counts import (
     DAY,
     DAY_END,
+    END,
     FLYING,
     MONTH,
     MONTH_END,
@@ -50,22 +51,6 @@ class Pace(Windows):
         rates = [Rate(_SECOND, limit)]
         self.key, self.limit = key, limit
         super().__init__(rates, counts.fitting(key, rates, now), now)
-
-    def take(self, now: int) -> int:
-        """Take a place and return 0, or return when one becomes free. In a shared record, under its lock."""
-        if now < self._latest:
-            now = self._latest
-        self._latest = now
-        if now >= self._wakes:
-            self.advance(now)
-        cells = self._cells
-        count = cells[COUNT]
-        if count >= self._ceiling:
-            return self.full(count)[1]
-        if self._capacity:
-            cells[self._ring + (count & self._mask)] = now
-        cells[COUNT] = count + 1
-        return 0
 
 
 class Allowance(Windows):
@@ -440,73 +425,81 @@ class Allowance(Windows):
 class SharedAllowance(Allowance):
     """An allowance in cells that other processes change, too: each change under the lock of all."""
 
-    __slots__ = ("_version",)
+    __slots__ = ("_let", "_take", "_version")
 
     def __init__(self, counts: Counts, key: str, limits: PlanLimits, zone: str, now: int, started_at: int = 0) -> None:
+        assert counts.lock is not None
+        self._take, self._let = counts.lock.take, counts.lock.let
         self._version = counts.version
         super().__init__(counts, key, limits, zone, now, started_at)
 
     def admit(self, now: int, amount: int = MICRO) -> Refusal | None:
-        counts = self._counts
-        counts.acquire()
+        code = self._take()
+        if code:
+            self._counts.mend(code)
         try:
-            self._catch_up()
+            counts = self._counts
+            if counts.header[END] != counts.seen or counts.version != self._version:
+                self._rebind()
+            self.follow()
+            if self._pace is not None:
+                self._pace.follow()
             refusal = Allowance.admit(self, now, amount)
             self._take_ticket()
             return refusal
         finally:
-            counts.release()
+            self._let()
 
     def settle(self, period: int, reserved: int, used: int) -> None:
-        counts = self._counts
-        counts.acquire()
+        code = self._take()
+        if code:
+            self._counts.mend(code)
         try:
-            self._catch_up()
+            counts = self._counts
+            if counts.header[END] != counts.seen or counts.version != self._version:
+                self._rebind()
             self._take_ticket()
             Allowance.settle(self, period, reserved, used)
         finally:
-            counts.release()
+            self._let()
 
     def give_back(self, period: int, used: int) -> None:
-        counts = self._counts
-        counts.acquire()
+        self._counts.acquire()
         try:
-            self._catch_up()
+            self._rebind()
             Allowance.give_back(self, period, used)
         finally:
-            counts.release()
+            self._counts.release()
 
     def _tightest(self, now: int) -> tuple[Face, int, int] | None:
         if now < self._wakes:
             return Allowance._tightest(self, now)  # reads only, and what it reads may be a moment old
-        counts = self._counts
-        counts.acquire()
+        self._counts.acquire()
         try:
-            self._catch_up()
+            self._rebind()
             return Allowance._tightest(self, now)
         finally:
-            counts.release()
+            self._counts.release()
 
     def change(self, limits: PlanLimits, zone: str, now: int, started_at: int = 0) -> None:
-        counts = self._counts
-        counts.acquire()
+        self._counts.acquire()
         try:
+            self._rebind()
             Allowance.change(self, limits, zone, now, started_at)
         finally:
-            counts.release()
+            self._counts.release()
 
-    def _catch_up(self) -> None:
-        """Follow the record where another process has moved it, and its history to the latest time in it."""
+    def _rebind(self) -> None:
+        """Look where another process may have moved the records."""
         counts, pace = self._counts, self._pace
-        version = counts.look()
-        if version != self._version:
-            self._version = version
-            self.bind(counts.find(self.key) or self._cells)
-            if pace is not None:
-                pace.bind(counts.find(pace.key) or pace._cells)
-        self.follow()
+        self._version = counts.look()
+        cells = counts.find(self.key)
+        if cells is not None:
+            self.bind(cells)
         if pace is not None:
-            pace.follow()
+            cells = counts.find(pace.key)
+            if cells is not None:
+                pace.bind(cells)
 
 
 def _rates(limits: PlanLimits) -> list[Rate]:

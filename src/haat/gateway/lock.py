@@ -12,6 +12,8 @@ import errno
 import fcntl
 import mmap
 import os
+from collections.abc import Callable
+from functools import partial
 
 BYTES = 128
 """Room for a mutex; it takes 40 or 48."""
@@ -30,12 +32,13 @@ class RobustMutex:
     thread of a process may use it, no more.
     """
 
-    __slots__ = ("_address", "_library", "_lock", "_unlock")
+    __slots__ = ("_address", "_library", "let", "take")
 
     def __init__(self, memory: mmap.mmap, offset: int) -> None:
         self._library = ctypes.PyDLL(None)
         self._address = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(memory, offset)))
-        self._lock, self._unlock = self._library.pthread_mutex_lock, self._library.pthread_mutex_unlock
+        self.take: Callable[[], int] = partial(self._library.pthread_mutex_lock, self._address)
+        self.let: Callable[[], object] = partial(self._library.pthread_mutex_unlock, self._address)
 
     @staticmethod
     def exists() -> bool:
@@ -51,30 +54,27 @@ class RobustMutex:
         _check(library.pthread_mutexattr_setrobust(attributes, _ROBUST))
         _check(library.pthread_mutex_init(self._address, attributes))
 
-    def acquire(self) -> None:
-        code = self._lock(self._address)
-        if code == errno.EOWNERDEAD:  # what it left is on the safe side at each of its steps
+    def mend(self, code: int) -> None:
+        if code == errno.EOWNERDEAD:
             code = self._library.pthread_mutex_consistent(self._address)
-        if code:
-            _check(code)
-
-    def release(self) -> None:
-        self._unlock(self._address)
+        _check(code)
 
 
 class FileLock:
     """flock on a descriptor that this process alone uses."""
 
-    __slots__ = ("_descriptor",)
+    __slots__ = ("_descriptor", "let")
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self.let: Callable[[], object] = partial(fcntl.flock, descriptor, fcntl.LOCK_UN)
 
-    def acquire(self) -> None:
+    def take(self) -> int:
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        return 0
 
-    def release(self) -> None:
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+    def mend(self, code: int) -> None:
+        _check(code)
 
 
 def _check(code: int) -> None:

@@ -26,14 +26,14 @@ import os
 from pathlib import Path
 from typing import Final
 
-from haat.gateway.counts import FLYING, SLOT_CELLS, SLOTS, Counts, shape, size_of
+from haat.gateway.counts import END, FLYING, SLOT_CELLS, SLOTS, Counts, shape, size_of
 from haat.gateway.lock import BYTES, FileLock, RobustMutex
 from haat.gateway.windows import AREAS, FIRST, KEY_BYTES, RING, SIZE, TAT, history, replay
 
 log = logging.getLogger(__name__)
 
 _MAGIC: Final = int.from_bytes(b"HAATLIM\x01", "little")
-_BOOT, _INODE, _SLOTS, _END, _HIGH, _CLOCK, _READY = range(1, 8)
+_BOOT, _INODE, _SLOTS, _, _HIGH, _CLOCK, _READY = range(1, 8)
 _MUTEX: Final = 8
 _LIVES: Final = _MUTEX + BYTES // 8
 MOST_SLOTS: Final = 64
@@ -54,14 +54,14 @@ class SharedCounts(Counts):
     """The records in an open file."""
 
     def __init__(self, descriptor: int, slot: int) -> None:
+        super().__init__(slot=slot)
         self._descriptor = descriptor
         self._maps: list[mmap.mmap] = []
         self._regions: list[memoryview[int]] = []
         self._at: dict[str, int] = {}
-        self._seen = _RECORDS
-        self._next = _RECORDS
-        self._header = self._region(0)
-        super().__init__(self._header[_SLOTS], slot)
+        self.seen = self._next = _RECORDS
+        self.header = self._region(0)
+        self.slots = self.header[_SLOTS]
 
     def share(self, fresh: bool) -> None:
         """Lock from now on; ``fresh`` when nobody else has the file."""
@@ -76,31 +76,31 @@ class SharedCounts(Counts):
     @property
     def clock(self) -> int:
         """Nanoseconds between the machine's steady clock and the time in the records."""
-        return self._header[_CLOCK]
+        return self.header[_CLOCK]
 
     def life(self, slot: int) -> int:
         """Return the journal segment with which the last process in a slot began, 0 for none."""
-        return self._header[_LIVES + slot]
+        return self.header[_LIVES + slot]
 
     def begin_life(self, segment: int) -> None:
-        self._header[_LIVES + self.slot] = segment
+        self.header[_LIVES + self.slot] = segment
 
     def note(self, position: tuple[int, int]) -> None:
         """Say that all that lies before this place of the own journal is counted."""
         at = _PLACES + 2 * self.slot
-        self._header[at], self._header[at + 1] = position
+        self.header[at], self.header[at + 1] = position
 
     def noted(self) -> dict[int, tuple[int, int]]:
         """Return those places by slot, for the slots that have one."""
-        places = [(self._header[at], self._header[at + 1]) for at in range(_PLACES, _PLACES + 2 * self.slots, 2)]
+        places = [(self.header[at], self.header[at + 1]) for at in range(_PLACES, _PLACES + 2 * self.slots, 2)]
         return {slot: place for slot, place in enumerate(places) if place[0]}
 
     def mark_ready(self) -> None:
         """Say that the records tell the truth."""
-        self._header[_READY] = 1
+        self.header[_READY] = 1
 
     def look(self) -> int:
-        if self._header[_END] != self._seen:
+        if self.header[END] != self.seen:
             self._learn()
         return self.version
 
@@ -115,13 +115,13 @@ class SharedCounts(Counts):
     def wasteful(self) -> bool:
         """Whether most of the file is records that have moved on."""
         live = sum(self._record(at)[SIZE] for at in self._at.values())
-        return self._seen > REGION and self._seen > _WASTE * live
+        return self.seen > REGION and self.seen > _WASTE * live
 
     def close(self) -> None:
         os.close(self._descriptor)
 
     def _learn(self) -> None:
-        at, end = self._seen, self._header[_END]
+        at, end = self.seen, self.header[END]
         while at < end:
             region = self._region(at // REGION)
             size = region[at % REGION]
@@ -131,7 +131,7 @@ class SharedCounts(Counts):
                     self.version += 1
                 self._at[key] = at
             at += abs(size)
-        self._seen = end
+        self.seen = end
 
     def _record(self, at: int) -> memoryview[int]:
         region = self._region(at // REGION)
@@ -139,7 +139,7 @@ class SharedCounts(Counts):
 
     def _room(self, key: str, ring: int, areas: int) -> memoryview[int]:
         name = key.encode()
-        size, header, at = size_of(ring, areas, name, self.slots), self._header, self._header[_END]
+        size, header, at = size_of(ring, areas, name, self.slots), self.header, self.header[END]
         rest = REGION - at % REGION
         self._next = at + size if size <= rest else at + rest + size
         region = self._region((self._next - 1) // REGION)
@@ -155,7 +155,7 @@ class SharedCounts(Counts):
         return cells
 
     def _put(self, key: str, cells: memoryview[int]) -> memoryview[int]:
-        self._header[_END] = self._seen = self._next
+        self.header[END] = self.seen = self._next
         if key in self._at:
             self.version += 1
         self._at[key] = self._next - cells[SIZE]
@@ -183,7 +183,7 @@ def create(path: Path, slots: int, slot: int, clock: int) -> SharedCounts:
         os.posix_fallocate(descriptor, 0, 8 * REGION)
         with mmap.mmap(descriptor, 8 * REGION) as memory, memoryview(memory) as octets, octets.cast("q") as header:
             header[0], header[_BOOT], header[_INODE] = _MAGIC, boot(), os.fstat(descriptor).st_ino
-            header[_SLOTS], header[_END], header[_CLOCK] = slots, _RECORDS, clock
+            header[_SLOTS], header[END], header[_CLOCK] = slots, _RECORDS, clock
         fresh.replace(path)
         return SharedCounts(descriptor, slot)
     except OSError:
@@ -222,9 +222,9 @@ def _check(descriptor: int) -> None:
                 raise UnusableCounts("it is a copy")
             if not cells[_READY]:
                 raise UnusableCounts("it was not finished")
-            if not 1 <= cells[_SLOTS] <= MOST_SLOTS or not _RECORDS <= cells[_END] <= len(cells):
+            if not 1 <= cells[_SLOTS] <= MOST_SLOTS or not _RECORDS <= cells[END] <= len(cells):
                 raise UnusableCounts("its header is damaged")
-            _check_records(cells, cells[_END], cells[_SLOTS])
+            _check_records(cells, cells[END], cells[_SLOTS])
         finally:
             cells.release()
 
@@ -260,7 +260,7 @@ def rewrite(path: Path, old: SharedCounts, slots: int, slot: int, clock: int, no
         if before[TAT]:
             cells[TAT] = before[TAT] + 1000 * shift
         counts._put(key, cells)
-    counts._header[_LIVES : _LIVES + old.slots] = old._header[_LIVES : _LIVES + old.slots]
+    counts.header[_LIVES : _LIVES + old.slots] = old.header[_LIVES : _LIVES + old.slots]
     return counts
 
 

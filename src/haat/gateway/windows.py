@@ -90,13 +90,14 @@ _UNIT_PARAMETER: Final = {"requests": "", "bytes": ';qu="content-bytes"'}
 class Rate:
     """One window as one process sees it: ``limit`` in the span at ``place``."""
 
-    __slots__ = ("area", "face", "frees", "limit", "name", "place", "span", "tail", "wakes")
+    __slots__ = ("area", "exact", "face", "frees", "limit", "name", "place", "span", "tail", "wakes")
 
-    def __init__(self, place: int, limit: int) -> None:
+    def __init__(self, place: int, limit: int, exact: bool | None = None) -> None:
         self.place = place
         self.name, self.span = SPANS[place]
         self.limit = limit
         self.face = Face(self.name, limit, self.span // SECOND)
+        self.exact = limit <= EXACT_LIMIT if exact is None else exact
         self.area = 0
         """Where its area is, 0 when it looks at the ring."""
         self.tail = 0
@@ -132,7 +133,7 @@ class Windows:
         self._mask = cells[RING] - 1 if cells[RING] else 0
         self._ring = ring_at(cells)
         for rate in self._rates:
-            rate.area = area_at(cells, rate.place) if rate.limit > EXACT_LIMIT else 0
+            rate.area = 0 if rate.exact else area_at(cells, rate.place)
             rate.tail = rate.wakes = rate.frees = 0
         self._wakes = 0
         self.follow()
@@ -202,6 +203,22 @@ class Windows:
                 low = middle + 1
         return (low + _BUCKETS) * width(rate.span)
 
+    def take(self, now: int) -> int:
+        """Take a place in all windows and return 0, or in none and return when it can be had. Needs the lock."""
+        if now < self._latest:
+            now = self._latest
+        self._latest = now
+        if now >= self._wakes:
+            self.advance(now)
+        cells = self._cells
+        count = cells[COUNT]
+        if count >= self._ceiling:
+            return self.full(count)[1]
+        if self._capacity:
+            cells[self._ring + (count & self._mask)] = now
+        cells[COUNT] = count + 1
+        return 0
+
     def full(self, count: int) -> tuple[Rate, int]:
         """Return which full window frees a place last, and when. Only right after `advance` or before it is due."""
         found, last = self._rates[0], 0
@@ -260,10 +277,10 @@ def needs(rates: Iterable[Rate]) -> tuple[int, int]:
     """Return the ring's length and the areas that these rates look at."""
     ring = areas = 0
     for rate in rates:
-        if rate.limit > EXACT_LIMIT:
-            areas |= 1 << rate.place
-        else:
+        if rate.exact:
             ring = max(ring, 8, 1 << (rate.limit - 1).bit_length())
+        else:
+            areas |= 1 << rate.place
     return ring, areas
 
 
