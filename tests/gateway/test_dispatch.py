@@ -183,6 +183,30 @@ async def test_a_slow_upload_is_the_callers_own_failure(market: Market) -> None:
     assert market.gateway.routes.find(b"acme/slow").breaker.failures == 0
 
 
+async def test_an_address_where_nobody_answers_opens_the_breaker_however_short_the_timeout(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    market.add_service("slow", timeout_ms=50)
+    monkeypatch.setattr("haat.gateway.pool.resolve", never)
+    for _ in range(THRESHOLD):
+        assert (await market.call("POST", "/v1/services/acme/slow/x", b"x")).status == 504
+    assert (await market.call("POST", "/v1/services/acme/slow/x", b"x")).status == 503
+
+
+async def test_waiting_for_a_busy_provider_says_nothing_against_it(make_market: MakeMarket) -> None:
+    market = await make_market(upstream_connections=1, upstream_wait_seconds=5)
+    market.add_service("slow", timeout_ms=100)
+    market.provider.behaviour = silent
+    held = await market.connect()
+    await held.send(market.raw("POST", PATH, b"x"))
+    await market.provider.arrived.wait()
+    assert (await market.call("POST", "/v1/services/acme/slow/x", b"x")).status == 504
+    assert market.gateway.routes.find(b"acme/slow").breaker.failures == 0
+
+
 async def test_the_breaker_outlives_a_change_of_the_market(market: Market) -> None:
     await break_it(market)
     market.add_service("other")

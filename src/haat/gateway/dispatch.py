@@ -125,9 +125,13 @@ def answered(call: Call, upstream: UpstreamConnection) -> bool:
 
 
 def timed_out(call: Call) -> None:
-    """End a call whose time is over. That is the provider's failure when it had the whole request."""
-    if call.upstream is not None and call.body_complete:
-        _endpoint(call).failed(call.client.gateway.clock.now_us(), call)
+    """End a call whose time is over.
+
+    That is the provider's failure when it had the whole request, or when nobody answers at its address.
+    """
+    endpoint = _endpoint(call)
+    if endpoint.pool.stalled if call.upstream is None else call.body_complete:
+        endpoint.failed(call.client.gateway.clock.now_us(), call)
     if call.upstream is not None and call.once is not None:
         call.once.sent = True
     relay.fail(call, ProviderTimeout())

@@ -58,6 +58,11 @@ class Pool:
         return len(self._waiting)
 
     @property
+    def stalled(self) -> bool:
+        """Calls wait although there may be more connections: it is the connecting that doesn't come to an end."""
+        return bool(self._waiting) and self.busy < self.size
+
+    @property
     def load(self) -> int:
         """Calls in flight and waiting."""
         return len(self._open) - len(self._idle) + len(self._waiting)

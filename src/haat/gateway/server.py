@@ -538,6 +538,7 @@ class ClientConnection:
                 gateway.meter.confirm(call)
             else:
                 self.unconfirmed.append(call)
+                call.body = []
                 gateway.meter.await_confirmation(self)
         if call is self.active and (call.body_complete or not call.keep_alive):
             self._done(call)
