@@ -32,10 +32,11 @@ class RobustMutex:
     thread of a process may use it, no more.
     """
 
-    __slots__ = ("_address", "_library", "let", "take")
+    __slots__ = ("_address", "_library", "_memory", "let", "take")
 
     def __init__(self, memory: mmap.mmap, offset: int) -> None:
         self._library = ctypes.PyDLL(None)
+        self._memory = memory  # an address alone doesn't keep a mapping where it is
         self._address = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(memory, offset)))
         self.take: Callable[[], int] = partial(self._library.pthread_mutex_lock, self._address)
         self.let: Callable[[], object] = partial(self._library.pthread_mutex_unlock, self._address)
