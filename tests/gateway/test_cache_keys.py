@@ -60,6 +60,11 @@ def test_what_can_select_another_answer_makes_another_key(other: tuple[bytes, tu
     assert key_of(body, *lines, **named) != key_of(b'{"n":1}', JSON)
 
 
+def test_accepting_anything_is_the_same_as_saying_nothing() -> None:
+    assert key_of(b"{}", JSON, b"Accept: */*\r\n") == key_of(b"{}", JSON)
+    assert read_asking([b"accept: */*\r\n"], NONE).lines == [b"Accept-Encoding: identity\r\n"]
+
+
 def test_head_asks_for_what_get_has() -> None:
     assert key_of(b"", method=b"HEAD") == key_of(b"", method=b"GET")
 

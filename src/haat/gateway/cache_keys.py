@@ -55,6 +55,8 @@ def read_asking(lines: list[bytes], further: frozenset[bytes]) -> Asking:
         if name in SELECTING or name in further:
             if name == b"content-type":
                 value = _content_type(asking, value)
+            elif value == b"*/*" and name == b"accept":
+                continue  # the same as nothing (RFC 9110, 12.5.1)
             asking.selecting.append(name + b":" + value)
             asking.lines.append(line)
         elif name in _PASSED_ON:

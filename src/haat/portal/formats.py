@@ -57,6 +57,9 @@ OUTCOMES = {
 }
 
 
+_SPANS = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
+
+
 def money(amount: Decimal) -> str:
     """Write rupees to the paisa with Indian grouping: ₹1,00,000.00."""
     return format_currency(amount, "INR", locale=LOCALE)
@@ -102,6 +105,12 @@ def milliseconds(value: Decimal | float | int) -> str:
     if value >= 10_000:
         return f"{number(round(float(value) / 1000, 1))}{NO_BREAK}s"
     return f"{number(round(float(value), 1) if value < 10 else round(value))}{NO_BREAK}ms"
+
+
+def duration(seconds: int) -> str:
+    """Write a time in the largest unit that leaves no rest: 90 seconds, 2 hours."""
+    unit, count = next((unit, seconds // of) for unit, of in _SPANS if seconds % of == 0)
+    return f"{number(count)}{NO_BREAK}{unit}" + ("" if count == 1 else "s")
 
 
 def microseconds(value: int) -> str:
@@ -208,6 +217,7 @@ FILTERS = {
     "number": number,
     "units": units,
     "unit_name": unit_name,
+    "duration": duration,
     "milliseconds": milliseconds,
     "microseconds": microseconds,
     "percent": percent,
