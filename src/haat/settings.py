@@ -74,6 +74,10 @@ class Settings(BaseSettings):
     )
     ship_interval_ms: int = Field(200, ge=10, le=60_000, description="How often the shipper looks for new records.")
 
+    tls_certificate: Path | None = Field(
+        None, description="PEM file of the gateway's certificate and its chain; read again when it changes."
+    )
+    tls_key: Path | None = Field(None, description="PEM file of that certificate's private key.")
     max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024, description="Largest request body the gateway takes.")
     max_header_bytes: int = Field(32 * 1024, ge=1024, description="Largest request head the gateway takes.")
     max_target_bytes: int = Field(8 * 1024, ge=256, description="Longest request target the gateway takes.")
@@ -129,7 +133,8 @@ class Settings(BaseSettings):
 
     @property
     def gateway_address(self) -> str:
-        return self.gateway_url or f"http://{self.host}:{self.gateway_port}"
+        scheme = "https" if self.tls_certificate is not None else "http"
+        return self.gateway_url or f"{scheme}://{self.host}:{self.gateway_port}"
 
     @property
     def models_address(self) -> str:

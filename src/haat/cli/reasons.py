@@ -9,6 +9,7 @@ import sqlalchemy.exc
 from psycopg_pool import PoolTimeout
 from pydantic import ValidationError
 
+from haat.gateway.tls import UnusableCertificate
 from haat.infra.embedded_host import EmbeddedPostgresError
 from haat.infra.keyring import BadMasterKey
 from haat.infra.migrate import UnknownRevision
@@ -29,6 +30,8 @@ def sentence_of(error: BaseException) -> str | None:
             return error.detail
         case tomllib.TOMLDecodeError():
             return f"The settings file is not TOML ({error}): correct the file that HAAT_CONFIG names, or haat.toml."
+        case UnusableCertificate():
+            return f"The gateway's certificate can't be used: {error}."
         case EmbeddedPostgresError() | UnknownRevision() | FileNotFoundError() | BadMasterKey():
             return str(error)
         case NotADirectoryError() | FileExistsError():

@@ -25,6 +25,7 @@ from haat.gateway.routes import RouteTable
 from haat.gateway.server import ClientConnection
 from haat.gateway.snapshot import Directory
 from haat.gateway.steps import compose
+from haat.gateway.tls import HANDSHAKE_SECONDS, Certificate
 from haat.infra.keyring import Keyring
 from haat.plugins.running import Hook
 from haat.settings import Settings
@@ -46,6 +47,8 @@ class Gateway:
     ) -> None:
         self.settings, self.keyring, self.directory, self.place = settings, keyring, directory, place
         self.neighbours: Neighbours | None = None
+        self.certificate: Certificate | None = None
+        """With one, connections are encrypted."""
         self.clock = GatewayClock()
         self.ids = CallIds()
         self.limits = Limits()
@@ -114,7 +117,11 @@ class Gateway:
         """Take connections from one more listening socket, until what is returned is closed."""
         # The backlog is given here because uvloop sets it to 100 otherwise.
         return await asyncio.get_running_loop().create_server(
-            lambda: cast(asyncio.Protocol, ClientConnection(self)), sock=listener, backlog=BACKLOG
+            lambda: cast(asyncio.Protocol, ClientConnection(self)),
+            sock=listener,
+            backlog=BACKLOG,
+            ssl=self.certificate.context if self.certificate is not None else None,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS if self.certificate is not None else None,
         )
 
     async def stop(self, patience_seconds: float) -> None:

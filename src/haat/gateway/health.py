@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -47,7 +48,11 @@ def report(gateway: Gateway, target: bytes) -> tuple[int, bytes]:
         },
         "clients": {"status": "healthy", "connections": len(gateway.clients), "calls": len(gateway.calls)},
     }
-    whole = all(component["status"] == "healthy" for component in components.values())
+    if gateway.certificate is not None:
+        components["certificate"] = {
+            "status": "degraded" if gateway.certificate.expires_soon(datetime.now(UTC)) else "healthy",
+            "expires": gateway.certificate.expires.isoformat(),
+        }
     away = gateway.neighbours.away if gateway.neighbours is not None else 0
     if gateway.place.workers > 1:
         components["workers"] = {
@@ -55,6 +60,7 @@ def report(gateway: Gateway, target: bytes) -> tuple[int, bytes]:
             "expected": gateway.place.workers,
             "away": away,
         }
+    whole = all(component["status"] == "healthy" for component in components.values())
     status = "unhealthy" if not ready else "healthy" if whole else "degraded"
     position = f"{gateway.directory.position.xid}:{gateway.directory.position.seq}"
     body = {"status": status, "worker": gateway.place.worker, "position": position, "components": components}

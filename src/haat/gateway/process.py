@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from haat.gateway.place import ALONE, Place, Ready, ReadyFiles, given_place
 from haat.gateway.plugin_watch import PluginWatch
 from haat.gateway.snapshot import Directory
 from haat.gateway.snapshot_file import SnapshotFile, UnusableSnapshot
+from haat.gateway.tls import certificate_of
 from haat.infra.dsn import dsn_for
 from haat.infra.keyring import Keyring, keyring_of
 from haat.settings import Settings, load_settings
@@ -41,6 +43,7 @@ async def run(settings: Settings, stop: asyncio.Event, place: Place | None = Non
         log.warning("the gateway runs on asyncio's own loop: correct, but slower than on uvloop")
     place = place or given_place(os.environ) or ALONE
     keyring = keyring_of(settings)
+    certificate = certificate_of(settings)
     home = settings.data_dir / "gateway"
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     ready = ReadyFiles(home, place)
@@ -51,6 +54,7 @@ async def run(settings: Settings, stop: asyncio.Event, place: Place | None = Non
     directory, file = _directory(home / "snapshot.bin", keyring)
     gateway = Gateway(settings, keyring, journal, directory, place)
     gateway.neighbours = neighbours = Neighbours(place, ready, gateway.accept)
+    gateway.certificate = certificate
     dsn = dsn_for(settings, keyring, "service")
     feed = Feed(
         dsn,
@@ -62,6 +66,10 @@ async def run(settings: Settings, stop: asyncio.Event, place: Place | None = Non
     )
     membership = Membership(settings, place, gateway, journal)
     following = asyncio.create_task(feed.run())
+    renewing: asyncio.Task[None] | None = None
+    if certificate is not None:
+        renewing = asyncio.create_task(certificate.watch())
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, certificate.reload)
     keeping: asyncio.Task[None] | None = None
     watching: asyncio.Task[None] | None = None
     switching: asyncio.Task[None] | None = None
@@ -91,7 +99,7 @@ async def run(settings: Settings, stop: asyncio.Event, place: Place | None = Non
         log.info("%s finishes %d calls in flight", place.worker, len(gateway.calls))
     finally:
         ready.withdraw()
-        for task in (watching, switching, keeping):
+        for task in (watching, switching, keeping, renewing):
             if task is not None:
                 await _end(task)
         await gateway.stop(settings.shutdown_seconds)
