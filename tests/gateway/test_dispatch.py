@@ -606,6 +606,17 @@ async def test_nobody_stands_in_who_may_not(
     assert second.requests == []
 
 
+async def test_a_stand_in_is_sent_no_more_than_its_provider_takes_a_second(market: Market, second: Provider) -> None:
+    agree(market)
+    offer(market, second.port, max_per_second=2)
+    market.provider.behaviour = answer(503, b"{}", "Retry-After: 1")
+    pass_time(market, 10_000_000)
+    statuses = [response.status for response in await asyncio.gather(*(market.call("POST", PATH) for _ in range(5)))]
+    assert sorted(statuses) == [200, 200, 503, 503, 503]
+    pass_time(market, 1_100_000)
+    assert (await market.call("POST", PATH)).status == 200
+
+
 async def test_a_plan_without_fallback_has_none(market: Market, second: Provider) -> None:
     agree(market, fallback=False)
     offer(market, second.port)

@@ -2,7 +2,8 @@
 
 Only what a caller has agreed to: its plan lets others answer, its application doesn't forbid it, and
 nobody stands in whom the application's data may not reach. What stands in has the same capability,
-speaks the same dialect, is sold by the same unit and takes the languages and the size of this call.
+speaks the same dialect, is sold by the same unit, takes the languages and the size of this call, and has
+room for it in what its provider takes a second.
 """
 
 from __future__ import annotations
@@ -29,18 +30,22 @@ def stand_in(gateway: Gateway, call: Call, now: int) -> Endpoint | None:
         if not application.policy.fallback:
             return None
         data = application.policy.data
-    best: Endpoint | None = None
+    size = max(call.body_size, call.content_length)
+    found: list[Endpoint] = []
     for other in gateway.routes.of_capability(route):
         if other.service.id == route.service.id or (data is not None and not allows(data, other.service)):
             continue
-        if call.body_size > other.version.max_body_bytes or not _speaks(other.version, call.language_pair):
+        if size > other.version.max_body_bytes or not _speaks(other.version, call.language_pair):
             continue
         endpoint = choose(other.in_turn(), now)
-        if endpoint is None or endpoint.health.ejected_until:
-            continue
-        if best is None or endpoint.pool.load < best.pool.load:
-            best = endpoint
-    return best
+        if endpoint is not None and not endpoint.health.ejected_until:
+            found.append(endpoint)
+    found.sort(key=lambda endpoint: endpoint.pool.load)
+    for endpoint in found:
+        service = endpoint.service
+        if gateway.limits.takes(service.id, service.max_per_second, now):
+            return endpoint
+    return None
 
 
 def _speaks(version: Version, languages: str) -> bool:

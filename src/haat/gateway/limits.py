@@ -569,6 +569,25 @@ class Limits:
         finally:
             counts.release()
 
+    def takes(self, service: str, max_per_second: int, now: int) -> bool:
+        """Take a place in a provider's second for a call that it executes instead of another; tell if there was one."""
+        if not max_per_second:
+            return True
+        try:
+            pace = self._pace(service, max_per_second, now)
+        except OSError:
+            return False  # it can't be counted
+        counts = self.counts
+        counts.acquire()
+        try:
+            counts.look()
+            cells = counts.find(pace.key)
+            if cells is not None:
+                pace.bind(cells)
+            return not pace.take(now)
+        finally:
+            counts.release()
+
     def _pace(self, service: str, limit: int, now: int) -> Pace:
         pace = self._paces.get(service)
         if pace is None or pace.limit != limit:
