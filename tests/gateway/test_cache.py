@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import tracemalloc
 from typing import Any
 
 import msgspec
 import pytest
 
 from gateway.rig import Market, Request, Response, answer, reset
+from haat.gateway.cache import Answer, Cache, Item
 from haat.gateway.limits import PlanLimits
 from haat.gateway.policy import CachePolicy, ServicePolicy
 
@@ -255,6 +257,28 @@ async def test_an_answer_that_would_fill_the_cache_is_not_kept(make_market: Any)
     for _ in range(2):
         assert (await ask(market, {})).header("x-cache") == "MISS"
     assert stats(market)["unfit"] == 2 and stats(market)["bytes"] == 0
+
+
+@pytest.mark.parametrize("number", [500, 2000])
+async def test_what_is_counted_is_at_least_what_entries_really_take(market: Market, number: int) -> None:
+    keep(market, ttl_seconds=60)
+    service = market.gateway.directory.services["acme/echo"]
+    assert service.policy.cache
+    cache = Cache(1 << 30)
+    space = cache.space(service, service.versions[0], service.policy.cache)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for at in range(number):
+            now, units = 1_700_000_000_000_000 + at, {"characters": (at + 1) * 1_000_007}
+            cache.keep(Item(space, b"item%028d" % at, now, 60, b'{"text":"%d"}' % at, units, dict(units)))
+            reported = {"requests": "1", "characters": str(at + 1000)}
+            lines = [b"Date: %d\r\n" % at]
+            cache.keep(Answer(space, b"key-%028d" % at, now, 60, lines, b"x" * at, reported, f"characters={at}"))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before <= cache.bytes <= 1.25 * (after - before)
 
 
 async def test_without_memory_there_is_no_cache(make_market: Any) -> None:

@@ -80,12 +80,18 @@ def test_a_body_that_is_no_json_counts_byte_by_byte() -> None:
         b'"\\ud800"',
         b"\xff",
         b"[" * 100_000,
-        b"1e999",
         '{"\u00e9": 1, "e\u0301": 2}'.encode(),  # two names that become one
     ],
 )
 def test_what_can_not_be_read_without_a_doubt_is_not_read(body: bytes) -> None:
     assert canonical(body) is None
+
+
+@pytest.mark.parametrize(
+    "number", [b"1.0", b"1.00", b"123456789.123456789123456789", b"12345678901234567890123", b"-0.0"]
+)
+def test_a_number_goes_out_as_it_came(number: bytes) -> None:
+    assert spell(canonical(b'{ "n": %b }' % number)) == b'{"n":%b}' % number
 
 
 def test_a_name_given_twice_exists_only_as_it_was_read() -> None:

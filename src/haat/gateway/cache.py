@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SECOND = 1_000_000
 LARGEST_PART = 16
 """An answer may take up this part of the cache at most, so that none pushes out all others."""
-_SLOT = 190
+_SLOT = 150
 """Bytes that an entry costs beside its own objects: its place in the table and in the order of use."""
 _SWEPT_AT_ONCE = 2000
 _PASSED_SECONDS = 60

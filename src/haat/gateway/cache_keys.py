@@ -10,6 +10,7 @@ two parsers read differently (a name twice, for instance) exists here only as it
 from __future__ import annotations
 
 import unicodedata
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
 
@@ -22,8 +23,9 @@ _SAID_BY_US = frozenset({b"age", b"cache-control", b"etag", b"expires", b"pragma
 _PLAIN_JSON = frozenset({b"application/json", b"application/json;charset=utf-8"})
 _NO_CODING = b"Accept-Encoding: identity\r\n"
 _KEY_BYTES = 32
-_encode = msgspec.json.Encoder(order="sorted").encode
-_decode = msgspec.json.Decoder().decode
+# Numbers go out as they came: a price or a measure has more digits than a binary fraction.
+_encode = msgspec.json.Encoder(order="sorted", decimal_format="number").encode
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 class Asking:
