@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024, description="Largest request body the gateway takes.")
     max_header_bytes: int = Field(32 * 1024, ge=1024, description="Largest request head the gateway takes.")
     max_target_bytes: int = Field(8 * 1024, ge=256, description="Longest request target the gateway takes.")
+    max_client_connections: int = Field(
+        10_000, ge=1, description="Most client connections of a gateway process; further ones get 503, or its health."
+    )
     header_timeout_seconds: float = Field(10, gt=0, description="Time a client has to send its request head.")
     keep_alive_seconds: float = Field(75, gt=0, description="Time an idle client connection is kept.")
     upstream_connections: int = Field(128, ge=1, description="Most connections to one upstream endpoint.")

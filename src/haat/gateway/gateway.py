@@ -25,6 +25,7 @@ from haat.gateway.routes import RouteTable
 from haat.gateway.server import ClientConnection
 from haat.gateway.snapshot import Directory
 from haat.gateway.steps import compose
+from haat.gateway.surplus import Surplus
 from haat.gateway.tls import HANDSHAKE_SECONDS, Certificate
 from haat.infra.keyring import Keyring
 from haat.plugins.running import Hook
@@ -74,6 +75,10 @@ class Gateway:
             keep_seconds=settings.idempotency_keep_hours * 3600,
         )
         self.clients: set[ClientConnection] = set()
+        self.surplus: set[Surplus] = set()
+        """Connections beyond the cap, which are being told so."""
+        self.turned_away = 0
+        """How many there have been of them."""
         self.calls: set[Call] = set()
         """Admitted and not yet ended."""
         self.grants = Grants()
@@ -117,12 +122,16 @@ class Gateway:
         """Take connections from one more listening socket, until what is returned is closed."""
         # The backlog is given here because uvloop sets it to 100 otherwise.
         return await asyncio.get_running_loop().create_server(
-            lambda: cast(asyncio.Protocol, ClientConnection(self)),
+            lambda: cast(asyncio.Protocol, self._welcome()),
             sock=listener,
             backlog=BACKLOG,
             ssl=self.certificate.context if self.certificate is not None else None,
             ssl_handshake_timeout=HANDSHAKE_SECONDS if self.certificate is not None else None,
         )
+
+    def _welcome(self) -> ClientConnection | Surplus:
+        most = self.settings.max_client_connections
+        return ClientConnection(self) if len(self.clients) < most else Surplus(self)
 
     async def stop(self, patience_seconds: float) -> None:
         """Take no more, finish what is in flight within the time given, confirm and seal the journal."""
@@ -139,6 +148,8 @@ class Gateway:
             self._interrupt(call)
         for client in list(self.clients):
             client.abort()
+        for late in list(self.surplus):
+            late.abort()
         await asyncio.sleep(0)  # connection_lost of those just aborted
         if self._ticking is not None:
             self._ticking.cancel()

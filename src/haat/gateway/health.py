@@ -46,7 +46,12 @@ def report(gateway: Gateway, target: bytes) -> tuple[int, bytes]:
             "waiting": gateway.pools.each(lambda pool: pool.waiting),
             "broken": sum(bool(endpoint.breaker.open_until) for endpoint, _ in gateway.endpoints.every()),
         },
-        "clients": {"status": "healthy", "connections": len(gateway.clients), "calls": len(gateway.calls)},
+        "clients": {
+            "status": "healthy",
+            "connections": len(gateway.clients),
+            "calls": len(gateway.calls),
+            "turned_away": gateway.turned_away,
+        },
     }
     if gateway.certificate is not None:
         components["certificate"] = {

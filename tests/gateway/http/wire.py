@@ -218,8 +218,10 @@ class MemoryLoop(asyncio.SelectorEventLoop):
     wire: Wire
 
     async def create_connection(self, protocol_factory: Any, *args: Any, **options: Any) -> Any:
+        await self.wire.reachable.wait()
         protocol = protocol_factory()
         peer = Peer(self.wire, protocol)
+        peer.transport.blocked = self.wire.stalled
         self.wire.peers.append(peer)
         protocol.connection_made(peer.transport)
         return peer.transport, protocol
@@ -234,6 +236,8 @@ class Seen(NamedTuple):
     requests: tuple[Request, ...]
     heads: int
     """Request heads the provider saw, of requests that came whole or did not."""
+    forwarded: bytes
+    """Everything that was written to providers, one connection after the other."""
     violations: tuple[str, ...]
 
     def answers(self, methods: Sequence[str] = ()) -> list[Response]:
@@ -272,6 +276,11 @@ class Wire:
     def __init__(self, folder: Path, keyring: Keyring, **options: Any) -> None:
         self._folder, self._keyring, self._options = folder, keyring, options
         self.peers: list[Peer] = []
+        self.reachable = asyncio.Event()
+        """Not set: connecting to the provider takes for ever."""
+        self.reachable.set()
+        self.stalled = False
+        """The provider reads nothing."""
         self.requests: list[Request] = []
         self.asked: list[Peer] = []
         """Those that owe an answer."""
@@ -361,10 +370,10 @@ class Wire:
             await self.settle()
         return await visit.end()
 
-    async def settle(self, answering: bool = True) -> None:
-        """Let everything happen that can, the provider's answers too."""
+    async def settle(self, answering: bool = True, waiting: bool = True) -> None:
+        """Let everything happen that can: the provider's answers too, and calls that wait for a connection."""
         pools, idle = self.gateway.pools, 0
-        while idle < IDLE_TURNS or pools.each(_WAITING):
+        while idle < IDLE_TURNS or (waiting and pools.each(_WAITING)):
             idle += 1
             while self.asked and answering:
                 self.asked.pop(0).answer()
@@ -418,4 +427,6 @@ class Visit:
         gateway.meter.flush()
         interim = output.count(_CONTINUE)
         output = _VOLATILE.sub(lambda found: b"*" * len(found[0]), output.replace(_CONTINUE, b""))
-        return Seen(output, interim, kept, tuple(wire.requests), wire.heads, tuple(wire.violations))
+        return Seen(
+            output, interim, kept, tuple(wire.requests), wire.heads, bytes(wire.forwarded), tuple(wire.violations)
+        )
