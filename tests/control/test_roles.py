@@ -74,6 +74,7 @@ RULES: dict[str, Rule] = {
     "POST /services/{service_id}/retire": Rule(PARTNERS),
     "POST /services/{service_id}/prices": Rule(PARTNERS, {"unit_price": "1"}),
     "POST /services/{service_id}/plans": Rule(PARTNERS | OPERATORS, {"code": "own", "name": "Own"}),
+    "PATCH /services/{service_id}/plans/{code}": Rule(PARTNERS | OPERATORS, {"per_minute": 5}),
     "POST /services/{service_id}/suspend": Rule(OPERATORS, REASON),
     "POST /services/{service_id}/restore": Rule(OPERATORS),
     "GET /subscriptions": Rule(EVERYBODY),

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from haat.catalog.model import UNITS
 from haat.portal import formats
+from haat.subscriptions.model import Terms
 
 
 def plain(text: str) -> str:
@@ -87,3 +88,16 @@ def test_a_languages_direction_comes_from_its_script(tag: str, own: str, directi
 def test_backticks_mark_code_and_nothing_else_becomes_markup() -> None:
     assert formats.coded("use `a<b>` now") == Markup("use <code>a&lt;b&gt;</code> now")
     assert formats.coded("a ` alone <i>") == "a ` alone &lt;i&gt;"
+
+
+@pytest.mark.parametrize(
+    ("terms", "rates", "quota"),
+    [
+        (Terms(per_minute=60, quota_per_month=1000), "60 a minute", "1,000 requests a month"),
+        (Terms(per_minute=60, per_hour=1000, burst=5), "60 a minute, 1,000 an hour, 5 of them at once", "no quota"),
+        (Terms(quota_per_day=1, overage=True), "no rate limit", "1 request a day, more at a price"),
+        (Terms(quota_per_month=5000, quota_unit="tokens"), "no rate limit", "5,000 tokens a month"),
+    ],
+)
+def test_a_plan_says_what_it_allows(terms: Terms, rates: str, quota: str) -> None:
+    assert (plain(formats.plan_rates(terms)), plain(formats.plan_quota(terms))) == (rates, quota)

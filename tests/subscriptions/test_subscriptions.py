@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from haat.infra.postgres import PUBLIC, tenant
 from haat.kernel.errors import AlreadyExists, Conflict, NotFound, PermissionDenied, ValidationFailed
 from haat.kernel.permissions import PLATFORM, Actor, Role
-from haat.subscriptions.model import MAX_LIMIT, Subscription, check_limits
+from haat.subscriptions.model import MAX_LIMIT, MAX_QUOTA, Subscription, Terms, check_limits, check_terms
 from market import Market
 
 
@@ -42,6 +45,62 @@ def test_a_limit_that_can_not_be_kept_is_refused(limit: int) -> None:
     with pytest.raises(ValidationFailed) as refusal:
         check_limits({"per_day": limit})
     assert refusal.value.extensions["errors"][0]["field"] == "per_day"
+
+
+@pytest.mark.parametrize(
+    ("terms", "field"),
+    [
+        (Terms(per_minute=60, burst=61), "burst"),
+        (Terms(per_day=60, burst=5), "burst"),
+        (Terms(quota_per_month=MAX_QUOTA + 1), "quota_per_month"),
+        (Terms(quota_per_day=5, quota_unit="teaspoons"), "quota_unit"),
+        (Terms(per_minute=5, quota_unit="tokens"), "quota_unit"),
+        (Terms(quota_per_day=5, quota_reset="weekly"), "quota_reset"),
+        (Terms(per_minute=5, overage=True), "overage"),
+        (Terms(per_minute=5, cached_share=Decimal("1.1")), "cached_share"),
+        (Terms(per_minute=5, cached_share=Decimal("0.0001")), "cached_share"),
+    ],
+)
+def test_terms_that_contradict_each_other_are_refused(terms: Terms, field: str) -> None:
+    with pytest.raises(ValidationFailed) as refusal:
+        check_terms(terms)
+    assert [error["field"] for error in refusal.value.extensions["errors"]] == [field]
+
+
+def test_a_burst_within_the_minute_and_a_quota_by_unit_are_kept() -> None:
+    terms = Terms(per_minute=60, burst=60, quota_per_month=MAX_QUOTA, quota_unit="tokens", overage=True)
+    assert check_terms(terms) == terms
+
+
+async def test_a_provider_changes_its_own_plan_and_the_event_says_so(market: Market) -> None:
+    provider = await market.provider()
+    listing = await market.listing(provider)
+    terms: dict[str, Any] = {
+        "per_minute": 30, "burst": 5, "quota_per_month": 900, "quota_per_day": 50, "quota_unit": "characters",
+        "quota_reset": "anniversary", "overage": True, "fallback": True, "cached_share": Decimal("0.25"),
+    }  # fmt: skip
+    made = await market.subscriptions.define_plan(provider, listing.id, code="school", name="School", **terms)
+    assert {name: getattr(made, name) for name in terms} == terms
+    assert made in await market.subscriptions.plans(listing.id)
+    changed = await market.subscriptions.redefine_plan(provider, listing.id, "school", quota_per_month=1000)
+    assert changed == replace(made, quota_per_month=1000)
+    assert changed in await market.subscriptions.plans(listing.id)
+    [event] = [event for event in await market.events(f"plan/{made.id}") if event.type == "plan.redefined"]
+    assert (event.data["quota_per_month"], event.data["cached_share"]) == (1000, "0.25")
+    assert await market.subscriptions.redefine_plan(provider, listing.id, "school", quota_per_month=1000) == changed
+    with pytest.raises(ValidationFailed):
+        await market.subscriptions.redefine_plan(provider, listing.id, "school", burst=31)
+    with pytest.raises(NotFound):
+        await market.subscriptions.redefine_plan(provider, listing.id, "free", per_minute=31)
+    with pytest.raises(NotFound):
+        await market.subscriptions.redefine_plan(await market.provider(), listing.id, "school", per_minute=31)
+
+
+async def test_the_daily_family_has_its_quotas_by_the_day(market: Market) -> None:
+    found = {plan.code: (plan.quota_per_day, plan.quota_per_month) for plan in await market.subscriptions.plans()}
+    assert found["free-daily"] == (100, None)
+    assert found["pro-daily"] == (10_000, None)
+    assert found["enterprise-daily"] == (None, None)
 
 
 async def test_the_platforms_plans_have_the_limits_of_the_tiers(market: Market) -> None:

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from haat.catalog.model import Listing, Version
 from haat.language import LANGUAGES, parse_tag
+from haat.subscriptions.model import Terms
 
 LOCALE = Locale("en", "IN")
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -98,6 +99,24 @@ def units(value: Decimal | int, unit: str) -> str:
 def unit_name(unit: str) -> str:
     """Write a unit's name in the plural."""
     return _UNITS.get(unit, (unit, unit, 1))[1]
+
+
+def plan_rates(plan: Terms) -> str:
+    """Write how fast a plan lets one call: "60 a minute, 10 of them at once"."""
+    named = ((plan.per_minute, "minute"), (plan.per_hour, "hour"), (plan.per_day, "day"))
+    rates = [f"{number(limit)} {'an' if span == 'hour' else 'a'} {span}" for limit, span in named if limit is not None]
+    if plan.burst is not None:
+        rates.append(f"{number(plan.burst)} of them at once")
+    return ", ".join(rates) or "no rate limit"
+
+
+def plan_quota(plan: Terms) -> str:
+    """Write how much a plan lets one call: "1,000 requests a month, more at a price"."""
+    named = ((plan.quota_per_month, "month"), (plan.quota_per_day, "day"))
+    quotas = [f"{units(limit, plan.quota_unit)} a {span}" for limit, span in named if limit is not None]
+    if plan.overage:
+        quotas.append("more at a price")
+    return ", ".join(quotas) or "no quota"
 
 
 def milliseconds(value: Decimal | float | int) -> str:
@@ -213,6 +232,8 @@ FILTERS = {
     "money": money,
     "exact_money": exact_money,
     "price_amount": price_amount,
+    "plan_quota": plan_quota,
+    "plan_rates": plan_rates,
     "price_measure": price_measure,
     "number": number,
     "units": units,

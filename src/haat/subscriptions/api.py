@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from decimal import Decimal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -24,15 +25,27 @@ class PlanChange(Body):
     plan: str
 
 
-class NewPlan(Body):
-    code: str
-    name: str
-    rank: Annotated[int, Field(ge=0, le=1000)] = 5
+class PlanTerms(Body):
+    """What a plan allows; a limit that is left out or null is none."""
+
     per_minute: int | None = None
     per_hour: int | None = None
     per_day: int | None = None
     quota_per_month: int | None = None
     max_concurrent: int | None = None
+    burst: int | None = None
+    quota_per_day: int | None = None
+    quota_unit: str = "requests"
+    quota_reset: Literal["calendar", "anniversary"] = "calendar"
+    overage: bool = False
+    fallback: bool = False
+    cached_share: Decimal = Decimal(1)
+
+
+class NewPlan(PlanTerms):
+    code: str
+    name: str
+    rank: Annotated[int, Field(ge=0, le=1000)] = 5
 
 
 @router.get("/plans")
@@ -47,6 +60,13 @@ async def plans(visitor: VisitorOf, platform: PlatformOf, service_id: UUID | Non
 async def define_plan(service_id: UUID, body: NewPlan, actor: ActorOf, platform: PlatformOf) -> Plan:
     """Add a plan of one's own for one's own service."""
     return await platform.subscriptions.define_plan(actor, service_id, **body.model_dump())
+
+
+@router.patch("/services/{service_id}/plans/{code}")
+async def redefine_plan(service_id: UUID, code: str, body: PlanTerms, actor: ActorOf, platform: PlatformOf) -> Plan:
+    """Change what a plan of one's own allows, for its subscribers too; what is left out stays."""
+    changes = body.model_dump(exclude_unset=True)
+    return await platform.subscriptions.redefine_plan(actor, service_id, code, **changes)
 
 
 @router.get("/subscriptions")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 from haat.catalog.service import Catalog
@@ -15,7 +17,7 @@ from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor, Permission
 from haat.partners.model import check_slug
 from haat.subscriptions import store
-from haat.subscriptions.model import Plan, Subscription, check_limits
+from haat.subscriptions.model import TERMS, Plan, Subscription, Terms, check_terms
 
 
 class Subscriptions:
@@ -33,19 +35,13 @@ class Subscriptions:
             return await store.plans(connection, service_id)
 
     async def define_plan(
-        self, actor: Actor, service_id: UUID, *, code: str, name: str, rank: int = 5, **limits: int | None
+        self, actor: Actor, service_id: UUID, *, code: str, name: str, rank: int = 5, **terms: Any
     ) -> Plan:
-        """Add a provider's own plan for one of its services.
+        """Add a provider's own plan for one of its services; ``terms`` are the members of `Terms`.
 
-        ``limits`` are per_minute, per_hour, per_day, quota_per_month and max_concurrent, in requests.
-        A plan that names none gets 60 a minute and 1,000 an hour.
+        A plan that names no limit gets 60 a minute and 1,000 an hour.
         """
-        actor.require(Permission.SERVICES_EDIT)
-        listing = await self._catalog.listing_by_id(actor, service_id)
-        if listing.org_id != actor.org_id:
-            raise NotFound
-        names = ("per_minute", "per_hour", "per_day", "quota_per_month", "max_concurrent")
-        checked = check_limits({field: limits.get(field) for field in names})
+        await self._own_listing(actor, service_id)
         plan = Plan(
             id=new_id(),
             service_id=service_id,
@@ -53,20 +49,45 @@ class Subscriptions:
             name=check_name(name),
             listed=True,
             rank=rank,
-            **{field: checked[field] for field in names},
+            **_members(check_terms(Terms(**terms))),
         )
         async with self._db.transaction(tenant(actor.org_id)) as connection:
             await store.add_plan(connection, plan, self._clock.now())
-            await events.append(
-                connection,
-                stream=f"plan/{plan.id}",
-                type="plan.defined",
-                data={"service": str(service_id), "code": plan.code, **checked},
-                actor=actor.label,
-                org=actor.org_id,
-                at=self._clock.now(),
-            )
+            await self._record_plan(connection, actor, plan, "plan.defined")
         return plan
+
+    async def redefine_plan(self, actor: Actor, service_id: UUID, code: str, **terms: Any) -> Plan:
+        """Change what a provider's own plan allows, for its present subscribers too; raise NotFound.
+
+        What they have used counts on. ``terms`` are the members of `Terms` that change.
+        """
+        await self._own_listing(actor, service_id)
+        async with self._db.transaction(tenant(actor.org_id)) as connection:
+            present = await store.own_plan(connection, service_id, code)
+            checked = check_terms(Terms(**{**_members(present), **terms}))
+            plan = replace(present, **_members(checked))
+            if plan != present:
+                await store.set_terms(connection, plan.id, checked)
+                await self._record_plan(connection, actor, plan, "plan.redefined")
+        return plan
+
+    async def _own_listing(self, actor: Actor, service_id: UUID) -> None:
+        actor.require(Permission.SERVICES_EDIT)
+        listing = await self._catalog.listing_by_id(actor, service_id)
+        if listing.org_id != actor.org_id:
+            raise NotFound
+
+    async def _record_plan(self, connection: Connection, actor: Actor, plan: Plan, type: str) -> None:
+        terms = {**_members(plan), "cached_share": f"{plan.cached_share.normalize():f}"}
+        await events.append(
+            connection,
+            stream=f"plan/{plan.id}",
+            type=type,
+            data={"service": str(plan.service_id), "code": plan.code, **terms},
+            actor=actor.label,
+            org=actor.org_id,
+            at=self._clock.now(),
+        )
 
     async def subscribe(self, actor: Actor, application_id: UUID, service_id: UUID, plan_code: str) -> Subscription:
         """Subscribe an application to a service on a plan.
@@ -160,3 +181,7 @@ class Subscriptions:
             org=actor.org_id,
             at=self._clock.now(),
         )
+
+
+def _members(terms: Terms) -> dict[str, Any]:
+    return {field: getattr(terms, field) for field in TERMS}

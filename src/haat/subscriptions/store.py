@@ -9,33 +9,39 @@ from psycopg.errors import UniqueViolation
 
 from haat.infra.postgres import Connection
 from haat.kernel.errors import AlreadyExists, NotFound
-from haat.subscriptions.model import Plan, Subscription
+from haat.subscriptions.model import TERMS, Plan, Subscription, Terms
 
-_PLAN = "id, service_id, code, name, listed, per_minute, per_hour, per_day, quota_per_month, max_concurrent, rank"
+_FIELDS = ("id", "service_id", "code", "name", "listed", "rank", *TERMS)
+_PLAN = ", ".join(_FIELDS)
 
 
 async def add_plan(connection: Connection, plan: Plan, at: datetime) -> None:
+    values = [getattr(plan, field) for field in _FIELDS]
     try:
         async with connection.transaction():
             await connection.execute(
-                f"INSERT INTO plans ({_PLAN}, created_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                (
-                    plan.id,
-                    plan.service_id,
-                    plan.code,
-                    plan.name,
-                    plan.listed,
-                    plan.per_minute,
-                    plan.per_hour,
-                    plan.per_day,
-                    plan.quota_per_month,
-                    plan.max_concurrent,
-                    plan.rank,
-                    at,
-                ),
+                f"INSERT INTO plans ({_PLAN}, created_at) VALUES ({'%s, ' * len(values)}%s)", [*values, at]
             )
     except UniqueViolation as error:
         raise AlreadyExists(f"A plan called {plan.code} exists for this service.") from error
+
+
+async def set_terms(connection: Connection, plan_id: UUID, terms: Terms) -> None:
+    assignments = ", ".join(f"{field} = %s" for field in TERMS)
+    values = [getattr(terms, field) for field in TERMS]
+    await connection.execute(f"UPDATE plans SET {assignments} WHERE id = %s", [*values, plan_id])
+
+
+async def own_plan(connection: Connection, service_id: UUID, code: str) -> Plan:
+    """Return a service's own plan, locked against other changes; raise NotFound."""
+    row = await (
+        await connection.execute(
+            f"SELECT {_PLAN} FROM plans WHERE service_id = %s AND code = %s FOR UPDATE", (service_id, code)
+        )
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"The service has no plan of its own called {code}.")
+    return Plan(**row)
 
 
 async def plans(connection: Connection, service_id: UUID | None, *, listed_only: bool = True) -> list[Plan]:
