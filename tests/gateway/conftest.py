@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from gateway.rig import Market, close_market, open_market
+from gateway.rig import Market, Provider, close_market, open_market
 from haat.infra.keyring import Keyring
 
 
@@ -37,3 +38,20 @@ async def make_market(tmp_path: Path, keyring: Keyring) -> AsyncIterator[Callabl
             return made
 
         yield make
+
+
+@pytest.fixture
+async def second() -> AsyncIterator[Provider]:
+    """Another server: a further endpoint, or another provider."""
+    provider = await Provider().start()
+    yield provider
+    await provider.stop()
+
+
+@pytest.fixture
+def refused() -> int:
+    """A port where nobody listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port: int = unused.getsockname()[1]
+        return port

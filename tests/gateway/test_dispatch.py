@@ -1,107 +1,32 @@
-"""Where calls go: to which endpoint, whether again, and to whom when their own provider is away."""
+"""Where calls go: to which endpoint, and whether again."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
-from gateway.rig import APP, ORG, PROVIDER_ORG, MakeMarket, Market, Provider, Request, Response, answer
+from gateway.endpoint_rig import (
+    PATH,
+    UNAVAILABLE,
+    Reader,
+    Writer,
+    break_it,
+    change,
+    endpoints,
+    hang_up,
+    nothing_is_held,
+    one_after_another,
+    pass_time,
+    silent,
+    url,
+)
+from gateway.rig import MakeMarket, Market, Provider, Request, answer
 from haat.gateway.balance import EJECT_US
 from haat.gateway.breaker import OPEN_US, THRESHOLD
 from haat.gateway.endpoints import PROBE_SECONDS, Endpoint
-from haat.gateway.limits import PlanLimits
-from haat.gateway.policy import ApplicationPolicy, DataPolicy, ServicePolicy, Transform, VersionPolicy
-from haat.gateway.snapshot import Application, Service
+from haat.gateway.policy import ServicePolicy
 from haat.usage.event import Outcome
-
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
-PATH = "/v1/services/acme/echo/invoke"
-UNAVAILABLE = answer(503, b'{"busy":true}')
-
-
-@pytest.fixture
-async def second() -> AsyncIterator[Provider]:
-    """Another server: a further endpoint, or another provider."""
-    provider = await Provider().start()
-    yield provider
-    await provider.stop()
-
-
-@pytest.fixture
-def refused() -> int:
-    """A port where nobody listens."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port: int = unused.getsockname()[1]
-        return port
-
-
-def change(market: Market, *, endpoints: tuple[str, ...] | None = None, health_path: str = "", **changes: Any) -> None:
-    """Change the one service: its policy, or the first and the further endpoints of its version."""
-    service = market.gateway.directory.services["acme/echo"]
-    if endpoints is not None:
-        version = replace(
-            service.versions[0],
-            endpoint=endpoints[0],
-            policy=VersionPolicy(endpoints=endpoints[1:]),
-            health_path=health_path,
-        )
-        service = replace(service, versions=(version,))
-    market.gateway.directory.put_service(service.id, replace(service, **changes))
-
-
-def url(port: int, path: str = "/base") -> str:
-    return f"http://127.0.0.1:{port}{path}"
-
-
-def endpoints(market: Market) -> tuple[Endpoint, ...]:
-    route = market.gateway.routes.find(b"acme/echo")
-    return route.endpoints or (route.endpoint,)
-
-
-def pass_time(market: Market, microseconds: int) -> None:
-    market.gateway.clock._anchor += microseconds * 1000
-    market.gateway.clock.tick()
-
-
-def one_after_another(*answers: bytes) -> Callable[[Request, Reader, Writer], Any]:
-    left = list(answers)
-
-    async def behave(request: Request, reader: Reader, writer: Writer) -> bool:
-        writer.write(left.pop(0) if len(left) > 1 else left[0])
-        await writer.drain()
-        return True
-
-    return behave
-
-
-async def silent(request: Request, reader: Reader, writer: Writer) -> bool:
-    await reader.read()
-    return False
-
-
-async def hang_up(request: Request, reader: Reader, writer: Writer) -> bool:
-    return False
-
-
-async def break_it(market: Market) -> None:
-    """Let calls fail until the breaker of the only endpoint opens."""
-    market.provider.behaviour = hang_up
-    for _ in range(THRESHOLD):
-        assert (await market.call("POST", PATH, b"x")).status == 502
-    market.provider.requests.clear()
-
-
-def nothing_is_held(market: Market) -> None:
-    assert not market.gateway.calls
-    for allowance in market.gateway.limits._allowances.values():
-        assert (allowance.in_flight, allowance.reserved) == (0, 0)
-
 
 # --- the breaker --------------------------------------------------------------------------------
 
@@ -454,217 +379,3 @@ async def test_an_ejected_endpoint_with_a_health_path_returns_when_that_answers(
     pass_time(market, int(PROBE_SECONDS * 1_000_000))
     market.gateway.endpoints.look(market.gateway.clock.now_us())
     await market.until(lambda: not first.health.ejected_until)
-
-
-# --- somebody else ------------------------------------------------------------------------------
-
-OTHER_ORG = "00000000-0000-7000-8000-00000000000d"
-
-
-def offer(market: Market, port: int, **changes: Any) -> Service:
-    """Let another provider offer the same capability."""
-    own = market.gateway.directory.services["acme/echo"]
-    version = replace(own.versions[0], version="7", endpoint=url(port, "/other"), **changes.pop("version", {}))
-    service = replace(
-        own,
-        **{
-            "id": "service-other",
-            "provider": "bhasha",
-            "provider_org": OTHER_ORG,
-            "slug": "similar",
-            "region": "IN-KA",
-            "credential_header": "X-Other-Key",
-            "credential": market.keyring.encrypt("other-secret", "service-other"),
-            "versions": (version,),
-            "default_version": "7",
-            "policy": ServicePolicy(capability="echo"),
-            **changes,
-        },
-    )
-    market.gateway.directory.put_service(service.id, service)
-    return service
-
-
-def agree(market: Market, *, fallback: bool = True, policy: ApplicationPolicy | None = None) -> None:
-    """Let plan and application say what they think of fallback."""
-    change(market, policy=ServicePolicy(capability="echo"))
-    market.subscribe("acme/echo", PlanLimits(quota_per_month=1000))
-    subscription = market.gateway.directory.subscriptions[APP, "service-echo"]
-    market.gateway.directory.put_subscription(subscription.id, replace(subscription, fallback=fallback))
-    market.gateway.directory.put_application(APP, Application(APP, policy) if policy else None)
-
-
-async def test_another_provider_answers_at_the_subscribed_price_and_earns_it(market: Market, second: Provider) -> None:
-    agree(market)
-    offer(market, second.port)
-    market.provider.behaviour = UNAVAILABLE
-    response = await market.call("POST", PATH, b"hello", "X-Other-Key: forged")
-    assert (response.status, response.header("x-haat-served-by")) == (200, "bhasha/similar@7")
-    [request] = second.requests
-    assert (request.target, request.body) == ("/other/invoke", b"hello")
-    assert request.header("x-other-key") == ["other-secret"]
-    assert request.header("x-provider-key") == []
-    assert request.header("x-request-id") == [response.header("x-request-id")]
-    event = await market.settled_event()
-    assert (event.service, event.service_slug, event.plan, event.org) == ("service-echo", "echo", "basic", ORG)
-    assert (event.provider, event.provider_org, event.version) == ("bhasha", OTHER_ORG, "7")
-    assert (event.executed_by, event.region, event.attempts) == ("service-other", "IN-KA", 2)
-    assert (event.outcome, event.units) == (Outcome.COMPLETED, {"requests": "1"})
-    nothing_is_held(market)
-
-
-async def test_who_executed_is_said_without_fallback_too(market: Market) -> None:
-    response = await market.call("POST", PATH, b"x", "X-Haat-Served-By: nobody")
-    assert response.header("x-haat-served-by") == "acme/echo@1"
-    event = await market.settled_event()
-    assert (event.provider_org, event.executed_by, event.attempts) == (PROVIDER_ORG, "", 0)
-
-
-async def test_another_provider_answers_when_nobody_is_at_the_address(
-    market: Market, second: Provider, refused: int
-) -> None:
-    change(market, endpoints=(url(refused),))
-    agree(market)
-    offer(market, second.port)
-    assert (await market.call("POST", PATH, b"x")).status == 200
-    assert len(second.requests) == 1
-
-
-async def test_another_provider_answers_while_the_breaker_is_open(market: Market, second: Provider) -> None:
-    await break_it(market)
-    agree(market)
-    offer(market, second.port)
-    for _ in range(3):
-        assert (await market.call("POST", PATH, b"x")).status == 200
-    assert (len(market.provider.requests), len(second.requests)) == (0, 3)
-    assert market.gateway.routes.find(b"acme/echo").traffic.stood_in == 3
-
-
-async def test_a_call_that_may_have_been_executed_is_not_given_to_another_provider(
-    market: Market, second: Provider
-) -> None:
-    agree(market)
-    offer(market, second.port)
-    market.provider.behaviour = hang_up
-    assert (await market.call("POST", PATH, b"x")).status == 502
-    market.provider.behaviour = answer(504, b"late")
-    assert (await market.call("POST", PATH, b"x")).body == b"late"
-    assert second.requests == []
-
-
-async def test_a_repeatable_call_goes_to_another_provider_once_its_retries_are_exhausted(
-    market: Market, second: Provider
-) -> None:
-    agree(market)
-    offer(market, second.port)
-    change(market, policy=ServicePolicy(repeatable=True, capability="echo"))
-    market.provider.behaviour = hang_up
-    assert (await market.call("POST", PATH, b"x")).status == 200
-    assert (len(market.provider.requests), len(second.requests)) == (3, 1)
-    assert (await market.settled_event()).attempts == 4
-
-
-async def test_a_stand_in_that_fails_as_well_ends_the_call(market: Market, second: Provider) -> None:
-    agree(market)
-    offer(market, second.port)
-    market.provider.behaviour = UNAVAILABLE
-    second.behaviour = answer(503, b"me too")
-    response = await market.call("POST", PATH, b"x")
-    assert (response.status, response.body) == (503, b"me too")
-    event = await market.settled_event()
-    assert (event.outcome, event.units, event.provider) == (Outcome.PROVIDER_FAILED, {}, "bhasha")
-    nothing_is_held(market)
-
-
-@pytest.mark.parametrize(
-    ("changes", "policy"),
-    [
-        ({}, ApplicationPolicy(fallback=False)),
-        ({}, ApplicationPolicy(data=DataPolicy(regions=("IN-TN",)))),
-        ({"region": "US"}, ApplicationPolicy(data=DataPolicy(regions=("IN",)))),
-        ({"retains_inputs": True}, ApplicationPolicy(data=DataPolicy(retains_inputs=False))),
-        ({"policy": ServicePolicy(capability="something-else")}, None),
-        ({"policy": ServicePolicy()}, None),
-        ({"status": "deprecated"}, None),
-        ({"status": "suspended"}, None),
-        ({"visibility": "members"}, None),
-        ({"unit": "characters"}, None),
-        ({"version": {"dialect": "task"}}, None),
-        ({"version": {"max_body_bytes": 0}}, None),
-        ({"version": {"policy": VersionPolicy(request=(Transform("remove_header", "x"),))}}, None),
-    ],
-    ids=lambda value: repr(value)[:60],
-)
-async def test_nobody_stands_in_who_may_not(
-    market: Market, second: Provider, changes: dict[str, Any], policy: ApplicationPolicy | None
-) -> None:
-    agree(market, policy=policy)
-    change(market, region="IN-TN")
-    offer(market, second.port, **changes)
-    market.provider.behaviour = UNAVAILABLE
-    assert (await market.call("POST", PATH, b"x")).body == b'{"busy":true}'
-    assert second.requests == []
-
-
-async def test_a_stand_in_is_sent_no_more_than_its_provider_takes_a_second(market: Market, second: Provider) -> None:
-    agree(market)
-    offer(market, second.port, max_per_second=2)
-    market.provider.behaviour = answer(503, b"{}", "Retry-After: 1")
-    pass_time(market, 10_000_000)
-    statuses = [response.status for response in await asyncio.gather(*(market.call("POST", PATH) for _ in range(5)))]
-    assert sorted(statuses) == [200, 200, 503, 503, 503]
-    pass_time(market, 1_100_000)
-    assert (await market.call("POST", PATH)).status == 200
-
-
-async def test_a_plan_without_fallback_has_none(market: Market, second: Provider) -> None:
-    agree(market, fallback=False)
-    offer(market, second.port)
-    market.provider.behaviour = UNAVAILABLE
-    assert (await market.call("POST", PATH, b"x")).status == 503
-    assert second.requests == []
-
-
-@pytest.mark.parametrize(
-    ("languages", "pairs", "stands_in"),
-    [
-        ((), (), True),
-        ((), ("hi-Deva>ur-Arab",), True),
-        ((), ("hi>ur",), True),
-        (("hi-Deva", "ur-Arab"), (), True),
-        ((), ("ur-Arab>hi-Deva",), False),
-        (("hi-Deva",), (), False),
-        (("ta-Taml",), ("ta-Taml>ur-Arab",), False),
-    ],
-)
-async def test_a_stand_in_takes_the_languages_of_the_call(
-    market: Market, second: Provider, languages: tuple[str, ...], pairs: tuple[str, ...], stands_in: bool
-) -> None:
-    market.add_service("echo", dialect="task")
-    agree(market)
-    offer(market, second.port, version={"languages": languages, "language_pairs": pairs})
-    market.provider.behaviour = UNAVAILABLE
-    body = b'{"input":[{"text":"x"}],"config":{"source":"hi-Deva","target":"ur-Arab"}}'
-    assert (await market.call("POST", PATH, body)).status == (200 if stands_in else 503)
-
-
-async def test_calls_at_once_through_failures_leave_nothing_behind(market: Market, second: Provider) -> None:
-    agree(market)
-    offer(market, second.port)
-    change(market, policy=ServicePolicy(repeatable=True, capability="echo"))
-    count = 0
-
-    async def every_third(request: Request, reader: Reader, writer: Writer) -> bool:
-        nonlocal count
-        count += 1
-        if count % 3 == 0:
-            return False
-        writer.write(answer() if count % 2 else UNAVAILABLE)
-        return True
-
-    market.provider.behaviour = every_third
-    responses: list[Response] = await asyncio.gather(*(market.call("POST", PATH, b"x") for _ in range(40)))
-    assert {response.status for response in responses} <= {200, 502, 503}
-    await market.until(lambda: len(market.confirmed()) == 40)
-    assert len(market.events()) == 40
-    nothing_is_held(market)
