@@ -17,11 +17,15 @@ from pathlib import Path
 
 MODULES = (
     "gateway/answers",
+    "gateway/breaker",
     "gateway/call",
     "gateway/clock",
+    "gateway/counts",
     "gateway/dispatch",
     "gateway/gateway",
     "gateway/grants",
+    "gateway/headers",
+    "gateway/limits",
     "gateway/metering",
     "gateway/pool",
     "gateway/relay",
@@ -30,6 +34,8 @@ MODULES = (
     "gateway/stages",
     "gateway/traffic",
     "gateway/upstream",
+    "gateway/windows",
+    "usage/journal",
 )
 """What is compiled, together: a call between two of these is a call between two C functions."""
 
