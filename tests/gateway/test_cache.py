@@ -78,7 +78,7 @@ async def test_a_hit_is_metered_like_any_call_and_says_that_it_is_one(market: Ma
     await market.until(lambda: len(market.confirmed()) == 2)
     miss, hit = sorted(market.events(), key=lambda event: event.id)
     assert (miss.cache, miss.cached_units, miss.units_source) == ("miss", {}, "upstream")
-    assert (hit.cache, hit.cached_units) == ("hit", {"characters": "7"})
+    assert (hit.cache, hit.cached_units, hit.cached_share) == ("hit", {"characters": "7"}, "1")
     assert hit.units == miss.units == {"requests": "1", "characters": "7"}
     assert (hit.outcome, hit.status, hit.user, hit.raw_usage) == ("completed", 200, "asha", "characters=7")
 

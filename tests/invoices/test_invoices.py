@@ -329,9 +329,9 @@ async def test_answers_out_of_the_cache_are_a_line_of_their_own_at_the_plans_sha
     bazaar: Bazaar, invoices: Invoices, clock: SetClock
 ) -> None:
     subscription = await a_subscription(bazaar, price="0.333333333333", free="2")
-    await bazaar.run("UPDATE plans SET cached_share = 0.125 WHERE code = 'basic'")
-    whole = bazaar.event(subscription, "10", cache="hit", cached_units={"characters": "10"})
-    part = bazaar.event(subscription, "10", cache="partial", cached_units={"characters": "6"})
+    share = "0.125"
+    whole = bazaar.event(subscription, "10", cache="hit", cached_units={"characters": "10"}, cached_share=share)
+    part = bazaar.event(subscription, "10", cache="partial", cached_units={"characters": "6"}, cached_share=share)
     asked = [bazaar.event(subscription, "5", cache=cache) for cache in ("", "miss", "bypass")]
     await bazaar.take([whole, part, *asked])
     close_month(clock)
@@ -359,6 +359,11 @@ async def test_a_call_answered_whole_by_the_cache_makes_no_line_of_what_was_aske
     bazaar: Bazaar, invoices: Invoices, clock: SetClock
 ) -> None:
     subscription = await a_subscription(bazaar, price="1")
-    await bazaar.take([bazaar.event(subscription, "3", cache="hit", cached_units={"characters": "3"})])
+    units = {"characters": "3"}
+    for share in ("", "0.5"):  # the plan's share was changed between the two
+        await bazaar.take([bazaar.event(subscription, "3", cache="hit", cached_units=units, cached_share=share)])
     live = await Rating(invoices._db, clock).live(consumer(subscription.org))
-    assert [(charge.cached_share, charge.amount) for charge in live.charges] == [(1, 3)]
+    assert [(charge.cached_share, charge.amount) for charge in live.charges] == [
+        (1, 3),
+        (Decimal("0.5"), Decimal("1.5")),
+    ]

@@ -86,9 +86,8 @@ usage = st.builds(
     st.sampled_from(PROVIDERS),
     st.integers(0, 43199).map(moment),
     st.dictionaries(st.sampled_from(UNITS), quantities, max_size=2),
-    cached=st.booleans(),
+    cached_share=st.sampled_from([None, None, Decimal("0.25"), Decimal("0"), Decimal("1.000")]),
 )
-SHARES = {(SERVICES[0], "basic"): Decimal("0.25"), (SERVICES[1], None): Decimal("0")}
 
 
 def reference(calls: list[Measured], cards: list[RateCard]) -> dict[tuple[object, ...], Fraction]:
@@ -104,14 +103,14 @@ def reference(calls: list[Measured], cards: list[RateCard]) -> dict[tuple[object
         if not holding:
             continue
         price = max(holding, key=lambda one: (one.plan is not None, one.effective_from))
-        key = (call.subscription, price.id, call.plan, call.provider_org, call.cached)
+        key = (call.subscription, price.id, call.plan, call.provider_org, call.cached_share)
         grouped[key] += Fraction(call.units.get(price.unit, Decimal(0)))
         begun[key] = (max(price.effective_from, PERIOD.start), price)
     owed: dict[tuple[object, ...], Fraction] = {}
     given_away: dict[tuple[object, str], Fraction] = defaultdict(Fraction)
     order = sorted(
         grouped,
-        key=lambda key: (str(key[0]), begun[key][0], key[2] or "", begun[key][1].version, key[4], str(key[3])),
+        key=lambda key: (str(key[0]), begun[key][0], key[2] or "", begun[key][1].version, last(key[4]), str(key[3])),
     )
     for place in order:
         price = begun[place][1]
@@ -119,9 +118,14 @@ def reference(calls: list[Measured], cards: list[RateCard]) -> dict[tuple[object
         free = min(grouped[place], max(Fraction(0), Fraction(price.free_units) - given_away[account]))
         given_away[account] += free
         owed[place] = (grouped[place] - free) * Fraction(price.unit_price)
-        if place[4]:
-            owed[place] *= Fraction(SHARES.get((price.service, place[2]), Decimal(1)))
+        if place[4] is not None:
+            owed[place] *= Fraction(str(place[4]))
     return owed
+
+
+def last(share: object) -> tuple[bool, Fraction]:
+    """Free units go to what the provider was asked for before what was cached, and the dearer first."""
+    return share is not None, -Fraction(str(share or 0))
 
 
 def amounts(charges: list[Charge]) -> dict[tuple[object, ...], Fraction]:
@@ -131,7 +135,7 @@ def amounts(charges: list[Charge]) -> dict[tuple[object, ...], Fraction]:
             charge.card.id,
             charge.plan,
             charge.provider_org,
-            charge.cached_share is not None,
+            charge.cached_share,
         ): Fraction(charge.amount)
         for charge in charges
     }
@@ -140,7 +144,7 @@ def amounts(charges: list[Charge]) -> dict[tuple[object, ...], Fraction]:
 @settings(max_examples=300, deadline=None)
 @given(st.lists(usage, max_size=25), card_sets())
 def test_rating_differs_from_the_reference_by_exactly_nothing(calls: list[Measured], cards: list[RateCard]) -> None:
-    assert amounts(list(rate(calls, cards, PERIOD, shares=SHARES).charges)) == reference(calls, cards)
+    assert amounts(list(rate(calls, cards, PERIOD).charges)) == reference(calls, cards)
 
 
 @settings(max_examples=100, deadline=None)
@@ -157,7 +161,9 @@ def test_one_call_split_in_two_costs_what_it_cost_whole(
 ) -> None:
     one = calls[0]
     units = dict.fromkeys(UNITS, extra)
-    part = Measured(one.subscription, one.service, one.plan, one.provider_org, one.at, units, cached=one.cached)
+    part = Measured(
+        one.subscription, one.service, one.plan, one.provider_org, one.at, units, cached_share=one.cached_share
+    )
     whole = Measured(
         one.subscription,
         one.service,
@@ -165,7 +171,7 @@ def test_one_call_split_in_two_costs_what_it_cost_whole(
         one.provider_org,
         one.at,
         {unit: one.units.get(unit, Decimal(0)) + extra for unit in UNITS},
-        cached=one.cached,
+        cached_share=one.cached_share,
     )
     split = rate([*calls, part], cards, PERIOD).charges
     assert amounts(list(split)) == amounts(list(rate([whole, *calls[1:]], cards, PERIOD).charges))
@@ -257,8 +263,9 @@ def test_twelve_decimals_and_large_quantities_stay_exact() -> None:
 
 def test_an_answer_out_of_the_cache_costs_the_plans_share_and_takes_free_units_last() -> None:
     asked = used("10", plan="basic")
-    cached = Measured(*asked_place(asked), {"characters": Decimal(8)}, calls=4, cached=True)
-    [full, part] = rate([cached, asked], [card(1, price="0.3", free="12")], PERIOD, shares=SHARES).charges
+    quarter = Decimal("0.25")
+    cached = Measured(*asked_place(asked), {"characters": Decimal(8)}, calls=4, cached_share=quarter)
+    [full, part] = rate([cached, asked], [card(1, price="0.3", free="12")], PERIOD).charges
     assert (full.cached_share, full.free_units, full.amount) == (None, 10, 0)
     assert (part.cached_share, part.free_units, part.billable) == (Decimal("0.25"), 2, 6)
     assert part.amount == Decimal("0.45")  # 6 × 0.3 × 0.25

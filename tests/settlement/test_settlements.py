@@ -154,6 +154,7 @@ async def test_from_calls_to_shares_every_paisa_adds_up_and_every_call_is_found(
             events.append(event)
             if event.units and cache in ("hit", "partial"):
                 event.cached_units = {subscription.service.unit: part[cache]}
+                event.cached_share = chance.choice(["", "0.5", "0.125"])
             if outcome in (Outcome.COMPLETED, Outcome.CLIENT_LEFT):
                 billed[event.id] = event
         taken = await bazaar.take([*events, *chance.sample(events, 10)])

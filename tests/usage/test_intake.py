@@ -221,8 +221,7 @@ async def test_another_tenants_call_is_not_found(bazaar: Bazaar, usage: Usage) -
 
 async def test_what_came_out_of_the_cache_is_kept_beside_the_whole_quantity(bazaar: Bazaar, usage: Usage) -> None:
     subscription = (await subscriptions(bazaar))[0]
-    await bazaar.run("UPDATE plans SET cached_share = 0.2 WHERE code = 'basic'")
-    event = bazaar.event(subscription, "10", cache="partial", cached_units={"characters": "4.5"})
+    event = bazaar.event(subscription, "10", cache="partial", cached_units={"characters": "4.5"}, cached_share="0.2")
     await bazaar.take([event])
     story = await usage.call(consumer(subscription.org), request_id(event))
     assert (story.quantity, story.cached_quantity, story.cached_share) == (10, Decimal("4.5"), Decimal("0.2"))
@@ -236,11 +235,12 @@ async def test_what_came_out_of_the_cache_is_kept_beside_the_whole_quantity(baza
         {"cache": "partial", "cached_units": {"pages": "1"}},
         {"cache": "partial", "cached_units": {"characters": "1", "requests": "1"}},
         {"cache": "miss", "cached_units": {"characters": "1"}},
+        {"cache": "hit", "cached_share": "1.1"},
+        {"cache": "hit", "cached_share": "0.0001"},
+        {"cache": "hit", "cached_share": "half"},
     ],
 )
-async def test_a_call_that_had_more_out_of_the_cache_than_there_was_is_set_aside(
-    bazaar: Bazaar, impossible: dict[str, Any]
-) -> None:
+async def test_a_call_whose_cached_part_can_not_be_is_set_aside(bazaar: Bazaar, impossible: dict[str, Any]) -> None:
     taken = await bazaar.take([bazaar.event((await subscriptions(bazaar))[0], "10", **impossible)])
     assert (taken.rows, taken.quarantined) == (0, 1)
 

@@ -263,7 +263,10 @@ class Meter:
                 event.cached_units = {route.service.unit: event.units[route.service.unit]}
             elif call.cache == "partial":
                 event.cached_units = call.cached_units
-        event.cache = call.cache
+        if call.cache:
+            event.cache = call.cache
+            if call.cache != "miss" and call.cache != "bypass" and subscription is not None:
+                event.cached_share = subscription.cached_share
         if call.raw_usage:
             event.raw_usage = call.raw_usage
         if call.user:

@@ -126,7 +126,7 @@ def line_identity(charge: Charge, period: str, batch_from: int) -> str:
     """Return what makes a line the same line in a second run; the store keeps it unique."""
     plan = charge.plan or "-"
     card = charge.card
-    cached = "" if charge.cached_share is None else "/cached"
+    cached = "" if charge.cached_share is None else f"/cached-{plain(charge.cached_share)}"
     return (
         f"{charge.subscription}/{plan}/{card.id}/v{card.version}/{charge.provider_org}{cached}/{period}[{batch_from}]"
     )

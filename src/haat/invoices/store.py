@@ -12,7 +12,7 @@ from haat.infra.postgres import Connection
 from haat.invoices.model import Draft, Line
 from haat.kernel.clock import Period
 from haat.kernel.ids import new_id
-from haat.usage.model import ASKED, BILLED_VALUES, CACHED, id_bound
+from haat.usage.model import ASKED, BILLED_VALUES, id_bound
 
 Row = Mapping[str, Any]
 
@@ -231,7 +231,7 @@ async def calls_of_line(connection: Connection, line: Row, after: UUID | None, l
     """Return the calls of a line in order of time: its frozen predicate, looked up."""
     part, quantity = ASKED, f"coalesce({line['unit']}, 0) - cached"
     if line["cached_share"] is not None:
-        part, quantity = CACHED, "cached"
+        part, quantity = "cached_share = %(cached_share)s", "cached"
     rows = await connection.execute(
         f"""
         SELECT id, at, status, outcome, {quantity} AS quantity FROM usage

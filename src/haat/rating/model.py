@@ -22,9 +22,6 @@ from haat.kernel.money import exact, multiply, total
 FreeUsed = Mapping[tuple[UUID, str], Decimal]
 """Free units a (subscription, unit) has used in the period on lines already issued."""
 
-CachedShares = Mapping[tuple[UUID, str | None], Decimal]
-"""The share of the price for answers out of the cache, by (service, plan); 1 where none is named."""
-
 
 @dataclass(frozen=True, slots=True)
 class RateCard:
@@ -49,7 +46,8 @@ class RateCard:
 class Measured:
     """Some billed usage at one time, or of a span that no change of price divides.
 
-    ``cached``: all of it came out of the cache. A call of which only a part did makes two of these.
+    ``cached_share``: all of it came out of the cache, and costs this part of the price. A call of which only a
+    part did makes two of these.
     """
 
     subscription: UUID
@@ -59,7 +57,7 @@ class Measured:
     at: datetime
     units: Mapping[str, Decimal]
     calls: int = 1
-    cached: bool = False
+    cached_share: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +126,11 @@ def windows(cards: Iterable[RateCard], service: UUID, plan: str | None, period: 
 
 
 def rate(
-    measured: Iterable[Measured],
-    cards: Sequence[RateCard],
-    period: Period,
-    free_used: FreeUsed | None = None,
-    shares: CachedShares | None = None,
+    measured: Iterable[Measured], cards: Sequence[RateCard], period: Period, free_used: FreeUsed | None = None
 ) -> Rated:
     """Rate one period's usage. Raise ValueError for usage outside of it or a negative quantity."""
     known: dict[tuple[UUID, str | None], list[Window]] = {}
-    gathered: dict[tuple[UUID, UUID, str, UUID, UUID, bool], list[Measured]] = {}
+    gathered: dict[tuple[UUID, UUID, str, UUID, UUID, Decimal | None], list[Measured]] = {}
     unpriced = []
     for usage in measured:
         if usage.at not in period:
@@ -148,7 +142,8 @@ def rate(
         if window is None:
             unpriced.append(usage)
             continue
-        key = (usage.subscription, usage.service, usage.plan or "", usage.provider_org, window.card.id, usage.cached)
+        plan, share = usage.plan or "", usage.cached_share
+        key = (usage.subscription, usage.service, plan, usage.provider_org, window.card.id, share)
         gathered.setdefault(key, []).append(usage)
     drafts = []
     for members in gathered.values():
@@ -178,19 +173,19 @@ def rate(
                 quantity,
                 free,
                 calls,
-                (shares or {}).get((first.service, first.plan), Decimal(1)) if first.cached else None,
+                first.cached_share,
             )
         )
     return Rated(charges, sorted(unpriced, key=lambda usage: (usage.at, str(usage.service), str(usage.subscription))))
 
 
-def _order(usage: Measured, window: Window) -> tuple[str, datetime, str, int, bool, str]:
+def _order(usage: Measured, window: Window) -> tuple[str, datetime, str, int, Decimal, str]:
     """Free units go first to what came first, by window, then plan and card version; then to what costs more."""
     return (
         str(usage.subscription),
         window.start,
         usage.plan or "",
         window.card.version,
-        usage.cached,
+        Decimal(-2) if usage.cached_share is None else -usage.cached_share,
         str(usage.provider_org),
     )

@@ -33,8 +33,7 @@ async def charges(
 ) -> Rated:
     """Rate an organisation's usage of a period from batches ``(from, to]``, within the caller's transaction."""
     prices = await store.cards(connection, org, period.end)
-    shares = await store.cached_shares(connection, org)
-    return rate(await store.measured(connection, org, period, batches, prices), prices, period, free_used, shares)
+    return rate(await store.measured(connection, org, period, batches, prices), prices, period, free_used)
 
 
 async def service_names(connection: Connection, services: Sequence[UUID]) -> dict[UUID, str]:

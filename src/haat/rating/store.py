@@ -11,7 +11,7 @@ from haat.infra.postgres import Connection
 from haat.kernel.clock import Period
 from haat.kernel.money import total
 from haat.rating.model import Measured, RateCard
-from haat.usage.model import ASKED, BILLED_VALUES, CACHED, UNITS, id_bound
+from haat.usage.model import ASKED, BILLED_VALUES, UNITS, id_bound
 
 
 async def cards(connection: Connection, org: UUID, before: datetime) -> list[RateCard]:
@@ -43,14 +43,13 @@ async def measured(
         SELECT subscription_id, service_id, plan, provider_org, width_bucket(id, %(changes)s::uuid[]) AS slice,
                count(*) FILTER (WHERE {ASKED}) AS calls,
                {", ".join(f"sum({unit}) FILTER (WHERE {ASKED}) AS {unit}" for unit in UNITS)},
-               count(*) FILTER (WHERE {CACHED}) AS cached_calls,
-               coalesce(sum(cached) FILTER (WHERE {CACHED}), 0) AS cached,
+               cached_share, count(cached_share) AS cached_calls, sum(cached) AS cached,
                coalesce(sum(cached) FILTER (WHERE {ASKED}), 0) AS cached_of_asked
         FROM usage
         WHERE org_id = %(org)s AND id >= %(id_from)s AND id < %(id_to)s
           AND batch > %(batch_from)s AND batch <= %(batch_to)s AND outcome = ANY(%(billed)s)
           AND subscription_id IS NOT NULL AND service_id IS NOT NULL AND provider_org IS NOT NULL
-        GROUP BY subscription_id, service_id, plan, provider_org, slice
+        GROUP BY subscription_id, service_id, plan, provider_org, slice, cached_share
         """,
         {
             "changes": [id_bound(change) for change in changes],
@@ -74,26 +73,8 @@ async def measured(
                 units[unit] = total((units.get(unit, Decimal(0)), -row["cached_of_asked"]))
             found.append(Measured(*place, units, row["calls"]))
         if row["cached_calls"]:
-            found.append(Measured(*place, {unit: Decimal(row["cached"])}, row["cached_calls"], cached=True))
+            found.append(Measured(*place, {unit: Decimal(row["cached"])}, row["cached_calls"], row["cached_share"]))
     return found
-
-
-async def cached_shares(connection: Connection, org: UUID) -> dict[tuple[UUID, str | None], Decimal]:
-    """Return what part of the price answers out of the cache cost, by service and plan.
-
-    A service's own plan wins over the platform's of the same code. Plans are never edited, so that this
-    is what it was when the calls were made.
-    """
-    rows = await connection.execute(
-        """
-        SELECT called.service_id, plans.code, plans.cached_share
-        FROM (SELECT DISTINCT service_id FROM subscriptions WHERE org_id = %s) AS called
-        JOIN plans ON plans.service_id IS NULL OR plans.service_id = called.service_id
-        ORDER BY plans.service_id NULLS FIRST
-        """,
-        (org,),
-    )
-    return {(row["service_id"], row["code"]): row["cached_share"] async for row in rows}
 
 
 async def zone_of(connection: Connection, org: UUID) -> str | None:

@@ -101,6 +101,8 @@ class UsageEvent(msgspec.Struct, omit_defaults=True, gc=False):
     """What the response cache did: ``hit``, ``partial``, ``miss``, ``bypass``; empty where there is none."""
     cached_units: dict[str, str] = {}
     """The part of ``units`` that came out of the cache: of the unit by which the service is sold."""
+    cached_share: str = ""
+    """The part of the price that this costs by the plan at the time of the call, decimal text; empty for all of it."""
     region: str = ""
     """Where the provider executes, from its listing."""
     language_pair: str = ""

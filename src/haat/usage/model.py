@@ -39,11 +39,14 @@ BILLED = (Outcome.COMPLETED, Outcome.CLIENT_LEFT)
 BILLED_VALUES = [outcome.value for outcome in BILLED]
 """The same as the store spells them."""
 
+_FROM_CACHE = ("hit", "partial")
+_SHARE_STEP = Decimal("0.001")
 ASKED = "usage.cache <> 'hit'"
-"""Calls for which the provider was asked for something: SQL, also a part of an invoice line's predicate."""
+"""Calls for which the provider was asked for something: SQL, also a part of an invoice line's predicate.
 
-CACHED = "usage.cache IN ('hit', 'partial')"
-"""Calls of which something came out of the cache. A partial hit is among both, with a quantity for each."""
+Those of which something came out of the cache have a ``cached_share``. A partial hit is among both, with a
+quantity for each.
+"""
 
 ANSWERED = (Outcome.COMPLETED, Outcome.CLIENT_LEFT, Outcome.PROVIDER_FAILED)
 """The outcomes whose duration says something about the service."""
@@ -95,6 +98,7 @@ COLUMNS = (
     "bytes_out",
     "cache",
     "cached",
+    "cached_share",
     "region",
     "language_pair",
     "gateway",
@@ -180,6 +184,7 @@ def row_of(event: UsageEvent, now_ms: int | None) -> tuple[Cell, ...]:
         _bounded(event.bytes_out, _MAX_BIGINT),
         _text(event.cache),
         _cached(event, known),
+        _cached_share(event),
         _text(event.region),
         _text(event.language_pair),
         _text(event.gateway),
@@ -229,9 +234,21 @@ def _cached(event: UsageEvent, known: Mapping[str, str]) -> str:
         return "0"
     [(unit, text), *others] = event.cached_units.items()
     cached = _quantity(unit, text)
-    if others or event.cache not in ("hit", "partial") or Decimal(cached) > Decimal(known.get(unit, "0")):
+    if others or event.cache not in _FROM_CACHE or Decimal(cached) > Decimal(known.get(unit, "0")):
         raise Misfit("more of it came out of the cache than there was")
     return cached
+
+
+def _cached_share(event: UsageEvent) -> str | None:
+    if event.cache not in _FROM_CACHE:
+        return None
+    try:
+        share = Decimal(event.cached_share or "1")
+        if not 0 <= share <= 1 or share != share.quantize(_SHARE_STEP):
+            raise Misfit(f"its cached part can't cost {event.cached_share[:20]} of the price")
+    except InvalidOperation as error:
+        raise Misfit("the share of the price for its cached part is not a number") from error
+    return str(share)
 
 
 @lru_cache(maxsize=16384)

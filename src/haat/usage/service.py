@@ -194,6 +194,7 @@ class Usage:
         units = _units(row)
         quantity = units.get(card["unit"], Decimal(0)) if card and billed else None
         cached = row["cached"] if billed and row["cached"] else None
+        share = row["cached_share"] if cached is not None else None
         line, second = [*lines, None, None][:2]
         provider = scope.platform or row["provider_org"] == actor.org_id
         return CallStory(
@@ -205,8 +206,10 @@ class Usage:
             quantity=quantity,
             unit_price=card["unit_price"] if card else None,
             cached_quantity=cached,
-            cached_share=card["cached_share"] if card and cached is not None else None,
-            list_charge=_list_charge(quantity, cached, card) if card and quantity is not None else None,
+            cached_share=share,
+            list_charge=_list_charge(quantity, card["unit_price"], cached, share)
+            if card and quantity is not None
+            else None,
             invoice=_pick(line, *_INVOICE) if customer else None,
             settlement=_pick(line, *_SETTLEMENT) if provider else None,
             cached_invoice=_pick(second, *_INVOICE) if customer else None,
@@ -373,12 +376,11 @@ _INVOICE = ("invoice_id", "serial", "line_id", "identity", "position")
 _SETTLEMENT = ("settlement_id", "settlement_line_id")
 
 
-def _list_charge(quantity: Decimal, cached: Decimal | None, card: Mapping[str, Any]) -> Decimal:
-    """Return quantity × price, where what came out of the cache costs the plan's share of the price."""
-    if cached is None:
-        return multiply(quantity, card["unit_price"])
-    asked = multiply(total((quantity, -cached)), card["unit_price"])
-    return total((asked, multiply(multiply(cached, card["unit_price"]), card["cached_share"])))
+def _list_charge(quantity: Decimal, price: Decimal, cached: Decimal | None, share: Decimal | None) -> Decimal:
+    """Return quantity × price, where what came out of the cache costs a share of the price."""
+    if cached is None or share is None:
+        return multiply(quantity, price)
+    return total((multiply(total((quantity, -cached)), price), multiply(multiply(cached, price), share)))
 
 
 def _pick(row: Mapping[str, Any] | None, *names: str) -> dict[str, Any] | None:

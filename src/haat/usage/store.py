@@ -126,7 +126,8 @@ _CALL = f"""
     usage.service_slug, usage.version, usage.variant, usage.method, usage.path_template, usage.status,
     usage.outcome, usage.error_code, {", ".join(f"usage.{unit}" for unit in UNITS)}, usage.other_units,
     usage.units_source, usage.raw_usage, usage.admission_us, usage.queue_us, usage.connect_us, usage.first_byte_us,
-    usage.total_us, usage.bytes_in, usage.bytes_out, usage.cache, usage.cached, usage.region,
+    usage.total_us, usage.bytes_in, usage.bytes_out, usage.cache, usage.cached,
+    usage.cached_share, usage.region,
     usage.language_pair, usage.gateway, usage.attempts, usage.executed_by,
     coalesce(called.provider_slug, usage.provider) AS called_provider,
     usage.end_user, usage.tags, usage.caller_request_id
@@ -189,19 +190,15 @@ async def stream_calls(connection: Connection, chosen: CallFilter) -> AsyncItera
 
 
 async def price_of(connection: Connection, service_id: UUID, plan: str | None, at: datetime) -> Row | None:
-    """Return the rate card that holds for a call (see `haat.rating.model.windows`), and the plan's cached share."""
+    """Return the rate card that holds for a call (see `haat.rating.model.windows`)."""
     row = await (
         await connection.execute(
             """
-            SELECT id, version, unit, unit_price, provider_share, coalesce((
-                SELECT cached_share FROM plans
-                WHERE code = %(plan)s AND (service_id IS NULL OR service_id = %(service)s)
-                ORDER BY service_id NULLS LAST LIMIT 1), 1) AS cached_share
-            FROM rate_cards
-            WHERE service_id = %(service)s AND (plan_code IS NULL OR plan_code = %(plan)s) AND effective_from <= %(at)s
+            SELECT id, version, unit, unit_price, provider_share FROM rate_cards
+            WHERE service_id = %s AND (plan_code IS NULL OR plan_code = %s) AND effective_from <= %s
             ORDER BY plan_code IS NULL, effective_from DESC LIMIT 1
             """,
-            {"service": service_id, "plan": plan, "at": at},
+            (service_id, plan, at),
         )
     ).fetchone()
     return row
@@ -224,7 +221,8 @@ async def lines_of(connection: Connection, call: Row) -> list[Row]:
               AND line.service_id = %(service_id)s AND line.provider_org = %(provider_org)s
               AND line.id_from <= %(id)s AND line.id_to > %(id)s
               AND line.batch_from < %(batch)s AND line.batch_to >= %(batch)s
-              AND CASE WHEN line.cached_share IS NULL THEN %(cache)s <> 'hit' ELSE %(cache)s IN ('hit', 'partial') END
+              AND CASE WHEN line.cached_share IS NULL THEN %(cache)s <> 'hit'
+                  ELSE line.cached_share = %(cached_share)s END
             ORDER BY line.cached_share NULLS FIRST
             """,
         call,
