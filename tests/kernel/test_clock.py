@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,6 +14,7 @@ from haat.kernel.clock import (
     Period,
     SetClock,
     SystemClock,
+    anniversary_of,
     check_ahead,
     day_of,
     financial_year,
@@ -159,3 +160,43 @@ def test_a_moment_that_is_past_or_too_far_or_without_zone_is_refused(chosen: dat
     with pytest.raises(ValidationFailed) as refusal:
         check_ahead(chosen, NOW, "expires_at")
     assert refusal.value.extensions["errors"][0]["field"] == "expires_at"
+
+
+# --- anniversaries -------------------------------------------------------------------------------
+
+
+@given(MOMENTS, MOMENTS, ZONES)
+def test_anniversaries_tile_without_gap_and_keep_their_day(at: datetime, anchor: datetime, zone: str) -> None:
+    period, day = anniversary_of(at, anchor, zone), anchor.astimezone(ZoneInfo(zone)).day
+    assert period.start <= at < period.end
+    assert anniversary_of(period.end, anchor, zone).start == period.end
+    assert anniversary_of(period.start - timedelta(microseconds=1), anchor, zone).end == period.start
+    begins = date.fromisoformat(period.label)
+    assert begins.day == day or (begins.day < day and (begins + timedelta(days=1)).day == 1)
+    # Midnight, or the first moment after it where clocks skip it.
+    assert period.start.astimezone(ZoneInfo(zone)).date() in (begins, begins - timedelta(days=1))
+
+
+@pytest.mark.parametrize(
+    ("at", "label", "days"),
+    [
+        ((2027, 2, 27), "2027-01-31", 28),
+        ((2027, 2, 28), "2027-02-28", 31),
+        ((2028, 2, 28), "2028-01-31", 29),
+        ((2028, 2, 29), "2028-02-29", 31),
+        ((2028, 3, 31), "2028-03-31", 30),
+        ((2028, 4, 30), "2028-04-30", 31),
+        ((2027, 1, 30), "2026-12-31", 31),
+    ],
+)
+def test_an_anniversary_of_the_31st_takes_a_shorter_months_last_day(
+    at: tuple[int, int, int], label: str, days: int
+) -> None:
+    kolkata = ZoneInfo("Asia/Kolkata")
+    period = anniversary_of(datetime(*at, 12, tzinfo=kolkata), datetime(2026, 10, 31, 15, tzinfo=kolkata), str(kolkata))
+    assert (period.label, period.end - period.start) == (label, timedelta(days=days))
+
+
+def test_an_anniversary_counts_from_the_customers_day_not_greenwichs() -> None:
+    anchor = datetime(2026, 11, 14, 20, 0, tzinfo=UTC)  # the 15th in Kolkata
+    assert anniversary_of(datetime(2026, 12, 20, tzinfo=UTC), anchor, "Asia/Kolkata").label == "2026-12-15"

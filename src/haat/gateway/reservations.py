@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
+import re
+
 from haat.gateway.call import Call
 from haat.gateway.plan import MICRO, Refusal
 from haat.gateway.windows import FAR
-from haat.kernel.errors import HaatError, ProviderBusy, QuotaExhausted, RateLimited
+from haat.kernel.errors import HaatError, InvalidRequest, ProviderBusy, QuotaExhausted, RateLimited
+
+DECLARATION = b"x-haat-max-units"
+"""The caller's own maximum: ``characters=500``. It is forwarded, so that the provider can keep to it."""
+_DECLARED = re.compile(rb"\s*([a-z_]{1,32})\s*=\s*([0-9]{1,12})(?:\.([0-9]{1,6}))?\s*")
 
 
 def bound(call: Call, unit: str) -> int:
     """Return the most that this call can use, in millionths of the unit. It is enforced: more is not counted.
 
-    In this order: of the body's bytes, what is declared or the limit; what the version says is its most;
-    for compute time, the time it has; else one unit for each byte of the body, because no text has more
-    characters, graphemes or tokens than bytes, and no recording or document more seconds or pages.
+    In this order: of the body's bytes, the declared length or the limit; what the caller declares and what
+    the version says is its most, the smaller one; for compute time, the time it has; else one unit for
+    each byte of the body, because no text has more characters, graphemes or tokens than bytes, and no
+    recording or document more seconds or pages. Raise InvalidRequest for a declaration that can't be read.
     """
     grant = call.grant
     assert grant is not None
-    body = call.content_length if call.content_length >= 0 and not call.chunked else 0
-    if call.chunked:
-        body = grant.body_limit
+    body = grant.body_limit if call.chunked else max(0, call.content_length)
     if unit == "bytes":
         return body * MICRO
-    route = grant.route
-    if unit == route.service.unit and route.max_micro_units:
-        return route.max_micro_units
+    route, declared = grant.route, declared_most(call.lines, unit)
+    said = route.max_micro_units if unit == route.service.unit and route.max_micro_units else FAR
+    if min(said, declared) < FAR:
+        return min(said, declared)
     if unit == "compute_seconds":
         return route.version.timeout_ms * (MICRO // 1000)
     return max(1, body) * MICRO
+
+
+def declared_most(lines: list[bytes], unit: str) -> int:
+    """Return what the caller says is the most it can use of a unit, in millionths, `FAR` when it says nothing."""
+    for line in lines:
+        name, _, value = line.partition(b":")
+        if name.lower() != DECLARATION:
+            continue
+        for part in value.strip().split(b";"):
+            match = _DECLARED.fullmatch(part)
+            if match is None:
+                raise InvalidRequest("X-Haat-Max-Units is a list such as `characters=500; tokens=100`.")
+            if match[1] == unit.encode():
+                return int(match[2]) * MICRO + int((match[3] or b"").ljust(6, b"0"))
+    return FAR
 
 
 def most_of(call: Call, unit: str) -> int:
