@@ -180,6 +180,24 @@ async def test_a_service_has_its_answers_kept_and_forgotten_as_its_provider_says
         await market.catalog.purge_cache(await market.consumer(), listing.id)
 
 
+async def test_the_gateway_reads_what_a_provider_has_said_of_its_endpoints(market: Market, database: Any) -> None:
+    provider = await market.provider("bhasha")
+    version = {
+        "endpoint": "http://8.8.8.8",
+        "health_path": "/health",
+        "sample": {"method": "GET", "path": "/"},
+        "policy": {"endpoints": ["http://8.8.4.4:8080/two/"]},
+    }
+    listing = await market.listing(provider, version=version, policy={"repeatable": True, "capability": "translate"})
+    async with database.service.transaction(PLATFORM_SCOPE) as connection:
+        service = await gateway_store.service(connection, listing.id)
+    assert service is not None
+    assert (service.policy.repeatable, service.policy.capability) == (True, "translate")
+    [known] = service.versions
+    assert (known.endpoint, known.policy.endpoints) == ("http://8.8.8.8", ("http://8.8.4.4:8080/two",))
+    assert known.health_path == "/health"
+
+
 async def test_an_unknown_version_is_not_found(market: Market) -> None:
     provider = await market.provider()
     listing = await market.listing(provider)
