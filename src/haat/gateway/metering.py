@@ -53,9 +53,9 @@ class Meter:
     def __init__(self, journal: JournalWriter, clock: GatewayClock, ids: CallIds) -> None:
         self.elsewhere = Traffic(clock.lately)
         """Calls that reached no service: refused before it was known."""
-        self.failing = False
+        self.failing = journal.full
         """The journal refused the last record, or is full: calls are turned away until `probe` succeeds."""
-        self.full = False
+        self.full = journal.full
         """There is no space: refusals are not recorded either, because that is for calls in flight."""
         self.unrecorded = 0
         """Refusals of which that was true."""

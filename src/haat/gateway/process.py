@@ -29,6 +29,7 @@ from haat.usage.journal import JournalInUse, JournalWriter
 
 log = logging.getLogger(__name__)
 
+ANNOUNCE_SECONDS = 0.5
 PATIENCE_FOR_POSTGRES = 3.0
 """Seconds that a start waits for an answer of PostgreSQL when there is a snapshot on disk to start from."""
 
@@ -73,6 +74,7 @@ async def run(settings: Settings, stop: asyncio.Event, place: Place | None = Non
     keeping: asyncio.Task[None] | None = None
     watching: asyncio.Task[None] | None = None
     switching: asyncio.Task[None] | None = None
+    announcing: asyncio.Task[None] | None = None
     plugins = PluginWatch(gateway, settings.data_dir, lambda: load_settings().plugins)
     try:
         if directory.loaded:
@@ -93,19 +95,33 @@ async def run(settings: Settings, stop: asyncio.Event, place: Place | None = Non
             port = await gateway.listen(settings.host, settings.gateway_port)
         watching = asyncio.create_task(neighbours.watch())
         switching = asyncio.create_task(plugins.run())
-        ready.announce(Ready(port, os.getpid()))
+        announcing = asyncio.create_task(_announce(ready, Ready(port, os.getpid())))
         log.info("%s listens on %s:%d", place.worker, settings.host, port)
         await stop.wait()
         log.info("%s finishes %d calls in flight", place.worker, len(gateway.calls))
     finally:
-        ready.withdraw()
-        for task in (watching, switching, keeping, renewing):
+        for task in (announcing, watching, switching, keeping, renewing):
             if task is not None:
                 await _end(task)
+        ready.withdraw()
         await gateway.stop(settings.shutdown_seconds)
         await plugins.end()
         await membership.leave()
         await _end(following)
+
+
+async def _announce(ready: ReadyFiles, worker: Ready) -> None:
+    """Say that calls are taken; a disk too full for that must not keep them from being taken."""
+    complained = False
+    while True:
+        try:
+            ready.announce(worker)
+            return
+        except OSError as error:
+            if not complained:
+                log.error("nobody can be told that calls are taken: %s", error)
+                complained = True
+        await asyncio.sleep(ANNOUNCE_SECONDS)
 
 
 async def _end(*tasks: asyncio.Task[None]) -> None:
