@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.rig import Market, Request, Response, answer, reset
+from gateway.rig import APP, Market, Request, Response, answer, reset
 from haat.gateway.cache import Answer, Cache, Item
 from haat.gateway.limits import PlanLimits
 from haat.gateway.policy import CachePolicy, ServicePolicy
+from haat.gateway.snapshot import Price
 
 PATH = "/v1/services/acme/echo/invoke"
 JSON = "Content-Type: application/json"
@@ -557,6 +558,21 @@ async def test_another_config_is_another_item(market: Market) -> None:
     batches(market)
     await task(market, "a", config={"target": "hi"})
     assert (await task(market, "a", config={"target": "ur"})).header("x-cache") == "MISS"
+
+
+async def test_what_was_known_costs_the_plans_share_and_the_answer_says_so(market: Market) -> None:
+    batches(market)
+    directory = market.gateway.directory
+    service = directory.services["acme/task"]
+    priced = msgspec.structs.replace(service, prices=(Price("", "characters", "0.5", "0", 0),))
+    directory.put_service(service.id, priced)
+    subscribed = directory.subscriptions[APP, service.id]
+    directory.put_subscription(subscribed.id, msgspec.structs.replace(subscribed, cached_share="0.125"))
+    answers = [await task(market, "aaaa"), await task(market, "aaaa", "bb"), await task(market, "bb")]
+    assert [one.header("x-haat-charge") for one in answers] == ["2 INR", "1.25 INR", "0.125 INR"]
+    await market.until(lambda: len(market.confirmed()) == 3)
+    events = sorted(market.events(), key=lambda event: event.id)
+    assert [event.cached_share for event in events] == ["", "0.125", "0.125"]
 
 
 async def test_a_refresh_asks_for_everything_and_keeps_it(market: Market) -> None:
