@@ -101,6 +101,9 @@ class Settings(BaseSettings):
     idempotency_answer_bytes: int = Field(
         1024 * 1024, ge=0, description="Largest answer that is kept for an Idempotency-Key."
     )
+    trace_sample_ratio: float = Field(
+        0, ge=0, le=1, description="Part of the traces that providers are asked to sample (W3C Trace Context)."
+    )
     shutdown_seconds: float = Field(30, gt=0, description="Time in-flight work is given when the platform stops.")
 
     plugins: dict[str, dict[str, Any]] = Field({}, description="What each plugin is told, by its name.")

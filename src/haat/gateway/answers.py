@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from haat.gateway import cors
 from haat.gateway.call import Call
 from haat.kernel.errors import HaatError
 
@@ -57,6 +58,14 @@ _UNREADABLE = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
 _date = (0, b"")
 
 
+def security_lines(address: str) -> bytes:
+    """Return what every answer tells browsers, at the address that callers use."""
+    lines = b"X-Content-Type-Options: nosniff\r\n"
+    if address.startswith("https:"):
+        lines += b"Strict-Transport-Security: max-age=31536000\r\n"
+    return lines
+
+
 def status_line(status: int, reason: bytes) -> bytes:
     """Return the first line of an answer; a reason of the provider's own only where there is no common one."""
     known = STATUS_LINES.get(status)
@@ -85,15 +94,32 @@ def connection_header(call: Call) -> bytes:
     return b"Connection: keep-alive\r\n" if call.minor_version == 0 else b""
 
 
+def empty(call: Call, headers: bytes) -> bytes:
+    """Return an answer that is its headers (RFC 9110, 15.3.5)."""
+    gateway = call.client.gateway
+    return b"".join(
+        (
+            STATUS_LINES[204],
+            date_line(gateway.clock.lately),
+            call.id_line,
+            gateway.security_lines,
+            headers,
+            connection_header(call),
+            b"\r\n",
+        )
+    )
+
+
 def plain(call: Call, status: int, content_type: bytes, body: bytes, headers: bytes = b"") -> bytes:
     """Return a whole answer of our own; for HEAD without its body (RFC 9110, 9.3.2)."""
-    head = b"HTTP/1.1 %d %b\r\n%bContent-Type: %b\r\nContent-Length: %d\r\n%b%b%b\r\n" % (
+    head = b"HTTP/1.1 %d %b\r\n%bContent-Type: %b\r\nContent-Length: %d\r\n%b%b%b%b\r\n" % (
         status,
         REASONS.get(status, b"Error"),
         date_line(call.client.gateway.clock.lately),
         content_type,
         len(body),
         call.id_line,
+        call.client.gateway.security_lines,
         headers,
         connection_header(call),
     )
@@ -114,8 +140,12 @@ def error_event(call: Call, error: HaatError) -> bytes:
 
 def problem(call: Call, error: HaatError, now: int) -> bytes:
     """Return a refusal as application/problem+json (RFC 9457), with the headers its reason asks for."""
-    headers = b""
+    headers = b"Cache-Control: no-store\r\n"
     refused = error.extensions
+    if call.route is not None:
+        headers += call.route.lines
+    if call.extras is not None:
+        headers += cors.lines(call.client.gateway, call)
     if error.status == 401:
         headers += b'WWW-Authenticate: Bearer realm="haat"\r\n'
     if call.allowance is not None:

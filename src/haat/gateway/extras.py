@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from haat.gateway.call import Call
     from haat.gateway.endpoints import Endpoint
     from haat.gateway.streams import Rewriter
     from haat.plugins.api import Request
@@ -13,15 +14,33 @@ if TYPE_CHECKING:
 class Extras:
     """Made when the first of these is set."""
 
-    __slots__ = ("asked_version", "chosen", "origin", "preflight", "request", "rewriter", "trace", "trace_state")
+    __slots__ = (
+        "asked_version",
+        "chosen",
+        "early",
+        "has_parent",
+        "origin",
+        "preflight",
+        "request",
+        "rewriter",
+        "trace",
+        "trace_state",
+        "websocket",
+    )
 
     def __init__(self) -> None:
+        self.websocket: bool = False
+        """It asks for a WebSocket session."""
+        self.early: bytes = b""
+        """What the client sent behind that request, before it was told that the session is open."""
         self.origin: bytes = b""
         """Where the page is from whose script makes this call (Fetch, 3.2)."""
         self.preflight: bool = False
         """It only asks whether a call would be allowed."""
         self.asked_version: bytes = b""
         """The version that headers ask for."""
+        self.has_parent: bool = False
+        """A ``traceparent`` was sent, valid or not."""
         self.trace: bytes = b""
         """The trace id that the caller sent, 32 hexadecimal digits."""
         self.trace_state: bytes = b""
@@ -31,3 +50,11 @@ class Extras:
         """Where a plugin wants it to be executed."""
         self.rewriter: Rewriter | None = None
         """Looks at each event of a streamed answer."""
+
+
+def extras_of(call: Call) -> Extras:
+    """Return a call's extras, made when there are none."""
+    extras = call.extras
+    if extras is None:
+        extras = call.extras = Extras()
+    return extras

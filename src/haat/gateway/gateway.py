@@ -8,11 +8,12 @@ import logging
 import socket
 from typing import cast
 
-from haat.gateway import dispatch, relay, status
+from haat.gateway import answers, dispatch, relay, status
 from haat.gateway.attempts import Attempts
 from haat.gateway.cache import Cache
 from haat.gateway.call import Call
 from haat.gateway.clock import CallIds, GatewayClock
+from haat.gateway.cors import Origins
 from haat.gateway.endpoints import Endpoints
 from haat.gateway.grants import Grants
 from haat.gateway.hooks import Hooks
@@ -24,7 +25,8 @@ from haat.gateway.pool import Pools
 from haat.gateway.routes import RouteTable
 from haat.gateway.server import ClientConnection
 from haat.gateway.snapshot import Directory
-from haat.gateway.steps import compose
+from haat.gateway.steps import prepare
+from haat.gateway.trace import Tracer
 from haat.gateway.surplus import Surplus
 from haat.gateway.tls import HANDSHAKE_SECONDS, Certificate
 from haat.infra.keyring import Keyring
@@ -57,6 +59,9 @@ class Gateway:
         self.pools = Pools(settings.upstream_connections, settings.upstream_wait_seconds, self.clock)
         self.endpoints = Endpoints(directory, self.pools, self.clock)
         self.cache = Cache(settings.cache_bytes)
+        self.security_lines = answers.security_lines(settings.gateway_address)
+        self.tracer = Tracer(settings.trace_sample_ratio)
+        self.origins = Origins(directory)
         self.hooks = Hooks(self)
         self.authenticators: tuple[Hook, ...] = ()
         """Plugins that may know a caller by something else than its key."""
@@ -65,7 +70,7 @@ class Gateway:
             keyring,
             self.endpoints,
             tuple(settings.allowed_networks),
-            lambda route: compose(self, route),
+            lambda route: prepare(self, route),
         )
         self.attempts = Attempts(
             settings.data_dir / "gateway" / "idempotency.db",

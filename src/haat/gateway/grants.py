@@ -10,6 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from haat.gateway import cors
 from haat.gateway.call import Call
 from haat.gateway.charge import FOREVER, Tariff, tariff_of
 from haat.gateway.metering import ONE_REQUEST, record_part
@@ -32,6 +33,7 @@ class Grant:
         "body_limit",
         "credential",
         "generation",
+        "lines",
         "record",
         "record_is_plain",
         "request",
@@ -42,6 +44,7 @@ class Grant:
         "tariff",
         "units_line",
         "until",
+        "varies",
     )
 
     def __init__(self, gateway: Gateway, call: Call) -> None:
@@ -53,7 +56,9 @@ class Grant:
         self.service_path: bytes = call.service_path
         self.tail: bytes = call.tail
         self.generation: int = gateway.directory.generation
-        self.until: int = min(credential.expires_at or FOREVER, credential.revoked_at or FOREVER)
+        self.until: int = min(
+            credential.expires_at or FOREVER, credential.revoked_at or FOREVER, route.sunset_at or FOREVER
+        )
         self.allowance: Allowance = gateway.limits.of(
             subscription.application,
             subscription.service,
@@ -69,6 +74,10 @@ class Grant:
         self.record: bytes = record_part(credential, route, subscription, gateway.meter.worker)
         self.record_is_plain: bool = route.service.unit != "bytes"
         self.tariff: Tariff | None = tariff_of(route.service, subscription, call.started)
+        self.lines: bytes = gateway.security_lines + route.lines
+        """What every answer says."""
+        self.varies: bytes = cors.varies(gateway, credential)
+        """What it says to caches about web pages, when it isn't one that asks."""
         self.units_line: bytes = ONE_REQUEST if route.service.unit == "requests" else b""
         if self.tariff is not None:
             self.until = min(self.until, self.tariff.until)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 FORWARD, DROP, HOST, LENGTH, AUTHORIZATION, API_KEY, CODING, CONNECTION = range(8)
 ACCEPT, EXPECT, REQUEST_ID, USER, TAGS, USAGE, KEEP_ALIVE, UPGRADE, DATE, IDEMPOTENCY_KEY = range(8, 18)
+API_VERSION, ORIGIN, PREFLIGHT, TRACE_PARENT, TRACE_STATE, SET_COOKIE = range(18, 24)
 
 _HOP_BY_HOP = (b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer", b"upgrade")
 _PLAIN = (b"content-type", b"user-agent", b"accept-encoding")
@@ -37,8 +38,14 @@ REQUEST_HEADERS = _table(
         b"x-haat-tags": TAGS,
         b"upgrade": UPGRADE,
         b"idempotency-key": IDEMPOTENCY_KEY,
+        b"api-version": API_VERSION,
+        b"origin": ORIGIN,
+        b"access-control-request-method": PREFLIGHT,
+        b"traceparent": TRACE_PARENT,
+        b"tracestate": TRACE_STATE,
     },
-    dropped=(b"keep-alive",),
+    # Browsers send cookies by host, whatever the port: the portal's are none of a provider's business.
+    dropped=(b"keep-alive", b"cookie"),
 )
 ANSWER_HEADERS = _table(
     {
@@ -47,6 +54,7 @@ ANSWER_HEADERS = _table(
         b"connection": CONNECTION,
         b"keep-alive": KEEP_ALIVE,
         b"x-haat-usage": USAGE,
+        b"set-cookie": SET_COOKIE,
         b"date": DATE,
     },
     # The gateway says these itself: a provider's own would be taken for ours.
@@ -61,6 +69,24 @@ ANSWER_HEADERS = _table(
         b"x-ratelimit-limit",
         b"x-ratelimit-remaining",
         b"x-ratelimit-reset",
+        b"api-version",
+        b"deprecation",
+        b"sunset",
+        b"x-content-type-options",
+        # What a page may do here is for the application to say, and what browsers keep for this host for nobody.
+        b"access-control-allow-origin",
+        b"access-control-allow-credentials",
+        b"access-control-allow-headers",
+        b"access-control-allow-methods",
+        b"access-control-expose-headers",
+        b"access-control-max-age",
+        b"alt-svc",
+        b"clear-site-data",
+        b"strict-transport-security",
+        # What runs behind us is nobody's to know.
+        b"server",
+        b"x-powered-by",
+        b"x-aspnet-version",
     ),
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from haat.gateway.answers import REASONS, Whole
-from haat.gateway.extras import Extras
+from haat.gateway.extras import extras_of
 from haat.gateway.headers import without
 from haat.gateway.streams import Rewriter
 from haat.kernel.errors import InvalidCredential, PluginFailed
@@ -139,9 +139,7 @@ def authenticate(gateway: Gateway, call: Call) -> None:
 
 def _request_of(call: Call, service: Service) -> Request:
     """Return the call as plugins see it, up to date with what was changed since the last one looked."""
-    extras = call.extras
-    if extras is None:
-        extras = call.extras = Extras()
+    extras = extras_of(call)
     if len(call.body) != 1:
         call.body = [b"".join(call.body)]
     request = extras.request

@@ -244,6 +244,8 @@ class Meter:
             event.version = route.version.version
             event.region = service.region
             event.path_template = route.path_template
+            if route.executing is not route.version:
+                event.variant = route.executing.version
             if call.attempts:
                 event.attempts = call.attempts + 1
             if call.endpoint is not None and call.endpoint.service.id != service.id:
@@ -277,6 +279,8 @@ class Meter:
             event.caller_request_id = call.caller_request_id[:128].decode("utf-8", "replace")
         if call.language_pair:
             event.language_pair = call.language_pair
+        if call.extras is not None:
+            event.trace = call.extras.trace.decode("ascii")
         return event
 
 
@@ -294,6 +298,7 @@ def record_part(credential: Credential, route: Route, subscription: Subscription
         "service": service.id,
         "service_slug": service.slug,
         "version": route.version.version,
+        **({} if route.executing is route.version else {"variant": route.executing.version}),
         "region": service.region,
         "path_template": route.path_template,
         "units": {"requests": "1"},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from haat.gateway import answers, hooks
+from haat.gateway import answers, cors, hooks
 from haat.gateway.answers import Whole
 from haat.gateway.call import NO_ANSWER_STEPS, Call
 from haat.gateway.metering import CHECKPOINT_BYTES, read_usage, unit_header
@@ -128,6 +128,8 @@ def _head(call: Call, upstream: UpstreamConnection) -> bytes:
             answers.limit_headers(call, now),
             units_line,
             grant.route.endpoint.served_by if call.endpoint is None else call.endpoint.served_by,
+            grant.lines,
+            grant.varies if call.extras is None else cors.lines(gateway, call),
             b"\r\n" if call.keep_alive and call.minor_version == 1 else answers.connection_header(call) + b"\r\n",
         )
     )
@@ -233,6 +235,8 @@ def answer_whole(call: Call, answer: Whole, cache: str = "") -> None:
             answers.limit_headers(call, gateway.clock.now_us()),
             units_line,
             _served_by(call),
+            b"" if call.grant is None else call.grant.lines,
+            b"" if call.grant is None else call.grant.varies if call.extras is None else cors.lines(gateway, call),
             answers.connection_header(call),
             b"\r\n",
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 
+from haat.gateway import versions
 from haat.gateway.endpoints import Endpoint, Endpoints
 from haat.gateway.snapshot import Directory, Service, Version
 from haat.gateway.traffic import Traffic
@@ -25,7 +26,7 @@ MICRO_UNITS = 1_000_000
 
 
 class Route:
-    """One version of one service.
+    """One version of one service. ``executing`` is another version when this one only adapts its shape.
 
     What belongs to its first endpoint is repeated here, one look-up away: a call of a service that has
     only this one, and has it in order, asks for nothing else.
@@ -37,30 +38,40 @@ class Route:
         "credential_name",
         "endpoint",
         "endpoints",
+        "executing",
+        "lines",
         "max_micro_units",
         "path_template",
         "pool",
         "reads_languages",
         "service",
         "steps",
+        "sunset_at",
         "timeout_us",
         "traffic",
         "version",
     )
 
-    def __init__(self, service: Service, version: Version, endpoints: tuple[Endpoint, ...], traffic: Traffic) -> None:
-        self.service, self.version, self.traffic = service, version, traffic
+    def __init__(
+        self, service: Service, version: Version, executing: Version, endpoints: tuple[Endpoint, ...], traffic: Traffic
+    ) -> None:
+        self.service, self.version, self.executing, self.traffic = service, version, executing, traffic
         self.endpoint = endpoints[0]
         self.endpoints = endpoints if len(endpoints) > 1 else ()
         """All of them when there is a choice, else nothing."""
         self.pool, self.breaker = self.endpoint.pool, self.endpoint.breaker
         self.credential_name = self.endpoint.credential_name
         self._turn = 0
-        self.max_micro_units = int(Decimal(version.max_units) * MICRO_UNITS) if version.max_units else 0
-        self.timeout_us = version.timeout_ms * 1000
+        most = version.max_units or executing.max_units
+        self.max_micro_units = int(Decimal(most) * MICRO_UNITS) if most else 0
+        self.timeout_us = executing.timeout_ms * 1000
         self.reads_languages = version.dialect == "task"
         self.steps: tuple[Step, ...] = ()
         """What must happen with a request that is here whole before it goes to the provider."""
+        self.lines: bytes = b""
+        """What every answer says of the version."""
+        self.sunset_at: int = versions.end_of(service, version)
+        """When it ends, in microseconds since the epoch; 0 for never."""
         self.path_template = "/v1/services/{provider}/{service}/{path}"
 
     def in_turn(self) -> tuple[Endpoint, ...]:
@@ -72,6 +83,13 @@ class Route:
         return endpoints[turn:] + endpoints[:turn]
 
 
+def _version(service: Service, wanted: str) -> Version:
+    version = next((version for version in service.versions if version.version == wanted), None)
+    if version is None:
+        raise ServiceNotFound("The service has no such version; its page in the catalog lists them.")
+    return version
+
+
 class RouteTable:
     """Finds the route that ``provider/service`` or ``provider/service@version`` names."""
 
@@ -81,9 +99,9 @@ class RouteTable:
         keyring: Keyring,
         endpoints: Endpoints,
         allowed_networks: tuple[str, ...],
-        compose: Callable[[Route], tuple[Step, ...]],
+        prepare: Callable[[Route], None],
     ) -> None:
-        self._directory, self._keyring, self._endpoints, self._compose = directory, keyring, endpoints, compose
+        self._directory, self._keyring, self._endpoints, self._prepare = directory, keyring, endpoints, prepare
         self._allowed = allowed_networks
         self._routes: dict[bytes, Route] = {}
         self._alike: dict[tuple[str, str, str], list[Route]] = {}
@@ -107,18 +125,19 @@ class RouteTable:
         if service.status not in ("published", "deprecated"):
             raise ServiceNotFound("The service was retired; the catalog names others.")
         wanted = wanted if at else service.default_version
-        version = next((version for version in service.versions if version.version == wanted), None)
-        if version is None:
-            raise ServiceNotFound("The service has no such version; its page in the catalog lists them.")
+        version = _version(service, wanted)
+        executing = _version(service, version.policy.serves) if version.policy.serves else version
+        if executing.policy.serves:
+            raise ServiceNotFound("The version adapts another one that is itself only an adapter.")
         try:
             credential = self._keyring.decrypt(service.credential, service.id) if service.credential else ""
         except InvalidTag as error:
             raise ProviderUnavailable("The provider's credential can't be read; the operator can renew it.") from error
         networks = parse_networks(sorted({*self._allowed, *service.networks}))
-        urls = (version.endpoint, *version.policy.endpoints)
-        endpoints = tuple(self._endpoints.of(service, version, url, networks, credential) for url in urls)
-        route = Route(service, version, endpoints, self._endpoints.traffic(service.id))
-        route.steps = self._compose(route)
+        urls = (executing.endpoint, *executing.policy.endpoints)
+        endpoints = tuple(self._endpoints.of(service, executing, url, networks, credential) for url in urls)
+        route = Route(service, version, executing, endpoints, self._endpoints.traffic(service.id))
+        self._prepare(route)
         return route
 
     def _keep_up(self) -> None:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from haat.gateway import answers, dispatch, health, hooks, relay, status, upgrades
+from haat.gateway import answers, cors, dispatch, health, hooks, relay, status, trace, upgrades, versions
 from haat.gateway.call import BUFFERED_BODY, Call
+from haat.gateway.extras import extras_of
 from haat.gateway.headers import (
     ACCEPT,
     API_KEY,
+    API_VERSION,
     AUTHORIZATION,
     CODING,
     CONNECTION,
@@ -26,9 +28,13 @@ from haat.gateway.headers import (
     IDEMPOTENCY_KEY,
     LENGTH,
     METHODS,
+    ORIGIN,
+    PREFLIGHT,
     REQUEST_HEADERS,
     REQUEST_ID,
     TAGS,
+    TRACE_PARENT,
+    TRACE_STATE,
     UPGRADE,
     USER,
     ends_chunked,
@@ -303,6 +309,8 @@ class ClientConnection:
             call.connection += b"," + value.lower()
         elif special == ACCEPT:
             call.accepts_stream = b"text/event-stream" in value
+            if b"vnd.haat." in value:
+                value = versions.ask_by_media_type(call, value)
             call.lines.append(name + b": " + value + b"\r\n")
             self._unkept -= len(value)
         elif special == EXPECT:
@@ -311,6 +319,20 @@ class ClientConnection:
                 call.fault = ExpectationFailed()
         elif special == UPGRADE:
             self._upgrade = value.strip().lower()
+        elif special == API_VERSION:
+            versions.ask(call, value.strip())
+        elif special == TRACE_PARENT:
+            trace.take_parent(call, value)
+        elif special == TRACE_STATE:
+            trace.take_state(call, value)
+        elif special == ORIGIN:
+            extras_of(call).origin = value.strip()
+            call.lines.append(name + b": " + value + b"\r\n")
+            self._unkept -= len(value)
+        elif special == PREFLIGHT:
+            extras_of(call).preflight = True
+            call.lines.append(name + b": " + value + b"\r\n")
+            self._unkept -= len(value)
         elif special == REQUEST_ID:
             call.labelled = True
             call.caller_request_id = value.strip()
@@ -449,11 +471,16 @@ class ClientConnection:
         try:
             if call.hosts != 1 or call.fault is not None or (call.bearer and call.api_key) or call.minor_version == 0:
                 check_form(call)
+            if call.extras is not None and call.extras.asked_version:
+                versions.apply(call)
             if gateway.authenticators:
                 hooks.authenticate(gateway, call)
             grant = gateway.grants.find(call.bearer or call.api_key, call.target)
             if grant is None or grant.generation != gateway.directory.generation or started >= grant.until:
                 if self._is_about_us(call):
+                    return
+                if cors.is_preflight(call):
+                    self._answer_preflight(call)
                     return
                 grant = resolve(gateway, call)
             call.grant = grant
@@ -600,6 +627,15 @@ class ClientConnection:
         self.write(answers.plain(call, code, content_type, body, headers))
         self.finished(call)
         return True
+
+    def _answer_preflight(self, call: Call) -> None:
+        """Tell a browser what its page may do here: nobody's call either."""
+        allowed = cors.preflight(self.gateway, call)
+        call.answered = True
+        if not call.body_complete and _has_body(call):
+            call.keep_alive = False
+        self.write(answers.empty(call, allowed))
+        self.finished(call)
 
     def _peer(self) -> str:
         """Return the address at the other end; empty when there is none, as on a socket of the file system."""

@@ -113,6 +113,10 @@ class Service(msgspec.Struct, frozen=True):
     max_per_second: int = 0
     """What the provider is ready to take from all callers together; 0 is not said."""
     visibility: str = "public"
+    deprecated_at: int = 0
+    """When its end was announced, in microseconds since the epoch; 0 while it isn't."""
+    sunset_at: int = 0
+    """When it ends."""
     prices: tuple[Price, ...] = ()
     """Those in force and those to come."""
 

@@ -15,6 +15,7 @@ from haat.gateway.grants import Grant
 from haat.gateway.headers import is_host
 from haat.gateway.plan import MICRO
 from haat.gateway.reservations import bound, refused
+from haat.gateway.versions import check_sunset
 from haat.identity.model import parse_key
 from haat.kernel.errors import (
     BodyTooLarge,
@@ -110,7 +111,9 @@ def check_meter(gateway: Gateway, call: Call) -> None:
 
 
 def find_service(gateway: Gateway, call: Call) -> None:
-    call.route = gateway.routes.find(call.service_path)
+    call.route = route = gateway.routes.find(call.service_path)
+    if route.sunset_at:
+        check_sunset(route, call.started)
 
 
 def check_subscription(gateway: Gateway, call: Call) -> None:

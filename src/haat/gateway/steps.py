@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from haat.gateway import versions
 from haat.gateway.cache_step import cache_step
+from haat.gateway.transforms import transforms_step
 from haat.plugins.order import Place
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ class BuiltIn(NamedTuple):
 
 
 STEPS: tuple[BuiltIn, ...] = (
+    BuiltIn("transforms", 700, "Change requests and answers as their version declares", transforms_step),
     BuiltIn("cache", 900, "Answer from the cache, or keep the provider's answer there", cache_step),
 )
 """In the order in which requests meet them; answers come back the other way round."""
@@ -41,6 +44,8 @@ STAGES: dict[str, tuple[Place, ...]] = {
 """Where plugins can place themselves: every pass of a call with the stages of the house."""
 
 
-def compose(gateway: Gateway, route: Route) -> tuple[Step, ...]:
-    """Return the steps of a route, those of plugins among them."""
-    return gateway.hooks.arrange({step.name: step.of for step in STEPS}, route)
+def prepare(gateway: Gateway, route: Route) -> None:
+    """Give a new route its steps, those of plugins among them, and what its answers say of the version."""
+    settings = gateway.settings
+    route.steps = gateway.hooks.arrange({step.name: step.of for step in STEPS}, route)
+    route.lines = versions.lines(route.service, route.version, settings.portal_address, settings.gateway_address)

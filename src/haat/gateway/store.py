@@ -48,6 +48,7 @@ _SUBSCRIPTIONS = """
 _APPLICATIONS = "SELECT id, policy FROM applications WHERE archived_at IS NULL AND policy <> '{}'"
 _SERVICES = """
     SELECT services.id, services.org_id, provider_slug, services.slug, services.status, services.status_reason,
+           services.status_at, services.sunset_at,
            services.unit, services.region, services.category, services.retains_inputs, services.visibility,
            services.max_requests_per_second, services.policy,
            partners.status AS partner_status, partners.reason AS partner_reason,
@@ -372,6 +373,8 @@ def _service(row: Mapping[str, Any]) -> Service:
         retains_inputs=row["retains_inputs"],
         max_per_second=row["max_requests_per_second"],
         visibility=row["visibility"],
+        deprecated_at=_micros(row["status_at"]) if row["status"] == "deprecated" else 0,
+        sunset_at=_micros(row["sunset_at"]),
         prices=tuple(Price(**price) for price in row["prices"]),
     )
 

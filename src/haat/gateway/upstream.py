@@ -17,6 +17,7 @@ from haat.gateway.headers import (
     FORWARD,
     KEEP_ALIVE,
     LENGTH,
+    SET_COOKIE,
     USAGE,
     read_connection,
     without,
@@ -97,8 +98,9 @@ class UpstreamConnection:
             else:
                 framing = b"Content-Length: %d\r\n\r\n" % call.content_length
         request = grant.request if call.endpoint is None else call.endpoint.request(grant.tail)
+        traced = call.client.gateway.tracer.line(call)
         via = VIA if call.minor_version else VIA_1_0
-        self._transport.write(b"".join((call.method, request, *call.lines, via, call.id_line, framing, body)))
+        self._transport.write(b"".join((call.method, request, *call.lines, via, call.id_line, traced, framing, body)))
         if call.body_streamed and not self._write_paused:
             call.client.release_reading()
 
@@ -229,6 +231,9 @@ class UpstreamConnection:
             self.usage = value
         elif meaning == KEEP_ALIVE:
             self._read_keep_alive(value)
+        elif meaning == SET_COOKIE:
+            # Nobody sets cookies at the gateway's host. But the answer was meant for this caller alone.
+            self.lines.append(b"Cache-Control: private\r\n")
 
     def on_headers_complete(self) -> None:
         call = self.call

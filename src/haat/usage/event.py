@@ -113,6 +113,9 @@ class UsageEvent(msgspec.Struct, omit_defaults=True, gc=False):
     """Id of the service that executed the call in place of the one called, when another did."""
     gateway: str = ""
     """Name of the worker that served the call."""
+    trace: str = ""
+    """The trace that the caller said the call belongs to, 32 hexadecimal digits; empty when the call began it, with
+    the digits of its own id."""
 
 
 class Checkpoint(msgspec.Struct, gc=False):
