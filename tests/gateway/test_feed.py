@@ -227,6 +227,30 @@ async def test_a_revocation_does_not_wait_for_somebodys_long_transaction(facts: 
         assert str(identifier) == directory.credentials[facts.keyring.hash_key("k1")].id
 
 
+async def test_all_that_a_plan_allows_arrives_and_so_does_a_change_of_it(facts: Facts, tmp_path: Path) -> None:
+    plan, changed = new_id(), PlanLimits(30, 400, 5000, 9000, 8, 5, 70, "tokens", "anniversary", True)
+    await facts.run(
+        "INSERT INTO plans (id, service_id, code, name, quota_per_day) VALUES (%s, %s, 'own', 'Own', 7)",
+        plan,
+        facts.service,
+    )
+    async with following(facts, tmp_path / "snapshot.bin") as (directory, _):
+        await facts.subscribe("own")
+        key = (str(facts.app), str(facts.service))
+        await until(lambda: key in directory.subscriptions)
+        assert directory.subscriptions[key].limits == PlanLimits(quota_per_day=7)
+        assert directory.subscriptions[key].started_at == int(facts.clock.now().timestamp()) * 1_000_000
+        await facts.run(
+            "UPDATE plans SET per_minute = 30, per_hour = 400, per_day = 5000, quota_per_month = 9000, burst = 5,"
+            " max_concurrent = 8, quota_per_day = 70, quota_unit = 'tokens', quota_reset = 'anniversary',"
+            " overage = true WHERE id = %s",
+            plan,
+            event=(f"plan/{plan}", "plan.redefined"),
+        )
+        took = await until(lambda: directory.subscriptions[key].limits == changed)
+        assert took < 1
+
+
 async def test_plan_changes_cancellations_and_suspensions_arrive_one_by_one(facts: Facts, tmp_path: Path) -> None:
     async with following(facts, tmp_path / "snapshot.bin") as (directory, _):
         subscription, key = await facts.subscribe("free"), (str(facts.app), str(facts.service))
