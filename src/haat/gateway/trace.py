@@ -1,7 +1,7 @@
 """W3C trace context: each call that goes to a provider is a span of its caller's trace, or begins one.
 
-The span's id is the call's number under a secret of this process, and a trace that begins here has the
-request id for its id: no randomness is asked for on the way of a call. Whether a trace is sampled is
+A trace that begins here has the request id for its id; a span in somebody else's is the call's number
+under a secret of this process. No randomness is asked for on the way of a call. Whether a trace is sampled is
 this gateway's own decision, made from the trace id, so that it is the same wherever it is made;
 a caller's wish would let anybody fill the provider's tracing.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _PARENT = re.compile(rb"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 _NO_TRACE, _NO_SPAN = b"0" * 32, b"0" * 16
 _MAX_STATE = 512
+_SAMPLED, _NOT_SAMPLED = b"-01\r\n", b"-00\r\n"
 _STATE_VALUE = re.compile(rb"[\x20-\x7e\t]*")
 
 
@@ -63,12 +64,18 @@ class Tracer:
 
     def line(self, call: Call) -> bytes:
         """Return the header lines that continue the trace at the provider."""
-        span = self._salt ^ call.number ^ call.attempts << 56
         extras = call.extras
         if extras is None or not extras.trace:
             trace = call.id_line[ID_AT:ID_END].replace(b"-", b"")
-            if not self._threshold:
-                return b"traceparent: 00-%b-%016x-00\r\n" % (trace, span)
-            return b"traceparent: 00-%b-%016x-0%d\r\n" % (trace, span, zlib.crc32(trace) < self._threshold)
-        line = b"traceparent: 00-%b-%016x-0%d\r\n" % (extras.trace, span, zlib.crc32(extras.trace) < self._threshold)
+            if not call.attempts:
+                # The first half of an id is its time and count: within a trace of our own nobody else has it.
+                return b"traceparent: 00-" + trace + b"-" + trace[:16] + self._flags(trace)
+            return b"traceparent: 00-%b-%016x" % (trace, self._span(call)) + self._flags(trace)
+        line = b"traceparent: 00-%b-%016x" % (extras.trace, self._span(call)) + self._flags(extras.trace)
         return line + b"tracestate: %b\r\n" % extras.trace_state if extras.trace_state else line
+
+    def _flags(self, trace: bytes) -> bytes:
+        return _SAMPLED if self._threshold and zlib.crc32(trace) < self._threshold else _NOT_SAMPLED
+
+    def _span(self, call: Call) -> int:
+        return self._salt ^ call.number ^ call.attempts << 56

@@ -32,6 +32,7 @@ MODULES = (
     "gateway/routes",
     "gateway/server",
     "gateway/stages",
+    "gateway/trace",
     "gateway/traffic",
     "gateway/upstream",
     "gateway/windows",
