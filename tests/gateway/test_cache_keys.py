@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import unicodedata
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,8 +29,14 @@ JSON = b"Content-Type: application/json\r\n"
 
 def key_of(body: bytes, *lines: bytes, method: bytes = b"POST", tail: bytes = b"/invoke") -> bytes:
     asking = read_asking(list(lines), frozenset({b"x-model"}))
-    data = canonical(body) if asking.json else None
-    return answer_key(SPACE, method, tail, asking.selecting, body if data is None else spell(data))
+    read = canonical(body) if asking.json else None
+    return answer_key(SPACE, method, tail, asking.selecting, body if read is None else read[1])
+
+
+def spelling(body: bytes) -> bytes:
+    read = canonical(body)
+    assert read is not None and read[1] == spell(read[0])
+    return read[1]
 
 
 def test_the_spelling_of_json_does_not_matter() -> None:
@@ -91,15 +99,19 @@ def test_what_can_not_be_read_without_a_doubt_is_not_read(body: bytes) -> None:
     "number", [b"1.0", b"1.00", b"123456789.123456789123456789", b"12345678901234567890123", b"-0.0"]
 )
 def test_a_number_goes_out_as_it_came(number: bytes) -> None:
-    assert spell(canonical(b'{ "n": %b }' % number)) == b'{"n":%b}' % number
+    assert spelling(b'{ "n": %b }' % number) == b'{"n":%b}' % number
 
 
 def test_a_name_given_twice_exists_only_as_it_was_read() -> None:
-    assert spell(canonical(b'{"a": 1, "a": 2}')) == b'{"a":2}'
+    assert spelling(b'{"a": 1, "a": 2}') == b'{"a":2}'
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text("aक़é"),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text('aक़éक़é\n"\\'),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=2), inner, max_size=3),
     max_leaves=10,
 )
@@ -108,8 +120,28 @@ json_values = st.recursive(
 @given(json_values, st.sampled_from([None, 1, 3]), st.booleans())
 def test_every_way_to_write_a_value_has_one_spelling(value: Any, indent: int | None, escaped: bool) -> None:
     written = json.dumps(value, indent=indent, ensure_ascii=escaped).encode()
-    if value is not None:
-        assert spell(canonical(written)) == spell(canonical(json.dumps(value, sort_keys=True).encode()))
+    assert spelling(written) == spelling(json.dumps(value, sort_keys=True).encode())
+
+
+@given(json_values)
+def test_every_text_in_a_spelling_is_composed(value: Any) -> None:
+    def texts(data: Any) -> Iterator[str]:
+        if isinstance(data, str):
+            yield data
+        elif isinstance(data, list | dict):
+            for one in data:
+                yield from texts(one)
+                if isinstance(data, dict):
+                    yield from texts(data[one])
+
+    for text in texts(json.loads(spelling(json.dumps(value).encode()))):
+        assert unicodedata.is_normalized("NFC", text)
+
+
+def test_a_long_body_that_is_not_composed_counts_byte_by_byte() -> None:
+    assert canonical('"{}"'.format("e\u0301" * 20_000).encode()) is not None
+    assert canonical('"{}"'.format("e\u0301" * 30_000).encode()) is None
+    assert canonical('"{}"'.format("\u00e9" * 100_000).encode()) is not None
 
 
 def test_only_what_is_in_the_key_reaches_the_provider() -> None:

@@ -23,6 +23,7 @@ _SAID_BY_US = frozenset({b"age", b"cache-control", b"etag", b"expires", b"pragma
 _PLAIN_JSON = frozenset({b"application/json", b"application/json;charset=utf-8"})
 _NO_CODING = b"Accept-Encoding: identity\r\n"
 _KEY_BYTES = 32
+_LONGEST_COMPOSED = 64 * 1024
 # Numbers go out as they came: a price or a measure has more digits than a binary fraction.
 _encode = msgspec.json.Encoder(order="sorted", decimal_format="number").encode
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
@@ -101,20 +102,23 @@ def _directives(value: bytes) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def canonical(body: bytes) -> Any:
-    """Return a JSON body as data whose texts are NFC; None for what can't be read without a doubt.
+def canonical(body: bytes) -> tuple[Any, bytes] | None:
+    """Return a JSON body as data whose texts are NFC, with its one spelling.
 
-    A body that is JSON ``null`` is None too: there is nothing to gain from it.
+    None for what can't be read without a doubt, and for a long body that is not in NFC: going through
+    all its texts would keep everybody else waiting.
     """
     try:
         data = _decode(body)
-    except (msgspec.MsgspecError, RecursionError, UnicodeError):
-        return None
-    if body.isascii() and b"\\u" not in body:
-        return data
-    try:
-        return _composed(data)
-    except ValueError:
+        spelling = _encode(data)
+        # A part of a text in NFC is in NFC as well, so that one look at the whole mostly is enough.
+        if spelling.isascii() or unicodedata.is_normalized("NFC", spelling.decode()):
+            return data, spelling
+        if len(spelling) > _LONGEST_COMPOSED:
+            return None
+        data = _composed(data)
+        return data, _encode(data)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
         return None
 
 

@@ -41,7 +41,6 @@ from haat.gateway.cache_keys import (
     lifetime,
     matches,
     read_asking,
-    spell,
 )
 from haat.gateway.call import NO_UNITS, Call
 from haat.gateway.reservations import most_of
@@ -107,10 +106,10 @@ class CacheStep:
     def _question(self, call: Call, asking: Asking) -> Question:
         space, body, grant = self._space, b"".join(call.body), call.grant
         assert grant is not None
-        data = canonical(body) if asking.json and body else None
+        read = canonical(body) if asking.json and body else None
         batch = None
-        if data is not None:
-            body = spell(data)
+        if read is not None:
+            data, body = read
             if self._items and call.method == b"POST" and grant.tail == _INVOKE:
                 batch = take_apart(data, space.digest, asking.selecting)
         key = answer_key(space.digest, call.method, grant.tail, asking.selecting, body)
