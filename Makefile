@@ -51,6 +51,13 @@ verify: setup compile ## Run the long tests: kills, chaos, browser (as root it i
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then sh tools/apt.sh "browser tests" $(BROWSER_PACKAGES); fi
 	$(BIN)/pytest -m verify $(ARGS)
 
+.PHONY: fuzz
+fuzz: setup ## Fuzz the gateway's HTTP from both sides (SECONDS=60 each; SEED=... repeats a run)
+	@for side in http_request http_answer; do \
+	    echo "$$side:"; PYTHONPATH=tests $(BIN)/python -m gateway.http.fuzz.$$side --seconds $(or $(SECONDS),60) \
+	        $(if $(SEED),--seed $(SEED)) $(ARGS) || exit 1; \
+	done
+
 .PHONY: coverage
 coverage: setup ## Run the tests with branch coverage; the domains must reach 90 %
 	$(BIN)/pytest --cov=haat --cov-branch --cov-report=html --cov-report=

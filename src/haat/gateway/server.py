@@ -439,7 +439,7 @@ class ClientConnection:
         if call is self.active:
             self._give_up(call, error)
         elif call in self._queue:
-            call.fault = error
+            call.fault = call.fault or error
         else:
             call.fault = error
             self._arrived(call)

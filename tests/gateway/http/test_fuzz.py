@@ -1,0 +1,17 @@
+"""The fuzzers, for a few seconds of each test run; `make fuzz` runs them longer."""
+
+from __future__ import annotations
+
+import random
+from types import ModuleType
+
+import pytest
+
+from gateway.http.fuzz import http_answer, http_request
+from gateway.http.fuzz.engine import run
+from gateway.http.wire import Wire
+
+
+@pytest.mark.parametrize("fuzzer", [http_request, http_answer], ids=["requests", "answers"])
+def test_a_few_seconds_of_noise(wire: Wire, fuzzer: ModuleType) -> None:
+    assert run(fuzzer.target, wire, fuzzer.SEEDS, seconds=3, seed=random.SystemRandom().randrange(1 << 32)) > 50
