@@ -14,7 +14,7 @@ import pytest
 from gateway.rig import APP, Market, Request, Response, answer, reset
 from haat.gateway.cache import Answer, Cache, Item
 from haat.gateway.limits import PlanLimits
-from haat.gateway.policy import CachePolicy, ServicePolicy
+from haat.gateway.policy import CachePolicy, ServicePolicy, Transform, VersionPolicy
 from haat.gateway.snapshot import Price
 
 PATH = "/v1/services/acme/echo/invoke"
@@ -694,3 +694,26 @@ async def test_random_batches_are_answered_as_without_a_cache_and_their_units_ad
     full = sum(int(event.units["characters"]) for event in market.events())
     cached = sum(int(event.cached_units.get("characters", 0)) for event in market.events())
     assert full - cached == asked_for == sum(map(len, words))  # each was paid in full once
+
+
+# --- versions that adapt another one ------------------------------------------------------------
+
+
+async def test_a_version_that_adapts_another_has_the_same_items_kept_in_its_own_shape(market: Market) -> None:
+    batches(market)
+    directory = market.gateway.directory
+    service = directory.services["acme/task"]
+    policy = VersionPolicy(
+        serves="1", request=(Transform("rename", "texts", "input"),), answer=(Transform("rename", "output", "results"),)
+    )
+    old = msgspec.structs.replace(service.versions[0], version="0", policy=policy)
+    directory.put_service(service.id, msgspec.structs.replace(service, versions=(*service.versions, old)))
+    path = "/v1/services/acme/task@0/invoke"
+    first = await ask(market, {"texts": [{"text": "a"}, {"text": "b"}]}, path=path)
+    again = await ask(market, {"texts": [{"text": "b"}]}, path=path)
+    assert (first.header("x-cache"), again.header("x-cache")) == ("MISS", "HIT")
+    assert again.json() == {"results": [{"text": "B"}], "usage": {"characters": 1}}
+    assert again.header("etag") is None  # it would name another shape
+    moved = msgspec.structs.replace(service.versions[0], endpoint=service.versions[0].endpoint + "/moved")
+    directory.put_service(service.id, msgspec.structs.replace(service, versions=(moved, service.versions[1], old)))
+    assert (await ask(market, {"texts": [{"text": "b"}]}, path=path)).header("x-cache") == "MISS"
