@@ -25,6 +25,7 @@ from haat.infra.postgres import Connection, Database, Scope
 from haat.kernel.clock import SetClock
 from haat.kernel.permissions import PLATFORM
 from haat.settings import Settings
+from haat.usage.disk import Space
 from haat.usage.event import Checkpoint, Outcome, UsageEvent, encode
 from haat.usage.journal import JournalWriter, Kind, SealReason, encode_frame, segment_path, segments
 from haat.usage.model import Pseudonyms
@@ -260,7 +261,7 @@ async def test_shipped_segments_are_deleted_after_the_keep_time_and_never_the_ne
         event = bazaar.event(subscription)
         writer.append(Kind.USAGE, encode(event))
         writer.confirm([UUID(event.id).bytes])
-    shipper = Shipper(bazaar.service_db, tmp_path, clock, keep=timedelta(hours=1))
+    shipper = Shipper(bazaar.service_db, tmp_path, clock, keep=timedelta(hours=1), ask=lambda _: Space(94, 6))
     await ship_all(shipper)
     assert shipper.sweep() == 0
     for number in segments(tmp_path, "g0"):
@@ -270,6 +271,22 @@ async def test_shipped_segments_are_deleted_after_the_keep_time_and_never_the_ne
     writer.close()
     await ship_all(Shipper(bazaar.service_db, tmp_path, clock))
     assert len(await stored(bazaar)) == 51
+
+
+async def test_a_crowded_disk_keeps_nothing_that_has_been_shipped(
+    bazaar: Bazaar, clock: SetClock, tmp_path: Path
+) -> None:
+    subscription = await a_subscription(bazaar)
+    writer = JournalWriter(tmp_path, "g0", 4096, 0)
+    for _ in range(20):
+        event = bazaar.event(subscription)
+        writer.append(Kind.USAGE, encode(event))
+        writer.confirm([UUID(event.id).bytes])
+    shipper = Shipper(bazaar.service_db, tmp_path, clock, ask=lambda _: Space(95, 5))
+    await ship_all(shipper)
+    assert shipper.sweep() > 0
+    assert len(segments(tmp_path, "g0")) == 1
+    writer.close()
 
 
 async def test_partitions_lie_ready_and_old_batches_are_forgotten_but_not_the_newest(

@@ -177,7 +177,9 @@ def _edges(period: Period) -> tuple[int, int]:
 
 
 def _quantity(event: UsageEvent, unit: str) -> int:
-    return MICRO if unit == "requests" else to_micro(event.units.get(unit, "0"))
+    if unit == "requests":
+        return 0 if event.cache == "replay" else MICRO  # an answer given again is not another call
+    return to_micro(event.units.get(unit, "0"))
 
 
 async def from_store(

@@ -280,12 +280,15 @@ class Used(NamedTuple):
 async def used_since(
     connection: Connection, start: datetime, outcomes: Sequence[str], units: Sequence[str]
 ) -> list[Used]:
-    """Return what all have used since an instant, in calls and in these units."""
+    """Return what all have used since an instant, in calls and in these units.
+
+    An answer given again for an idempotency key is not another call: the one that was executed counts.
+    """
     asked = [unit for unit in UNITS if unit in units and unit != "requests"]
     sums = "".join(f", coalesce(sum({unit}), 0)::text AS {unit}" for unit in asked)
     rows = await connection.execute(
         f"""
-        SELECT application_id, service_id, 0::bigint AS at_us, count(*) AS calls{sums}
+        SELECT application_id, service_id, 0::bigint AS at_us, count(*) FILTER (WHERE cache <> 'replay') AS calls{sums}
         FROM usage
         WHERE id >= %(first)s AND at >= %(start)s AND outcome = ANY(%(outcomes)s)
           AND application_id IS NOT NULL AND service_id IS NOT NULL

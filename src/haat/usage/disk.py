@@ -22,6 +22,8 @@ NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Also the limit on the size of a file that a process can be given: it ends in the same way."""
 RESERVE_BYTES = 4 * 1024 * 1024
 WARNING, CRITICAL = 0.70, 0.85
+CROWDED = 0.95
+"""From here on what has been shipped is not kept any longer."""
 _BACK = 0.01  # a level is left this much below where it is entered, so that nothing flutters
 _STEP = 256 * 1024  # given back at a time: whatever else writes to this disk would take the rest
 
@@ -50,6 +52,12 @@ class Space:
 
     used: int
     available: int
+
+    @property
+    def share(self) -> float:
+        """How much of it is used, 0 to 1."""
+        there = self.used + self.available
+        return self.used / there if there else 1.0
 
 
 def space_of(folder: Path) -> Space:
@@ -148,8 +156,7 @@ class Gauge:
 
     def judge(self, space: Space, full: bool) -> None:
         """Set `disk`, and log once when it crosses from one state to another."""
-        there = space.used + space.available
-        used = space.used / there if there else 1.0
+        used = space.share
         before = self.disk.state
         state = DiskState.FULL if full else _state(used)
         if state is not before and not full and _state(used + _BACK) is before:

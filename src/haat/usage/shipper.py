@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from haat.infra.postgres import PLATFORM_SCOPE, Database
 from haat.kernel.clock import Clock, SystemClock
 from haat.settings import Settings
 from haat.usage import intake, store
+from haat.usage.disk import CROWDED, Gauge, Space, space_of
 from haat.usage.event import Outcome, UsageEvent, decode, decode_checkpoint
 from haat.usage.intake import Record
 from haat.usage.journal import (
@@ -121,10 +122,18 @@ class Shipper:
     """Ships what lies below a journal directory into a database (as `haat_service`)."""
 
     def __init__(
-        self, db: Database, journal: Path, clock: Clock, *, batch: int = BATCH, keep: timedelta = timedelta(hours=24)
+        self,
+        db: Database,
+        journal: Path,
+        clock: Clock,
+        *,
+        batch: int = BATCH,
+        keep: timedelta = timedelta(hours=24),
+        max_bytes: int = 0,
+        ask: Callable[[Path], Space] = space_of,
     ) -> None:
         self._db, self._journal, self._clock = db, journal, clock
-        self._batch, self._keep = batch, keep
+        self._batch, self._keep, self._max_bytes, self._ask = batch, keep, max_bytes, ask
         self._tails: dict[str, Tail] = {}
         self._damaged: dict[str, float] = {}
         self._kept_house: date | None = None
@@ -203,12 +212,16 @@ class Shipper:
         self._kept_house = now.date()
 
     def sweep(self) -> int:
-        """Delete sealed segments whose records are all in the store and that are older than the keep time."""
+        """Delete sealed segments whose records are all in the store and that are older than the keep time.
+
+        On a crowded disk they go at once: the room is needed for what is in no store yet.
+        """
         deleted = 0
         oldest = time.time() - self._keep.total_seconds()
-        for tail in self._tails.values():
+        for worker, tail in self._tails.items():
+            space = Gauge(worker, self._max_bytes, self._ask).read(self._journal / worker)
             for path in tail.reader.shipped(tail.stored):
-                if path.stat().st_mtime < oldest:
+                if path.stat().st_mtime < oldest or space.share >= CROWDED:
                     path.unlink()
                     deleted += 1
         return deleted
@@ -234,7 +247,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         try:
             async with _database(settings, keyring) as db:
                 shipper = Shipper(
-                    db, settings.data_dir / "journal", SystemClock(), keep=timedelta(hours=settings.journal_keep_hours)
+                    db,
+                    settings.data_dir / "journal",
+                    SystemClock(),
+                    keep=timedelta(hours=settings.journal_keep_hours),
+                    max_bytes=settings.journal_max_bytes,
                 )
                 swept = 0.0
                 while not stop.is_set():
