@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -235,15 +236,44 @@ async def test_a_timed_out_call_is_not_sent_again(market: Market) -> None:
     assert (*code(again), len(market.provider.requests)) == (504, "PROVIDER_TIMEOUT", 1)
 
 
-async def test_a_streams_answer_is_not_kept_and_it_is_not_executed_again(market: Market) -> None:
-    market.provider.behaviour = answer(200, b"data: a\n\n", "Content-Type: text/event-stream").replace(
-        b"Content-Type: application/json\r\n", b""
-    )
+EVENTS = b"data: a\n\ndata: b\n\n"
+
+
+def streamed(whole: bool = True) -> Callable[..., Awaitable[bool]]:
+    async def stream(request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for event in EVENTS.splitlines(keepends=True):
+            writer.write(b"%x\r\n%b\r\n" % (len(event), event))
+            await writer.drain()
+        if whole:
+            writer.write(b"0\r\n\r\n")
+        return whole
+
+    return stream
+
+
+async def test_a_stream_is_given_again_whole_and_billed_once(market: Market) -> None:
+    market.provider.behaviour = streamed()
     first = await keyed(market, b"x", "Accept: text/event-stream")
-    assert (first.status, first.body) == (200, b"data: a\n\n")
+    again = await keyed(market, b"x", "Accept: text/event-stream")
+    assert (first.body, again.body) == (EVENTS, EVENTS)
+    assert (again.header("content-type"), again.header("idempotency-replayed")) == ("text/event-stream", "true")
+    assert len(market.provider.requests) == 1 and len(billed(market)) == 1
+
+
+async def test_a_stream_that_broke_off_is_not_kept_and_not_executed_again(market: Market) -> None:
+    market.provider.behaviour = streamed(whole=False)
+    await keyed(market, b"x", "Accept: text/event-stream")
     again = await keyed(market, b"x", "Accept: text/event-stream")
     assert code(again) == (409, "IDEMPOTENCY_NOT_KEPT") and again.header("x-should-retry") == "false"
-    assert len(market.provider.requests) == 1 and len(billed(market)) == 1
+    assert len(market.provider.requests) == 1 and billed(market) == []
+
+
+async def test_a_stream_too_long_to_keep_passes_all_the_same(make_market: MakeMarket) -> None:
+    market = await make_market(idempotency_answer_bytes=len(EVENTS) - 1)
+    market.provider.behaviour = streamed()
+    assert (await keyed(market)).body == EVENTS
+    assert code(await keyed(market)) == (409, "IDEMPOTENCY_NOT_KEPT")
 
 
 async def test_an_answer_too_large_is_delivered_and_not_kept(make_market: MakeMarket) -> None:

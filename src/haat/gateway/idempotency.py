@@ -23,6 +23,8 @@ from haat.gateway import relay
 from haat.gateway.answers import Whole
 from haat.gateway.attempts import Attempt, Attempts, Kept, State
 from haat.gateway.call import Call
+from haat.gateway.extras import Extras
+from haat.gateway.streams import Rewriter
 from haat.kernel.errors import (
     HaatError,
     IdempotencyInProgress,
@@ -35,6 +37,7 @@ from haat.kernel.errors import (
 
 if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
+    from haat.gateway.upstream import UpstreamConnection
 
 SECOND = 1_000_000
 MAX_KEY = 255
@@ -75,7 +78,7 @@ def fingerprint_of(method: bytes, target: bytes, body: list[bytes]) -> bytes:
 class Once:
     """A call's key, and its claim. As an answer step it runs last: it keeps what the client gets."""
 
-    __slots__ = ("_attempts", "_call", "_limit", "_repeatable", "_scope", "_sold", "begun", "claimed", "sent", "value")
+    __slots__ = ("_attempts", "_call", "_repeatable", "_scope", "_sold", "begun", "claimed", "limit", "sent", "value")
 
     def __init__(self, value: bytes) -> None:
         self.value = value
@@ -91,7 +94,7 @@ class Once:
         assert credential is not None and route is not None
         self.begun = True
         self._attempts: Attempts = gateway.attempts
-        self._limit = gateway.settings.idempotency_answer_bytes
+        self.limit = gateway.settings.idempotency_answer_bytes
         self._repeatable: bool = route.service.policy.repeatable
         self._scope = scope_of(credential.org, route.service.id, parse_key(self.value))
         self._call: bytes = gateway.ids.octets(call.number)
@@ -138,13 +141,12 @@ class Once:
         """Keep the answer as the client gets it."""
         if 400 <= answer.status < 500 or answer.status == 503:
             self._settle(None)
-        elif len(answer.body) > self._limit:
+        elif len(answer.body) > self.limit:
             self._settle(State.NOT_KEPT)
         else:
             # An answer out of the cache may be cheaper: when its caller doesn't get it, the next one has it free.
             self._sold = answer.status < 400 and call.cache not in ("hit", "partial")
-            kept = Kept(answer.status, answer.reason, tuple(answer.lines), answer.body, call.units, call.raw_usage)
-            self._keep(kept)
+            self._keep(_kept(call, answer))
 
     def missed(self, call: Call) -> None:
         """The call ended, or went on, in a way that leaves no whole answer."""
@@ -159,6 +161,18 @@ class Once:
             self._settle(State.UNKNOWN)
         else:
             self._keep(_kept_problem(call, error))
+
+    def copies(self, call: Call, upstream: UpstreamConnection) -> None:
+        """Keep a stream as it passes. What isn't kept to its end stays NOT_KEPT."""
+        if self.claimed and call.method != b"HEAD":
+            extras = call.extras = call.extras or Extras()
+            extras.rewriter = _Copy(self, call, upstream, extras.rewriter)
+
+    def copied(self, call: Call, answer: Whole) -> None:
+        """A stream has passed whole."""
+        if answer.status < 400 or answer.status >= 500:
+            self._sold = answer.status < 400
+            self._keep(_kept(call, answer))
 
     def goes_on(self, call: Call) -> bool:
         """Tell whether the call is carried on although its client has left: for when it asks again."""
@@ -183,6 +197,34 @@ class Once:
                 self._attempts.release(self._scope, self._call)
             else:
                 self._attempts.settle(self._scope, self._call, state)
+
+
+class _Copy(Rewriter):
+    """Stands in a stream's way and changes nothing: after whatever else does."""
+
+    def __init__(self, once: Once, call: Call, upstream: UpstreamConnection, before: Rewriter | None) -> None:
+        super().__init__(())
+        self._once, self._call, self._before = once, call, before
+        self._answer = Whole(upstream.status, upstream.reason, upstream.lines, b"")
+        self._copied: list[bytes] | None = []
+        self._room = once.limit
+
+    def feed(self, data: bytes, ended: bool) -> bytes:
+        if self._before is not None:
+            data = self._before.feed(data, ended)
+        if self._copied is not None:
+            self._room -= len(data)
+            self._copied.append(data)
+            if self._room < 0:
+                self._copied = None
+            elif ended:
+                self._answer.body = b"".join(self._copied)
+                self._once.copied(self._call, self._answer)
+        return data
+
+
+def _kept(call: Call, answer: Whole) -> Kept:
+    return Kept(answer.status, answer.reason, tuple(answer.lines), answer.body, call.units, call.raw_usage)
 
 
 def _kept_problem(call: Call, error: HaatError) -> Kept:

@@ -40,6 +40,8 @@ def proceed(call: Call, upstream: UpstreamConnection, ended: bool) -> None:
         if call.on_answer and not _collects(call, upstream):
             if call.extras is not None and not _begins_stream(call, upstream):
                 return
+            if call.once is not None:
+                call.once.copies(call, upstream)
             missed(call)
         head = b"" if call.collected is not None else _head(call, upstream)
     if call.collected is not None:

@@ -271,7 +271,9 @@ class IdempotencyUnknown(Conflict):
 
 class IdempotencyNotKept(Conflict):
     code, title = "IDEMPOTENCY_NOT_KEPT", "The first call was executed and its answer was not kept"
-    default_detail = "Streams and large answers are not kept. Use a new key to have the call executed again."
+    default_detail = (
+        "Large answers are not kept, nor streams that broke off. Use a new key to have the call executed again."
+    )
 
 
 class IdempotencyUnavailable(HaatError):
