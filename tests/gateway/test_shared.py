@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from haat.gateway import recovery, shared
+from haat.gateway import recovery
 from haat.gateway.counts import FLYING, MONTH
 from haat.gateway.limits import MICRO, SECOND, Limits, PlanLimits
 from haat.gateway.shared import REGION, Attachment, SharedCounts, UnusableCounts
@@ -378,7 +378,7 @@ def copy(path: Path) -> None:
         lambda path: path.write_bytes(b"something else"),
         copy,
     ],
-    ids=["magic", "boot", "slots", "unfinished", "size", "key", "ring", "short", "odd", "foreign", "copy"],
+    ids=["magic", "another boot", "slots", "unfinished", "size", "key", "ring", "short", "odd", "foreign", "copy"],
 )
 def test_a_file_that_is_damaged_or_foreign_is_built_anew(tmp_path: Path, harm: Callable[[Path], None]) -> None:
     plan = PlanLimits(per_minute=2)
@@ -389,12 +389,6 @@ def test_a_file_that_is_damaged_or_foreign_is_built_anew(tmp_path: Path, harm: C
     after = Worker(tmp_path, 0, 1)
     assert not after.known
     assert after.admit(plan, 2) == 2
-
-
-def test_a_file_of_another_boot_is_built_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Worker(tmp_path, 0, 1).serve().die()
-    monkeypatch.setattr(shared, "boot", lambda: 12345)
-    assert not Worker(tmp_path, 0, 1).known
 
 
 def test_a_full_disk_refuses_new_callers_and_disturbs_no_others(

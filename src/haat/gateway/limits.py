@@ -298,6 +298,8 @@ class Allowance(Windows):
         """Return the limit with the least remaining, what remains, and the seconds until it is more."""
         if now < self._latest:
             now = self._latest
+        else:
+            self._latest = now
         if now >= self._wakes:
             self._wake(now)
         cells = self._cells

@@ -31,6 +31,7 @@ MODULES = (
     "gateway/relay",
     "gateway/routes",
     "gateway/server",
+    "gateway/shared",
     "gateway/stages",
     "gateway/trace",
     "gateway/traffic",
