@@ -717,3 +717,15 @@ async def test_a_version_that_adapts_another_has_the_same_items_kept_in_its_own_
     moved = msgspec.structs.replace(service.versions[0], endpoint=service.versions[0].endpoint + "/moved")
     directory.put_service(service.id, msgspec.structs.replace(service, versions=(moved, service.versions[1], old)))
     assert (await ask(market, {"texts": [{"text": "b"}]}, path=path)).header("x-cache") == "MISS"
+
+
+async def test_what_the_cache_did_is_on_the_status_page_and_among_the_metrics(market: Market) -> None:
+    keep(market, ttl_seconds=60)
+    for _ in range(3):
+        await ask(market, {})
+    status = json.loads((await market.call("GET", "/status")).body)
+    [gateway] = status.get("workers", [status])
+    assert gateway["cache"]["hits"] == 2 and gateway["cache"]["hit_rate"] == 0.6667
+    metrics = (await market.call("GET", "/metrics")).body.decode()
+    assert 'gateway_cache_calls_total{cache="hit",worker="gateway-0"} 2\n' in metrics
+    assert f'gateway_cache_bytes{{worker="gateway-0"}} {market.gateway.cache.bytes}\n' in metrics

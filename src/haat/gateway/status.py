@@ -166,6 +166,9 @@ METRICS: dict[str, tuple[str, str]] = {
     "gateway_pool_busy": ("gauge", "Connections to an endpoint's host with a call on them."),
     "gateway_pool_idle": ("gauge", "Connections to an endpoint's host without a call."),
     "gateway_pool_waiting": ("gauge", "Calls that wait for a connection to an endpoint's host."),
+    "gateway_cache_calls_total": ("counter", "Calls of services whose answers are kept, by what the cache did."),
+    "gateway_cache_evicted_total": ("counter", "Answers that made room for others."),
+    "gateway_cache_bytes": ("gauge", "Memory that kept answers take."),
 }
 
 
@@ -182,6 +185,16 @@ def _samples(gateway: Gateway) -> dict[str, list[str]]:
 
     add("api_active_requests", len(gateway.calls))
     add("gateway_connections", len(gateway.clients))
+    cache = gateway.cache
+    for did, calls in (
+        ("hit", cache.hits),
+        ("partial", cache.partial),
+        ("miss", cache.misses),
+        ("bypass", cache.bypassed),
+    ):
+        add("gateway_cache_calls_total", calls, cache=did)
+    add("gateway_cache_evicted_total", cache.evicted)
+    add("gateway_cache_bytes", cache.bytes)
     seen: set[str] = set()
     now = gateway.clock.now_us()
     _traffic(add, gateway.meter.elsewhere, "")
