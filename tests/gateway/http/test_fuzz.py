@@ -14,4 +14,4 @@ from gateway.http.wire import Wire
 
 @pytest.mark.parametrize("fuzzer", [http_request, http_answer], ids=["requests", "answers"])
 def test_a_few_seconds_of_noise(wire: Wire, fuzzer: ModuleType) -> None:
-    assert run(fuzzer.target, wire, fuzzer.SEEDS, seconds=3, seed=random.SystemRandom().randrange(1 << 32)) > 50
+    assert run(fuzzer.target, wire, fuzzer.SEEDS, seconds=2, seed=random.SystemRandom().randrange(1 << 32)) > 50

@@ -25,7 +25,7 @@ def rows(draw: st.DrawFn) -> tuple[list[Case], list[int], bool]:
     return row, sorted(cuts), draw(st.booleans())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(rows())
 def test_a_row(wire: Wire, row: tuple[list[Case], list[int], bool]) -> None:
     cases, cuts, late = row
