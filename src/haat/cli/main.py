@@ -30,6 +30,7 @@ PROCESSES = {
     "control": "Run the control API and the portal alone.",
     "worker": "Run a worker alone: jobs, event handlers, schedules.",
     "shipper": "Run the shipper alone: from the gateways' journals to the usage store.",
+    "websocket": "Run the WebSocket process alone: it speaks for the gateway's sessions.",
     "models": "Run the service execution module alone: the built-in services.",
 }
 

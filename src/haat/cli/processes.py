@@ -29,8 +29,9 @@ MODULES = {
     "worker": "haat.worker",
     "shipper": "haat.usage.shipper",
     "models": "haat.models.process",
+    "websocket": "haat.gateway.websocket",
 }
-_WITHOUT_DATABASE = {"models"}
+_WITHOUT_DATABASE = {"models", "websocket"}
 _WITHOUT_SCHEMA = {"gateway"}  # it goes on from its last snapshot
 _MODELS_SECONDS = 60.0
 

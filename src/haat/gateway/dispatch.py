@@ -13,7 +13,7 @@ import random
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from haat.gateway import relay
+from haat.gateway import relay, tunnel
 from haat.gateway.call import Call
 from haat.gateway.endpoints import Endpoint, choose
 from haat.gateway.fallback import stand_in
@@ -54,7 +54,12 @@ def resume(gateway: Gateway, call: Call) -> None:
             return
         if call.answered:
             return
-    if route.endpoints or route.breaker.failures:
+    if call.extras is not None and call.extras.websocket:
+        try:
+            tunnel.begin(gateway, call)
+        except HaatError as error:
+            call.client.refuse(call, error, Outcome.REFUSED)
+    elif route.endpoints or route.breaker.failures:
         go(gateway, call)
     else:
         route.pool.acquire(call)

@@ -8,7 +8,7 @@ import logging
 import socket
 from typing import cast
 
-from haat.gateway import answers, dispatch, relay, status
+from haat.gateway import answers, dispatch, relay, status, tunnel
 from haat.gateway.attempts import Attempts
 from haat.gateway.cache import Cache
 from haat.gateway.call import Call
@@ -24,11 +24,13 @@ from haat.gateway.place import ALONE, BACKLOG, Place, open_listeners
 from haat.gateway.pool import Pools
 from haat.gateway.routes import RouteTable
 from haat.gateway.server import ClientConnection
+from haat.gateway.session import Rendezvous
 from haat.gateway.snapshot import Directory
 from haat.gateway.steps import prepare
-from haat.gateway.trace import Tracer
 from haat.gateway.surplus import Surplus
 from haat.gateway.tls import HANDSHAKE_SECONDS, Certificate
+from haat.gateway.trace import Tracer
+from haat.gateway.tunnel import Tunnel
 from haat.infra.keyring import Keyring
 from haat.plugins.running import Hook
 from haat.settings import Settings
@@ -86,6 +88,10 @@ class Gateway:
         """How many there have been of them."""
         self.calls: set[Call] = set()
         """Admitted and not yet ended."""
+        self.tunnels: set[Tunnel] = set()
+        """Open WebSocket sessions."""
+        self.tunnel_work: set[asyncio.Task[None]] = set()
+        self.rendezvous = Rendezvous(settings.data_dir)
         self.grants = Grants()
         self.key_hashes: dict[bytes, bytes] = {}
         """Keys that were used lately and their hashes, so that a key is hashed once and not each time."""
@@ -143,6 +149,8 @@ class Gateway:
         self.draining = True
         if self._server is not None:
             self._server.close()
+        for session in self.tunnels:
+            session.end(tunnel.GOING_AWAY, "the gateway is being stopped")
         for client in list(self.clients):
             client.close_when_idle()
         with contextlib.suppress(TimeoutError):
@@ -159,6 +167,10 @@ class Gateway:
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)
+        for work in list(self.tunnel_work):
+            work.cancel()
+        await asyncio.gather(*self.tunnel_work, return_exceptions=True)
+        self.rendezvous.close()
         await self.endpoints.close()
         await self.pools.close()
         self.meter.flush()
@@ -183,6 +195,8 @@ class Gateway:
                 if ticks % 3 == 0:
                     self._expire_calls()
                     self.cache.sweep(self.directory)
+                if ticks % 10 == 0 and self.tunnels:
+                    tunnel.review(self)
                 if ticks % 50 == 0:
                     self._expire_clients()
                 if ticks % _PUBLISH_TICKS == 0:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from haat.gateway import answers, cors, dispatch, health, hooks, relay, status, trace, upgrades, versions
+from haat.gateway import answers, cors, dispatch, health, hooks, relay, status, trace, tunnel, upgrades, versions
 from haat.gateway.call import BUFFERED_BODY, Call
 from haat.gateway.extras import extras_of
 from haat.gateway.headers import (
@@ -100,6 +100,8 @@ class ClientConnection:
         """What has come of a chunked body after the piece that its head was in; -1 until then."""
         self._codings = b""
         self._upgrade = b""
+        self._session: Call | None = None
+        """The call that asks for a WebSocket session: the last one here, because what follows isn't HTTP."""
         self._ignored: Call | None = None
         """A call whose wish for another protocol is ignored, while the parser still waits to see it granted."""
         self._waiting_since = 0
@@ -150,6 +152,14 @@ class ClientConnection:
         if not self._lost:
             self._aborted = self._transport.get_write_buffer_size() > 0
             self._transport.abort()
+
+    def hand_over(self, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
+        """Leave the connection to a session's protocol, which in the end tells `connection_lost` here."""
+        self._transport.set_protocol(protocol)
+        if self._read_paused:
+            self._read_paused = False
+            self._transport.resume_reading()
+        return self._transport
 
     def close(self) -> None:
         """End the connection after everything written has been sent."""
@@ -203,6 +213,10 @@ class ClientConnection:
 
     def data_received(self, data: bytes) -> None:
         if self._deaf or (self._no_more and self._parsing is None):
+            if self._session is not None and not self._session.answered:
+                extras_of(self._session).early += data
+                self.hold_reading()
+                return
             self._thrown_away += len(data)
             if self._thrown_away > LINGER_BYTES:
                 self.abort()
@@ -249,6 +263,9 @@ class ClientConnection:
             call, self._ignored = self._ignored, None
             if call is None:
                 self._deaf = True
+                if self._session is not None and not self._session.answered:
+                    extras_of(self._session).early = rest
+                    self.hold_reading()
                 return
             self._parsing = call
             self._parser = upgrades.parser_behind(self)
@@ -384,7 +401,10 @@ class ClientConnection:
                 self._ignored, self._parsing = call, None
                 return
             call.keep_alive = False
-            if call.fault is None:
+            if tunnel.is_wanted(call, self._upgrade):
+                self._session = call
+                extras_of(call).websocket = True
+            elif call.fault is None:
                 call.fault = InvalidRequest("The connection can't be upgraded to another protocol here.")
         self._arrived(call)
 
@@ -518,7 +538,13 @@ class ClientConnection:
             call.lines = without(call.lines, (route.credential_name,))
         if route.reads_languages and call.body_complete:
             read_languages(call)
-        if route.steps or route.endpoints or route.breaker.failures or call.once is not None:
+        if (
+            route.steps
+            or route.endpoints
+            or route.breaker.failures
+            or call.once is not None
+            or (call.extras is not None and call.extras.websocket)
+        ):
             dispatch.resume(self.gateway, call)
         else:
             route.pool.acquire(call)

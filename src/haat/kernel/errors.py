@@ -88,6 +88,11 @@ class NotSupported(HaatError):
     default_detail = "Use a method and a transfer coding that the gateway knows."
 
 
+class UpgradeRequired(HaatError):
+    code, status, title = "UPGRADE_REQUIRED", 426, "The opening handshake is not WebSocket's"
+    default_detail = "Send `Sec-WebSocket-Version: 13` and a `Sec-WebSocket-Key` (RFC 6455, 4.1)."
+
+
 class VersionNotSupported(HaatError):
     code, status, title = "HTTP_VERSION_NOT_SUPPORTED", 505, "This version of HTTP is not spoken here"
     default_detail = "Use HTTP/1.1; HTTP/2 is the business of the ingress before the gateway."

@@ -81,7 +81,7 @@ CASES: list[Case] = [
     refuses(
         "a WebSocket without a key",
         head("GET /v1/services/acme/echo/invoke HTTP/1.1", "Host: g", "Connection: Upgrade", *WEBSOCKET),
-        400,
+        401,
     ),
     passes("HEAD and its answer", call(method="HEAD"), method="HEAD"),
     Case("HEAD twice", call(method="HEAD") * 2, (200, 200), True, (Sent(method="HEAD"),) * 2, ("HEAD", "HEAD")),

@@ -1,0 +1,306 @@
+"""WebSocket sessions: admitted, passed on, metered, bounded, and ended when what admitted them is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
+
+from gateway.rig import PROVIDER_ORG, Client, MakeMarket, Market
+from haat.gateway import websocket
+from haat.gateway.limits import PlanLimits
+from haat.gateway.policy import VersionPolicy
+from haat.gateway.snapshot import Credential, Service, Version
+from haat.usage.journal import Kind
+
+PATH = "/v1/services/acme/talk/live"
+Behaviour = Callable[[ServerConnection], Awaitable[None]]
+
+
+class Talker:
+    """A provider that speaks WebSocket and does as told."""
+
+    def __init__(self) -> None:
+        self.behaviour: Behaviour = echo
+        self.sessions: list[ServerConnection] = []
+        self.codes: list[int | None] = []
+        self._server: Server
+
+    async def start(self) -> Talker:
+        self._server = await serve(
+            self._talk, "127.0.0.1", 0, select_subprotocol=self._agree, process_request=self._look
+        )
+        self.port: int = next(iter(self._server.sockets)).getsockname()[1]
+        return self
+
+    def _agree(self, session: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+        return Subprotocol("speech.v1") if "speech.v1" in offered else None
+
+    def _look(self, session: ServerConnection, request: Any) -> Any:
+        return session.respond(403, "no") if request.path.endswith("/closed") else None
+
+    async def _talk(self, session: ServerConnection) -> None:
+        self.sessions.append(session)
+        try:
+            await self.behaviour(session)
+        finally:
+            await session.wait_closed()
+            self.codes.append(session.close_code)
+
+    async def stop(self) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+
+async def echo(session: ServerConnection) -> None:
+    with contextlib.suppress(ConnectionClosed):
+        async for message in session:
+            await session.send(message)
+
+
+class Hall:
+    """A market with a service that speaks WebSocket, ``acme/talk``, and the process that speaks it for the gateway."""
+
+    def __init__(self, market: Market, talker: Talker) -> None:
+        self.market, self.talker = market, talker
+
+    def open(self, path: str = PATH, *, key: str | None = None, **options: Any) -> connect:
+        headers = {"X-API-Key": self.market.key if key is None else key}
+        return connect(
+            f"ws://127.0.0.1:{self.market.port}{path}",
+            additional_headers=headers,
+            proxy=None,
+            compression=None,
+            **options,
+        )
+
+    def offer(self, slug: str = "talk", unit: str = "requests", speaks: bool = True, port: int | None = None) -> None:
+        version = Version(
+            "1", f"http://127.0.0.1:{port or self.talker.port}/base", 5000, 1 << 16, "", "http",
+            VersionPolicy(websocket=speaks),
+        )  # fmt: skip
+        service = Service(
+            f"service-{slug}", "acme", PROVIDER_ORG, slug, "published", "", unit, "IN", ("127.0.0.0/8",),
+            "X-Provider-Key", self.market.keyring.encrypt("secret", f"service-{slug}"), (version,), "1",
+        )  # fmt: skip
+        self.market.gateway.directory.put_service(service.id, service)
+
+
+@pytest.fixture
+async def hall(make_market: MakeMarket, tmp_path: Path) -> AsyncIterator[Hall]:
+    market = await make_market()
+    stop = asyncio.Event()
+    speaking = asyncio.create_task(websocket.run(market.gateway.settings, stop))
+    talker = await Talker().start()
+    made = Hall(market, talker)
+    made.offer()
+    market.subscribe("acme/talk", PlanLimits(max_concurrent=2, quota_per_month=1000))
+    await market.until(lambda: market.gateway.rendezvous.socket.exists())
+    yield made
+    stop.set()
+    await speaking
+    await talker.stop()
+
+
+async def closed_with(session: ClientConnection) -> int:
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionClosed):
+            async for _ in session:
+                pass
+        await session.wait_closed()
+    assert session.close_code is not None
+    return session.close_code
+
+
+async def test_messages_go_both_ways_and_the_session_is_metered(hall: Hall) -> None:
+    async with hall.open() as session:
+        await session.send("नमस्ते")
+        assert await session.recv() == "नमस्ते"
+        await session.send(b"\x00" * 50_000)
+        assert await session.recv() == b"\x00" * 50_000
+        assert session.response is not None and session.response.headers["X-Request-ID"]
+        identifier = session.response.headers["X-Request-ID"]
+    event = await hall.market.settled_event()
+    assert (event.id, event.status, event.outcome, event.units) == (identifier, 101, "completed", {"requests": "1"})
+    assert event.bytes_in > 50_000 and event.bytes_out > 50_000
+    assert Kind.OPEN in {frame.kind for frame in hall.market.frames()}
+    allowance = next(iter(hall.market.gateway.limits._allowances.values()))
+    assert (allowance.in_flight, allowance.reserved) == (0, 0)
+
+
+async def test_the_provider_gets_its_own_credential_and_none_of_the_callers(hall: Hall) -> None:
+    async with hall.open(f"{PATH}?language=hi"):
+        pass
+    request = hall.talker.sessions[0].request
+    assert request is not None
+    assert request.path == "/base/live?language=hi"
+    assert request.headers["X-Provider-Key"] == "secret"
+    assert "X-API-Key" not in request.headers
+    assert not [name for name in request.headers if name.lower().startswith("x-haat-admission")]
+
+
+async def test_a_subprotocol_is_agreed_between_client_and_provider(hall: Hall) -> None:
+    async with hall.open(subprotocols=[Subprotocol("other"), Subprotocol("speech.v1")]) as session:
+        assert session.subprotocol == "speech.v1"
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "status"),
+    [
+        (PATH, "haat_live_wrong", 401),
+        ("/v1/services/acme/nothing/live", None, 404),
+        ("/v1/services/acme/closed-shop/live", None, 403),
+        ("/v1/services/acme/echo/live", None, 400),
+        (f"{PATH}/closed", None, 502),
+        ("/v1/services/acme/gone/live", None, 503),
+    ],
+)
+async def test_who_may_not_have_a_session_is_refused(hall: Hall, path: str, key: str | None, status: int) -> None:
+    hall.offer("closed-shop")
+    hall.offer("gone", port=1)
+    hall.market.subscribe("acme/gone", PlanLimits())
+    with pytest.raises(InvalidStatus) as refused:
+        await hall.open(path, key=key)
+    assert refused.value.response.status_code == status
+
+
+async def test_a_handshake_of_another_version_is_told_which_one_is_spoken(hall: Hall) -> None:
+    client = await hall.market.connect()
+    lines = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x", "Sec-WebSocket-Version: 8")
+    await client.send(hall.market.raw("GET", PATH, b"", *lines))
+    response = await client.receive("GET")
+    assert response is not None and response.status == 426
+    assert response.json()["code"] == "UPGRADE_REQUIRED"
+
+
+async def test_a_session_holds_its_place_among_the_calls_at_the_same_time(hall: Hall) -> None:
+    async with hall.open(), hall.open():
+        with pytest.raises(InvalidStatus) as refused:
+            await hall.open()
+        assert refused.value.response.status_code == 429
+    await hall.market.until(lambda: not hall.market.gateway.tunnels)
+    async with hall.open():
+        pass
+
+
+async def test_a_client_that_vanishes_ends_the_providers_side(hall: Hall) -> None:
+    session = await hall.open()
+    await session.send("one")
+    await session.recv()
+    session.transport.abort()
+    await hall.market.until(lambda: hall.talker.codes == [1001])
+    event = await hall.market.settled_event()
+    assert (event.outcome, event.units) == ("client_left", {"requests": "1"})
+
+
+async def test_a_provider_that_vanishes_is_told_to_the_client_and_not_billed(hall: Hall) -> None:
+    async def vanish(session: ServerConnection) -> None:
+        await session.recv()
+        session.transport.abort()
+
+    hall.talker.behaviour = vanish
+    session = await hall.open()
+    await session.send("one")
+    assert await closed_with(session) == 1014
+    event = await hall.market.settled_event()
+    assert (event.outcome, event.units, event.error_code) == ("provider_failed", {}, "PROVIDER_FAILED")
+
+
+async def test_the_providers_own_close_code_reaches_the_client(hall: Hall) -> None:
+    async def say_goodbye(session: ServerConnection) -> None:
+        await session.close(4001, "enough")
+
+    hall.talker.behaviour = say_goodbye
+    session = await hall.open()
+    assert await closed_with(session) == 4001
+    assert session.close_reason == "enough"
+
+
+async def test_a_message_that_is_too_large_ends_the_session(hall: Hall) -> None:
+    session = await hall.open()
+    await session.send(b"\x00" * (1 << 17))
+    assert await closed_with(session) == 1009
+
+
+async def test_a_session_nobody_uses_ends(hall: Hall, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "IDLE_SECONDS", 0.2)
+    assert await closed_with(await hall.open()) == 1001
+
+
+@pytest.mark.parametrize("cause", ["revoked", "cancelled", "suspended"])
+async def test_sessions_end_within_a_second_when_what_admitted_them_is_gone(hall: Hall, cause: str) -> None:
+    session = await hall.open()
+    directory, keyring = hall.market.gateway.directory, hall.market.keyring
+    if cause == "revoked":
+        key_hash = keyring.hash_key(hall.market.key)
+        old = directory.credentials[key_hash]
+        directory.put_credential(old.id, Credential(old.id, old.org, old.application, key_hash, 0, 1))
+    elif cause == "cancelled":
+        directory.put_subscription(
+            next(s.id for s in directory.subscriptions.values() if s.service == "service-talk"), None
+        )
+    else:
+        directory.put_service("service-talk", None)
+    async with asyncio.timeout(1):
+        assert await closed_with(session) == 1008
+    await hall.market.until(lambda: hall.talker.codes == [1008])
+
+
+async def test_bytes_are_sold_both_ways(hall: Hall) -> None:
+    hall.offer(unit="bytes")
+    async with hall.open() as session:
+        await session.send(b"\x00" * 1000)
+        await session.recv()
+    event = await hall.market.settled_event()
+    assert int(event.units["bytes"]) == event.bytes_in + event.bytes_out > 2000
+
+
+async def test_a_long_session_leaves_checkpoints(hall: Hall) -> None:
+    async with hall.open() as session:
+        for _ in range(10):
+            await session.send(b"\x00" * 50_000)
+            await session.recv()
+        assert Kind.CHECKPOINT in {frame.kind for frame in hall.market.frames()}
+
+
+async def test_a_gateway_that_stops_says_so(hall: Hall) -> None:
+    session = await hall.open()
+    stopping = asyncio.create_task(hall.market.gateway.stop(5))
+    assert await closed_with(session) == 1001
+    await stopping
+    [event] = hall.market.events()
+    assert event.outcome == "completed"
+
+
+async def test_without_the_process_that_speaks_it_calls_are_refused(make_market: MakeMarket) -> None:
+    market = await make_market()
+    hall = Hall(market, Talker())
+    hall.offer(port=1)
+    market.subscribe("acme/talk", PlanLimits())
+    with pytest.raises(InvalidStatus) as refused:
+        await hall.open()
+    assert refused.value.response.status_code == 503
+
+
+async def test_a_session_behind_pipelined_calls_gets_what_its_client_sent_early(hall: Hall) -> None:
+    client = await Client.connect(hall.market.port)
+    lines = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+    handshake = hall.market.raw("GET", PATH, b"", *lines, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+    frame = b"\x81\x82\x00\x00\x00\x00hi"
+    await client.send(hall.market.raw(body=b"{}") + handshake + frame)
+    first = await client.receive()
+    assert first is not None and first.status == 200
+    async with asyncio.timeout(5):
+        rest = client._left
+        while b"\r\n\r\n" not in rest or not rest.endswith(b"\x81\x02hi"):
+            rest += await client.reader.read(1000)
+    assert rest.startswith(b"HTTP/1.1 101 ")
+    client.close()
