@@ -18,10 +18,12 @@ import httpx
 from haat.catalog.model import Dialect, SampleCall
 from haat.infra.net import IPNetwork, check_url, resolve
 from haat.kernel.errors import AcceptanceFailed, AddressForbidden
+from haat.kernel.reshaping import Misshapen, Reshaping
 
 HEALTH_SECONDS = 5.0
 _RETRY_PAUSE = 0.25
 _MAX_ANSWER = 10 * 1024 * 1024
+_UNCHANGED = Reshaping()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,13 @@ async def check(
     credential: tuple[str, str] | None = None,
     allowed: tuple[IPNetwork, ...] = (),
     https_only: bool = True,
+    request: Reshaping = _UNCHANGED,
+    answer: Reshaping = _UNCHANGED,
 ) -> Report:
     """Try a service at ``endpoint`` and report; never raise for what the service does wrong.
 
-    ``credential`` is the header's name and value that the provider expects.
+    ``credential`` is the header's name and value that the provider expects; ``request`` and ``answer`` are
+    what the gateway changes on the way.
     """
     report = Report()
 
@@ -102,13 +107,18 @@ async def check(
             return f"{health_path} answered 200", True
 
         async def call() -> tuple[str, bool]:
+            try:
+                body = sample.body if isinstance(sample.body, str) else request.document(sample.body)
+            except Misshapen as error:
+                raise _Refused(f"the sample isn't of the shape that its version's changes expect: {error}") from error
             deadline = time.monotonic() + warm_up_seconds
             answered: _Refused | None = None
             while True:
                 left = max(0.05, deadline - time.monotonic())
                 try:
-                    response = await target.request(client, sample.method, sample.path, headers, sample.body, left)
-                    return _judge(response, dialect, sample), True
+                    sent = {**request.headers({}), **headers}
+                    response = await target.request(client, sample.method, sample.path, sent, body, left)
+                    return _judge(response, dialect, sample, answer), True
                 except (httpx.HTTPError, OSError, _Refused) as error:
                     if isinstance(error, _Refused):
                         answered = error
@@ -165,18 +175,26 @@ class _Target:
         return response
 
 
-def _judge(response: httpx.Response, dialect: Dialect, sample: SampleCall) -> str:
+def _judge(response: httpx.Response, dialect: Dialect, sample: SampleCall, answer: Reshaping) -> str:
     """Return what was seen; raise _Refused for an answer that a caller could not use."""
     if response.status_code != sample.expect_status:
         start = response.content[:200].decode("utf-8", "replace")
         raise _Refused(
             f"{sample.method} {sample.path} answered {response.status_code} instead of {sample.expect_status}: {start}"
         )
+    if dialect == "task" or answer.changes_documents:
+        kind = "JSON with an `output` list (see docs/tasks.md)" if dialect == "task" else "JSON"
+        try:
+            document = answer.document(response.json())
+        except Misshapen as error:
+            raise _Refused(f"the answer isn't of the shape that its version's changes expect: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise _Refused(f"the answer is not {kind}") from error
     if dialect == "task":
         try:
-            output = response.json()["output"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise _Refused("the answer is not JSON with an `output` list (see docs/tasks.md)") from error
+            output = document["output"]
+        except (KeyError, TypeError) as error:
+            raise _Refused(f"the answer is not {kind}") from error
         wanted = len(sample.body["input"]) if isinstance(sample.body, dict) else 1
         if not isinstance(output, list) or len(output) != wanted:
             raise _Refused(f"`output` should hold one item for each of the {wanted} inputs")

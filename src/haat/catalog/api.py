@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AwareDatetime, BaseModel, Field
 
 from haat.catalog.model import (
     Category,
@@ -19,6 +19,7 @@ from haat.catalog.model import (
     ServiceDraft,
     ServicePolicyDraft,
     Suggestion,
+    Version,
     VersionDraft,
     VersionPolicyDraft,
 )
@@ -43,6 +44,14 @@ class VersionView(BaseModel):
     sample: dict[str, Any]
     is_default: bool
     accepted_at: datetime | None
+    serves: str
+    deprecated_at: datetime | None
+    sunset_at: datetime | None
+    successor: str
+
+    @classmethod
+    def of(cls, version: Version) -> VersionView:
+        return cls.model_validate(version, from_attributes=True)
 
 
 class ListingView(BaseModel):
@@ -90,6 +99,13 @@ class Deprecation(Body):
     reason: str = ""
 
 
+class VersionDeprecation(Body):
+    """``sunset_at`` is the end, if it is known; ``successor`` the version to move to."""
+
+    sunset_at: AwareDatetime | None = None
+    successor: Annotated[str, Field(max_length=32)] = ""
+
+
 class PriceSet(BaseModel):
     version: int
 
@@ -135,7 +151,7 @@ async def listing(provider: str, service: str, visitor: VisitorOf, platform: Pla
     versions = await platform.catalog.versions(visitor, found.id)
     return ListingView(
         listing=found,
-        versions=[VersionView.model_validate(asdict(version)) for version in versions],
+        versions=[VersionView.of(version) for version in versions],
         prices=await platform.catalog.prices(visitor, found.id),
     )
 
@@ -182,6 +198,24 @@ async def set_version_policy(
     """Replace what a version says to the gateway; further endpoints must pass the acceptance call first."""
     report = await platform.catalog.set_version_policy(actor, service_id, version_id, body)
     return [StepView.model_validate(asdict(step)) for step in report.steps]
+
+
+@router.post("/services/{service_id}/versions/{version_id}/deprecate")
+async def deprecate_version(
+    service_id: UUID, version_id: UUID, body: VersionDeprecation, actor: ActorOf, platform: PlatformOf
+) -> VersionView:
+    """Announce with every answer that a version should be left; after its end it is answered with 410."""
+    return VersionView.of(
+        await platform.catalog.deprecate_version(
+            actor, service_id, version_id, sunset_at=body.sunset_at, successor=body.successor
+        )
+    )
+
+
+@router.post("/services/{service_id}/versions/{version_id}/restore")
+async def restore_version(service_id: UUID, version_id: UUID, actor: ActorOf, platform: PlatformOf) -> VersionView:
+    """Take back what was announced of a version's end."""
+    return VersionView.of(await platform.catalog.restore_version(actor, service_id, version_id))
 
 
 @router.put("/services/{service_id}/policy")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from haat.kernel import reshaping
 from haat.kernel.errors import Conflict, ValidationFailed
 from haat.kernel.text import is_storable
 
@@ -82,6 +84,8 @@ _NO_SELECTORS = frozenset(  # they say who asks, for which part, or how the answ
 
 _Slug = Annotated[str, Field(pattern=r"^[a-z0-9](-?[a-z0-9]){0,39}$")]
 _Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?$")]
+_VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
+_LONGEST_VALUE = 4096
 _Endpoint = Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$", max_length=500)]
 _LanguagePair = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?>[a-z]{2,3}(-[A-Z][a-z]{3})?$")]
 
@@ -146,10 +150,42 @@ class ServicePolicyDraft(_Draft):
     cache: CachePolicyDraft | None = None
 
 
+class TransformDraft(_Draft):
+    """One change to requests or answers; see `haat.kernel.reshaping` for the paths.
+
+    ``set_header`` and ``remove_header`` name the header in ``path``; ``rename`` has the new name in ``to``.
+    """
+
+    do: Literal["set_header", "remove_header", "set", "remove", "rename", "move"]
+    path: Annotated[str, Field(max_length=200)]
+    to: Annotated[str, Field(max_length=200)] = ""
+    value: Any = None
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> TransformDraft:
+        reshaping.check(self.do, self.path, self.to, self.value)
+        if len(json.dumps(self.value)) > _LONGEST_VALUE:
+            raise ValueError(f"a `value` has at most {_LONGEST_VALUE} bytes")
+        return self
+
+
 class VersionPolicyDraft(_Draft):
-    """How the gateway reaches a version; ``endpoints`` serve the same as its first endpoint."""
+    """How the gateway reaches a version; ``endpoints`` serve the same as its first endpoint.
+
+    ``request`` and ``answer`` are changed on their way, in this order. A version that ``serves`` another
+    one only adapts its own shape to that one's, whose endpoints execute its calls.
+    """
 
     endpoints: Annotated[list[_Endpoint], Field(max_length=15)] = []
+    serves: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,31})?$")] = ""
+    request: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
+    answer: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
+
+    @model_validator(mode="after")
+    def _adapters_have_no_endpoints(self) -> VersionPolicyDraft:
+        if self.serves and self.endpoints:
+            raise ValueError("an adapter is executed by the version it serves: it has no endpoints")
+        return self
 
     @field_validator("endpoints")
     @classmethod
@@ -163,8 +199,9 @@ class VersionPolicyDraft(_Draft):
 class VersionDraft(_Draft):
     """One version of a service: where it is, what it speaks and how it is tried."""
 
-    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")] = "1"
-    endpoint: _Endpoint
+    version: _VersionName = "1"
+    endpoint: Annotated[str, Field(pattern=r"^(https?://[^\s?#@]+)?$", max_length=500)] = ""
+    """Empty for an adapter."""
     dialect: Dialect = "http"
     health_path: Annotated[str, Field(pattern=r"^(/[^\s#]*)?$", max_length=200)] = ""
     languages: list[_Language] = []
@@ -176,6 +213,14 @@ class VersionDraft(_Draft):
     max_body_bytes: Annotated[int, Field(ge=1, le=10 * 1024 * 1024)] = 1024 * 1024
     max_units: Annotated[Decimal, Field(gt=0, max_digits=24, decimal_places=6)] | None = None
     policy: VersionPolicyDraft = VersionPolicyDraft()
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> VersionDraft:
+        if bool(self.endpoint) == bool(self.policy.serves):
+            raise ValueError("name an `endpoint`, or in `policy.serves` the version that this one adapts")
+        if self.policy.serves == self.version:
+            raise ValueError("a version can't adapt itself")
+        return self
 
     @model_validator(mode="after")
     def _endpoints_differ(self) -> VersionDraft:
@@ -268,6 +313,10 @@ class Price:
     effective_from: datetime
 
 
+def _instant(microseconds: int | None) -> datetime | None:
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC) if microseconds else None
+
+
 @dataclass(frozen=True, slots=True)
 class Version:
     id: UUID
@@ -287,6 +336,24 @@ class Version:
     retired_at: datetime | None
     created_at: datetime
     policy: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def serves(self) -> str:
+        """The version whose shape this one adapts its own to; empty when it is executed itself."""
+        return str(self.policy.get("serves", ""))
+
+    @property
+    def successor(self) -> str:
+        return str(self.policy.get("successor", ""))
+
+    @property
+    def deprecated_at(self) -> datetime | None:
+        return _instant(self.policy.get("deprecated_at"))
+
+    @property
+    def sunset_at(self) -> datetime | None:
+        """When it ends, once that was announced."""
+        return _instant(self.policy.get("sunset_at"))
 
     @property
     def endpoints(self) -> tuple[str, ...]:

@@ -31,10 +31,11 @@ from haat.infra.keyring import Keyring
 from haat.infra.net import check_url, parse_networks
 from haat.infra.postgres import PLATFORM_SCOPE, PUBLIC, Connection, Database, Scope, tenant
 from haat.kernel.clock import Clock, check_ahead
-from haat.kernel.errors import AcceptanceFailed, Conflict, NotFound, PermissionDenied
+from haat.kernel.errors import AcceptanceFailed, Conflict, NotFound, PermissionDenied, ValidationFailed
 from haat.kernel.ids import new_id
 from haat.kernel.pages import MAX_PAGE, Page, decode_cursor, encode_cursor
 from haat.kernel.permissions import Actor, Permission
+from haat.kernel.reshaping import Reshaping
 from haat.language.tags import LANGUAGES, parse_tag
 from haat.language.text import search_words
 from haat.partners.model import Partner
@@ -104,6 +105,9 @@ class Catalog:
         A credential for calling the provider is made unless the draft brings one; either is stored
         encrypted. Raise AlreadyExists, PermissionDenied before approval, AddressForbidden.
         """
+        if draft.version.policy.serves:
+            message = "There is no other version yet."
+            raise ValidationFailed(errors=[{"field": "version.policy.serves", "message": message}])
         partner = await self._approved_partner(actor)
         self._check_endpoints(partner, draft.version)
         service_id, version_id, now = new_id(), new_id(), self._clock.now()
@@ -128,6 +132,9 @@ class Catalog:
         version_id, now = new_id(), self._clock.now()
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             await self._own(connection, partner, service_id)
+            if draft.policy.serves:
+                executing = _executing(await store.versions(connection, service_id), draft.policy.serves)
+                draft = draft.model_copy(update={"endpoint": executing.endpoint})
             await store.add_version(connection, version_id, service_id, draft, now)
             await self._record(
                 connection, actor, service_id, partner.org_id, "service.version_added", {"version": draft.version}
@@ -137,6 +144,7 @@ class Catalog:
     async def accept(self, actor: Actor, service_id: UUID, version_id: UUID) -> acceptance.Report:
         """Make the acceptance call at each endpoint; when all succeed the version becomes the default one.
 
+        An adapter is tried in its own shape, at the endpoints of the version it serves, and serves beside it.
         Raise AcceptanceFailed with the steps when it doesn't.
         """
         partner, version, report = await self._try(actor, service_id, version_id)
@@ -144,7 +152,12 @@ class Catalog:
             listing = await self._own(connection, partner, service_id)
             if listing.status == "retired":
                 raise Conflict("The listing is retired: it takes no new versions.")
-            await store.accept_version(connection, service_id, version_id, self._clock.now())
+            versions = await store.versions(connection, service_id)
+            if version.serves and _executing(versions, version.serves).accepted_at is None:
+                raise Conflict(f"Version {version.serves}, which this one adapts, is to be accepted first.")
+            await store.accept_version(
+                connection, service_id, version_id, self._clock.now(), default=not version.serves
+            )
             await self._record(
                 connection, actor, service_id, partner.org_id, "service.accepted", {"version": version.version}
             )
@@ -156,6 +169,8 @@ class Catalog:
     async def move_endpoint(self, actor: Actor, service_id: UUID, version_id: UUID, endpoint: str) -> acceptance.Report:
         """Send a version's calls to another address, once that address has passed the acceptance call."""
         partner, version, report = await self._try(actor, service_id, version_id, [endpoint])
+        if version.serves:
+            raise Conflict(f"The version adapts version {version.serves}: move that one's endpoint.")
         if endpoint.rstrip("/") in version.endpoints[1:]:
             raise Conflict("That endpoint is one of the version's further ones already.")
         async with self._db.transaction(tenant(partner.org_id)) as connection:
@@ -169,8 +184,12 @@ class Catalog:
     async def set_version_policy(
         self, actor: Actor, service_id: UUID, version_id: UUID, draft: VersionPolicyDraft
     ) -> acceptance.Report:
-        """Replace what a version says to the gateway, once each further endpoint has passed the acceptance call."""
-        partner, version, report = await self._try(actor, service_id, version_id, draft.endpoints)
+        """Replace what a version says to the gateway, once each further endpoint has passed the acceptance call.
+
+        With other changes to requests and answers all its endpoints have to pass it. Which version an
+        adapter serves stays: add another adapter instead.
+        """
+        partner, version, report = await self._try(actor, service_id, version_id, policy=draft)
         if version.endpoint in draft.endpoints:
             raise Conflict("That endpoint is the version's first one already.")
         async with self._db.transaction(tenant(partner.org_id)) as connection:
@@ -185,6 +204,59 @@ class Catalog:
                 {"version": version.version},
             )
         return report
+
+    async def deprecate_version(
+        self, actor: Actor, service_id: UUID, version_id: UUID, *, sunset_at: datetime | None, successor: str
+    ) -> Version:
+        """Announce with every answer that a version should be left, and when it ends; None names no day."""
+        partner, now = await self._approved_partner(actor), self._clock.now()
+        if sunset_at is not None:
+            sunset_at = check_ahead(sunset_at, now, "sunset_at")
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await self._own(connection, partner, service_id)
+            versions = await store.versions(connection, service_id)
+            version = next((one for one in versions if one.id == version_id), None)
+            if version is None:
+                raise NotFound
+            if successor and (successor == version.version or successor not in {one.version for one in versions}):
+                message = "Name another version of this service."
+                raise ValidationFailed(errors=[{"field": "successor", "message": message}])
+            since = version.deprecated_at or now
+            return await self._announce(connection, actor, partner, service_id, version, since, sunset_at, successor)
+
+    async def restore_version(self, actor: Actor, service_id: UUID, version_id: UUID) -> Version:
+        """Take back what was announced of a version's end."""
+        partner = await self._approved_partner(actor)
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await self._own(connection, partner, service_id)
+            versions = await store.versions(connection, service_id)
+            version = next((one for one in versions if one.id == version_id), None)
+            if version is None:
+                raise NotFound
+            return await self._announce(connection, actor, partner, service_id, version, None, None, "")
+
+    async def _announce(
+        self,
+        connection: Connection,
+        actor: Actor,
+        partner: Partner,
+        service_id: UUID,
+        version: Version,
+        deprecated_at: datetime | None,
+        sunset_at: datetime | None,
+        successor: str,
+    ) -> Version:
+        await store.announce_end(
+            connection, version.id, deprecated_at=deprecated_at, sunset_at=sunset_at, successor=successor
+        )
+        data = {
+            "version": version.version,
+            "sunset_at": sunset_at.isoformat() if sunset_at else None,
+            "successor": successor,
+        }
+        kind = "service.version_deprecated" if deprecated_at else "service.version_restored"
+        await self._record(connection, actor, service_id, partner.org_id, kind, data)
+        return next(one for one in await store.versions(connection, service_id) if one.id == version.id)
 
     async def set_policy(self, actor: Actor, service_id: UUID, draft: ServicePolicyDraft) -> Listing:
         """Replace what a service says to the gateway: whether its calls may be repeated, what it can stand in for."""
@@ -217,22 +289,39 @@ class Catalog:
         return generation
 
     async def _try(
-        self, actor: Actor, service_id: UUID, version_id: UUID, endpoints: Sequence[str] | None = None
+        self,
+        actor: Actor,
+        service_id: UUID,
+        version_id: UUID,
+        endpoints: Sequence[str] | None = None,
+        policy: VersionPolicyDraft | None = None,
     ) -> tuple[Partner, Version, acceptance.Report]:
         """Make the acceptance call at these endpoints, or the version's own; raise AcceptanceFailed.
 
-        No transaction is open meanwhile.
+        With a new ``policy`` it is made as that says, at whatever is new in it. No transaction is open meanwhile.
         """
         partner = await self._approved_partner(actor)
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             await self._own(connection, partner, service_id)
-            version = next((v for v in await store.versions(connection, service_id) if v.id == version_id), None)
+            versions = await store.versions(connection, service_id)
+            version = next((one for one in versions if one.id == version_id), None)
             stored = await store.provider_credential(connection, service_id)
         if version is None:
             raise NotFound
+        present = VersionPolicyDraft.model_validate(
+            {key: value for key, value in version.policy.items() if key in VersionPolicyDraft.model_fields}
+        )
+        if policy is not None and policy.serves != version.serves:
+            raise Conflict("Whether a version adapts another one, and which, stays as it was declared.")
+        executing = _executing(versions, version.serves) if version.serves else version
+        if policy is not None and (policy.request, policy.answer) == (present.request, present.answer):
+            endpoints = policy.endpoints
+        elif policy is not None:
+            endpoints = [executing.endpoint, *(executing.endpoints[1:] if version.serves else policy.endpoints)]
+        changes = policy or present
         credential = (stored[0], self._keyring.decrypt(stored[1], str(service_id))) if stored else None
         steps: list[acceptance.Step] = []
-        for endpoint in version.endpoints if endpoints is None else endpoints:
+        for endpoint in executing.endpoints if endpoints is None else endpoints:
             tried = await acceptance.check(
                 endpoint,
                 dialect=version.dialect,
@@ -242,6 +331,8 @@ class Catalog:
                 credential=credential,
                 allowed=(*self._allowed, *parse_networks(partner.allowed_networks)),
                 https_only=self._https_only,
+                request=Reshaping([change.model_dump() for change in changes.request]),
+                answer=Reshaping([change.model_dump() for change in changes.answer]),
             )
             tried.require()
             steps += tried.steps
@@ -447,7 +538,7 @@ class Catalog:
     def _check_endpoints(self, partner: Partner, draft: VersionDraft) -> None:
         """Refuse what can't be an endpoint. Plain http is left to networks that the operator has opened."""
         opened = bool(self._allowed or partner.allowed_networks)
-        for endpoint in (draft.endpoint, *draft.policy.endpoints):
+        for endpoint in filter(None, (draft.endpoint, *draft.policy.endpoints)):
             check_url(endpoint, https_only=self._https_only and not opened)
 
     async def _own(self, connection: Connection, partner: Partner, service_id: UUID) -> Listing:
@@ -521,6 +612,15 @@ def spoken(languages: tuple[str, ...] | list[str], pairs: tuple[str, ...] | list
 def _words(text: str) -> list[str]:
     """Return the words to index or to look up, cut alike: PostgreSQL refuses lexemes above 2 KiB."""
     return [word[:_LONGEST_WORD] for word in search_words(text) if word]  # a lone joiner leaves nothing
+
+
+def _executing(versions: Sequence[Version], name: str) -> Version:
+    """Return the version that an adapter serves; raise ValidationFailed for one that can't be adapted."""
+    found = next((one for one in versions if one.version == name), None)
+    if found is None or found.serves:
+        message = "Name a version of this service that is executed itself."
+        raise ValidationFailed(errors=[{"field": "policy.serves", "message": message}])
+    return found
 
 
 def _not_suspended(listing: Listing) -> None:

@@ -105,8 +105,13 @@ async def add_version(
         ) from error
 
 
-async def accept_version(connection: Connection, service_id: UUID, version_id: UUID, at: datetime) -> None:
-    """Mark a version as accepted and make it the default one."""
+async def accept_version(
+    connection: Connection, service_id: UUID, version_id: UUID, at: datetime, *, default: bool = True
+) -> None:
+    """Mark a version as accepted; make it the default one, unless it only adapts another."""
+    if not default:
+        await connection.execute("UPDATE service_versions SET accepted_at = %s WHERE id = %s", (at, version_id))
+        return
     await connection.execute(
         "UPDATE service_versions SET is_default = false WHERE service_id = %s AND is_default", (service_id,)
     )
@@ -122,9 +127,37 @@ async def set_endpoint(connection: Connection, version_id: UUID, endpoint: str) 
 
 
 async def set_version_policy(connection: Connection, version_id: UUID, policy: VersionPolicyDraft) -> None:
+    """Replace a version's policy, but for what was announced of its end."""
     await connection.execute(
-        "UPDATE service_versions SET policy = %s WHERE id = %s",
+        """
+        UPDATE service_versions SET policy = %s || (
+            SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each(policy)
+            WHERE key IN ('deprecated_at', 'sunset_at', 'successor'))
+        WHERE id = %s
+        """,
         (_policy(policy), version_id),
+    )
+
+
+async def announce_end(
+    connection: Connection,
+    version_id: UUID,
+    *,
+    deprecated_at: datetime | None,
+    sunset_at: datetime | None,
+    successor: str,
+) -> None:
+    """Set what is announced of a version's end; None takes it back."""
+    told: dict[str, Any] = {"successor": successor} if successor else {}
+    for name, at in (("deprecated_at", deprecated_at), ("sunset_at", sunset_at)):
+        if at is not None:
+            told[name] = int(at.timestamp() * 1_000_000)
+    await connection.execute(
+        """
+        UPDATE service_versions SET policy = (policy - 'deprecated_at' - 'sunset_at' - 'successor') || %s
+        WHERE id = %s
+        """,
+        (Jsonb(told), version_id),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, Literal
 
@@ -95,6 +95,40 @@ def compile_change(do: Do, path: str, to: str, value: Any) -> Change:
         return lambda document: _take_all(document, parts).clear()
     target = (*parts[:-1], to) if do == "rename" else parse_path(to)
     return lambda document: _move(document, parts, target)
+
+
+class Reshaping:
+    """Several changes, each a mapping of ``do``, ``path``, ``to`` and ``value``, as a try of a version makes them."""
+
+    def __init__(self, changes: Sequence[Mapping[str, Any]] = ()) -> None:
+        self._headers = [change for change in changes if change["do"] in ("set_header", "remove_header")]
+        self._changes = [
+            compile_change(change["do"], change["path"], change["to"], change["value"])
+            for change in changes
+            if change["do"] not in ("set_header", "remove_header")
+        ]
+
+    @property
+    def changes_documents(self) -> bool:
+        return bool(self._changes)
+
+    def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return the headers as they should be."""
+        changed = dict(headers)
+        for change in self._headers:
+            changed = {name: value for name, value in changed.items() if name.lower() != change["path"].lower()}
+            if change["do"] == "set_header":
+                changed[change["path"]] = change["value"]
+        return changed
+
+    def document(self, document: Any) -> Any:
+        """Return a changed copy of a document; raise Misshapen."""
+        if not self._changes:
+            return document
+        changed = copy.deepcopy(document)
+        for change in self._changes:
+            change(changed)
+        return changed
 
 
 # --- in a document ------------------------------------------------------------------------------
