@@ -128,7 +128,7 @@ async def read_answer(reader: asyncio.StreamReader, seen: Seen) -> tuple[str, in
 
 
 async def kill_at_random(platform: RunningPlatform, chance: random.Random) -> Counter[str]:
-    """SIGKILL one process after another: every second time a gateway worker, else any that belongs to the platform.
+    """SIGKILL one process after another: every second time a gateway worker, else one of any kind.
 
     PostgreSQL dies as a whole: its own children are its own business, and two of them killed in a row can
     leave it in a recovery that never ends.
@@ -138,11 +138,10 @@ async def kill_at_random(platform: RunningPlatform, chance: random.Random) -> Co
     while time.monotonic() < ends:
         await asyncio.sleep(chance.uniform(*SECONDS_BETWEEN_KILLS))
         processes = await asyncio.to_thread(victims_of, platform)
-        gateways = [process for process in processes if name_of(process).startswith("gateway")]
-        victims = gateways if gateways and chance.random() < 0.5 else processes
-        if victims:
-            victim = chance.choice(victims)
-            name = name_of(victim)
+        kinds = sorted({name_of(process) for process in processes} - {"gone"})
+        if kinds:
+            name = "gateway" if "gateway" in kinds and chance.random() < 0.5 else chance.choice(kinds)
+            victim = chance.choice([process for process in processes if name_of(process) == name])
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.kill()
                 killed[name] += 1
