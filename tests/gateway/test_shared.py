@@ -328,6 +328,20 @@ def test_who_counts_alone_lets_nobody_join(tmp_path: Path) -> None:
         second.open(0, NOW)
 
 
+def test_a_worker_waits_until_a_predecessor_of_another_kind_has_drained(tmp_path: Path) -> None:
+    before = Worker(tmp_path, 0, 1).serve()
+    assert before.admit(PlanLimits(per_minute=2)) == 1
+    second = Attachment(tmp_path, 1, 2)
+    assert second.begin()
+    with pytest.raises(UnusableCounts):
+        second.open(0, NOW)
+    second.step_back()
+    before.die()
+    assert second.begin()
+    counts, known, dead = second.open(0, NOW)
+    assert (known, dead, counts.slots) == (True, [0, 1], 2)
+
+
 def test_a_worker_too_many_is_told_so(tmp_path: Path) -> None:
     Worker(tmp_path, 0, 2).serve()
     with pytest.raises(UnusableCounts, match="expect fewer workers"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 
 import psycopg
 
@@ -39,14 +40,15 @@ class Membership:
 
         Raise UnusableCounts when this process can't count together with those that run.
         """
-        while not self._attachment.begin():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _LOOK_SECONDS)
-            if stop.is_set():
-                return False
         gateway, clock = self._gateway, self._gateway.clock
+        ends = time.monotonic() + self._settings.shutdown_seconds + 5
         try:
-            counts, known, dead = self._attachment.open(clock.wall, clock.now_us())
+            while (opened := self._open(ends)) is None:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), _LOOK_SECONDS)
+                if stop.is_set():
+                    return False
+            counts, known, dead = opened
         except OSError as error:
             if self._place.workers > 1:
                 raise UnusableCounts(f"the limits of several processes need a file: {error}") from error
@@ -67,6 +69,19 @@ class Membership:
         self._attachment.ready(counts)
         self._counts = counts
         return True
+
+    def _open(self, ends: float) -> tuple[SharedCounts, bool, list[int]] | None:
+        """Open the counts, or return None while another one starts or a predecessor of another kind still drains."""
+        if not self._attachment.begin():
+            return None
+        clock = self._gateway.clock
+        try:
+            return self._attachment.open(clock.wall, clock.now_us())
+        except UnusableCounts:
+            if time.monotonic() > ends:
+                raise
+            self._attachment.step_back()
+            return None
 
     async def _rebuild(self, counts: Counts, dsn: str, store_is_there: bool) -> None:
         gateway, zone, journal_dir = self._gateway, self._settings.zone, self._settings.data_dir / "journal"

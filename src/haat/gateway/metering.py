@@ -79,7 +79,8 @@ class Meter:
 
     def checkpoint(self, call: Call) -> None:
         """Say how far a stream has come before that part is forwarded; raise JournalError."""
-        self._append(Kind.CHECKPOINT, encode(Checkpoint(call.id, _counted(call), call.bytes_out)))
+        units = call.units if call.units else _counted(call)
+        self._append(Kind.CHECKPOINT, encode(Checkpoint(call.id, units, call.bytes_out)))
         call.checkpointed = call.bytes_out
 
     def record(self, call: Call, outcome: Outcome, status: int, error_code: str = "") -> None:

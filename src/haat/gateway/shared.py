@@ -333,6 +333,11 @@ class Attachment:
         finally:
             old.close()
 
+    def step_back(self) -> None:
+        """Let others go first; `begin` anew."""
+        fcntl.flock(self._using, fcntl.LOCK_UN)
+        fcntl.flock(self._starting, fcntl.LOCK_UN)
+
     def ready(self, counts: SharedCounts) -> None:
         """Let the next one start."""
         counts.mark_ready()
