@@ -273,9 +273,8 @@ async def test_what_is_counted_is_at_least_what_entries_really_take(market: Mark
         for at in range(number):
             now, units = 1_700_000_000_000_000 + at, {"characters": (at + 1) * 1_000_007}
             cache.keep(Item(space, b"item%028d" % at, now, 60, b'{"text":"%d"}' % at, units, dict(units)))
-            reported = {"requests": "1", "characters": str(at + 1000)}
             lines = [b"Date: %d\r\n" % at]
-            cache.keep(Answer(space, b"key-%028d" % at, now, 60, lines, b"x" * at, reported, f"characters={at}"))
+            cache.keep(Answer(space, b"key-%028d" % at, now, 60, lines, b"x" * at, f"characters={at}"))
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -501,6 +500,61 @@ async def test_those_who_wait_do_not_wait_longer_than_their_time(market: Market)
     responses = await asyncio.gather(*[ask(market, {}, path=path) for _ in range(3)])
     assert {response.status for response in responses} == {504}
     await market.until(lambda: stats(market)["in_flight"] == 0)
+
+
+# --- beside the rest of the gateway ---------------------------------------------------------------
+
+
+async def test_a_hit_counts_no_more_than_a_report_for_this_call_would(market: Market) -> None:
+    market.add_service("text", unit="characters", subscribed=PlanLimits(quota_per_month=1000, quota_unit="characters"))
+    keep(market, "text", ttl_seconds=60)
+    market.provider.behaviour = answer(200, b"{}", "X-Haat-Usage: characters=50")
+    market.subscribe("acme/text", PlanLimits(), app="open")
+    path, key = "/v1/services/acme/text/invoke", market.add_key(app="open")
+    hard = [(await market.call("POST", path, b'{"x":1}', JSON)).header("x-haat-units") for _ in range(2)]
+    assert hard == ["characters=7"] * 2  # it has reserved one for each byte of the body
+    assert (await market.call("POST", path, b'{"x":1}', JSON, key=key)).header("x-haat-units") == "characters=50"
+    assert len(market.provider.requests) == 1
+
+
+async def test_a_stand_ins_answer_is_not_kept_as_this_services_own(market: Market) -> None:
+    market.add_service("other", base="/other")
+    for slug, policy in (("echo", CachePolicy()), ("other", None)):
+        service = market.gateway.directory.services[f"acme/{slug}"]
+        said = ServicePolicy(repeatable=True, capability="echo", cache=policy)
+        market.gateway.directory.put_service(service.id, msgspec.structs.replace(service, policy=said))
+    service = market.gateway.directory.services["acme/echo"]
+    subscribed = market.gateway.directory.subscriptions[APP, service.id]
+    market.gateway.directory.put_subscription(subscribed.id, msgspec.structs.replace(subscribed, fallback=True))
+
+    async def broken(request: Request, reader: Any, writer: Any) -> bool:
+        writer.write(answer(200, b"{}") if request.target.startswith("/other") else answer(502, b"{}"))
+        return True
+
+    market.provider.behaviour = broken
+    stood_in = await ask(market, {})
+    assert (stood_in.status, stood_in.header("x-haat-served-by")) == (200, "acme/other@1")
+    assert stood_in.header("x-cache") == "MISS" and stats(market)["entries"] == 0
+
+
+async def test_a_known_answer_is_given_while_the_provider_is_left_alone(market: Market) -> None:
+    keep(market, ttl_seconds=60)
+    await ask(market, {})
+    market.provider.behaviour = answer(503, b"{}")
+    for number in range(6):
+        await ask(market, {"n": number})
+    assert market.gateway.routes.find(b"acme/echo").breaker.open_until
+    assert (await ask(market, {})).header("x-cache") == "HIT"
+    assert (await ask(market, {"n": 9})).status == 503
+
+
+async def test_a_call_sent_again_under_its_idempotency_key_gets_what_it_got_from_the_cache(market: Market) -> None:
+    keep(market, ttl_seconds=60)
+    await ask(market, {})
+    first = await ask(market, {}, 'Idempotency-Key: "one"')
+    again = await ask(market, {}, 'Idempotency-Key: "one"')
+    assert (first.status, first.header("x-cache")) == (200, "HIT")
+    assert (again.header("idempotency-replayed"), again.body) == ("true", first.body)
 
 
 # --- batches ------------------------------------------------------------------------------------

@@ -75,9 +75,9 @@ class Entry:
 
 
 class Answer(Entry):
-    """A whole answer with status 200. ``units`` and ``raw_usage`` are what the provider reported with it."""
+    """A whole answer with status 200. ``raw_usage`` is what the provider reported with it, in its own words."""
 
-    __slots__ = ("body", "head", "raw_usage", "tag", "units")
+    __slots__ = ("body", "head", "raw_usage", "tag")
 
     def __init__(
         self,
@@ -87,16 +87,14 @@ class Answer(Entry):
         seconds: int,
         lines: list[bytes],
         body: bytes,
-        units: dict[str, str],
         raw_usage: str,
     ) -> None:
         super().__init__(space, key, stored_at, seconds)
         self.head = b"".join(lines)
         self.body = body
-        self.units = units
         self.raw_usage = raw_usage
         self.tag = entity_tag(space.digest, lines, body)
-        self.size = _SLOT + _sizes(self, key, self.head, body, self.tag, raw_usage) + _numbers(units)
+        self.size = _SLOT + _sizes(self, key, self.head, body, self.tag, raw_usage)
 
 
 class Item(Entry):
@@ -120,7 +118,7 @@ def _sizes(*things: object) -> int:
     return sum(map(sys.getsizeof, things)) + 64  # and the two times, which are numbers of their own
 
 
-def _numbers(units: dict[str, str] | Micro) -> int:
+def _numbers(units: Micro) -> int:
     return sys.getsizeof(units) + sum(sys.getsizeof(value) for value in units.values()) if units else 0
 
 

@@ -43,6 +43,7 @@ from haat.gateway.cache_keys import (
     read_asking,
 )
 from haat.gateway.call import NO_UNITS, Call
+from haat.gateway.metering import REPORTED, read_usage
 from haat.gateway.reservations import most_of
 from haat.gateway.windows import FAR
 from haat.kernel.errors import ProviderFailed
@@ -125,7 +126,8 @@ class CacheStep:
         if not isinstance(entry, Answer) or 0 <= question.asking.max_age < entry.age(now):
             return False
         call = question.call
-        call.units, call.raw_usage = _capped(call, entry.units), entry.raw_usage
+        if entry.raw_usage:  # taken in as if it were reported for this very call
+            read_usage(call, self._route, entry.raw_usage.encode("ascii", "replace"))
         lines = entry.head.splitlines(keepends=True)
         answer = Whole(200, REASONS[200], lines, entry.body)
         self._send(gateway, question, answer, entry.tag, entry.age(now), entry.seconds(), now)
@@ -218,7 +220,7 @@ class CacheStep:
                 kept = self._take_batch(question, question.batch, answer, seconds, now)
             elif seconds:
                 lines = kept_lines(answer.lines)
-                entry = Answer(self._space, question.key, now, seconds, lines, answer.body, call.units, call.raw_usage)
+                entry = Answer(self._space, question.key, now, seconds, lines, answer.body, call.raw_usage)
                 kept = cache.keep(entry)
                 if kept:
                     answer.lines = lines
@@ -278,8 +280,7 @@ class CacheStep:
     ) -> list[Item]:
         """Return the outputs with the units that fall to each: what was reported, divided."""
         weights = [weight(batch.items[place]) for place in places]
-        reported = {unit: micro(text) for unit, text in question.call.units.items() if unit != "requests"}
-        units, usage = divide(reported, weights), divide(found.usage, weights)
+        units, usage = divide(_reported(question.call.raw_usage), weights), divide(found.usage, weights)
         return [
             Item(self._space, batch.keys[place], now, seconds, output, units[at], usage[at])
             for at, (place, output) in enumerate(zip(places, found.outputs, strict=True))
@@ -404,6 +405,16 @@ def _sign(answer: Whole, asking: Asking, tag: bytes, age: int, seconds: int, lab
         answer.status, answer.reason, answer.lines, answer.body = 304, REASONS[304], dated + said, b""
     else:
         answer.lines = answer.lines + said
+
+
+def _reported(text: str) -> Micro:
+    """Return a provider's report in millionths, before anything is capped, and without its requests."""
+    found: Micro = {}
+    for part in text.split(";"):
+        match = REPORTED.fullmatch(part)
+        if match is not None and match[1] != "requests":
+            found[match[1]] = micro(f"{match[2]}.{match[3] or ''}")
+    return found
 
 
 def _capped(call: Call, units: dict[str, str]) -> dict[str, str]:

@@ -36,7 +36,7 @@ CHECKPOINT_BYTES = 256 * 1024
 """A stream writes a checkpoint before each further so many bytes are forwarded."""
 _USAGE = int(Kind.USAGE)  # an enum's member costs more to use than a number
 _USED_OUTCOMES = (Outcome.COMPLETED, Outcome.CLIENT_LEFT, Outcome.INTERRUPTED)
-_REPORTED = re.compile(r"\s*([a-z_]{1,32})\s*=\s*([0-9]{1,18})(?:\.([0-9]{1,6}))?\s*")
+REPORTED = re.compile(r"\s*([a-z_]{1,32})\s*=\s*([0-9]{1,18})(?:\.([0-9]{1,6}))?\s*")
 
 
 ONE_REQUEST = b"X-Haat-Units: requests=1\r\n"
@@ -347,7 +347,7 @@ def read_usage(call: Call, route: Route, reported: bytes) -> None:
     call.raw_usage = text
     units = {"requests": "1"}
     for part in text.split(";"):
-        match = _REPORTED.fullmatch(part)
+        match = REPORTED.fullmatch(part)
         if match is None:
             continue
         name, whole, fraction = match.groups()
