@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.rig import ORG, MakeMarket, Market, Request, Response, answer, reset
+from gateway.rig import APP, ORG, MakeMarket, Market, Request, Response, answer, close_market, open_market, reset
 from haat.gateway.idempotency import fingerprint_of, parse_key, scope_of
 from haat.gateway.limits import PlanLimits
 from haat.gateway.policy import ServicePolicy
+from haat.gateway.snapshot import Credential
 from haat.kernel.errors import InvalidRequest
 from haat.usage.event import Outcome
 from usage.faults import largest_file
@@ -357,6 +358,37 @@ async def test_a_call_without_its_client_still_has_its_deadline(market: Market) 
     assert market.provider.lost == 1
     again = await keyed(market)
     assert code(again) == (504, "PROVIDER_TIMEOUT") and again.header("idempotency-replayed") == "true"
+
+
+async def test_a_gateway_that_stops_finishes_calls_whose_clients_have_left(market: Market, tmp_path: Path) -> None:
+    gate = Gate(answer(200, b"in time"))
+    await leave(market, gate)
+    stopping = asyncio.create_task(market.gateway.stop(5.0))
+    await market.until(lambda: market.gateway.draining)
+    assert not stopping.done()
+    gate.open.set()
+    await stopping
+    assert [event.outcome for event in market.events()] == [Outcome.CLIENT_LEFT]
+    successor = await open_market(tmp_path, market.keyring)
+    successor.gateway.directory.put_credential("again", _credential(market))
+    again = await successor.call("POST", INVOKE.format("echo"), b"x", f"Idempotency-Key: {KEY}", key=market.key)
+    assert again.body == b"in time" and len(billed(successor)) == 1
+    await close_market(successor)
+
+
+async def test_a_call_that_a_stop_cuts_off_is_in_doubt(market: Market, tmp_path: Path) -> None:
+    await leave(market, Gate())
+    await market.gateway.stop(0.05)
+    assert [event.outcome for event in market.events()] == [Outcome.INTERRUPTED]
+    successor = await open_market(tmp_path, market.keyring)
+    successor.gateway.directory.put_credential("again", _credential(market))
+    again = await successor.call("POST", INVOKE.format("echo"), b"x", f"Idempotency-Key: {KEY}", key=market.key)
+    assert code(again) == (409, "IDEMPOTENCY_UNKNOWN") and successor.provider.requests == []
+    await close_market(successor)
+
+
+def _credential(market: Market) -> Credential:
+    return Credential("again", ORG, APP, market.keyring.hash_key(market.key), 0, 0)
 
 
 async def test_a_client_of_a_stream_that_leaves_ends_it_as_ever(market: Market) -> None:

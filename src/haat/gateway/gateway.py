@@ -157,6 +157,8 @@ class Gateway:
             async with asyncio.timeout(patience_seconds):
                 if self.clients:
                     await self._emptied.wait()
+                while self.calls:  # noqa: ASYNC110  # whose clients have left, and will ask again for their answers
+                    await asyncio.sleep(TICK_SECONDS)
         for call in list(self.calls):
             self._interrupt(call)
         for client in list(self.clients):

@@ -93,6 +93,8 @@ class Once:
         credential, route = call.credential, call.route
         assert credential is not None and route is not None
         self.begun = True
+        if call.extras is not None and call.extras.websocket:
+            return True  # a session has no answer that could be given again
         self._attempts: Attempts = gateway.attempts
         self.limit = gateway.settings.idempotency_answer_bytes
         self._repeatable: bool = route.service.policy.repeatable
@@ -157,7 +159,7 @@ class Once:
             self._settle(State.NOT_KEPT)  # a stream, or too large to be collected
         elif self._repeatable:
             self._settle(None)
-        elif error is None:
+        elif error is None or call.client.gateway.draining:
             self._settle(State.UNKNOWN)
         else:
             self._keep(_kept_problem(call, error))
