@@ -50,16 +50,18 @@ uvloop.run(main())
 """
 
 
-def keep_snapshot(data_dir: Path, keyring: Keyring, port: int, limits: PlanLimits) -> str:
+def keep_snapshot(
+    data_dir: Path, keyring: Keyring, port: int, limits: PlanLimits, service: Service | None = None
+) -> str:
     """Leave a snapshot of a small market on disk; return the key that opens it."""
     key = make_key()
-    service = Service(
+    service = service or Service(
         SERVICE, "acme", PROVIDER_ORG, "echo", "published", "", "requests", "IN", ("127.0.0.0/8",), "", b"",
         (Version("1", f"http://127.0.0.1:{port}", 5000, 1 << 20, "", "http"),), "1",
     )  # fmt: skip
     market = Snapshot(
         credentials=[Credential("c1", ORG, APP, keyring.hash_key(key), 0, 0)],
-        subscriptions=[Subscription("s1", ORG, APP, SERVICE, "basic", limits, ZONE)],
+        subscriptions=[Subscription("s1", ORG, APP, service.id, "basic", limits, ZONE)],
         services=[service],
     )
     snapshot_file.write(data_dir / "gateway" / "snapshot.bin", market, keyring)

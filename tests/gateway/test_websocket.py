@@ -15,11 +15,16 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from gateway.rig import PROVIDER_ORG, Client, MakeMarket, Market
+from gateway.test_process import keep_snapshot, running
 from haat.gateway import websocket
 from haat.gateway.limits import PlanLimits
 from haat.gateway.policy import VersionPolicy
 from haat.gateway.snapshot import Credential, Service, Version
-from haat.usage.journal import Kind
+from haat.infra.keyring import Keyring
+from haat.settings import Settings
+from haat.usage.intake import Record
+from haat.usage.journal import START, JournalReader, JournalWriter, Kind
+from haat.usage.shipper import Tail
 
 PATH = "/v1/services/acme/talk/live"
 Behaviour = Callable[[ServerConnection], Awaitable[None]]
@@ -82,16 +87,18 @@ class Hall:
             **options,
         )
 
-    def offer(self, slug: str = "talk", unit: str = "requests", speaks: bool = True, port: int | None = None) -> None:
-        version = Version(
-            "1", f"http://127.0.0.1:{port or self.talker.port}/base", 5000, 1 << 16, "", "http",
-            VersionPolicy(websocket=speaks),
-        )  # fmt: skip
-        service = Service(
-            f"service-{slug}", "acme", PROVIDER_ORG, slug, "published", "", unit, "IN", ("127.0.0.0/8",),
-            "X-Provider-Key", self.market.keyring.encrypt("secret", f"service-{slug}"), (version,), "1",
-        )  # fmt: skip
+    def offer(self, slug: str = "talk", unit: str = "requests", port: int | None = None) -> None:
+        service = offered(self.market.keyring, port or self.talker.port, slug, unit)
         self.market.gateway.directory.put_service(service.id, service)
+
+
+def offered(keyring: Keyring, port: int, slug: str = "talk", unit: str = "requests") -> Service:
+    """Return a service of a provider that speaks WebSocket on this port."""
+    version = Version("1", f"http://127.0.0.1:{port}/base", 5000, 1 << 16, "", "http", VersionPolicy(websocket=True))
+    return Service(
+        f"service-{slug}", "acme", PROVIDER_ORG, slug, "published", "", unit, "IN", ("127.0.0.0/8",),
+        "X-Provider-Key", keyring.encrypt("secret", f"service-{slug}"), (version,), "1",
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -304,3 +311,34 @@ async def test_a_session_behind_pipelined_calls_gets_what_its_client_sent_early(
             rest += await client.reader.read(1000)
     assert rest.startswith(b"HTTP/1.1 101 ")
     client.close()
+
+
+async def test_a_session_of_a_killed_gateway_is_interrupted_and_not_billed(tmp_path: Path) -> None:
+    talker = await Talker().start()
+    service = offered(Keyring.load(tmp_path), talker.port)
+    key = keep_snapshot(tmp_path, Keyring.load(tmp_path), talker.port, PlanLimits(), service)
+    stop = asyncio.Event()
+    speaking = asyncio.create_task(websocket.run(Settings(data_dir=tmp_path), stop))
+    async with running(tmp_path) as (child, port):
+        session = await connect(
+            f"ws://127.0.0.1:{port}/v1/services/acme/talk/live", additional_headers={"X-API-Key": key}, proxy=None
+        )
+        await session.send("one")
+        await session.recv()
+        child.kill()
+        await session.wait_closed()
+    async with asyncio.timeout(10):
+        while not talker.codes:  # noqa: ASYNC110  # the other process notices
+            await asyncio.sleep(0.01)
+    assert talker.codes == [1001]
+    stop.set()
+    await speaking
+    await talker.stop()
+    JournalWriter(tmp_path / "journal", "gateway-0", 1 << 20, 1000).close()  # the successor seals what was left
+    tail = Tail(JournalReader(tmp_path / "journal", "gateway-0"), START, START)
+    records: list[Record] = []
+    while frames := tail.reader.read(tail.position):
+        records += tail.feed(frames)
+    [record] = records
+    assert record.event is not None
+    assert (record.event.outcome, record.event.units) == ("interrupted", {})

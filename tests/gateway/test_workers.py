@@ -159,6 +159,38 @@ async def test_a_worker_killed_under_load_takes_only_calls_in_flight_with_it(tmp
     assert workers(tmp_path / "journal") == ["gateway-0", "gateway-1"]
 
 
+async def test_limits_stay_exact_over_workers_that_are_killed(tmp_path: Path) -> None:
+    provider = await Provider().start()
+    quota = 60
+    limits = PlanLimits(quota_per_month=quota, max_concurrent=64)
+    key = keep_snapshot(tmp_path, Keyring.load(tmp_path), provider.port, limits)
+    statuses: list[int] = []
+    cut = 0
+
+    async def caller(port: int) -> None:
+        nonlocal cut
+        while statuses.count(429) < 20:
+            client = await Client.connect(port)
+            with contextlib.closing(client), contextlib.suppress(ConnectionError):
+                await client.send(raw(key))
+                response = await client.receive()
+                if response is not None and response.whole:
+                    statuses.append(response.status)
+                    continue
+            cut += 1
+
+    async with family(tmp_path) as running:
+        port, victim = running.present(0).port, running.present(0).pid
+        callers = [asyncio.create_task(caller(port)) for _ in range(8)]
+        await until(lambda: statuses.count(200) >= 20)
+        os.kill(victim, signal.SIGKILL)
+        await until(lambda: running.is_back(0, but=victim))
+        await asyncio.gather(*callers)
+    await provider.stop()
+    assert set(statuses) == {200, 429}
+    assert quota - cut <= statuses.count(200) <= quota
+
+
 async def test_a_worker_that_drains_leaves_the_port_to_its_siblings(tmp_path: Path) -> None:
     provider = await Provider().start()
     key = keep_snapshot(tmp_path, Keyring.load(tmp_path), provider.port, PlanLimits())
