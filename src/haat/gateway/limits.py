@@ -69,6 +69,7 @@ class Allowance(Windows):
         "_day_face",
         "_day_most",
         "_day_quota",
+        "_faces",
         "_faces_differ",
         "_flying",
         "_month",
@@ -279,20 +280,10 @@ class Allowance(Windows):
 
     def lines_of(self, name: str, left: int, seconds: int) -> bytes:
         """Return the header lines that go with a refusal by a rate or a quota; for others, the present standing."""
-        for face in self._faces():
+        for face in self._faces.all:
             if face.name == name:
                 return face.head % (left, seconds, left, seconds)
         return self.headers(self._latest)
-
-    def _faces(self) -> list[Face]:
-        faces = [rate.face for rate in self._rates]
-        if self._burst_face is not None:
-            faces.insert(0, self._burst_face)
-        if self._day_face is not None:
-            faces.append(self._day_face)
-        if self._month_face is not None:
-            faces.append(self._month_face)
-        return faces
 
     def _tightest(self, now: int) -> tuple[Face, int, int] | None:
         """Return the limit with the least remaining, what remains, and the seconds until it is more."""
@@ -348,8 +339,10 @@ class Allowance(Windows):
 
         A period that is cut or drawn out by a change of plan or zone goes on with what was used in it.
         """
-        cells, at = self._cells, datetime.fromtimestamp(now / SECOND, UTC)
-        month, day = self._month_at(at), day_of(at, self._zone)
+        cells = self._cells
+        month, day = _calendar(self._zone, now)
+        if self.limits.quota_reset == "anniversary":
+            month = anniversary_of(_instant(now), _instant(self._started_at), self._zone)
         self._month_end, self._day_end = _microseconds(month.end), _microseconds(day.end)
         if now >= cells[MONTH_END]:
             self._begin(1 << _MONTHS, SLOT_RESERVED_MONTH, MONTH)
@@ -358,11 +351,6 @@ class Allowance(Windows):
             self._begin(1, SLOT_RESERVED_DAY, DAY)
         cells[DAY_END] = self._day_end
         self._draw_faces(month, day)
-
-    def _month_at(self, at: datetime) -> Period:
-        if self.limits.quota_reset == "anniversary":
-            return anniversary_of(at, datetime.fromtimestamp(self._started_at / SECOND, UTC), self._zone)
-        return month_of(at, self._zone)
 
     def _begin(self, step: int, reserved: int, used: int) -> None:
         cells = self._cells
@@ -374,20 +362,12 @@ class Allowance(Windows):
 
     def _draw_faces(self, month: Period, day: Period) -> None:
         """Prepare the headers: they change with the plan and with the length of the month."""
-        limits = self.limits
-        self._burst_face = self._day_face = self._month_face = None
-        if self._interval and limits.burst is not None:
-            seconds = _seconds((self._tolerance + self._interval) // 1000)
-            self._burst_face = Face("burst", limits.burst, seconds)
-        if limits.quota_per_day is not None:
-            self._day_face = Face("day-quota", limits.quota_per_day, _length(day), self.unit)
-        if limits.quota_per_month is not None:
-            self._month_face = Face("month", limits.quota_per_month, _length(month), self.unit)
-        faces = self._faces()
-        policy = ", ".join([face.policy for face in faces])
-        self.policy_line = f"RateLimit-Policy: {policy}\r\n".encode("ascii") if faces else b""
-        for face in faces:
-            face.write(self.policy_line)
+        faces = _faces_of(self.limits, _length(month), _length(day))
+        self._faces = faces
+        self._burst_face, self._day_face, self._month_face = faces.burst, faces.day, faces.month
+        self.policy_line = faces.policy_line
+        for rate, face in zip(self._rates, faces.rates, strict=True):
+            rate.face = face
 
     # --- before and after a restart -------------------------------------------------------------
 
@@ -504,6 +484,48 @@ class SharedAllowance(Allowance):
                 pace.bind(cells)
 
 
+class _Faces:
+    """What the headers of all allowances under one plan say, as long as the month is as long."""
+
+    __slots__ = ("all", "burst", "day", "month", "policy_line", "rates")
+
+    def __init__(self, limits: PlanLimits, month_seconds: int, day_seconds: int) -> None:
+        unit = limits.quota_unit
+        self.rates: list[Face] = [Face(rate.name, rate.limit, rate.span // SECOND) for rate in _rates(limits)]
+        self.burst: Face | None = None
+        self.day: Face | None = None
+        self.month: Face | None = None
+        self.all: list[Face] = []
+        if limits.burst is not None and limits.per_minute is not None:
+            self.burst = Face("burst", limits.burst, -(-60 * limits.burst // limits.per_minute))
+            self.all.append(self.burst)
+        self.all += self.rates
+        if limits.quota_per_day is not None:
+            self.day = Face("day-quota", limits.quota_per_day, day_seconds, unit)
+            self.all.append(self.day)
+        if limits.quota_per_month is not None:
+            self.month = Face("month", limits.quota_per_month, month_seconds, unit)
+            self.all.append(self.month)
+        policy = ", ".join([face.policy for face in self.all])
+        self.policy_line: bytes = f"RateLimit-Policy: {policy}\r\n".encode("ascii") if self.all else b""
+        for face in self.all:
+            face.write(self.policy_line)
+
+
+_MOST_FACES: Final = 4096
+_FACES: dict[tuple[PlanLimits, int, int], _Faces] = {}
+
+
+def _faces_of(limits: PlanLimits, month_seconds: int, day_seconds: int) -> _Faces:
+    key = (limits, month_seconds, day_seconds)
+    found = _FACES.get(key)
+    if found is None:
+        if len(_FACES) >= _MOST_FACES:
+            _FACES.clear()
+        found = _FACES[key] = _Faces(limits, month_seconds, day_seconds)
+    return found
+
+
 def _rates(limits: PlanLimits) -> list[Rate]:
     named = ((_MINUTE, limits.per_minute), (_HOUR, limits.per_hour), (_DAY, limits.per_day))
     return [Rate(place, limit) for place, limit in named if limit is not None]
@@ -519,6 +541,21 @@ def _seconds(microseconds: int) -> int:
 
 def _microseconds(at: datetime) -> int:
     return int(at.timestamp()) * SECOND
+
+
+def _instant(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / SECOND, UTC)
+
+
+_CALENDARS: dict[str, tuple[Period, Period]] = {}
+"""The month and the day that were asked for last, by zone: the same for nearly everybody."""
+
+
+def _calendar(zone: str, now: int) -> tuple[Period, Period]:
+    at, known = _instant(now), _CALENDARS.get(zone)
+    if known is None or at not in known[0] or at not in known[1]:
+        known = _CALENDARS[zone] = month_of(at, zone), day_of(at, zone)
+    return known
 
 
 def _length(period: Period) -> int:

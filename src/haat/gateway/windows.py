@@ -87,6 +87,9 @@ _UNIT_PARAMETER: Final = {"requests": "", "bytes": ';qu="content-bytes"'}
 """The draft's own words for what a quota counts; others are ours."""
 
 
+NO_FACE: Final = Face("", 0, 0)
+
+
 class Rate:
     """One window as one process sees it: ``limit`` in the span at ``place``."""
 
@@ -96,7 +99,7 @@ class Rate:
         self.place = place
         self.name, self.span = SPANS[place]
         self.limit = limit
-        self.face = Face(self.name, limit, self.span // SECOND)
+        self.face = NO_FACE
         self.exact = limit <= EXACT_LIMIT if exact is None else exact
         self.area = 0
         """Where its area is, 0 when it looks at the ring."""
