@@ -606,7 +606,7 @@ class ClientConnection:
                 self._next()
             return
         self._queue.clear()
-        self._linger()
+        self._linger(whole=call.body_complete)
 
     def _give_up(self, call: Call, error: HaatError) -> None:
         """Refuse a call whose own request went wrong after it was admitted."""
@@ -624,13 +624,20 @@ class ClientConnection:
         else:
             self.refuse(call, error, Outcome.REFUSED)
 
-    def _linger(self) -> None:
-        """End our side and wait a little, so that the client reads the answer before a reset reaches it."""
+    def _linger(self, whole: bool) -> None:
+        """End our side and wait a little, so that the client reads the answer before a reset reaches it.
+
+        TLS can't end one side alone: there it is closed at once when the request is here whole, because a
+        client may wait for the end to know that it has the whole answer.
+        """
         self._deaf = True
         if self._transport.is_closing():
             return
         if self._transport.can_write_eof():
             self._transport.write_eof()
+        elif whole:
+            self.close()
+            return
         self.release_reading()
         self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.close)
 

@@ -95,6 +95,8 @@ class Surplus:
             )
         )
         # Ended on our side only: closed with bytes unread it would be reset, and the answer lost.
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        if not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._transport.write_eof()
         self._patience = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._transport.close)

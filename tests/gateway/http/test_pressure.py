@@ -351,3 +351,38 @@ def test_a_connection_is_as_good_as_new_behind_a_pause(wire: Wire) -> None:
         assert len(wire.peers) == 1
 
     wire.play(scene())
+
+
+# --- how a connection ends -----------------------------------------------------------------------
+
+CLOSES = get("Connection: close")
+UNREAD = call("Content-Length: 9999999999", path="/v1/services/acme/large/x")
+
+
+@pytest.mark.parametrize("raw", [CLOSES, UNREAD], ids=["a whole request", "a body that isn't read"])
+def test_our_side_is_ended_and_the_rest_is_awaited_so_that_no_answer_is_lost_to_a_reset(wire: Wire, raw: bytes) -> None:
+    async def scene() -> None:
+        visit = Visit(wire)
+        visit.client.data_received(raw)
+        await wire.settle()
+        assert visit.transport.ended and not visit.transport.is_closing()
+        visit.client.data_received(b"more of it")
+        assert not visit.transport.is_closing()
+        await visit.end()
+
+    wire.play(scene())
+
+
+@pytest.mark.parametrize(
+    ("raw", "at_once"), [(CLOSES, True), (UNREAD, False)], ids=["a whole request", "a body that isn't read"]
+)
+def test_over_tls_the_end_is_the_end_once_the_request_is_here(wire: Wire, raw: bytes, at_once: bool) -> None:
+    async def scene() -> None:
+        visit = Visit(wire)
+        visit.transport.halves = False
+        visit.client.data_received(raw)
+        await wire.settle()
+        assert visit.transport.is_closing() == at_once
+        await visit.end()
+
+    wire.play(scene())

@@ -52,6 +52,8 @@ class MemoryTransport(asyncio.Transport):
         super().__init__({"peername": ("127.0.0.1", 9), "sockname": ("127.0.0.1", 8)})
         self.protocol, self.blocked = protocol, False
         self.reading = True
+        self.halves = True
+        """One side can be ended alone, which TLS can't."""
         self.ended = False
         """Our side has sent its end."""
         self.most = 0
@@ -108,7 +110,7 @@ class MemoryTransport(asyncio.Transport):
         return self.reading
 
     def can_write_eof(self) -> bool:
-        return True
+        return self.halves
 
     def write_eof(self) -> None:
         self.ended = True
