@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from haat.gateway import dispatch, relay
 from haat.gateway.answers import REASONS, Whole
 from haat.gateway.cache import Answer, Cache, Flight, Item, Space
+from haat.gateway.cache_answers import LABELS, Untouched, as_units, capped, labelled, reported_units, sign
 from haat.gateway.cache_batch import (
     Answered,
     Batch,
@@ -39,13 +40,11 @@ from haat.gateway.cache_keys import (
     entity_tag,
     kept_lines,
     lifetime,
-    matches,
     read_asking,
 )
 from haat.gateway.call import NO_UNITS, Call
-from haat.gateway.metering import REPORTED, read_usage
+from haat.gateway.metering import read_usage
 from haat.gateway.reservations import most_of
-from haat.gateway.windows import FAR
 from haat.kernel.errors import ProviderFailed
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ class CacheStep:
         for item in items:
             add(usage, item.usage)
             add(units, item.units)
-        question.call.units = _capped(question.call, _as_units(units))
+        question.call.units = capped(question.call, as_units(units))
         body = put_together([item.output for item in items], usage)
         date = b"Date: %b\r\n" % formatdate(now / 1_000_000, usegmt=True).encode("ascii")
         oldest = max(items, key=lambda item: item.age(now))
@@ -168,7 +167,7 @@ class CacheStep:
         self._space.hits += 1
         call = question.call
         call.first_byte = now - call.started
-        _sign(answer, question.asking, tag, age, seconds, b"HIT")
+        sign(answer, question.asking, tag, age, seconds, b"HIT")
         relay.answer_whole(call, answer, cache="hit")
 
     # --- asking ---------------------------------------------------------------------------------
@@ -224,9 +223,9 @@ class CacheStep:
                 kept = cache.keep(entry)
                 if kept:
                     answer.lines = lines
-                    _sign(answer, question.asking, entry.tag, 0, seconds, _LABELS[call.cache])
+                    sign(answer, question.asking, entry.tag, 0, seconds, LABELS[call.cache])
             if not kept and question.batch is None:
-                answer.lines = _labelled(answer.lines, _LABELS[call.cache])
+                answer.lines = labelled(answer.lines, LABELS[call.cache])
         finally:
             flight, question.flight = question.flight, None
             if flight is not None:
@@ -244,17 +243,17 @@ class CacheStep:
     def _take_batch(self, question: Question, batch: Batch, answer: Whole, seconds: int, now: int) -> bool:
         """Keep a batch's outputs each by itself, and put them together with what was known."""
         call = question.call
-        label = _LABELS[call.cache]
+        label = LABELS[call.cache]
         places = question.places or list(range(len(batch.items)))
         reduced = len(places) < len(batch.items)
         if answer.status != 200:
             if reduced and answer.status < 500:
                 answer.body = name_places(answer.body, places)
-            answer.lines = _labelled(answer.lines, label)
+            answer.lines = labelled(answer.lines, label)
             return False
         found = read_answer(answer.body)
         if found is None and not reduced:
-            answer.lines = _labelled(answer.lines, label)
+            answer.lines = labelled(answer.lines, label)
             return False
         if found is None or len(found.outputs) != len(places):
             count = "no" if found is None else str(len(found.outputs))
@@ -265,14 +264,14 @@ class CacheStep:
         if reduced:
             self._merge(question, batch, answer, found, fresh)
         if not kept or not all(kept):
-            answer.lines = _labelled(answer.lines, label)
+            answer.lines = labelled(answer.lines, label)
             return False
         if not reduced:
             answer.body = put_together(found.outputs, found.usage)  # as it will be the next time
         answer.lines = kept_lines(answer.lines)
         tag = entity_tag(self._space.digest, [], answer.body)
         expires_at = min(item.expires_at for item in [*fresh, *question.known] if item is not None)
-        _sign(answer, question.asking, tag, 0, (expires_at - now) // 1_000_000, label)
+        sign(answer, question.asking, tag, 0, (expires_at - now) // 1_000_000, label)
         return True
 
     def _fresh(
@@ -280,7 +279,7 @@ class CacheStep:
     ) -> list[Item]:
         """Return the outputs with the units that fall to each: what was reported, divided."""
         weights = [weight(batch.items[place]) for place in places]
-        units, usage = divide(_reported(question.call.raw_usage), weights), divide(found.usage, weights)
+        units, usage = divide(reported_units(question.call.raw_usage), weights), divide(found.usage, weights)
         return [
             Item(self._space, batch.keys[place], now, seconds, output, units[at], usage[at])
             for at, (place, output) in enumerate(zip(places, found.outputs, strict=True))
@@ -306,7 +305,7 @@ class CacheStep:
         if call.units or cached:
             whole = dict(reported)
             add(whole, cached)
-            call.units = _as_units(whole)
+            call.units = as_units(whole)
         if unit in cached:
             call.cached_units = {unit: decimal(cached[unit])}
         elif unit == "bytes" and not call.units:  # counted here: those of the request
@@ -372,65 +371,6 @@ class Asked:
 
     def missed(self, call: Call) -> None:
         self._step.missed(self._question)
-
-
-class Untouched:
-    """Says on an answer that the cache had no part in it."""
-
-    def answered(self, call: Call, answer: Whole) -> None:
-        answer.lines = _labelled(answer.lines, b"BYPASS")
-
-    def missed(self, call: Call) -> None:
-        """Nothing to do: nobody waits for it."""
-
-
-_LABELS = {"miss": b"MISS", "partial": b"PARTIAL", "bypass": b"BYPASS"}
-
-
-def _labelled(lines: list[bytes], label: bytes) -> list[bytes]:
-    """Return an answer's lines with what the cache did, and no such word of the provider's."""
-    return [line for line in lines if line[:8].lower() != b"x-cache:"] + [b"X-Cache: %b\r\n" % label]
-
-
-def _sign(answer: Whole, asking: Asking, tag: bytes, age: int, seconds: int, label: bytes) -> None:
-    """Add the cache's own headers; turn the answer into 304 when the caller has it already."""
-    said = [
-        b"ETag: %b\r\n" % tag,
-        b"Cache-Control: private, max-age=%d\r\n" % seconds,
-        b"Age: %d\r\n" % age,
-        b"X-Cache: %b\r\n" % label,
-    ]
-    if asking.tags and matches(asking.tags, tag):
-        dated = [line for line in answer.lines if line[:5].lower() in (b"date:", b"vary:")]
-        answer.status, answer.reason, answer.lines, answer.body = 304, REASONS[304], dated + said, b""
-    else:
-        answer.lines = answer.lines + said
-
-
-def _reported(text: str) -> Micro:
-    """Return a provider's report in millionths, before anything is capped, and without its requests."""
-    found: Micro = {}
-    for part in text.split(";"):
-        match = REPORTED.fullmatch(part)
-        if match is not None and match[1] != "requests":
-            found[match[1]] = micro(f"{match[2]}.{match[3] or ''}")
-    return found
-
-
-def _capped(call: Call, units: dict[str, str]) -> dict[str, str]:
-    """Return units of which no more is counted than of a provider's report for this very call."""
-    for unit, text in units.items():
-        most = most_of(call, unit)
-        if most < FAR and micro(text) > most:
-            units = {**units, unit: decimal(most)}
-    return units
-
-
-def _as_units(quantities: Micro) -> dict[str, str]:
-    """Return quantities as a record has them; nothing reported stays nothing."""
-    if not quantities:
-        return NO_UNITS
-    return {"requests": "1"} | {unit: decimal(quantity) for unit, quantity in quantities.items()}
 
 
 def cache_step(gateway: Gateway, route: Route) -> Step | None:
