@@ -124,6 +124,21 @@ async def test_every_endpoint_of_a_version_has_to_pass(market: Market) -> None:
     assert version.endpoints == (endpoint, endpoint + "/second")
 
 
+async def test_a_version_that_speaks_websocket_is_one_to_the_gateway(market: Market, database: Any) -> None:
+    server, endpoint, _ = await _endpoint()
+    provider = await market.provider()
+    speaking = _version(endpoint, policy={"websocket": True}).model_dump()
+    made = await market.catalog.register(provider, draft(version=speaking))
+    await market.catalog.accept(provider, made.service_id, made.version_id)
+    await market.catalog.publish(provider, made.service_id)
+    server.close()
+    async with database.service.transaction(PLATFORM_SCOPE) as connection:
+        service = await gateway_store.service(connection, made.service_id)
+    assert service is not None and service.versions[0].policy.websocket
+    with pytest.raises(ValidationFailed):
+        VersionPolicyDraft.parse({"serves": "1", "websocket": True})
+
+
 async def test_a_further_endpoint_that_fails_changes_nothing(market: Market) -> None:
     server, endpoint, _ = await _endpoint()
     broken, nowhere, _ = await _endpoint(500)

@@ -172,19 +172,21 @@ class TransformDraft(_Draft):
 class VersionPolicyDraft(_Draft):
     """How the gateway reaches a version; ``endpoints`` serve the same as its first endpoint.
 
+    With ``websocket`` they also speak WebSocket, and callers may open sessions.
     ``request`` and ``answer`` are changed on their way, in this order. A version that ``serves`` another
     one only adapts its own shape to that one's, whose endpoints execute its calls.
     """
 
     endpoints: Annotated[list[_Endpoint], Field(max_length=15)] = []
+    websocket: bool = False
     serves: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,31})?$")] = ""
     request: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
     answer: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
 
     @model_validator(mode="after")
     def _adapters_have_no_endpoints(self) -> VersionPolicyDraft:
-        if self.serves and self.endpoints:
-            raise ValueError("an adapter is executed by the version it serves: it has no endpoints")
+        if self.serves and (self.endpoints or self.websocket):
+            raise ValueError("an adapter is executed by the version it serves: it has no endpoints, and no sessions")
         return self
 
     @field_validator("endpoints")
