@@ -111,6 +111,9 @@ async def test_a_finished_call_is_answered_again_and_neither_executed_nor_billed
     assert (two.outcome, two.units, two.cache, two.status) == (Outcome.COMPLETED, {"requests": "0"}, "replay", 201)
     [allowance] = market.gateway.limits._allowances.values()
     assert (allowance.used, allowance.in_flight) == (1, 0)
+    metrics = (await market.call("GET", "/metrics")).body.decode()
+    assert 'gateway_replays_total{worker="gateway-0"} 1\n' in metrics
+    assert 'gateway_journal_full{worker="gateway-0"} 0\n' in metrics
 
 
 async def test_a_key_with_and_without_quotes_is_the_same_key(market: Market) -> None:
@@ -355,7 +358,7 @@ async def test_a_call_without_its_client_still_has_its_deadline(market: Market) 
     market.add_service("echo", timeout_ms=300)
     await leave(market, Gate())
     await market.until(lambda: not market.gateway.calls)
-    assert market.provider.lost == 1
+    await market.until(lambda: market.provider.lost == 1)
     again = await keyed(market)
     assert code(again) == (504, "PROVIDER_TIMEOUT") and again.header("idempotency-replayed") == "true"
 

@@ -124,6 +124,8 @@ class Attempts:
         self, path: Path, slot: str, secret: bytes, *, durable: bool = False, keep_seconds: int = KEEP_SECONDS
     ) -> None:
         self._path, self._slot, self._durable, self._keep = path, slot, durable, keep_seconds
+        self.replayed = 0
+        """Answers this worker has given again."""
         self._cipher = AESGCM(secret)
         self._boot = os.urandom(8)
         self._connection: sqlite3.Connection | None = None

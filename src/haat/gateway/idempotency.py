@@ -127,6 +127,7 @@ class Once:
 
     def _replay(self, call: Call, kept: Kept) -> None:
         """Answer with what is kept: metered, and billed only when nobody was billed for it yet."""
+        self._attempts.replayed += 1
         call.dispatched = False  # the quota was used by the call that was executed
         if kept.status < 400 and self._attempts.sell(self._scope):
             self._sold = True
