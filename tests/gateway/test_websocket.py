@@ -16,10 +16,13 @@ from websockets.typing import Subprotocol
 
 from gateway.rig import PROVIDER_ORG, Client, MakeMarket, Market
 from gateway.test_process import keep_snapshot, running
+from gateway.test_tls import Authority, put
 from haat.gateway import websocket
 from haat.gateway.limits import PlanLimits
+from haat.gateway.place import open_listeners
 from haat.gateway.policy import VersionPolicy
 from haat.gateway.snapshot import Credential, Service, Version
+from haat.gateway.tls import Certificate
 from haat.infra.keyring import Keyring
 from haat.settings import Settings
 from haat.usage.intake import Record
@@ -342,3 +345,45 @@ async def test_a_session_of_a_killed_gateway_is_interrupted_and_not_billed(tmp_p
     [record] = records
     assert record.event is not None
     assert (record.event.outcome, record.event.units) == ("interrupted", {})
+
+
+async def test_sessions_go_over_tls_as_well(hall: Hall, tmp_path: Path) -> None:
+    authority = Authority()
+    put(tmp_path, *authority.issue())
+    gateway = hall.market.gateway
+    gateway.certificate = Certificate(tmp_path / "cert.pem", tmp_path / "key.pem")
+    [listener] = open_listeners("127.0.0.1", 0, 1)
+    port = listener.getsockname()[1]
+    server = await gateway.accept(listener)
+    headers = {"X-API-Key": hall.market.key}
+    url = f"wss://127.0.0.1:{port}{PATH}"
+    async with connect(url, additional_headers=headers, proxy=None, ssl=authority.client()) as session:
+        await session.send("over TLS")
+        assert await session.recv() == "over TLS"
+    server.close()
+
+
+async def test_a_client_that_does_not_read_holds_its_provider_back(hall: Hall) -> None:
+    sent = 0
+
+    async def flood(session: ServerConnection) -> None:
+        nonlocal sent
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await session.send(b"\x00" * 50_000)
+                sent += 50_000
+
+    hall.talker.behaviour = flood
+    session = await hall.open(max_queue=1)
+    [tunnel] = hall.market.gateway.tunnels
+    assert tunnel.near is not None
+    before, most = -1, 0
+    while sent != before:  # until nothing moves any more
+        before = sent
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            most = max(most, tunnel.near.get_write_buffer_size())
+    assert sent < 32 * 1024 * 1024
+    assert most < 1024 * 1024
+    session.transport.abort()
+    await hall.market.until(lambda: bool(hall.talker.codes))
