@@ -272,6 +272,21 @@ class Who(Plugin):
     assert {event.credential for event in market.events()} == {credential.id}
 
 
+async def test_nobody_is_asked_who_probes_the_gateways_health(market: Market, tmp_path: Path) -> None:
+    take(
+        market,
+        tmp_path,
+        nobody="""
+class Nobody(Plugin):
+    @hookimpl
+    def haat_authenticate(self, call):
+        raise PermissionDenied
+""",
+    )
+    assert (await market.call("GET", "/health/live")).status == 200
+    assert (await market.call("GET")).status == 403
+
+
 async def test_a_caller_can_not_say_the_key_that_stands_for_an_identified_call(market: Market, tmp_path: Path) -> None:
     from haat.gateway import hooks
 

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from haat.gateway import cors
 from haat.gateway.answers import REASONS, Whole
 from haat.gateway.extras import extras_of
 from haat.gateway.headers import without
@@ -114,7 +115,12 @@ def _service(route: Route) -> Service:
 
 
 def authenticate(gateway: Gateway, call: Call) -> None:
-    """Ask the plugins who is calling; the first that knows decides. Raise a plugin's refusal."""
+    """Ask the plugins who is calling; the first that knows decides. Raise a plugin's refusal.
+
+    Probes of the gateway's health and preflights of browsers are nobody's call: nobody is asked about them.
+    """
+    if b"/v1/" not in call.target or cors.is_preflight(call):
+        return
     lines = list(call.lines)
     if call.bearer:
         lines.append(b"Authorization: Bearer %b\r\n" % call.bearer)
