@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 
 import pluggy
 
-from haat.kernel.errors import HaatError, PluginFailed
-from haat.plugins.api import Plugin
+from haat.kernel.errors import HaatError, InvalidRequest, PluginFailed
+from haat.plugins.api import Plugin, Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,14 @@ class Running:
             return function(*arguments)
         except HaatError:
             raise
+        except Unreadable as error:
+            if self.fails == "open":
+                return FAILED
+            if hook == "haat_on_request":  # whoever sent it can mend that
+                raise InvalidRequest(
+                    f"A guard of this service must read the body and can't: {error}. Send it plain, or with gzip."
+                ) from error
+            raise PluginFailed(f"A guard of this service can't read the provider's answer: {error}.") from error
         except Exception as error:
             self.failures += 1
             if self._may_speak("failed"):
