@@ -325,7 +325,7 @@ def settle(call: Call, outcome: Outcome) -> bool:
 
 def _micro_units(call: Call, unit: str) -> int:
     """Return what a call used of its quota's unit; what nobody has counted is what was reserved."""
-    if unit == "bytes":
+    if unit == "bytes" and (call.extras is None or not call.extras.websocket):
         return call.body_size * MICRO_UNITS
     quantity = call.units.get(unit)
     return call.reserved if quantity is None else to_micro(quantity)
