@@ -80,8 +80,10 @@ class Hall:
     def __init__(self, market: Market, talker: Talker) -> None:
         self.market, self.talker = market, talker
 
-    def open(self, path: str = PATH, *, key: str | None = None, **options: Any) -> connect:
+    def open(self, path: str = PATH, *, key: str | None = None, units: str = "", **options: Any) -> connect:
         headers = {"X-API-Key": self.market.key if key is None else key}
+        if units:
+            headers["X-Haat-Max-Units"] = units
         return connect(
             f"ws://127.0.0.1:{self.market.port}{path}",
             additional_headers=headers,
@@ -271,6 +273,25 @@ async def test_bytes_are_sold_both_ways(hall: Hall) -> None:
         await session.recv()
     event = await hall.market.settled_event()
     assert int(event.units["bytes"]) == event.bytes_in + event.bytes_out > 2000
+
+
+async def test_a_quota_in_bytes_ends_the_session_that_has_used_what_it_reserved(hall: Hall) -> None:
+    hall.market.subscribe("acme/talk", PlanLimits(quota_per_month=30_000, quota_unit="bytes"))
+    with pytest.raises(InvalidStatus) as refused:
+        await hall.open()
+    assert refused.value.response.status_code == 429
+    session = await hall.open(units="bytes=20000")
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            await session.send(b"\x00" * 1000)
+            await session.recv()
+    assert session.close_code == 1008
+    await hall.market.until(lambda: len(hall.market.events()) == 2)
+    assert {event.units.get("bytes") for event in hall.market.events()} == {None, "20000"}
+    with pytest.raises(InvalidStatus):
+        await hall.open(units="bytes=20000")
+    async with hall.open(units="bytes=10000"):
+        pass
 
 
 async def test_a_long_session_leaves_checkpoints(hall: Hall) -> None:

@@ -9,6 +9,8 @@ from haat.gateway.plan import MICRO, Refusal
 from haat.gateway.windows import FAR
 from haat.kernel.errors import HaatError, InvalidRequest, ProviderBusy, QuotaExhausted, RateLimited
 
+SESSION_BYTES = 4 * 1024 * 1024
+"""What a WebSocket session may carry under a quota of bytes when nobody has said otherwise; then it ends."""
 DECLARATION = b"x-haat-max-units"
 """The caller's own maximum: ``characters=500``. It is forwarded, so that the provider can keep to it."""
 _DECLARED = re.compile(rb"\s*([a-z_]{1,32})\s*=\s*([0-9]{1,12})(?:\.([0-9]{1,6}))?\s*")
@@ -25,12 +27,15 @@ def bound(call: Call, unit: str) -> int:
     grant = call.grant
     assert grant is not None
     body = grant.body_limit if call.chunked else max(0, call.content_length)
-    if unit == "bytes":
+    session = call.extras is not None and call.extras.websocket
+    if unit == "bytes" and not session:
         return body * MICRO
     route, declared = grant.route, declared_most(call.lines, unit)
     said = route.max_micro_units if unit == route.service.unit and route.max_micro_units else FAR
     if min(said, declared) < FAR:
         return min(said, declared)
+    if unit == "bytes":
+        return SESSION_BYTES * MICRO
     if unit == "compute_seconds":
         return route.version.timeout_ms * (MICRO // 1000)
     return max(1, body) * MICRO

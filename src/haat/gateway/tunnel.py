@@ -19,6 +19,7 @@ from haat.gateway.call import ID_AT, ID_END, Call
 from haat.gateway.endpoints import Endpoint, choose
 from haat.gateway.headers import without
 from haat.gateway.metering import CHECKPOINT_BYTES
+from haat.gateway.plan import MICRO
 from haat.gateway.session import Admission, Ended, header_lines
 from haat.kernel.errors import (
     HaatError,
@@ -101,6 +102,10 @@ class Tunnel:
         """Bytes since the last checkpoint."""
         self._written_at = call.started
         self._generation = gateway.directory.generation
+        allowance = call.allowance
+        capped = allowance is not None and allowance.is_hard and allowance.unit == "bytes"
+        self._most = call.reserved // MICRO if capped else 0
+        """Bytes that are reserved of a quota with a hard cap, 0 when that isn't in bytes: the session ends there."""
         self._over = False
         self._asked_to_end = False
 
@@ -240,6 +245,8 @@ class Tunnel:
 
     def _count(self, size: int) -> bool:
         """Write a checkpoint before each further part is forwarded; what can't be metered isn't."""
+        if self._most and self.call.body_size + self.call.bytes_out > self._most and not self._asked_to_end:
+            self.end(POLICY_VIOLATION, f"the {self._most} bytes reserved for this session are used up")
         self._unwritten += size
         return self._unwritten < CHECKPOINT_BYTES or self._write_checkpoint()
 
@@ -259,10 +266,11 @@ class Tunnel:
         return True
 
     def _tally(self) -> None:
-        """Count what was carried both ways, where that is what the service sells."""
+        """Count what was carried both ways, where that is what the service sells or the plan's quota is in."""
         call = self.call
-        if self.route.service.unit == "bytes":
-            call.units = {"requests": "1", "bytes": str(call.body_size + call.bytes_out)}
+        if self.route.service.unit == "bytes" or (call.allowance is not None and call.allowance.unit == "bytes"):
+            carried = call.body_size + call.bytes_out
+            call.units = {"requests": "1", "bytes": str(min(carried, self._most) if self._most else carried)}
 
     # --- the end --------------------------------------------------------------------------------
 
