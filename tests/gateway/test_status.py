@@ -91,7 +91,7 @@ async def test_every_metric_is_there_with_its_meaning(market: Market) -> None:
 
 async def test_of_several_workers_any_one_answers_for_all_that_are_there(market: Market) -> None:
     gateway = market.gateway
-    (gateway.settings.data_dir / "gateway").mkdir()
+    (gateway.settings.data_dir / "gateway").mkdir(exist_ok=True)
     await market.call("POST", PATH, b"x")
     for slot, worker in ((2, "gateway-2"), (1, "gateway-1"), (0, "gateway-0")):
         gateway.place, gateway.meter.worker = Place(slot, (7, 8, 9)), worker
