@@ -51,6 +51,7 @@ def report(gateway: Gateway, target: bytes) -> tuple[int, bytes]:
             "connections": len(gateway.clients),
             "calls": len(gateway.calls),
             "turned_away": gateway.turned_away,
+            "sessions": len(gateway.tunnels),
         },
     }
     if gateway.certificate is not None:
