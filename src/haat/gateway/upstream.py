@@ -204,6 +204,10 @@ class UpstreamConnection:
         elif self._head_bytes > MAX_ANSWER_HEAD:
             self._fail(ProviderFailed("The head of the provider's answer is too large."))
 
+    def on_message_begin(self) -> None:
+        if self._ended:
+            self._keep = False  # the beginning of a second answer, which the next call's would be read behind
+
     def on_status(self, reason: bytes) -> None:
         self.reason += reason
 

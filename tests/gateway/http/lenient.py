@@ -1,7 +1,7 @@
 """A provider's end that reads as carelessly as anybody might: what it finds is the worst that could be smuggled.
 
-It takes LF for a line end, the last of several lengths, `chunked` wherever it stands in a name or a value,
-blanks around names, and any number of requests that follow.
+It takes LF and CR for line ends, the last of several lengths, `chunked` wherever it stands in a value, names
+with blanks in or around them or with underscores, and any number of requests that follow.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+_BLANKS = re.compile(rb"[\x00-\x20\x7f-\xff]")
 _REQUEST_LINE = re.compile(rb"\s*([A-Za-z]+)[ \t]+(\S+)")
 
 
@@ -39,15 +40,13 @@ def _read(raw: bytes, chunks_first: bool) -> list[Found]:
         fields = []
         for text in re.split(rb"\r\n|\n|\r", head)[1:]:
             name, _, value = text.partition(b":")
-            fields.append((name.strip().lower().replace(b"_", b"-"), value.strip()))
+            fields.append((_BLANKS.sub(b"", name).lower().replace(b"_", b"-"), value.strip()))
         lengths = [
             int(digits[0])
             for name, value in fields
-            if "content-length" in name.decode("latin-1") and (digits := re.findall(rb"\d+", value))
+            if name == b"content-length" and (digits := re.findall(rb"\d+", value))
         ]
-        chunked = any(
-            "transfer-encoding" in name.decode("latin-1") and b"chunked" in value.lower() for name, value in fields
-        )
+        chunked = any(name == b"transfer-encoding" and b"chunked" in value.lower() for name, value in fields)
         if chunked and (chunks_first or not lengths):
             body, raw = _unchunk(raw)
         else:

@@ -346,12 +346,13 @@ class Wire:
         return self._runner.run(scene)
 
     def events(self) -> list[UsageEvent]:
-        """Return what was recorded since the last time."""
-        found = []
+        """Return what was recorded since the last time: the last record of each call."""
+        found = {}
         while batch := self._reader.read(self._position):
-            found += [usage.decode(frame.payload) for frame in batch if frame.kind == Kind.USAGE]
+            events = [usage.decode(frame.payload) for frame in batch if frame.kind == Kind.USAGE]
+            found |= {event.id: event for event in events}
             self._position = batch[-1].end
-        return found
+        return list(found.values())
 
     async def once(self, raw: bytes, cuts: Sequence[int] = (), late: bool = False, patience: float = 0) -> Seen:
         """Do what `run` does, within a scene."""

@@ -156,6 +156,14 @@ ANSWERS: list[Answer] = [
     good("an informational answer behind", HELLO + head("HTTP/1.1 100 Continue"), reused=False),
     good("noise behind", HELLO + b"noise", reused=False),
     good("one byte behind", HELLO + b"x", reused=False),
+    good("the first byte of an answer behind", HELLO + b"H", reused=False),
+    good("half a status line behind", HELLO + b"HTTP/1.1 20", reused=False),
+    good("half a head behind", HELLO + b"HTTP/1.1 200 OK\r\nX-Own: ", reused=False),
+    good("half a head behind chunks", chunked(b"5\r\nhello\r\n" + LAST) + b"HTTP/1.1 200 OK\r\nX-Own: ", reused=False),
+    good(
+        "half a head behind HEAD's", head(OK, "Content-Length: 0") + b"HTTP/1.1 200", b"", method="HEAD", reused=False
+    ),
+    Answer("half a head behind 204", head("HTTP/1.1 204 X") + b"HTTP/1.1 200 OK\r\nX-Own: ", 204, reused=False),
     good("a body longer than it says", head(OK, "Content-Length: 5") + b"hello world", reused=False),
     # Framing that two readers could read in two ways (RFC 9112, 6.3).
     fails("a length and chunked", head(OK, "Content-Length: 5", CHUNKED) + LAST),
