@@ -210,3 +210,11 @@ def test_without_calls_there_is_no_quantile() -> None:
 @pytest.mark.parametrize("cell", ["=1", "+1", "-1", "@a", "\t=1"])
 def test_cells_that_spreadsheets_would_run_are_quoted(cell: str) -> None:
     assert csv_safe(cell) == "'" + cell
+
+
+async def test_the_trace_that_a_caller_sent_is_found_with_the_call(bazaar: Bazaar, usage: Usage) -> None:
+    subscription = await a_subscription(bazaar)
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    await bazaar.take([msgspec.structs.replace(bazaar.event(subscription), trace=trace), bazaar.event(subscription)])
+    calls = (await usage.calls(consumer(subscription.org), CallFilter())).items
+    assert sorted(str(row["trace"]) for row in calls) == ["", trace]

@@ -66,6 +66,8 @@ class CallView(BaseModel):
     end_user: str
     tags: dict[str, str]
     caller_request_id: str
+    trace: str
+    """The W3C trace id that the caller sent; without one the trace has the digits of the call's own id."""
 
 
 class CallPage(BaseModel):

@@ -104,6 +104,7 @@ COLUMNS = (
     "gateway",
     "attempts",
     "executed_by",
+    "trace",
 )
 """Columns of a usage row in the order of `row_of`; the store adds ``batch``."""
 
@@ -190,6 +191,7 @@ def row_of(event: UsageEvent, now_ms: int | None) -> tuple[Cell, ...]:
         _text(event.gateway),
         _bounded(event.attempts, _MAX_SMALLINT),
         _reference(event.executed_by),
+        _text(event.trace),
     )
 
 

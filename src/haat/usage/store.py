@@ -128,7 +128,7 @@ _CALL = f"""
     usage.units_source, usage.raw_usage, usage.admission_us, usage.queue_us, usage.connect_us, usage.first_byte_us,
     usage.total_us, usage.bytes_in, usage.bytes_out, usage.cache, usage.cached,
     usage.cached_share, usage.region,
-    usage.language_pair, usage.gateway, usage.attempts, usage.executed_by,
+    usage.language_pair, usage.gateway, usage.attempts, usage.executed_by, usage.trace,
     coalesce(called.provider_slug, usage.provider) AS called_provider,
     usage.end_user, usage.tags, usage.caller_request_id
 """
