@@ -138,6 +138,7 @@ def _service_draft(platform: Platform, hosted: HostedService, version: VersionDr
         description=f"{hosted.description}\n\n{hosted.license_note}".strip(),
         category=hosted.category,
         unit=hosted.unit,
+        max_requests_per_second=100_000,  # their own queue says when it is full
         typical_latency_ms=hosted.typical_latency_ms,
         version=version,
         price=PriceDraft(unit_price=hosted.unit_price, free_units=Decimal(hosted.free_units)),

@@ -58,6 +58,7 @@ class Market:
             summary="Fails when it is told to",
             category="nlp",
             unit="requests",
+            max_requests_per_second=100_000,
             version={"endpoint": endpoint, "sample": sample, **version},
             price={"unit_price": "0.01"},
             credential_header="Authorization",
