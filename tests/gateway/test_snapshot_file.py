@@ -77,6 +77,16 @@ def test_what_was_written_is_read(path: Path, keyring: Keyring) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize(
+    "entry", [credential(1, revoked_at=5), subscription(1)], ids=lambda entry: type(entry).__name__
+)
+def test_the_test_says_something_of_every_member(entry: Credential | Subscription) -> None:
+    """So that a member that is added and not kept is noticed."""
+    defaults = type(entry).__struct_defaults__
+    optional = type(entry).__struct_fields__[-len(defaults) :] if defaults else ()
+    assert [name for name, default in zip(optional, defaults, strict=True) if getattr(entry, name) == default] == []
+
+
 def test_equal_texts_and_limits_of_many_entries_are_one_object(path: Path, keyring: Keyring) -> None:
     snapshot_file.write(path, market(), keyring)
     read = snapshot_file.load(path, keyring)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -20,7 +21,7 @@ from gateway.test_tls import Authority, put
 from haat.gateway import websocket
 from haat.gateway.limits import PlanLimits
 from haat.gateway.place import open_listeners
-from haat.gateway.policy import VersionPolicy
+from haat.gateway.policy import CachePolicy, ServicePolicy, VersionPolicy
 from haat.gateway.snapshot import Credential, Service, Version
 from haat.gateway.tls import Certificate
 from haat.infra.keyring import Keyring
@@ -79,11 +80,14 @@ class Hall:
 
     def __init__(self, market: Market, talker: Talker) -> None:
         self.market, self.talker = market, talker
+        self.once = ""
 
     def open(self, path: str = PATH, *, key: str | None = None, units: str = "", **options: Any) -> connect:
         headers = {"X-API-Key": self.market.key if key is None else key}
         if units:
             headers["X-Haat-Max-Units"] = units
+        if self.once:
+            headers["Idempotency-Key"] = f'"{self.once}"'
         return connect(
             f"ws://127.0.0.1:{self.market.port}{path}",
             additional_headers=headers,
@@ -292,6 +296,18 @@ async def test_a_quota_in_bytes_ends_the_session_that_has_used_what_it_reserved(
         await hall.open(units="bytes=20000")
     async with hall.open(units="bytes=10000"):
         pass
+
+
+async def test_nothing_of_a_session_is_kept_and_given_again(hall: Hall) -> None:
+    service = offered(hall.market.keyring, hall.talker.port)
+    kept = structs.replace(service, policy=ServicePolicy(cache=CachePolicy()))
+    hall.market.gateway.directory.put_service(service.id, kept)
+    hall.once = "the same"
+    for number in range(2):
+        async with hall.open() as session:
+            await session.send(f"message {number}")
+            assert await session.recv() == f"message {number}"
+    assert len(hall.talker.sessions) == 2
 
 
 async def test_a_long_session_leaves_checkpoints(hall: Hall) -> None:

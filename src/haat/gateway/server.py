@@ -404,6 +404,8 @@ class ClientConnection:
             if tunnel.is_wanted(call, self._upgrade):
                 self._session = call
                 extras_of(call).websocket = True
+                call.accepts_stream = True
+                call.once = None  # nothing of a session is kept and given again
             elif call.fault is None:
                 call.fault = InvalidRequest("The connection can't be upgraded to another protocol here.")
         self._arrived(call)

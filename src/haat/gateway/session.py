@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 HEADER = "X-Haat-Admission"
+_DESCRIPTORS = Path("/proc/self/fd")
 _PART = 4096
 """Characters of an admission in one header line: servers bound the length of lines, not their number."""
 
@@ -62,7 +63,9 @@ class Rendezvous:
     @property
     def path(self) -> str:
         """A name for the socket that fits into the 108 bytes that an address has."""
-        return f"/proc/self/fd/{self._folder}/{self.socket.name}"
+        if not _DESCRIPTORS.is_dir():
+            return str(self.socket)
+        return f"{_DESCRIPTORS}/{self._folder}/{self.socket.name}"
 
     def close(self) -> None:
         folder, self._folder = self._folder, -1

@@ -72,7 +72,8 @@ def begin(gateway: Gateway, call: Call) -> None:
         raise ProviderUnavailable("The provider has failed repeatedly and is left alone for a while.")
     call.endpoint = endpoint
     try:
-        gateway.meter.open(call)
+        if not call.opened:
+            gateway.meter.open(call)
     except JournalError as error:
         raise gateway.meter.trouble() from error
     Tunnel(gateway, call, route, endpoint).open()
