@@ -22,9 +22,9 @@ from haat.settings import Settings
 
 _PATIENCE = 3.0
 _SUMMARIES = {
-    "api-key": "Finds the credential behind the call's API key.",
-    "least-load": "Chooses the endpoint with the fewest calls.",
-    "journal": "Records the usage event before the answer's last byte.",
+    "api-key": "Find the credential behind the call's API key",
+    "least-load": "Choose the endpoint with the fewest calls",
+    "journal": "Record the usage event before the answer's last byte",
     **{step.name: step.summary for step in STEPS},
 }
 
@@ -199,4 +199,5 @@ def _done(row: dict[str, Any]) -> str:
 
 
 def _told(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: row[key] for key in ("source", "state", "order", "fails", "reason", "summary")}
+    told = {key: row[key] for key in ("source", "state", "order", "fails", "reason", "summary")}
+    return told if row["fails"] else {**told, "order": ""}  # of what isn't loaded nobody knows the order

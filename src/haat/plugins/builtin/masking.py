@@ -25,7 +25,7 @@ class MaskingConfiguration(Configuration):
 class Masking(Plugin):
     """Masks before guards and caches look, so that nothing personal is kept or passed on."""
 
-    summary = "Replaces personal data in requests and answers by its kind, such as [EMAIL]."
+    summary = "Replace personal data in requests and answers by its kind, such as [EMAIL]"
     order = 350
     fails = "closed"
     slow_ms = 20.0

@@ -33,7 +33,7 @@ class ProfanityConfiguration(Configuration):
 class Profanity(Plugin):
     """Reads the lists once, when it is switched on."""
 
-    summary = "Refuses abusive words in requests and answers, or masks them with stars."
+    summary = "Refuse abusive words in requests and answers, or put stars in their place"
     order = 360
     after = ("masking",)
     fails = "closed"
