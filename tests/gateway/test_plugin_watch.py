@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -9,9 +11,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from gateway.rig import Market
+from gateway.rig import Client, Market, Provider
+from gateway.test_process import keep_snapshot
+from gateway.test_workers import family, until
 from haat.cli.main import haat
+from haat.gateway.plan import PlanLimits
 from haat.gateway.plugin_watch import PluginWatch
+from haat.infra.keyring import Keyring
 from haat.plugins import report, switches
 from haat.plugins.switches import Switch
 
@@ -158,3 +164,37 @@ async def test_commands_wait_until_the_gateway_has_taken_it_over(
             assert next(row for row in told["plugins"] if row["name"] == "masking")["state"] == "running"
             assert await asyncio.to_thread(run, "disable", "masking", *here) == (0, "masking: off\n")
             assert running(market) == set()
+
+
+async def test_every_worker_takes_a_switch_over_without_a_restart_and_a_new_worker_begins_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = await Provider().start()
+    key = keep_snapshot(tmp_path, Keyring.load(tmp_path), provider.port, PlanLimits())
+    request = f"POST /v1/services/acme/echo/x HTTP/1.1\r\nHost: g\r\nX-API-Key: {key}\r\nContent-Length: 6\r\n\r\na@b.in".encode()
+
+    async def received(port: int) -> set[bytes]:
+        """Call until both workers must have had some, and return what the provider was sent."""
+        provider.requests.clear()
+        for _ in range(24):
+            client = await Client.connect(port)
+            await client.send(request)
+            answer = await client.receive("POST")
+            assert answer is not None and answer.status == 200
+            client.close()
+        return {one.body for one in provider.requests}
+
+    with data_dir(tmp_path, monkeypatch) as here:
+        async with family(tmp_path) as running:
+            port = running.present(0).port
+            assert await received(port) == {b"a@b.in"}
+            pids = [running.present(slot).pid for slot in (0, 1)]
+            assert await asyncio.to_thread(run, "enable", "masking", *here) == (0, "masking: running\n")
+            assert await received(port) == {b"[EMAIL]"}
+            assert [running.present(slot).pid for slot in (0, 1)] == pids
+            os.kill(pids[0], signal.SIGKILL)
+            await until(lambda: running.is_back(0, but=pids[0]))
+            assert await received(port) == {b"[EMAIL]"}
+            assert await asyncio.to_thread(run, "disable", "masking", *here) == (0, "masking: off\n")
+            assert await received(port) == {b"a@b.in"}
+    await provider.stop()
