@@ -263,9 +263,9 @@ class SnapshotFile:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             end = await asyncio.to_thread(self._write_whole, descriptor, directory.snapshot(), abandoned)
-            for part in self._since:
-                end = self._write(descriptor, part, end)
-            fresh.replace(self._path)
+            end = self._catch_up(descriptor, end)
+            await asyncio.to_thread(fresh.replace, self._path)  # giving a large file's space back takes a while
+            end = self._catch_up(descriptor, end)
         except BaseException:
             abandoned.set()
             with contextlib.suppress(OSError):
@@ -275,9 +275,17 @@ class SnapshotFile:
             raise
         finally:
             self._since = None
-        self.close()
-        self._descriptor, self._end, self._unsynced = descriptor, end, True
+        old, self._descriptor, self._end, self._unsynced = self._descriptor, descriptor, end, True
+        if old >= 0:
+            await asyncio.to_thread(os.close, old)
         await self.sync()
+
+    def _catch_up(self, descriptor: int, end: End) -> End:
+        """Add to a new file what has changed while it was written."""
+        since, self._since = self._since or [], []
+        for part in since:
+            end = self._write(descriptor, part, end)
+        return end
 
     def _write_whole(self, descriptor: int, snapshot: Snapshot, abandoned: threading.Event) -> End:
         offset, mac = 0, b""
