@@ -171,7 +171,8 @@ async def test_every_worker_takes_a_switch_over_without_a_restart_and_a_new_work
 ) -> None:
     provider = await Provider().start()
     key = keep_snapshot(tmp_path, Keyring.load(tmp_path), provider.port, PlanLimits())
-    request = f"POST /v1/services/acme/echo/x HTTP/1.1\r\nHost: g\r\nX-API-Key: {key}\r\nContent-Length: 6\r\n\r\na@b.in".encode()
+    head = f"POST /v1/services/acme/echo/x HTTP/1.1\r\nHost: g\r\nX-API-Key: {key}\r\nContent-Length: 6\r\n\r\n"
+    request = head.encode() + b"a@b.in"
 
     async def received(port: int) -> set[bytes]:
         """Call until both workers must have had some, and return what the provider was sent."""
