@@ -347,7 +347,7 @@ class Wire:
 
     def events(self) -> list[UsageEvent]:
         """Return what was recorded since the last time: the last record of each call."""
-        found = {}
+        found: dict[str, UsageEvent] = {}
         while batch := self._reader.read(self._position):
             events = [usage.decode(frame.payload) for frame in batch if frame.kind == Kind.USAGE]
             found |= {event.id: event for event in events}

@@ -21,7 +21,7 @@ SEEDS = [answer.raw for answer in ANSWERS if answer.raw]
 
 def target(wire: Wire, data: bytes) -> None:
     raw, places, ends = cuts(data)
-    method = "HEAD" if data[:1] == b"\x00" else "POST"
+    method = "HEAD" if data and data[0] % 16 == 0 else "POST"
     seen = wire.play(ask(wire, method, [raw[start:stop] for start, stop in pairwise([0, *places, len(raw)])], ends))
     [event] = wire.events()
     assert len(seen.requests) == 1 or method == "HEAD", "only what is safe is asked again"
