@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -424,3 +425,28 @@ async def test_a_client_that_does_not_read_holds_its_provider_back(hall: Hall) -
     assert most < 1024 * 1024
     session.transport.abort()
     await hall.market.until(lambda: bool(hall.talker.codes))
+
+
+async def test_sessions_of_a_killed_websocket_process_are_not_billed_and_calls_go_on(
+    make_market: MakeMarket,
+) -> None:
+    market = await make_market()
+    talker = await Talker().start()
+    hall = Hall(market, talker)
+    hall.offer()
+    market.subscribe("acme/talk", PlanLimits())
+    command = [sys.executable, "-m", "haat.cli.main", "websocket", "--data-dir", str(market.gateway.settings.data_dir)]
+    child = await asyncio.create_subprocess_exec(*command)
+    async with asyncio.timeout(30):
+        while not market.gateway.rendezvous.socket.exists():  # noqa: ASYNC110  # the process makes it
+            await asyncio.sleep(0.02)
+    session = await hall.open()
+    await session.send("one")
+    assert await session.recv() == "one"
+    child.kill()
+    await child.wait()
+    assert await closed_with(session) == 1006
+    event = await market.settled_event()
+    assert (event.outcome, event.units) == ("interrupted", {})
+    assert (await market.call(body=b"{}")).status == 200
+    await talker.stop()
