@@ -24,6 +24,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from haat.gateway.faces import NO_FACE
+
 SECOND: Final = 1_000_000
 EXACT_LIMIT: Final = 16_384
 FAR: Final = (1 << 62) - 1
@@ -63,31 +65,6 @@ def ring_at(cells: memoryview[int]) -> int:
 
 def area_at(cells: memoryview[int], place: int) -> int:
     return cells[FIRST] + AREA_CELLS * (cells[AREAS] & ((1 << place) - 1)).bit_count()
-
-
-class Face:
-    """What the headers say about one limit. ``head`` takes remaining, seconds, remaining, seconds."""
-
-    __slots__ = ("head", "name", "policy", "quota", "unit")
-
-    def __init__(self, name: str, quota: int, seconds: int, unit: str = "requests") -> None:
-        self.name, self.quota, self.unit = name, quota, unit
-        self.policy = f'"{name}";q={quota};w={seconds}{_UNIT_PARAMETER.get(unit, f";qu={chr(34)}{unit}{chr(34)}")}'
-        self.head = b""
-
-    def write(self, policy_line: bytes) -> None:
-        self.head = (
-            policy_line
-            + f'RateLimit: "{self.name}";r=%d;t=%d\r\nX-RateLimit-Limit: {self.quota}\r\n'
-            "X-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d\r\n".encode("ascii")
-        )
-
-
-_UNIT_PARAMETER: Final = {"requests": "", "bytes": ';qu="content-bytes"'}
-"""The draft's own words for what a quota counts; others are ours."""
-
-
-NO_FACE: Final = Face("", 0, 0)
 
 
 class Rate:

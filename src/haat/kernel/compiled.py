@@ -16,12 +16,14 @@ from collections.abc import MutableSequence
 from pathlib import Path
 
 MODULES = (
+    "gateway/allowance",
     "gateway/answers",
     "gateway/breaker",
     "gateway/call",
     "gateway/clock",
     "gateway/counts",
     "gateway/dispatch",
+    "gateway/faces",
     "gateway/gateway",
     "gateway/grants",
     "gateway/headers",
