@@ -1,0 +1,103 @@
+"""Reading a worker's journal, while it is being written or after; see `haat.usage.frames` for what lies in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from haat.usage.frames import (
+    FORMAT,
+    FRAME_BYTES,
+    MAX_FRAME_BYTES,
+    MUST_UNDERSTAND,
+    START,
+    Bad,
+    CorruptJournal,
+    Frame,
+    Kind,
+    Position,
+    TooNew,
+    format_of,
+    is_sealed,
+    scan,
+    segment_path,
+    segments,
+)
+
+_KNOWN_KINDS = frozenset(Kind)
+
+
+class JournalReader:
+    """Reads one worker's journal, while it is being written or after."""
+
+    def __init__(self, directory: Path, worker: str) -> None:
+        self.directory, self.worker = directory, worker
+
+    def read(self, position: Position = START, max_bytes: int = 1 << 20) -> list[Frame]:
+        """Return the frames after ``position``, about ``max_bytes`` of them; none when none are there yet.
+
+        Frames of one call lie in one segment; after a SEAL frame the next call reads the next one. A
+        kind that isn't known here and may be passed over is returned too: who doesn't know it takes no
+        notice. Raise CorruptJournal for a bad frame in a sealed segment and for a segment that is
+        missing, TooNew for what only a newer reader understands. A bad or torn tail of the live segment
+        is simply not there yet.
+        """
+        present = segments(self.directory, self.worker)
+        if position == START:
+            if not present:
+                return []
+            position = Position(present[0], 0)
+        path = segment_path(self.directory, self.worker, position.segment)
+        if position.segment not in present:
+            last = present[-1] if present else 0
+            if position.segment == last + 1:
+                return []  # the segment before was sealed, this one is not begun yet
+            raise CorruptJournal(path, position.offset, "the segment is missing")
+        sealed = position.segment < present[-1] or is_sealed(path)
+        while True:
+            with path.open("rb") as file:
+                file.seek(position.offset)
+                data = file.read(max_bytes + FRAME_BYTES)
+                whole = not file.read(1)
+            frames, bad = _frames(path, position, data)
+            if isinstance(bad, CorruptJournal):
+                if frames:
+                    return frames  # what lies before it is good; it is met again
+                raise bad
+            if bad is not None and sealed and (whole or not bad.torn):
+                raise CorruptJournal(path, bad.offset, bad.reason)
+            if sealed and whole and not (frames and frames[-1].kind == Kind.SEAL):
+                raise CorruptJournal(path, position.offset + len(data), "it ends without a seal")
+            if frames or whole or max_bytes > MAX_FRAME_BYTES:
+                return frames
+            max_bytes = MAX_FRAME_BYTES + FRAME_BYTES  # one frame is larger than what was asked for
+
+    def shipped(self, position: Position) -> list[Path]:
+        """Return the segments that lie wholly before ``position`` and may be deleted."""
+        present = segments(self.directory, self.worker)
+        return [segment_path(self.directory, self.worker, n) for n in present[:-1] if n < position.segment]
+
+
+def _frames(path: Path, position: Position, data: bytes) -> tuple[list[Frame], Bad | CorruptJournal | None]:
+    """Return the good frames at the beginning of ``data``, up to a seal, and what ended them otherwise."""
+    frames: list[Frame] = []
+    at = position.offset
+    for found in scan(data, position.offset):
+        if isinstance(found, Bad):
+            return frames, found
+        kind, payload, end = found
+        if kind == Kind.HEADER:
+            try:
+                wanted = format_of(payload)
+            except ValueError as error:
+                return frames, CorruptJournal(path, at, str(error))
+            if wanted > FORMAT:
+                return frames, TooNew(path, at, f"it has format {wanted}, and this program knows {FORMAT}")
+        elif kind >= MUST_UNDERSTAND and kind not in _KNOWN_KINDS:
+            return frames, TooNew(path, at, f"a frame of kind {kind} must be understood")
+        else:
+            follows = Position(position.segment + 1, 0) if kind == Kind.SEAL else Position(position.segment, end)
+            frames.append(Frame(kind, payload, follows))
+            if kind == Kind.SEAL:
+                return frames, None
+        at = end
+    return frames, None
