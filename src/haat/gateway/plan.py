@@ -1,4 +1,4 @@
-"""What a plan allows, and how limits speak about it: the words that `haat.gateway.limits` is written in."""
+"""What a plan allows, and how limits speak about it: the words that limits are written in."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ FAR: Final = (1 << 62) - 1
 SPANS: Final = (("second", SECOND), ("minute", 60 * SECOND), ("hour", 3600 * SECOND), ("day", 86_400 * SECOND))
 """Which spans there can be. Their places are part of the shared file's format."""
 
-# Cells of a record that this module knows; `haat.gateway.limits` has the others.
+# Cells of a record that this module knows; `haat.gateway.counts` has the others.
 SIZE: Final = 0
 KEY_BYTES: Final = 1
 RING: Final = 2
