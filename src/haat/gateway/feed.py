@@ -15,6 +15,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import aclosing
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -181,8 +182,9 @@ class Feed:
                 self._change(Part(services=await store.services_of(connection, entity)))
             case _:
                 by = {"org": entity, "plan": None} if kind == "organisation" else {"org": None, "plan": entity}
-                async for subscriptions in store.subscriptions_of(connection, **by):
-                    self._change(Part(subscriptions=subscriptions))
+                async with aclosing(store.subscriptions_of(connection, **by)) as parts:
+                    async for subscriptions in parts:
+                        self._change(Part(subscriptions=subscriptions))
 
     def _change(self, part: Part) -> None:
         self._directory.apply(part)

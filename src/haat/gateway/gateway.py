@@ -20,6 +20,7 @@ from haat.gateway.hooks import Hooks
 from haat.gateway.limits import Limits
 from haat.gateway.metering import Meter
 from haat.gateway.neighbours import Neighbours
+from haat.gateway.outbox import Outbox
 from haat.gateway.place import ALONE, BACKLOG, Place, open_listeners
 from haat.gateway.pool import Pools
 from haat.gateway.routes import RouteTable
@@ -56,9 +57,10 @@ class Gateway:
         """With one, connections are encrypted."""
         self.clock = GatewayClock()
         self.ids = CallIds()
+        self.outbox = Outbox()
         self.limits = Limits()
         self.meter = Meter(journal, self.clock, self.ids)
-        self.pools = Pools(settings.upstream_connections, settings.upstream_wait_seconds, self.clock)
+        self.pools = Pools(settings.upstream_connections, settings.upstream_wait_seconds, self.clock, self.outbox)
         self.endpoints = Endpoints(directory, self.pools, self.clock)
         self.cache = Cache(settings.cache_bytes)
         self.security_lines = answers.security_lines(settings.gateway_address)

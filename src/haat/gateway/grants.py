@@ -73,11 +73,11 @@ class Grant:
         """The request line to the provider after its method, and the lines that are the same for every call."""
         self.record: bytes = record_part(credential, route, subscription, gateway.meter.worker)
         self.record_is_plain: bool = route.service.unit != "bytes"
-        self.tariff: Tariff | None = tariff_of(route.service, subscription, call.started)
         self.lines: bytes = gateway.security_lines + route.lines
         """What every answer says."""
         self.varies: bytes = cors.varies(gateway, credential)
         """What it says to caches about web pages, when it isn't one that asks."""
+        self.tariff: Tariff | None = tariff_of(route.service, subscription, call.started)
         self.units_line: bytes = ONE_REQUEST if route.service.unit == "requests" else b""
         if self.tariff is not None:
             self.until = min(self.until, self.tariff.until)

@@ -17,6 +17,7 @@ from haat.gateway import dispatch
 from haat.gateway.call import Call
 from haat.gateway.clock import GatewayClock
 from haat.gateway.origin import Origin
+from haat.gateway.outbox import Outbox
 from haat.gateway.upstream import UpstreamConnection
 from haat.infra.net import IPNetwork, resolve
 from haat.kernel.errors import AddressForbidden, HaatError, Overloaded, ProviderTimeout, ProviderUnavailable
@@ -33,8 +34,17 @@ _WAITERS_PER_CONNECTION = 8
 class Pool:
     """At most ``size`` connections to one origin; a call waits at most ``wait_us`` for one."""
 
-    def __init__(self, origin: Origin, networks: tuple[IPNetwork, ...], size: int, wait_us: int, clock: GatewayClock):
+    def __init__(
+        self,
+        origin: Origin,
+        networks: tuple[IPNetwork, ...],
+        size: int,
+        wait_us: int,
+        clock: GatewayClock,
+        outbox: Outbox,
+    ) -> None:
         self.origin, self.networks, self.size = origin, networks, size
+        self.outbox = outbox
         self.reuse_seconds = REUSE_IDLE_SECONDS
         self.tls = ssl.create_default_context() if origin.scheme == "https" else None
         self._wait_us, self._clock = wait_us, clock
@@ -179,14 +189,15 @@ class Pool:
 class Pools:
     """All pools, by origin and the networks it may lie in: services on one host share its bound."""
 
-    def __init__(self, size: int, wait_seconds: float, clock: GatewayClock) -> None:
+    def __init__(self, size: int, wait_seconds: float, clock: GatewayClock, outbox: Outbox) -> None:
+        self._outbox = outbox
         self._size, self._wait_us, self._clock = size, int(wait_seconds * SECOND), clock
         self._pools: dict[tuple[Origin, tuple[IPNetwork, ...]], Pool] = {}
 
     def of(self, origin: Origin, networks: tuple[IPNetwork, ...]) -> Pool:
         key = (origin, networks)
         if key not in self._pools:
-            self._pools[key] = Pool(origin, networks, self._size, self._wait_us, self._clock)
+            self._pools[key] = Pool(origin, networks, self._size, self._wait_us, self._clock, self._outbox)
         return self._pools[key]
 
     def keep(self, used: set[Pool]) -> None:

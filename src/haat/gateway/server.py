@@ -44,6 +44,7 @@ from haat.gateway.headers import (
 )
 from haat.gateway.idempotency import Once
 from haat.gateway.languages import read_languages
+from haat.gateway.outbox import OutboxTransport
 from haat.gateway.stages import ADMIT, check_form, resolve
 from haat.kernel.errors import (
     BodyTooLarge,
@@ -115,13 +116,13 @@ class ClientConnection:
         self._lost = False
         self._aborted = False
         self._lingering: asyncio.TimerHandle | None = None
-        self._transport: asyncio.Transport
+        self._transport: OutboxTransport
         self._parser = httptools.HttpRequestParser(self)
 
     # --- transport ------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = OutboxTransport(self.gateway.outbox, cast(asyncio.Transport, transport))
         self.gateway.clients.add(self)
         self._waiting_since = self.gateway.clock.lately
 
@@ -135,7 +136,7 @@ class ClientConnection:
         meter = self.gateway.meter
         meter.forget(self)
         for call in self.unconfirmed:
-            if exc is None and not self._aborted:
+            if exc is None and not self._aborted and not self._transport.unsent:
                 meter.confirm(call)  # an orderly end comes after everything was sent
             else:
                 meter.client_left(call)
@@ -155,11 +156,12 @@ class ClientConnection:
 
     def hand_over(self, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
         """Leave the connection to a session's protocol, which in the end tells `connection_lost` here."""
-        self._transport.set_protocol(protocol)
+        self._transport.flush()
+        self._transport.raw.set_protocol(protocol)
         if self._read_paused:
             self._read_paused = False
             self._transport.resume_reading()
-        return self._transport
+        return self._transport.raw
 
     def close(self) -> None:
         """End the connection after everything written has been sent."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import msgspec
 from psycopg import AsyncServerCursor
-from psycopg.rows import dict_row, tuple_row
+from psycopg.rows import DictRow, dict_row, tuple_row
 
 from haat.gateway.plan import UNITS, PlanLimits
 from haat.gateway.policy import ApplicationPolicy, ServicePolicy, VersionPolicy
@@ -102,17 +103,19 @@ async def load(connection: Connection, directory: Directory) -> None:
     directory.shape = await shape(connection)
     position = await _newest_settled(connection)
     shared: dict[Any, Any] = {}
-    async for rows in _batches(connection, _CREDENTIALS):
-        directory.apply(sharing(Part(credentials=[Credential(*row) for row in rows]), shared))
-    async for found in _batches_of_dicts(connection, _SUBSCRIPTIONS):
-        directory.apply(sharing(Part(subscriptions=[_subscription(row) for row in found]), shared))
+    async with aclosing(_batches(connection, _CREDENTIALS)) as batches:
+        async for rows in batches:
+            directory.apply(sharing(Part(credentials=[Credential(*row) for row in rows]), shared))
+    async with aclosing(_batches_of_dicts(connection, _SUBSCRIPTIONS)) as batches_of_dicts:
+        async for found in batches_of_dicts:
+            directory.apply(sharing(Part(subscriptions=[_subscription(row) for row in found]), shared))
     services = [_service(row) async for row in await connection.execute(_SERVICES)]
     applications = [_application(row) async for row in await connection.execute(_APPLICATIONS)]
     directory.apply(Part(position=position, services=services, applications=applications))
     directory.loaded = True
 
 
-async def _batches(connection: Connection, query: str) -> AsyncIterator[list[tuple[Any, ...]]]:
+async def _batches(connection: Connection, query: str) -> AsyncGenerator[list[tuple[Any, ...]], None]:
     async with AsyncServerCursor(connection, "gateway_load", row_factory=tuple_row) as cursor:
         await cursor.execute(query, binary=True)
         while rows := await cursor.fetchmany(_BATCH):
@@ -121,7 +124,7 @@ async def _batches(connection: Connection, query: str) -> AsyncIterator[list[tup
 
 async def _batches_of_dicts(
     connection: Connection, query: str, values: Mapping[str, Any] | None = None
-) -> AsyncIterator[list[dict[str, Any]]]:
+) -> AsyncGenerator[list[dict[str, Any]], None]:
     async with AsyncServerCursor(connection, "gateway_load", row_factory=dict_row) as cursor:
         await cursor.execute(query, values)
         while rows := await cursor.fetchmany(_BATCH):
@@ -190,12 +193,21 @@ async def subscription(connection: Connection, identifier: UUID) -> Subscription
 
 async def subscriptions_of(
     connection: Connection, *, org: UUID | None, plan: UUID | None
-) -> AsyncIterator[list[Subscription]]:
+) -> AsyncGenerator[list[Subscription], None]:
     """Yield the active subscriptions of an organisation or under a plan, some at a time: a plan can have very many."""
     query = _SUBSCRIPTIONS + " AND (subscriptions.org_id = %(org)s OR plan_id = %(plan)s)"
-    async with connection.transaction():
-        async for rows in _batches_of_dicts(connection, query, {"org": org, "plan": plan}):
-            yield [_subscription(row) for row in rows]
+    by, found = {"org": org, "plan": plan}, list[Subscription]()
+    async with (
+        connection.cursor(row_factory=dict_row) as cursor,
+        aclosing(cast("AsyncGenerator[DictRow, None]", cursor.stream(query, by, size=_BATCH))) as rows,
+    ):
+        async for row in rows:
+            found.append(_subscription(row))
+            if len(found) == _BATCH:
+                yield found
+                found = []
+        if found:
+            yield found
 
 
 async def application(connection: Connection, identifier: UUID) -> Application | None:

@@ -22,6 +22,7 @@ from haat.gateway.headers import (
     read_connection,
     without,
 )
+from haat.gateway.outbox import OutboxTransport
 from haat.kernel.errors import HaatError, ProviderFailed
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class UpstreamConnection:
         self.chunked = False
         self.usage = b""
         self.parts: list[bytes] = []
-        self._transport: asyncio.Transport
+        self._transport: OutboxTransport
         self._parser: httptools.HttpResponseParser
         self._connection = b""
         self._foreign_coding = False
@@ -173,7 +174,7 @@ class UpstreamConnection:
         self._dated = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = OutboxTransport(self.pool.outbox, cast(asyncio.Transport, transport))
         self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:

@@ -29,6 +29,7 @@ MODULES = (
     "gateway/headers",
     "gateway/limits",
     "gateway/metering",
+    "gateway/outbox",
     "gateway/pool",
     "gateway/relay",
     "gateway/routes",

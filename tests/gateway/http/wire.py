@@ -32,7 +32,7 @@ from haat.usage.journal import START, JournalReader, JournalWriter, Kind
 T = TypeVar("T")
 HIGH_WATER = 64 * 1024
 """What uvloop lets a transport hold before it says ``pause_writing``."""
-IDLE_TURNS = 2
+IDLE_TURNS = 4
 SECOND = 1_000_000
 BODY = b'{"ok":true}'
 PROVIDER = "127.0.0.1:9"
