@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.rig import Market, answer
+from haat.gateway import server
 from haat.usage.event import Outcome
 
 
@@ -93,3 +94,15 @@ async def test_the_languages_of_a_task_are_noted_and_its_body_is_not_judged(
     assert (await market.call("POST", "/v1/services/acme/task/invoke", body)).status == 200
     assert market.provider.requests[0].body == body
     assert (await market.settled_event()).language_pair == pair
+
+
+async def test_an_error_of_our_own_is_told_as_ours_and_logged(
+    market: Market, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stumble(gateway: object, call: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(server, "ADMIT", (stumble,))
+    response = await market.call(body=b"{}")
+    assert response.status == 500 and response.json()["code"] == "INTERNAL"
+    assert "a bug" in caplog.text

@@ -24,6 +24,7 @@ from haat.gateway.snapshot_file import SnapshotFile, UnusableSnapshot
 from haat.gateway.tls import certificate_of
 from haat.infra.dsn import dsn_for
 from haat.infra.keyring import Keyring, keyring_of
+from haat.kernel import compiled
 from haat.settings import Settings, load_settings
 from haat.usage.journal import JournalInUse, JournalWriter
 
@@ -96,7 +97,8 @@ async def run(settings: Settings, stop: asyncio.Event, place: Place | None = Non
         watching = asyncio.create_task(neighbours.watch())
         switching = asyncio.create_task(plugins.run())
         announcing = asyncio.create_task(_announce(ready, Ready(port, os.getpid())))
-        log.info("%s listens on %s:%d", place.worker, settings.host, port)
+        form = "compiled" if compiled.is_used() else "interpreted; `make compile` halves what a call costs"
+        log.info("%s listens on %s:%d, %s", place.worker, settings.host, port, form)
         await stop.wait()
         log.info("%s finishes %d calls in flight", place.worker, len(gateway.calls))
     finally:

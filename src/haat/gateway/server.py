@@ -7,6 +7,7 @@ queue. The parser can't pause in the middle of what it was fed, so the bound is 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -62,6 +63,8 @@ from haat.usage.journal import JournalError
 
 if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
+
+log = logging.getLogger(__name__)
 
 SECOND = 1_000_000
 MAX_PIPELINED = 64
@@ -234,6 +237,9 @@ class ClientConnection:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as pause:
             self._go_on_without_upgrade(data[pause.args[0] :])
+        except httptools.HttpParserCallbackError as error:
+            log.error("a call met an error that should not happen", exc_info=error.__context__)
+            self._broken(HaatError())
         except httptools.HttpParserError as error:
             self._broken(_explain(error))
         if self._parsing is not None:

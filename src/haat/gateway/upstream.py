@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -32,6 +33,9 @@ MAX_ANSWER_HEAD = 64 * 1024
 VIA, VIA_1_0 = b"Via: 1.1 haat\r\n", b"Via: 1.0 haat\r\n"
 """What a gateway must say in each request it forwards, behind what others have said (RFC 9110, 7.6.3)."""
 _MAX_INFORMATIONAL = 16
+
+
+log = logging.getLogger(__name__)
 
 
 class UpstreamConnection:
@@ -187,7 +191,9 @@ class UpstreamConnection:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if isinstance(error, httptools.HttpParserCallbackError):
+                log.error("an answer met an error that should not happen", exc_info=error.__context__)
             if self._ended and self.call is call:  # the answer is whole, what follows it is not HTTP
                 self._keep = False
             else:
