@@ -31,9 +31,10 @@ from haat.gateway.counts import (
     Counts,
 )
 from haat.gateway.faces import Face, faces_of
-from haat.gateway.plan import MICRO, UNITS, PlanLimits, Refusal, Standing
+from haat.gateway.plan import MICRO, PlanLimits, Refusal, Standing
 from haat.gateway.windows import COUNT, FAR, SECOND, TAT, History, Rate, Windows, in_span, merge, replay
 from haat.kernel.clock import Period, anniversary_of, day_of, month_of
+from haat.usage.model import UNITS
 
 _SECOND, _MINUTE, _HOUR, _DAY = range(4)
 _MONTHS: Final = 20  # a period's number: months in the upper bits, days in the lower

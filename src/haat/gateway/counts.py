@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
-from haat.gateway.plan import UNITS
 from haat.gateway.windows import AREA_CELLS, AREAS, FIRST, KEY_BYTES, RING, SIZE, Rate, history, needs, replay
+from haat.usage.model import UNITS
 
 FLYING: Final = 7
 MONTH_END: Final = 8

@@ -7,19 +7,6 @@ from typing import NamedTuple
 
 import msgspec
 
-UNITS = (
-    "requests",
-    "characters",
-    "graphemes",
-    "tokens",
-    "audio_seconds",
-    "pages",
-    "images",
-    "bytes",
-    "compute_seconds",
-)
-"""What a quota can be counted in. The order is part of the file in which counts are shared: only append."""
-
 MICRO = 1_000_000
 """Quantities are whole millionths of a unit: one request is 1,000,000."""
 

@@ -39,7 +39,7 @@ from haat.gateway.counts import (
     SLOTS,
 )
 from haat.gateway.limits import Limits
-from haat.gateway.plan import MICRO, UNITS, Kept, PlanLimits, to_micro
+from haat.gateway.plan import MICRO, Kept, PlanLimits, to_micro
 from haat.gateway.shared import SharedCounts
 from haat.gateway.snapshot import Directory, Subscription, save
 from haat.gateway.windows import SECOND, SPANS, History, in_span
@@ -48,6 +48,7 @@ from haat.usage import event as usage
 from haat.usage import journal
 from haat.usage.event import Outcome, UsageEvent
 from haat.usage.journal import START, CorruptJournal, JournalReader, Kind, Position
+from haat.usage.model import UNITS
 
 log = logging.getLogger(__name__)
 

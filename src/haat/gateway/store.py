@@ -13,7 +13,7 @@ import msgspec
 from psycopg import AsyncServerCursor
 from psycopg.rows import DictRow, dict_row, tuple_row
 
-from haat.gateway.plan import UNITS, PlanLimits
+from haat.gateway.plan import PlanLimits
 from haat.gateway.policy import ApplicationPolicy, ServicePolicy, VersionPolicy
 from haat.gateway.snapshot import (
     Application,
@@ -30,6 +30,7 @@ from haat.gateway.snapshot import (
 from haat.infra.postgres import Connection
 from haat.kernel.ids import id_at
 from haat.usage.journal import Position as JournalPosition
+from haat.usage.model import UNITS
 
 _CREDENTIALS = """
     SELECT id::text, org_id::text, application_id::text, key_hash,

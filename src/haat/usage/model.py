@@ -31,7 +31,10 @@ UNITS = (
     "bytes",
     "compute_seconds",
 )
-"""The units a service can be sold by: a column each, so that ten million rows group without opening JSON."""
+"""The units a service can be sold by: a column each, so that ten million rows group without opening JSON.
+
+Their order is part of the file in which gateways share counts: only append.
+"""
 
 BILLED = (Outcome.COMPLETED, Outcome.CLIENT_LEFT)
 """The outcomes that cost something. Everything else is in doubt or not delivered: for the customer."""
