@@ -40,7 +40,10 @@ if ! in_range .venv/bin/python || [ "$(cat .venv/.lock-installed 2>/dev/null)" !
         fi
         ;;
     esac
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r requirements.lock
+    # The lock is complete, so nothing is left to resolve: older pips ask for a newer release where one asks for
+    # a package with an extra, and find no hash for it.
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes \
+        -r requirements.lock
     echo "$wanted" >.venv/.lock-installed
     rm -f .venv/.project-installed
 fi

@@ -41,11 +41,19 @@ async def make_market(tmp_path: Path, keyring: Keyring) -> AsyncIterator[Callabl
 
 
 @pytest.fixture
+async def provider() -> AsyncIterator[Provider]:
+    """A provider for gateways that run as processes of their own, which know no market of the test's."""
+    server = await Provider().start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
 async def second() -> AsyncIterator[Provider]:
     """Another server: a further endpoint, or another provider."""
-    provider = await Provider().start()
-    yield provider
-    await provider.stop()
+    server = await Provider().start()
+    yield server
+    await server.stop()
 
 
 @pytest.fixture

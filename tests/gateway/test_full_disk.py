@@ -53,8 +53,9 @@ async def until_code(port: int, request: bytes, wanted: str) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_gateway_refuses_on_a_full_disk_survives_a_kill_and_recovers_by_itself(tmp_path: Path) -> None:
-    provider = await Provider().start()
+async def test_a_gateway_refuses_on_a_full_disk_survives_a_kill_and_recovers_by_itself(
+    tmp_path: Path, provider: Provider
+) -> None:
     request = raw(keep_snapshot(tmp_path, Keyring.load(tmp_path), provider.port, PlanLimits()))
     async with family(tmp_path) as running:
         port, victims = running.present(0).port, [running.present(slot).pid for slot in range(2)]
@@ -79,7 +80,6 @@ async def test_a_gateway_refuses_on_a_full_disk_survives_a_kill_and_recovers_by_
         before, answered = len(running.metered()), await call(port, request)
         await until(lambda: len(running.metered()) > before)
         assert answered.header("x-request-id") in running.metered()
-    await provider.stop()
 
 
 async def until_code_after_start(port: int, request: bytes, wanted: str) -> None:

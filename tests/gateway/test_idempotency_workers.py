@@ -50,8 +50,7 @@ def billed(running: Family) -> int:
     return sum(event.units.get("requests") == "1" for name, event in events.items() if name in confirmed)
 
 
-async def test_of_a_hundred_at_once_over_two_workers_one_is_executed(tmp_path: Path) -> None:
-    provider = await Provider().start()
+async def test_of_a_hundred_at_once_over_two_workers_one_is_executed(tmp_path: Path, provider: Provider) -> None:
     provider.behaviour = gate = Gate()
     key = keep_snapshot(tmp_path, Keyring.load(tmp_path), provider.port, PlanLimits())
     async with family(tmp_path) as running:
@@ -67,11 +66,11 @@ async def test_of_a_hundred_at_once_over_two_workers_one_is_executed(tmp_path: P
         assert len(provider.requests) == 1
         await until(lambda: billed(running) == 1)
     assert len(workers(tmp_path / "journal")) == 2
-    await provider.stop()
 
 
-async def test_a_call_whose_worker_was_killed_is_in_doubt_and_not_executed_again(tmp_path: Path) -> None:
-    provider = await Provider().start()
+async def test_a_call_whose_worker_was_killed_is_in_doubt_and_not_executed_again(
+    tmp_path: Path, provider: Provider
+) -> None:
     provider.behaviour = gate = Gate()
     key = keep_snapshot(tmp_path, Keyring.load(tmp_path), provider.port, PlanLimits())
     async with family(tmp_path) as running:
@@ -95,4 +94,3 @@ async def test_a_call_whose_worker_was_killed_is_in_doubt_and_not_executed_again
         assert code(await keyed(port, key, "another")) == ""
         assert len(provider.requests) == 3
         await until(lambda: billed(running) == 2)
-    await provider.stop()

@@ -167,9 +167,8 @@ async def test_commands_wait_until_the_gateway_has_taken_it_over(
 
 
 async def test_every_worker_takes_a_switch_over_without_a_restart_and_a_new_worker_begins_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: Provider
 ) -> None:
-    provider = await Provider().start()
     key = keep_snapshot(tmp_path, Keyring.load(tmp_path), provider.port, PlanLimits())
     head = f"POST /v1/services/acme/echo/x HTTP/1.1\r\nHost: g\r\nX-API-Key: {key}\r\nContent-Length: 6\r\n\r\n"
     request = head.encode() + b"a@b.in"
@@ -198,4 +197,3 @@ async def test_every_worker_takes_a_switch_over_without_a_restart_and_a_new_work
             assert await received(port) == {b"[EMAIL]"}
             assert await asyncio.to_thread(run, "disable", "masking", *here) == (0, "masking: off\n")
             assert await received(port) == {b"a@b.in"}
-    await provider.stop()

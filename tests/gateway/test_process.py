@@ -112,8 +112,9 @@ def frames(data_dir: Path) -> list[journal.Frame]:
     return found
 
 
-async def test_every_answer_that_left_a_killed_gateway_is_in_its_journal_once(tmp_path: Path) -> None:
-    provider = await Provider().start()
+async def test_every_answer_that_left_a_killed_gateway_is_in_its_journal_once(
+    tmp_path: Path, provider: Provider
+) -> None:
     key = keep_snapshot(tmp_path, Keyring.load(tmp_path), provider.port, PlanLimits())
     answered: set[str] = set()
     in_flight = 16
@@ -140,7 +141,6 @@ async def test_every_answer_that_left_a_killed_gateway_is_in_its_journal_once(tm
                     await asyncio.sleep(0.005)
             child.kill()
             await asyncio.gather(*callers)
-    await provider.stop()
 
     JournalWriter(tmp_path / "journal", "gateway-0", 1 << 20, 1000).close()  # the successor cuts the torn tail
     found = frames(tmp_path)
@@ -158,8 +158,9 @@ async def test_every_answer_that_left_a_killed_gateway_is_in_its_journal_once(tm
     assert len(confirmed) > len(answered) / 2
 
 
-async def test_a_gateway_restarted_without_postgres_serves_and_remembers_the_quota(tmp_path: Path) -> None:
-    provider = await Provider().start()
+async def test_a_gateway_restarted_without_postgres_serves_and_remembers_the_quota(
+    tmp_path: Path, provider: Provider
+) -> None:
     key = keep_snapshot(tmp_path, Keyring.load(tmp_path), provider.port, PlanLimits(per_day=100, quota_per_month=5))
 
     async def statuses(port: int, calls: int) -> list[int]:
@@ -183,7 +184,6 @@ async def test_a_gateway_restarted_without_postgres_serves_and_remembers_the_quo
         assert not (tmp_path / "gateway" / "ready.json").exists()
     async with running(tmp_path) as (child, port):
         assert await statuses(port, 2) == [200, 429]
-    await provider.stop()
 
 
 async def test_the_process_on_postgres_takes_over_its_slot_from_a_predecessor(

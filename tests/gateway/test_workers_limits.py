@@ -31,8 +31,9 @@ async def statuses(port: int, key: str, callers: int, calls: int) -> list[int]:
     return [status for seen in await asyncio.gather(*(caller() for _ in range(callers))) for status in seen]
 
 
-async def test_two_workers_let_through_exactly_what_one_would_also_after_a_restart(tmp_path: Path) -> None:
-    provider = await Provider().start()
+async def test_two_workers_let_through_exactly_what_one_would_also_after_a_restart(
+    tmp_path: Path, provider: Provider
+) -> None:
     plan = PlanLimits(per_minute=2000, per_hour=150, quota_per_month=100_000)
     key = keep_snapshot(tmp_path, Keyring.load(tmp_path), provider.port, plan)
     async with family(tmp_path, 2) as running:
@@ -41,11 +42,11 @@ async def test_two_workers_let_through_exactly_what_one_would_also_after_a_resta
     async with family(tmp_path, 3) as running:
         seen = await statuses(running.present(0).port, key, 16, 8)
         assert (seen.count(200), seen.count(429)) == (22, 106)
-    await provider.stop()
 
 
-async def test_what_a_killed_worker_had_in_flight_is_given_back_by_its_successor(tmp_path: Path) -> None:
-    provider = await Provider().start()
+async def test_what_a_killed_worker_had_in_flight_is_given_back_by_its_successor(
+    tmp_path: Path, provider: Provider
+) -> None:
     plan = PlanLimits(quota_per_month=20, max_concurrent=12)
     key = keep_snapshot(tmp_path, Keyring.load(tmp_path), provider.port, plan)
     held: list[asyncio.StreamWriter] = []
@@ -74,4 +75,3 @@ async def test_what_a_killed_worker_had_in_flight_is_given_back_by_its_successor
         assert (seen.count(200), seen.count(429)) == (17, 7), "none of the twelve was answered: none counts"
         for client in clients:
             client.close()
-    await provider.stop()

@@ -151,6 +151,21 @@ def test_a_server_killed_with_sigkill_recovers_at_the_next_start(
     assert query(server, "SELECT n FROM kept", keyring.role_password(OWNER)) == 7
 
 
+def test_a_server_that_answers_nobody_is_known_as_stuck_and_replaced(
+    server_of: Callable[..., EmbeddedPostgres], keyring: Keyring
+) -> None:
+    server = server_of()
+    assert not server.is_stuck(), "there is none"
+    pid = server.start()
+    keep_a_row(server, keyring.role_password(OWNER))
+    assert not server.is_stuck()
+    os.kill(pid, signal.SIGSTOP)
+    assert server.is_stuck()
+    assert server.replace() != pid
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert query(server, "SELECT n FROM kept", keyring.role_password(OWNER)) == 7
+
+
 def test_a_process_that_only_inherited_the_servers_id_is_left_alone(
     server_of: Callable[..., EmbeddedPostgres],
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -195,16 +196,41 @@ def test_a_subscription_gets_no_more_free_units_than_its_best_card_gives(
 def test_a_month_billed_in_two_parts_costs_what_it_costs_at_once(
     calls: list[Measured], cut: int, price: Decimal, free: Decimal
 ) -> None:
+    asked = [replace(call, cached_share=None) for call in calls]
+    parts, at_once = billed_in_two_parts(asked, cut, price, free)
+    assert owed_in_all(parts) == owed_in_all(at_once)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(usage, max_size=25), st.integers(0, 25), prices, quantities)
+def test_free_units_that_an_issued_bill_gave_to_cached_answers_are_not_moved(
+    calls: list[Measured], cut: int, price: Decimal, free: Decimal
+) -> None:
+    parts, at_once = billed_in_two_parts(calls, cut, price, free)
+    assert free_in_all(parts) == free_in_all(at_once)
+    to_cached = sum(charge.free_units for charge in parts if charge.cached_share is not None)
+    assert owed_in_all(at_once) <= owed_in_all(parts) <= owed_in_all(at_once) + Fraction(to_cached) * Fraction(price)
+
+
+def billed_in_two_parts(
+    calls: list[Measured], cut: int, price: Decimal, free: Decimal
+) -> tuple[list[Charge], list[Charge]]:
+    """Return the charges of two bills, one after the other, and those of one bill."""
     cards = [card(number, price=str(price), free=str(free), service=service) for number, service in enumerate(SERVICES)]
     first = rate(calls[:cut], cards, PERIOD).charges
     free_used: dict[tuple[UUID, str], Decimal] = defaultdict(Decimal)
     for charge in first:
         free_used[charge.subscription, charge.card.unit] += charge.free_units
     second = rate(calls[cut:], cards, PERIOD, free_used).charges
-    at_once = rate(calls, cards, PERIOD).charges
-    assert sum((charge.amount for charge in (*first, *second)), Decimal(0)) == sum(
-        (charge.amount for charge in at_once), Decimal(0)
-    )
+    return [*first, *second], list(rate(calls, cards, PERIOD).charges)
+
+
+def free_in_all(charges: list[Charge]) -> Fraction:
+    return sum((Fraction(charge.free_units) for charge in charges), Fraction(0))
+
+
+def owed_in_all(charges: list[Charge]) -> Fraction:
+    return sum((Fraction(charge.amount) for charge in charges), Fraction(0))
 
 
 @settings(max_examples=100, deadline=None)

@@ -130,14 +130,13 @@ async def read_answer(reader: asyncio.StreamReader, seen: Seen) -> tuple[str, in
 async def kill_at_random(platform: RunningPlatform, chance: random.Random) -> Counter[str]:
     """SIGKILL one process after another: every second time a gateway worker, else one of any kind.
 
-    PostgreSQL dies as a whole: its own children are its own business, and two of them killed in a row can
-    leave it in a recovery that never ends.
+    PostgreSQL's own processes are among them, one at a time.
     """
     killed: Counter[str] = Counter()
     ends = time.monotonic() + SECONDS
     while time.monotonic() < ends:
         await asyncio.sleep(chance.uniform(*SECONDS_BETWEEN_KILLS))
-        processes = await asyncio.to_thread(victims_of, platform)
+        processes = await asyncio.to_thread(platform.processes)
         kinds = sorted({name_of(process) for process in processes} - {"gone"})
         if kinds:
             name = "gateway" if "gateway" in kinds and chance.random() < 0.5 else chance.choice(kinds)
@@ -146,14 +145,6 @@ async def kill_at_random(platform: RunningPlatform, chance: random.Random) -> Co
                 victim.kill()
                 killed[name] += 1
     return killed
-
-
-def victims_of(platform: RunningPlatform) -> list[psutil.Process]:
-    found = platform.processes()
-    servers = {process.pid for process in found if name_of(process) == "postgres"}
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return [process for process in found if process.ppid() not in servers]
-    return []
 
 
 def name_of(process: psutil.Process) -> str:

@@ -37,6 +37,8 @@ _READY_SECONDS = 60.0
 _HEAD_START_SECONDS = 3.0
 _WATCH_SECONDS = 1.0
 _POSTGRES_SECONDS = 10.0
+_STUCK_EVERY, _STUCK_LOOKS = 5, 3
+"""PostgreSQL is asked for an answer every so many watches, and replaced after so many without one."""
 
 
 def serve(settings: Settings, *, logs_to_stderr: bool = False) -> int:
@@ -157,9 +159,20 @@ async def _watch(
     settings: Settings, supervisor: Supervisor, postgres: EmbeddedPostgres | None, console: Console
 ) -> None:
     """Look after what isn't a child: PostgreSQL, and the length of the logs."""
+    looks = stuck = 0
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
+        looks += 1
         supervisor.rotate_logs()
+        if postgres is not None and looks % _STUCK_EVERY == 0:
+            stuck = stuck + 1 if await asyncio.to_thread(postgres.is_stuck) else 0
+            if stuck == _STUCK_LOOKS:
+                stuck = 0
+                console.print("PostgreSQL answers nobody and does not recover; it is replaced")
+                try:
+                    await asyncio.to_thread(postgres.replace)
+                except Exception as error:
+                    console.print(f"PostgreSQL could not be replaced: {error}")
         if postgres is not None and postgres.server_pid() is None:
             console.print("PostgreSQL ended; it is started again")
             try:

@@ -184,7 +184,49 @@ class EmbeddedPostgres:
                 self._end(running, time.monotonic() + timeout)
         return True
 
+    def is_stuck(self) -> bool:
+        """Tell whether the server runs, answers nobody, and is not about to.
+
+        Its own processes killed one after another can leave it waiting for a recovery that nobody makes. A
+        server that does start or recover has a process for it, and is left to it however long that takes.
+        """
+        running = self._running()
+        if running is None or self._answers():
+            return False
+        try:
+            children = running.children()
+        except psutil.NoSuchProcess:
+            return False
+        return not any(_title(child).startswith("postgres: startup") for child in children)
+
+    def replace(self, timeout: float = 60) -> int:
+        """Kill a stuck server with all its processes and start another; return its process id."""
+        with self._locked():
+            running = self._running()
+            if running is not None:
+                family = [running, *running.children(recursive=True)]  # it first: it must start no more
+                for process in family:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+                psutil.wait_procs(family, timeout / 2)
+        return self.start(timeout)
+
     # --- the pieces ---------------------------------------------------------------------------
+
+    def _answers(self) -> bool:
+        import psycopg  # not at the top: the command line imports this module without needing a driver
+
+        try:
+            psycopg.connect(
+                host=str(self.socket),
+                user=OWNER,
+                password=self._keyring.role_password(OWNER),
+                dbname="postgres",
+                connect_timeout=2,
+            ).close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def _prepare_home(self) -> Account:
         """Make our folders, owned by the server's account, and return that account."""
@@ -393,3 +435,10 @@ def _alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # also a dead one that its parent has not looked at yet
+        return ""
