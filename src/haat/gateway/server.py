@@ -46,6 +46,7 @@ from haat.gateway.headers import (
 from haat.gateway.idempotency import Once
 from haat.gateway.languages import read_languages
 from haat.gateway.outbox import OutboxTransport
+from haat.gateway.repeated import MAX_MISSES, Head, RequestMeaning, head_of
 from haat.gateway.stages import ADMIT, check_form, resolve
 from haat.kernel.errors import (
     BodyTooLarge,
@@ -102,6 +103,10 @@ class ClientConnection:
         """The head may be too large: so much has come, or it came in pieces."""
         self._chunk_bytes = 0
         """What has come of a chunked body after the piece that its head was in; -1 until then."""
+        self._last_head: Head | None = None
+        """The head that the next request's may repeat, and what it means."""
+        self._meaning: RequestMeaning | None = None
+        self._misses = 0
         self._codings = b""
         self._upgrade = b""
         self._session: Call | None = None
@@ -226,8 +231,16 @@ class ClientConnection:
             if self._thrown_away > LINGER_BYTES:
                 self.abort()
             return
-        if self._parsing is None:
+        begins = self._parsing is None
+        if begins:
             self._waiting_since = self.gateway.clock.lately
+            if self._last_head is not None:
+                body = self._last_head.body_of(data)
+                if body is not None:
+                    self._repeated(body)
+                    return
+            self._last_head = None
+            self._meaning = None
             self._fresh = True
         elif self._head_open:
             self._head_bytes += len(data)
@@ -244,6 +257,17 @@ class ClientConnection:
             self._broken(_explain(error))
         if self._parsing is not None:
             self._bound(self._parsing, len(data))
+        elif begins and self._meaning is not None:
+            self._misses += 1
+            self._last_head = head_of(data, self._meaning.content_length)
+
+    def _repeated(self, body: bytes) -> None:
+        """Take a request whose head is the last one's again, without parsing it."""
+        assert self._meaning is not None
+        self._misses = 0
+        call = Call(self)
+        self._meaning.give(call, body)
+        self._arrived(call)
 
     def _bound(self, call: Call, arrived: int) -> None:
         """Refuse a request that isn't here whole and has had more bytes already than its framing may take."""
@@ -416,6 +440,8 @@ class ClientConnection:
                 call.once = None  # nothing of a session is kept and given again
             elif call.fault is None:
                 call.fault = InvalidRequest("The connection can't be upgraded to another protocol here.")
+        elif self._misses < MAX_MISSES and RequestMeaning.suits(call):
+            self._meaning = RequestMeaning(call)
         self._arrived(call)
 
     def on_body(self, data: bytes) -> None:

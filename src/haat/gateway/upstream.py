@@ -24,6 +24,7 @@ from haat.gateway.headers import (
     without,
 )
 from haat.gateway.outbox import OutboxTransport
+from haat.gateway.repeated import MAX_MISSES, AnswerMeaning, Head, head_of
 from haat.kernel.errors import HaatError, ProviderFailed
 
 if TYPE_CHECKING:
@@ -73,6 +74,10 @@ class UpstreamConnection:
         self._head_bytes = 0
         self._write_paused = False
         self._read_paused = False
+        self._last_head: Head | None = None
+        """The head that the next answer's may repeat, and what it means."""
+        self._meaning: AnswerMeaning | None = None
+        self._misses = 0
 
     # --- the request ----------------------------------------------------------------------------
 
@@ -186,7 +191,13 @@ class UpstreamConnection:
         if call is None:
             self._transport.abort()  # nobody asked: what follows could be taken for another call's answer
             return
+        begins = not self._received
         self._received = True
+        if begins and self._last_head is not None and call.method != b"HEAD":
+            body = self._last_head.body_of(data)
+            if body is not None:
+                self._repeated(call, body)
+                return
         if not self._headed:
             self._head_bytes += len(data)
         try:
@@ -202,14 +213,55 @@ class UpstreamConnection:
         if self.call is not call:
             return  # it was dropped while parsing
         if self._ended:
-            self.call = None
-            call.upstream = None
-            relay.proceed(call, self, True)
-            self._release()
+            if begins:
+                self._remember(call, data)
+            self._over(call)
         elif self._headed:
             relay.proceed(call, self, False)
         elif self._head_bytes > MAX_ANSWER_HEAD:
             self._fail(ProviderFailed("The head of the provider's answer is too large."))
+
+    def _over(self, call: Call) -> None:
+        """Carry on the end of an answer, and give the connection back."""
+        self.call = None
+        call.upstream = None
+        relay.proceed(call, self, True)
+        self._release()
+
+    def _remember(self, call: Call, data: bytes) -> None:
+        """Remember the head of an answer that came whole in one piece; its lines are already as they go on."""
+        self._last_head = None
+        if (
+            self._misses < MAX_MISSES
+            and 200 <= self.status < 300
+            and self.status != 204
+            and self.length >= 0
+            and call.method != b"HEAD"
+            and call.body_complete
+            and not (self._informational or self._connection)
+        ):
+            self._misses += 1
+            self._last_head = head_of(data, self.length)
+            lines = self.lines.copy() if self._dated else self.lines[:-1]
+            self._meaning = AnswerMeaning(self.status, self.reason, lines, self.usage, self._dated, self._keep)
+
+    def _repeated(self, call: Call, body: bytes) -> None:
+        """Take an answer whose head is the last one's again, without parsing it."""
+        meaning, grant = self._meaning, call.grant
+        assert meaning is not None and grant is not None
+        self._misses = 0
+        self.status, self.reason, self.usage, self.length = meaning.status, meaning.reason, meaning.usage, len(body)
+        self.lines = meaning.lines.copy()
+        if not meaning.dated:
+            self.lines.append(answers.date_line(call.client.gateway.clock.lately))
+        self._keep = meaning.keep
+        self._headed = True
+        if (call.endpoint is not None or grant.route.breaker.failures) and dispatch.answered(call, self):
+            return
+        if body:
+            self.parts.append(body)
+        self._end(call)
+        self._over(call)
 
     def on_message_begin(self) -> None:
         if self._ended:

@@ -32,6 +32,7 @@ MODULES = (
     "gateway/outbox",
     "gateway/pool",
     "gateway/relay",
+    "gateway/repeated",
     "gateway/routes",
     "gateway/server",
     "gateway/shared",
