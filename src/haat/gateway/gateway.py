@@ -55,6 +55,7 @@ class Gateway:
         self.neighbours: Neighbours | None = None
         self.certificate: Certificate | None = None
         """With one, connections are encrypted."""
+        self.stream_max_us = int(settings.stream_max_seconds * 1_000_000)
         self.clock = GatewayClock()
         self.ids = CallIds()
         self.outbox = Outbox()

@@ -65,6 +65,27 @@ def head_of(data: bytes, length: int) -> Head | None:
     return Head(whole, length, whole[:begin], whole[stop:])
 
 
+def chunk_of(data: bytes) -> bytes | None:
+    """Return the content of ``data`` when it is one chunk, whole, alone and without extensions (RFC 9112, 7.1)."""
+    end = data.find(b"\r\n", 1, _MAX_DIGITS + 1)
+    if end < 0 or data[-2:] != b"\r\n":
+        return None
+    digits = data[:end]
+    if not digits.isalnum():
+        return None
+    try:
+        size = int(digits, 16)
+    except ValueError:
+        return None
+    return data[end + 2 : -2] if size and len(data) == end + size + 4 else None
+
+
+def ends_with_a_chunk(data: bytes, parts: list[bytes]) -> bool:
+    """Tell whether a head and at most one chunk are all of ``data``, given what the parser found of the body."""
+    rest = data[data.find(b"\r\n\r\n") + 4 :]
+    return parts == [chunk_of(rest)] if rest else not parts
+
+
 class RequestMeaning:
     """What a request's head means, for calls of which nothing but the ordinary is known."""
 

@@ -24,7 +24,7 @@ from haat.gateway.headers import (
     without,
 )
 from haat.gateway.outbox import OutboxTransport
-from haat.gateway.repeated import MAX_MISSES, AnswerMeaning, Head, head_of
+from haat.gateway.repeated import MAX_MISSES, AnswerMeaning, Head, chunk_of, ends_with_a_chunk, head_of
 from haat.kernel.errors import HaatError, ProviderFailed
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ class UpstreamConnection:
         """The head that the next answer's may repeat, and what it means."""
         self._meaning: AnswerMeaning | None = None
         self._misses = 0
+        self._between = False
+        """The answer is chunked, and the parser waits for a chunk: whole ones need not pass through it."""
 
     # --- the request ----------------------------------------------------------------------------
 
@@ -170,6 +172,7 @@ class UpstreamConnection:
         self._headed = False
         self._informational = 0
         self._head_bytes = 0
+        self._between = False
         self._begin_head()
 
     def _begin_head(self) -> None:
@@ -191,6 +194,12 @@ class UpstreamConnection:
         if call is None:
             self._transport.abort()  # nobody asked: what follows could be taken for another call's answer
             return
+        if self._between:
+            content = chunk_of(data)
+            if content is not None:
+                relay.pass_on(call, self, content, data)
+                return
+            self._between = False
         begins = not self._received
         self._received = True
         if begins and self._last_head is not None and call.method != b"HEAD":
@@ -217,6 +226,7 @@ class UpstreamConnection:
                 self._remember(call, data)
             self._over(call)
         elif self._headed:
+            self._between = begins and self.chunked and ends_with_a_chunk(data, self.parts)
             relay.proceed(call, self, False)
         elif self._head_bytes > MAX_ANSWER_HEAD:
             self._fail(ProviderFailed("The head of the provider's answer is too large."))
