@@ -14,10 +14,11 @@ from pathlib import Path
 import uvloop
 
 from bench.processes import LOOPBACK
-from haat.gateway import server, snapshot_file
 from haat.gateway.call import Call
 from haat.gateway.gateway import Gateway
-from haat.gateway.snapshot import Directory
+from haat.gateway.http import connection
+from haat.gateway.market import snapshot_file
+from haat.gateway.market.snapshot import Directory
 from haat.gateway.stages import check_body
 from haat.infra.keyring import keyring_of
 from haat.settings import Settings, load_settings
@@ -30,7 +31,7 @@ async def serve(settings: Settings) -> None:
     journal = JournalWriter(settings.data_dir / "journal", "gateway-0", settings.journal_segment_bytes, 200)
     gateway = Gateway(settings, keyring, journal, directory)
     # No seam of the product: that nothing is limited or recorded is the whole point of this row.
-    server.ADMIT = (check_body, forget_caller)  # type: ignore[attr-defined]
+    connection.ADMIT = (check_body, forget_caller)  # type: ignore[attr-defined]
     await gateway.listen(LOOPBACK, settings.gateway_port)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

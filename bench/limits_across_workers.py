@@ -28,9 +28,9 @@ from functools import partial
 from pathlib import Path
 
 from haat.gateway.clock import GatewayClock
-from haat.gateway.limits import MICRO, Limits, PlanLimits
-from haat.gateway.lock import RobustMutex
-from haat.gateway.shared import Attachment
+from haat.gateway.limits.lock import RobustMutex
+from haat.gateway.limits.registry import MICRO, Limits, PlanLimits
+from haat.gateway.limits.shared import Attachment
 
 CELLS = 1024
 MUTEX = 4096

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from haat.gateway import snapshot_file
-from haat.gateway.limits import PlanLimits
-from haat.gateway.snapshot import Credential, Service, Snapshot, Subscription, Version
+from haat.gateway.limits.registry import PlanLimits
+from haat.gateway.market import snapshot_file
+from haat.gateway.market.snapshot import Credential, Service, Snapshot, Subscription, Version
 from haat.identity.model import make_key
 from haat.infra.keyring import Keyring
 from haat.kernel.ids import new_id

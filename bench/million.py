@@ -17,7 +17,7 @@ from bench.load import Target
 from bench.market import Market
 from bench.measure import MEGABYTE, rss_megabytes
 from bench.servers import Upstreams
-from haat.gateway.snapshot import Subscription
+from haat.gateway.market.snapshot import Subscription
 from haat.infra.dsn import dsn_for
 from haat.infra.keyring import Keyring
 from haat.infra.prepare import database_server, prepare_database

@@ -14,7 +14,7 @@ from bench import market
 from bench.load import Target
 from bench.market import Market
 from bench.processes import LOOPBACK, NotStarted, Request, ask, await_answer, free_port, running
-from haat.gateway.snapshot import Service
+from haat.gateway.market.snapshot import Service
 from haat.identity.model import make_key
 from haat.infra.keyring import Keyring
 

@@ -43,7 +43,7 @@ from bench.processes import (
 )
 from bench.servers import JSON, ROOT, TASK
 from bench.upstream import ANSWER
-from haat.gateway.limits import PlanLimits
+from haat.gateway.limits.registry import PlanLimits
 from haat.identity.model import make_key
 from haat.infra.keyring import Keyring
 

@@ -12,8 +12,8 @@ import pytest
 
 from haat.catalog import store
 from haat.catalog.model import CachePolicyDraft, PriceDraft, ServicePolicyDraft, VersionDraft, VersionPolicyDraft
-from haat.gateway import store as gateway_store
-from haat.gateway.policy import CachePolicy
+from haat.gateway.market import store as gateway_store
+from haat.gateway.market.policy import CachePolicy
 from haat.infra.postgres import PLATFORM_SCOPE, tenant
 from haat.kernel.errors import (
     AcceptanceFailed,

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from gateway.rig import Market, Request, answer, close_market, open_market
 from haat.cli.cache import warm_up
 from haat.cli.main import haat
-from haat.gateway.limits import PlanLimits
-from haat.gateway.policy import CachePolicy, ServicePolicy
+from haat.gateway.limits.registry import PlanLimits
+from haat.gateway.market.policy import CachePolicy, ServicePolicy
 from haat.infra.keyring import Keyring
 
 

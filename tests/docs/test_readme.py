@@ -38,8 +38,11 @@ def test_every_make_target_that_is_written_down_exists(page: Path) -> None:
 
 def test_every_event_type_and_setting_of_the_architecture_is_spelled_as_in_the_code() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
-    for folder in re.findall(r"^  ([a-z]+)/ ", text, re.MULTILINE):
-        assert (ROOT / "src" / "haat" / folder).is_dir(), f"there is no room called {folder}"
+    houses = re.findall(r"^```\n(src/\S+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert [house for house, _ in houses] == ["src/haat/", "src/haat/gateway/"]
+    for house, rooms in houses:
+        for folder in re.findall(r"(?:^ | ·) ([a-z]+)/ ", rooms, re.MULTILINE):
+            assert (ROOT / house / folder).is_dir(), f"{house} has no room called {folder}"
 
 
 def test_no_tracked_file_names_a_package_index() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from haat.catalog.model import VersionDraft
-from haat.gateway.cors import MOST_PREFLIGHTS
+from haat.gateway.http.cors import MOST_PREFLIGHTS
 from haat.kernel.reshaping import Do, Reshaping
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "versions.md").read_text()

@@ -13,8 +13,8 @@ from typing import Any
 import h11
 
 from haat.gateway.gateway import Gateway
-from haat.gateway.limits import PlanLimits
-from haat.gateway.snapshot import Credential, Directory, Service, Snapshot, Subscription, Version
+from haat.gateway.limits.registry import PlanLimits
+from haat.gateway.market.snapshot import Credential, Directory, Service, Snapshot, Subscription, Version
 from haat.identity.model import make_key
 from haat.infra.keyring import Keyring
 from haat.settings import Settings

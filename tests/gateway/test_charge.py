@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from gateway.rig import APP, ORG, Market, answer
 from haat.gateway.charge import Tariff, tariff_of
-from haat.gateway.limits import PlanLimits
-from haat.gateway.snapshot import Price, Service, Subscription
+from haat.gateway.limits.registry import PlanLimits
+from haat.gateway.market.snapshot import Price, Service, Subscription
 from haat.kernel.clock import Period
 from haat.rating.model import Measured, RateCard, rate
 

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
+from gateway.market.test_feed import Facts
 from gateway.rig import Client, Provider
-from gateway.test_feed import Facts
-from gateway.test_workers import Family, family, until
+from gateway.workers.test_workers import Family, family, until
 from haat.identity.model import make_key
 from haat.infra.dsn import dsn_for
 from haat.infra.embedded import EmbeddedPostgres

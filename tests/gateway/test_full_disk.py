@@ -12,8 +12,8 @@ import psutil
 
 from gateway.rig import Client, Provider, Response
 from gateway.test_process import keep_snapshot, raw
-from gateway.test_workers import Family, family, until
-from haat.gateway.limits import PlanLimits
+from gateway.workers.test_workers import Family, family, until
+from haat.gateway.limits.registry import PlanLimits
 from haat.infra.keyring import Keyring
 
 

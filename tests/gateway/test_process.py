@@ -20,10 +20,12 @@ import msgspec
 import pytest
 
 from gateway.rig import APP, ORG, PROVIDER_ORG, Client, Provider
-from haat.gateway import process, recovery, snapshot_file
+from haat.gateway import process
 from haat.gateway.clock import GatewayClock
-from haat.gateway.limits import MICRO, SECOND, Limits, PlanLimits
-from haat.gateway.snapshot import Credential, Directory, Service, Snapshot, Subscription, Version
+from haat.gateway.limits import recovery
+from haat.gateway.limits.registry import MICRO, SECOND, Limits, PlanLimits
+from haat.gateway.market import snapshot_file
+from haat.gateway.market.snapshot import Credential, Directory, Service, Snapshot, Subscription, Version
 from haat.identity.model import make_key
 from haat.infra.keyring import Keyring
 from haat.infra.postgres import PLATFORM_SCOPE

@@ -6,7 +6,7 @@ import asyncio
 
 from gateway.rig import APP, Market, Request, answer
 from haat.gateway import stages
-from haat.gateway.limits import SECOND, PlanLimits
+from haat.gateway.limits.registry import SECOND, PlanLimits
 from haat.usage.event import Outcome
 from usage.faults import put_back, replace_file
 

@@ -9,8 +9,8 @@ import pytest
 from gateway.rig import MakeMarket, Market, answer
 from haat.gateway import status
 from haat.gateway.call import Call
-from haat.gateway.place import Place
 from haat.gateway.status import METRICS
+from haat.gateway.workers.place import Place
 
 PATH = "/v1/services/acme/echo/invoke"
 

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
-from haat.gateway import store as gateway_store
-from haat.gateway.policy import ApplicationPolicy, Cors, DataPolicy
+from haat.gateway.market import store as gateway_store
+from haat.gateway.market.policy import ApplicationPolicy, Cors, DataPolicy
 from haat.identity.policy import ApplicationPolicyDraft
 from haat.infra.postgres import PLATFORM_SCOPE
 from haat.kernel.errors import NotFound

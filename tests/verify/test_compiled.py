@@ -19,7 +19,7 @@ def test_the_gateways_tests_pass_on_the_compiled_form() -> None:
     assert compiled.folder().is_dir(), "run 'make compile' first: 'make verify' does"
     environment = {**os.environ, "HAAT_COMPILED": "1"}
     looked = subprocess.run(
-        [sys.executable, "-c", "import haat.gateway.server as s; print(s.__file__)"],
+        [sys.executable, "-c", "import haat.gateway.http.connection as s; print(s.__file__)"],
         env=environment,
         capture_output=True,
         text=True,

@@ -139,7 +139,7 @@ class CachePolicyDraft(_Draft):
 
 
 class ServicePolicyDraft(_Draft):
-    """How the gateway may treat a service's calls; see `haat.gateway.policy.ServicePolicy`.
+    """How the gateway may treat a service's calls; see `haat.gateway.market.policy.ServicePolicy`.
 
     ``repeatable`` is a promise: executing a call twice harms nobody, so it may be tried again. ``cache``:
     its answers are kept, because they depend on nothing but the question.

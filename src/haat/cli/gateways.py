@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from haat.cli.processes import LIFELINE, SUPERVISED
 from haat.cli.supervisor import Supervisor
-from haat.gateway.place import Place, open_listeners
+from haat.gateway.workers.place import Place, open_listeners
 from haat.settings import Settings
 
 

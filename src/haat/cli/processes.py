@@ -15,7 +15,7 @@ from importlib import import_module
 import click
 import uvloop
 
-from haat.gateway.place import given_place
+from haat.gateway.workers.place import given_place
 from haat.settings import Settings
 
 SUPERVISED = "HAAT_SUPERVISED"
@@ -29,7 +29,7 @@ MODULES = {
     "worker": "haat.worker",
     "shipper": "haat.usage.shipper",
     "models": "haat.models.process",
-    "websocket": "haat.gateway.websocket",
+    "websocket": "haat.gateway.websocket.process",
 }
 _WITHOUT_DATABASE = {"models", "websocket"}
 _WITHOUT_SCHEMA = {"gateway"}  # it goes on from its last snapshot

@@ -9,7 +9,7 @@ import sqlalchemy.exc
 from psycopg_pool import PoolTimeout
 from pydantic import ValidationError
 
-from haat.gateway.tls import UnusableCertificate
+from haat.gateway.http.tls import UnusableCertificate
 from haat.infra.embedded_host import EmbeddedPostgresError
 from haat.infra.keyring import BadMasterKey
 from haat.infra.migrate import UnknownRevision

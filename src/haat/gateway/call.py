@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 from haat.kernel.errors import HaatError
 
 if TYPE_CHECKING:
-    from haat.gateway.answers import AnswerStep
-    from haat.gateway.endpoints import Endpoint
     from haat.gateway.extras import Extras
-    from haat.gateway.grants import Grant
-    from haat.gateway.idempotency import Once
-    from haat.gateway.limits import Allowance
-    from haat.gateway.routes import Route
-    from haat.gateway.server import ClientConnection
-    from haat.gateway.snapshot import Credential, Subscription
-    from haat.gateway.upstream import UpstreamConnection
+    from haat.gateway.http.answers import AnswerStep
+    from haat.gateway.http.connection import ClientConnection
+    from haat.gateway.idempotency.once import Once
+    from haat.gateway.limits.registry import Allowance
+    from haat.gateway.market.grants import Grant
+    from haat.gateway.market.routes import Route
+    from haat.gateway.market.snapshot import Credential, Subscription
+    from haat.gateway.upstreams.connection import UpstreamConnection
+    from haat.gateway.upstreams.endpoints import Endpoint
 
 BUFFERED_BODY = 64 * 1024
 """A body up to this size is read whole before the call is dispatched; a larger one is streamed."""

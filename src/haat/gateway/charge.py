@@ -14,7 +14,7 @@ from haat.kernel.money import PRICE_STEP, exact, multiply, total
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
-    from haat.gateway.snapshot import Service, Subscription
+    from haat.gateway.market.snapshot import Service, Subscription
 
 FOREVER = (1 << 62) - 1
 _ONE = Decimal(1)

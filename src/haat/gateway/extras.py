@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
-    from haat.gateway.endpoints import Endpoint
-    from haat.gateway.streams import Rewriter
+    from haat.gateway.http.streams import Rewriter
+    from haat.gateway.upstreams.endpoints import Endpoint
     from haat.plugins.api import Request
 
 

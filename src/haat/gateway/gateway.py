@@ -8,30 +8,33 @@ import logging
 import socket
 from typing import cast
 
-from haat.gateway import answers, dispatch, relay, status, tunnel
-from haat.gateway.attempts import Attempts
-from haat.gateway.cache import Cache
+from haat.gateway import relay, status
+from haat.gateway.cache.memory import Cache
 from haat.gateway.call import Call
 from haat.gateway.clock import CallIds, GatewayClock
-from haat.gateway.cors import Origins
-from haat.gateway.endpoints import Endpoints
-from haat.gateway.grants import Grants
-from haat.gateway.hooks import Hooks
-from haat.gateway.limits import Limits
+from haat.gateway.http import answers
+from haat.gateway.http.connection import ClientConnection
+from haat.gateway.http.cors import Origins
+from haat.gateway.http.outbox import Outbox
+from haat.gateway.http.surplus import Surplus
+from haat.gateway.http.tls import HANDSHAKE_SECONDS, Certificate
+from haat.gateway.http.trace import Tracer
+from haat.gateway.idempotency.attempts import Attempts
+from haat.gateway.limits.registry import Limits
+from haat.gateway.market.grants import Grants
+from haat.gateway.market.routes import RouteTable
+from haat.gateway.market.snapshot import Directory
 from haat.gateway.metering import Meter
-from haat.gateway.neighbours import Neighbours
-from haat.gateway.outbox import Outbox
-from haat.gateway.place import ALONE, BACKLOG, Place, open_listeners
-from haat.gateway.pool import Pools
-from haat.gateway.routes import RouteTable
-from haat.gateway.server import ClientConnection
-from haat.gateway.session import Rendezvous
-from haat.gateway.snapshot import Directory
+from haat.gateway.plugins.hooks import Hooks
 from haat.gateway.steps import prepare
-from haat.gateway.surplus import Surplus
-from haat.gateway.tls import HANDSHAKE_SECONDS, Certificate
-from haat.gateway.trace import Tracer
-from haat.gateway.tunnel import Tunnel
+from haat.gateway.upstreams import dispatch
+from haat.gateway.upstreams.endpoints import Endpoints
+from haat.gateway.upstreams.pool import Pools
+from haat.gateway.websocket import tunnel
+from haat.gateway.websocket.session import Rendezvous
+from haat.gateway.websocket.tunnel import Tunnel
+from haat.gateway.workers.neighbours import Neighbours
+from haat.gateway.workers.place import ALONE, BACKLOG, Place, open_listeners
 from haat.infra.keyring import Keyring
 from haat.plugins.running import Hook
 from haat.settings import Settings

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING
 from haat.gateway.call import ID_AT, ID_END, NO_UNITS, Call
 from haat.gateway.charge import charge_line
 from haat.gateway.clock import CallIds, GatewayClock
-from haat.gateway.plan import to_micro
-from haat.gateway.reservations import most_of
-from haat.gateway.routes import MICRO_UNITS, Route
-from haat.gateway.traffic import Traffic
-from haat.gateway.windows import FAR
+from haat.gateway.limits.plan import to_micro
+from haat.gateway.limits.reservations import most_of
+from haat.gateway.limits.windows import FAR
+from haat.gateway.market.routes import MICRO_UNITS, Route
+from haat.gateway.upstreams.traffic import Traffic
 from haat.kernel.errors import JournalFull, JournalUnavailable
 from haat.usage.disk import Disk
 from haat.usage.event import VERSION, Checkpoint, Outcome, Timings, UsageEvent, encode
 from haat.usage.journal import JournalError, JournalWriter, Kind
 
 if TYPE_CHECKING:
-    from haat.gateway.server import ClientConnection
-    from haat.gateway.snapshot import Credential, Subscription
+    from haat.gateway.http.connection import ClientConnection
+    from haat.gateway.market.snapshot import Credential, Subscription
 
 log = logging.getLogger(__name__)
 

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import uvloop
 
-from haat.gateway.feed import Feed
 from haat.gateway.gateway import Gateway
-from haat.gateway.membership import Membership
-from haat.gateway.neighbours import Neighbours, inherited
-from haat.gateway.place import ALONE, Place, Ready, ReadyFiles, given_place
-from haat.gateway.plugin_watch import PluginWatch
-from haat.gateway.snapshot import Directory
-from haat.gateway.snapshot_file import SnapshotFile, UnusableSnapshot
-from haat.gateway.tls import certificate_of
+from haat.gateway.http.tls import certificate_of
+from haat.gateway.market.feed import Feed
+from haat.gateway.market.snapshot import Directory
+from haat.gateway.market.snapshot_file import SnapshotFile, UnusableSnapshot
+from haat.gateway.plugins.watch import PluginWatch
+from haat.gateway.workers.membership import Membership
+from haat.gateway.workers.neighbours import Neighbours, inherited
+from haat.gateway.workers.place import ALONE, Place, Ready, ReadyFiles, given_place
 from haat.infra.dsn import dsn_for
 from haat.infra.keyring import Keyring, keyring_of
 from haat.kernel import compiled

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from haat.gateway import answers, cors, hooks
-from haat.gateway.answers import Whole
 from haat.gateway.call import NO_ANSWER_STEPS, Call
+from haat.gateway.http import answers, cors
+from haat.gateway.http.answers import Whole
 from haat.gateway.metering import CHECKPOINT_BYTES, read_usage, unit_header
+from haat.gateway.plugins import hooks
 from haat.kernel.errors import ContentRefused, HaatError, JournalUnavailable, Overloaded, PluginFailed, ProviderFailed
 from haat.usage.event import Outcome
 from haat.usage.journal import JournalError
 
 if TYPE_CHECKING:
-    from haat.gateway.upstream import UpstreamConnection
+    from haat.gateway.upstreams.connection import UpstreamConnection
 
 SECOND = 1_000_000
 _LINE_ENDS = b"\r\n"

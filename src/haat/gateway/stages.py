@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from haat.gateway.call import Call
-from haat.gateway.data_policy import check_data_policy
-from haat.gateway.grants import Grant
-from haat.gateway.headers import is_host
-from haat.gateway.plan import MICRO
-from haat.gateway.reservations import bound, refused
-from haat.gateway.versions import check_sunset
+from haat.gateway.http.headers import is_host
+from haat.gateway.limits.plan import MICRO
+from haat.gateway.limits.reservations import bound, refused
+from haat.gateway.market.data_policy import check_data_policy
+from haat.gateway.market.grants import Grant
+from haat.gateway.market.versions import check_sunset
 from haat.identity.model import parse_key
 from haat.kernel.errors import (
     BodyTooLarge,

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from haat.gateway.call import Call
-from haat.gateway.endpoints import Endpoint
-from haat.gateway.traffic import Traffic
+from haat.gateway.upstreams.endpoints import Endpoint
+from haat.gateway.upstreams.traffic import Traffic
 from haat.infra.net import parse_networks
 
 if TYPE_CHECKING:

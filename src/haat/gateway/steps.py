@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from haat.gateway import versions
-from haat.gateway.cache_step import cache_step
+from haat.gateway.cache.step import cache_step
+from haat.gateway.market import versions
 from haat.gateway.transforms import transforms_step
 from haat.plugins.order import Place
 
 if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
-    from haat.gateway.routes import Route, Step
+    from haat.gateway.market.routes import Route, Step
 
 
 class BuiltIn(NamedTuple):

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from haat.gateway.answers import Whole
-from haat.gateway.headers import without
-from haat.gateway.policy import Transform
+from haat.gateway.http.answers import Whole
+from haat.gateway.http.headers import without
+from haat.gateway.market.policy import Transform
 from haat.kernel.errors import HaatError, InvalidRequest, MalformedJson, ProviderFailed
 from haat.kernel.reshaping import Change, Do, Misshapen, check, compile_change
 from haat.plugins.text import Unreadable, unfold
@@ -23,7 +23,7 @@ from haat.plugins.text import Unreadable, unfold
 if TYPE_CHECKING:
     from haat.gateway.call import Call
     from haat.gateway.gateway import Gateway
-    from haat.gateway.routes import Route, Step
+    from haat.gateway.market.routes import Route, Step
 
 _HEADERS = ("set_header", "remove_header")
 _STALE = (b"content-encoding", b"content-md5", b"digest", b"content-digest", b"repr-digest", b"etag", b"last-modified")

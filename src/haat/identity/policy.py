@@ -1,6 +1,6 @@
 """What an organisation may demand for the calls of one of its applications.
 
-The gateway reads the same as `haat.gateway.policy.ApplicationPolicy`.
+The gateway reads the same as `haat.gateway.market.policy.ApplicationPolicy`.
 """
 
 from __future__ import annotations

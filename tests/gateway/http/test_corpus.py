@@ -11,7 +11,7 @@ from gateway.http.case import KEY, Case, Sent
 from gateway.http.corpus import CASES
 from gateway.http.wire import CONTINUE, PROVIDER, Seen, Wire
 from gateway.rig import APP, ORG, Market, Request, Response
-from haat.gateway.snapshot import Credential
+from haat.gateway.market.snapshot import Credential
 
 NEVER_FORWARDED = {
     "authorization",

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from gateway.http.corpus import CASES
 from gateway.http.wire import Wire
-from haat.gateway import server, surplus, upstream
-from haat.gateway.headers import METHODS
+from haat.gateway.http import connection, surplus
+from haat.gateway.http.headers import METHODS
+from haat.gateway.upstreams.connection import MAX_ANSWER_HEAD
 
 PAGE = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
 
@@ -27,10 +28,10 @@ def test_each_refusal_is_on_the_page_with_its_code(wire: Wire) -> None:
 
 def test_the_figures_on_the_page_are_the_gateways() -> None:
     for figure in (
-        f"more than {server.MAX_FIELDS} to be forwarded",
-        f"{server.MAX_PIPELINED} wait at most",
+        f"more than {connection.MAX_FIELDS} to be forwarded",
+        f"{connection.MAX_PIPELINED} wait at most",
         f"of {surplus.WAITED_FOR} at a",
-        f"beyond {upstream.MAX_ANSWER_HEAD // 1024} KiB",
+        f"beyond {MAX_ANSWER_HEAD // 1024} KiB",
     ):
         assert figure in " ".join(PAGE.split()), figure
     for method in METHODS:

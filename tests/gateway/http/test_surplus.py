@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.rig import Client, MakeMarket, Market, Response
-from haat.gateway import surplus
+from haat.gateway.http import surplus
 
 PATH = "/v1/services/acme/echo/invoke"
 

@@ -20,9 +20,9 @@ import h11
 from gateway.http.case import KEY
 from gateway.rig import APP, ORG, Market, Request, Response
 from haat.gateway.gateway import Gateway
-from haat.gateway.limits import PlanLimits
-from haat.gateway.server import ClientConnection
-from haat.gateway.snapshot import Credential, Directory, Snapshot
+from haat.gateway.http.connection import ClientConnection
+from haat.gateway.limits.registry import PlanLimits
+from haat.gateway.market.snapshot import Credential, Directory, Snapshot
 from haat.infra.keyring import Keyring
 from haat.settings import Settings
 from haat.usage import event as usage

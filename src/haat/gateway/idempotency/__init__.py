@@ -1,0 +1,1 @@
+"""Calls that are sent again: they are executed once, and what was answered is kept on disk."""

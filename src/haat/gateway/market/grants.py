@@ -1,0 +1,103 @@
+"""A grant: what a key may do at a target, found once and good until the market changes.
+
+The stages that find it look at nothing but the key, the target and the directory. So their finding is
+kept, and the next call with the same key and target begins with it. What differs from call to call,
+limits above all, is asked each time.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from haat.gateway.call import Call
+from haat.gateway.charge import FOREVER, Tariff, tariff_of
+from haat.gateway.http import cors
+from haat.gateway.metering import ONE_REQUEST, record_part
+
+if TYPE_CHECKING:
+    from haat.gateway.gateway import Gateway
+    from haat.gateway.limits.registry import Allowance
+    from haat.gateway.market.routes import Route
+    from haat.gateway.market.snapshot import Credential, Subscription
+
+_MOST = 65_536
+_LONGEST_TARGET = 256
+
+
+class Grant:
+    """Everything about a call that its key and target decide, and the bytes made of it."""
+
+    __slots__ = (
+        "allowance",
+        "body_limit",
+        "credential",
+        "generation",
+        "lines",
+        "record",
+        "record_is_plain",
+        "request",
+        "route",
+        "service_path",
+        "subscription",
+        "tail",
+        "tariff",
+        "units_line",
+        "until",
+        "varies",
+    )
+
+    def __init__(self, gateway: Gateway, call: Call) -> None:
+        credential, route, subscription = call.credential, call.route, call.subscription
+        assert credential is not None and route is not None and subscription is not None
+        self.credential: Credential = credential
+        self.route: Route = route
+        self.subscription: Subscription = subscription
+        self.service_path: bytes = call.service_path
+        self.tail: bytes = call.tail
+        self.generation: int = gateway.directory.generation
+        self.until: int = min(
+            credential.expires_at or FOREVER, credential.revoked_at or FOREVER, route.sunset_at or FOREVER
+        )
+        self.allowance: Allowance = gateway.limits.of(
+            subscription.application,
+            subscription.service,
+            subscription.limits,
+            subscription.zone,
+            call.started,
+            subscription.started_at,
+            route.service.max_per_second,
+        )
+        self.body_limit: int = min(route.version.max_body_bytes, gateway.settings.max_body_bytes)
+        self.request: bytes = route.endpoint.request(call.tail)
+        """The request line to the provider after its method, and the lines that are the same for every call."""
+        self.record: bytes = record_part(credential, route, subscription, gateway.meter.worker)
+        self.record_is_plain: bool = route.service.unit != "bytes"
+        self.lines: bytes = gateway.security_lines + route.lines
+        """What every answer says."""
+        self.varies: bytes = cors.varies(gateway, credential)
+        """What it says to caches about web pages, when it isn't one that asks."""
+        self.tariff: Tariff | None = tariff_of(route.service, subscription, call.started)
+        self.units_line: bytes = ONE_REQUEST if route.service.unit == "requests" else b""
+        if self.tariff is not None:
+            self.until = min(self.until, self.tariff.until)
+            if self.units_line:
+                self.units_line += self.tariff.line(Decimal(1))
+
+
+class Grants:
+    """The grants in use, bounded; which they are shows in how calls come, so there is nothing to tune."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, bytes], Grant] = {}
+
+    def find(self, key: bytes, target: bytes) -> Grant | None:
+        """Return the grant found earlier; it may be out of date."""
+        return self._known.get((key, target))
+
+    def keep(self, key: bytes, target: bytes, grant: Grant) -> None:
+        if len(target) > _LONGEST_TARGET or b"?" in target:
+            return  # most likely never asked again
+        if len(self._known) >= _MOST:
+            self._known.clear()
+        self._known[key, target] = grant

@@ -1,0 +1,1 @@
+"""Several gateway processes on one machine: each one's place, how it joins, and who stands in for it."""
