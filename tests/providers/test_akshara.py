@@ -41,7 +41,13 @@ def test_what_is_none_of_the_languages_is_undetermined(text: str) -> None:
     assert detect.detect(text) | {"script": None} == {"language": "und", "script": None, "confidence": 0.0}
 
 
-@given(st.text(max_size=80))
+def test_the_model_answers_with_our_codes_and_takes_half_a_surrogate_pair() -> None:
+    codes = {code for code, _ in detect.FastText().rank("तुजें नांव \ud800 कितें?\n")}
+    assert codes.isdisjoint({"gom", "bh"})
+    assert detect.detect("\ud800 the weather is lovely")["language"] == "en-Latn"
+
+
+@given(st.text(st.characters(), max_size=80))
 def test_every_text_gets_a_language_or_none(text: str) -> None:
     found = detect.detect(text)
     assert 0 <= found["confidence"] <= 1

@@ -178,8 +178,8 @@ def _weighed(script: str, counts: Counts, silence: int, evidence: Evidence) -> t
 def _by_model(script: str, text: str, length: int, model: Model) -> tuple[Candidate, ...]:
     """Return the model's languages that are written in the script.
 
-    Its probabilities are times n / (n + 1) for a text of n graphemes: on the one to five words long pieces of
-    everyday sentences it is right that much less often than it says.
+    Its probabilities are times n / (n + 1) for a text of n graphemes, so that on pieces of everyday sentences it is
+    right at least as often as the product says (docs/languages.md has the figures).
     """
     probabilities: dict[str, float] = {}
     for language, probability in model.rank(text):

@@ -61,9 +61,12 @@ def format_currency(amount: Decimal, tag: Tag, currency: str = "INR", digits: Di
     ``currency`` is an ISO 4217 code; one that CLDR doesn't know stands for itself.
     """
     from babel.numbers import format_currency as babel_format_currency
+    from babel.numbers import get_currency_symbol
 
     locale = number_locale(tag)
     pattern = _grouped_by_lakh(locale.currency_formats["standard"].pattern)
+    if get_currency_symbol(currency, locale)[-1:].isalpha():
+        pattern = pattern.replace("¤#", "¤\xa0#")  # CLDR's currencySpacing, which Babel leaves out
     written = babel_format_currency(amount, currency, pattern, locale, numbering_system=_system(tag, digits))
     return _in_digits(written, tag, digits)
 

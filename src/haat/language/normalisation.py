@@ -11,7 +11,7 @@ The rules, each with its source, in the order in which a pass applies them:
 4. Embeddings and overrides go (UAX #9 advises isolates in their place; UTS #55: they make a text read as another).
    Isolates stay in pairs that hold something. Marks (LRM, RLM, ALM) go where nothing can change: beside a letter of
    their direction (W2, W7, N1), between two letters or at a letter's end of the text.
-5. Zero-width joiner and non-joiner stay where they change the letters beside them, and go everywhere else:
+5. Zero-width joiner and non-joiner stay where they change the letters beside them:
 
    - after a virama (Unicode, 12.1 and 12.2; RFC 5892, A.1 and A.2): ZWNJ before a letter keeps the virama visible
      (ক্‌ত), ZWJ makes a half form (क्‍ष, र्‍य), at a word's end too, but not before a vowel sign;
@@ -20,11 +20,12 @@ The rules, each with its source, in the order in which a pass applies them:
    - ZWJ at one side of a joining letter that has nothing to join there (Unicode, 9.2 and 23.2): the initial form ه‍;
    - ZWJ between emoji (UTS #51): 👩‍🌾.
 
-   Of several in a row the first is judged.
-6. Letters that were once written with a joiner become the character that Unicode has made for them: the chillus
+6. Everywhere else they go; of several in a row the first is judged.
+7. Letters that were once written with a joiner become the character that Unicode has made for them: the chillus
    ൺ ൻ ർ ൽ ൾ ൿ (Unicode 5.1; 12.9) and the Bengali khanda ta ৎ (Unicode 4.1; 12.2).
 
-Passes are repeated until nothing changes, so that normalising twice is normalising once.
+NFC comes once more at the end of a pass, and passes are repeated until nothing changes, so that normalising twice is
+normalising once.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ import unicodedata
 
 import regex  # type: ignore[import-untyped]  # the package ships no types
 
-_ZWNJ, _ZWJ = "\u200c", "\u200d"
+_ZWNJ = "\u200c"
 # Without one of these NFC is all there is to do; a nukta is rare enough to look twice.
 _SPECIAL = regex.compile(
     r"[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
@@ -43,6 +44,7 @@ _ADVICE = regex.compile(r"[\u00ad\u200b\u2060\ufeff\u202a-\u202e]+")
 _SIGNS = regex.compile(r"[\p{InSC=Vowel_Dependent}\u093c\u09bc\u0a3c\u0abc\u0b3c\u0c3c\u0cbc]{2,}")
 _NUKTA = regex.compile(r"\p{InSC=Nukta}")
 
+_ISOLATES = regex.compile(r"[\u2066-\u2069]")
 _INITIATORS = "\u2066\u2067\u2068"
 _PDI = "\u2069"
 _RLM = "\u200f"
@@ -92,7 +94,9 @@ def fold(text: str) -> str:
 def _pass(text: str) -> str:
     text = _SIGNS.sub(_nukta_first, text)
     text = _ADVICE.sub("", text)
-    text = _MARKS.sub(_telling_marks, _paired_isolates(text))
+    if _ISOLATES.search(text):
+        text = _paired_isolates(text)
+    text = _MARKS.sub(_telling_marks, text)
     text = _JOINERS.sub(_telling_joiner, text)
     text = _SEQUENCE.sub(lambda sequence: _ATOMIC[sequence[0]], text)
     return unicodedata.normalize("NFC", text)

@@ -9,12 +9,15 @@ import regex  # type: ignore[import-untyped]  # the package ships no types
 from haat.language.normalisation import fold, normalise
 
 _GRAPHEME = regex.compile(r"\X")
-# A word keeps its matras, viramas and joiners: `\w` alone would end at a zero-width joiner.
-_WORD = regex.compile(r"[\w\p{M}]+(?:[\u200c\u200d][\w\p{M}]+)*")
+# A word keeps its matras, viramas and joiners. `\w` would do, were a joiner alone not a word to it (UTS #18, annex C),
+# nor the variation selector that an emoji leaves behind.
+_NEXT = r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}]"
+_FIRST = rf"(?!\p{{Variation_Selector}}){_NEXT}"
+_WORD = regex.compile(rf"{_FIRST}{_NEXT}*(?:[\u200c\u200d]{_NEXT}+)*")
 # Apostrophes within a word, points and commas within a number (UAX #29, WB6 to WB12): don't, କ'ଣ, 12,34,567.50.
 _TOKEN = regex.compile(
-    r"\p{Nd}+(?:[.,٫٬]\p{Nd}+)+(?![\w\p{M}])"
-    r"|[\w\p{M}]+(?:[\u200c\u200d]?['\u2019\u02bc][\u200c\u200d]?(?=\p{L})[\w\p{M}]+|[\u200c\u200d]+[\w\p{M}]+)*"
+    rf"\p{{Nd}}+(?:[.,٫٬]\p{{Nd}}+)+(?!{_NEXT})"
+    rf"|{_FIRST}{_NEXT}*(?:[\u200c\u200d]?['\u2019\u02bc][\u200c\u200d]?(?=\p{{L}}){_NEXT}+|[\u200c\u200d]+{_NEXT}+)*"
 )
 _JOINERS = regex.compile(r"[\u200c\u200d]")
 

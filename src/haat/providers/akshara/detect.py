@@ -65,8 +65,9 @@ def service() -> HostedService:
         name="Detect language",
         summary="Tells which of 21 languages a text is written in, and in which script.",
         description="Answers with a language tag with script and a confidence, or `und` when it is none of the "
-        "languages or can't be told. One sentence or more is best. Bodo and Dogri are taken for Hindi, a short "
-        "Nepali, Maithili, Konkani or Sanskrit sentence at times too; romanised Indian languages are not covered.",
+        "languages or can't be told. One sentence or more is best: a word in a script that several languages share "
+        "is `und`. Bodo and Dogri are told by a few words only and at times taken for Hindi, as a short Nepali, "
+        "Maithili, Konkani or Sanskrit sentence is; romanised Indian languages are not covered.",
         category="nlp",
         unit="characters",
         kind="text",
