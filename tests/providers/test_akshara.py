@@ -41,6 +41,22 @@ def test_what_is_none_of_the_languages_is_undetermined(text: str) -> None:
     assert detect.detect(text) | {"script": None} == {"language": "und", "script": None, "confidence": 0.0}
 
 
+def test_confidence_is_earned_on_pieces_of_everyday_sentences() -> None:
+    said: dict[int, list[tuple[float, bool]]] = {}
+    for tag in ("hi-Deva", "mr-Deva", "ur-Arab", "bn-Beng", "en-Latn"):
+        for sentence in SENTENCES[tag]:
+            words = sentence.split()
+            for size in range(1, 6):
+                for start in range(len(words) - size + 1):
+                    found = detect.detect(" ".join(words[start : start + size]))
+                    if found["language"] != "und":
+                        right = (found["confidence"], found["language"] == tag)
+                        said.setdefault(int(found["confidence"] * 10), []).append(right)
+    assert sorted(said) == [5, 6, 7, 8, 9]
+    for level in said.values():
+        assert sum(right for _, right in level) >= sum(confidence for confidence, _ in level)
+
+
 def test_the_model_answers_with_our_codes_and_takes_half_a_surrogate_pair() -> None:
     codes = {code for code, _ in detect.FastText().rank("तुजें नांव \ud800 कितें?\n")}
     assert codes.isdisjoint({"gom", "bh"})
