@@ -51,3 +51,19 @@ def test_direction_follows_the_script(tag: str, direction: str) -> None:
 def test_an_unusual_script_is_part_of_the_name() -> None:
     assert Tag("sd", "Deva").name == "Sindhi (Devanagari)"
     assert Tag("sd", "Arab").name == "Sindhi"
+
+
+@pytest.mark.parametrize(
+    ("tag", "own"),
+    [
+        ("hi", "हिन्दी"),
+        ("ks", "کٲشُر"),
+        ("ks-Deva", "कॉशुर"),
+        ("sd-Deva", "सिन्धी"),
+        ("mni", "ꯃꯩꯇꯩꯂꯣꯟ"),
+        ("mni-Beng", "মৈতৈলোন্"),
+        ("ta-Latn", "Tamil"),
+    ],
+)
+def test_a_language_is_named_in_the_script_it_is_written_in(tag: str, own: str) -> None:
+    assert parse_tag(tag).own_name == own

@@ -611,7 +611,7 @@ def spoken(languages: tuple[str, ...] | list[str], pairs: tuple[str, ...] | list
 
 def _words(text: str) -> list[str]:
     """Return the words to index or to look up, cut alike: PostgreSQL refuses lexemes above 2 KiB."""
-    return [word[:_LONGEST_WORD] for word in search_words(text) if word]  # a lone joiner leaves nothing
+    return [word[:_LONGEST_WORD] for word in search_words(text)]
 
 
 def _executing(versions: Sequence[Version], name: str) -> Version:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from haat.language.text import count_graphemes, script_counts, search_words
+from haat.language import count_graphemes, script_counts, search_words
 
 MAX_CHARACTERS = 20_000
 

@@ -59,6 +59,14 @@ class Tag:
             return language.name
         return f"{language.name} ({SCRIPTS[self.script].name})"
 
+    @property
+    def own_name(self) -> str:
+        """The name as the language's readers write it in this script; in English where it is romanised."""
+        language = LANGUAGES[self.language]
+        if self.script == language.scripts[0]:
+            return language.own_name
+        return _OWN_NAMES.get((self.language, self.script), language.name)
+
 
 SCRIPTS = MappingProxyType(
     {
@@ -111,6 +119,9 @@ LANGUAGES = MappingProxyType(
         )
     }
 )
+
+# Own names in a script that is not the language's usual one, by CLDR.
+_OWN_NAMES = MappingProxyType({("ks", "Deva"): "कॉशुर", ("mni", "Beng"): "মৈতৈলোন্", ("sd", "Deva"): "सिन्धी"})
 
 
 def parse_tag(text: str) -> Tag:

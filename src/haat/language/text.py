@@ -1,67 +1,75 @@
-"""What can be said about a text without knowing its language: script, graphemes, words to search by."""
+"""What a text is made of: graphemes, which a reader sees as characters, and words."""
 
 from __future__ import annotations
 
-import unicodedata
-from collections import Counter
+from itertools import islice
 
 import regex  # type: ignore[import-untyped]  # the package ships no types
 
-from haat.language.tags import SCRIPTS
+from haat.language.normalisation import fold, normalise
 
-_SCRIPTS = {code: regex.compile(rf"\p{{Script={code}}}") for code in SCRIPTS}
-_SHARED = regex.compile(r"[\p{Script=Inherited}\p{Script=Common}]")
-_LETTER = regex.compile(r"[\p{L}\p{M}]")
 _GRAPHEME = regex.compile(r"\X")
-# A word keeps its matras, viramas and joiners: `\w` alone would end at a zero-width joiner.
-_WORD = regex.compile(r"[\w\p{M}]+(?:[\u200c\u200d][\w\p{M}]+)*")
+# A word keeps its matras, viramas and joiners. `\w` would do, were a joiner alone not a word to it (UTS #18, annex C),
+# nor the variation selector that an emoji leaves behind.
+_NEXT = r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}]"
+_FIRST = rf"(?!\p{{Variation_Selector}}){_NEXT}"
+_WORD = regex.compile(rf"{_FIRST}{_NEXT}*(?:[\u200c\u200d]{_NEXT}+)*")
+# Apostrophes within a word, points and commas within a number (UAX #29, WB6 to WB12): don't, କ'ଣ, 12,34,567.50.
+_TOKEN = regex.compile(
+    rf"\p{{Nd}}+(?:[.,٫٬]\p{{Nd}}+)+(?!{_NEXT})"
+    rf"|{_FIRST}{_NEXT}*(?:[\u200c\u200d]?['\u2019\u02bc][\u200c\u200d]?(?=\p{{L}}){_NEXT}+|[\u200c\u200d]+{_NEXT}+)*"
+)
 _JOINERS = regex.compile(r"[\u200c\u200d]")
 
 
-def normalise(text: str) -> str:
-    """Return NFC: one spelling for what looks the same (Unicode UAX #15)."""
-    return unicodedata.normalize("NFC", text)
-
-
 def graphemes(text: str) -> list[str]:
-    """Split into what a reader sees as characters (extended grapheme clusters, UAX #29)."""
+    """Split into what a reader sees as characters (extended grapheme clusters, UAX #29).
+
+    Conjuncts of Devanagari, Bengali, Gujarati, Odia, Telugu and Malayalam are one cluster (rule GB9c).
+    """
     return list(_GRAPHEME.findall(text))
 
 
 def count_graphemes(text: str) -> int:
     """Return the number of extended grapheme clusters."""
-    return len(graphemes(text))
+    return sum(1 for _ in _GRAPHEME.finditer(text))
 
 
-def script_counts(text: str) -> Counter[str]:
-    """Return letters and marks by ISO 15924 code; those of scripts outside the table count as ``Zzzz``.
+def slice_graphemes(text: str, start: int, stop: int | None = None) -> str:
+    """Return the clusters from ``start`` up to but not including ``stop``, counted from 0; the end if it is None.
 
-    Marks that many scripts share (Unicode script *Inherited*) are not counted.
+    Raises ValueError for a negative position: that would need the whole text to be split first.
     """
-    counts: Counter[str] = Counter()
-    for character, times in Counter(_LETTER.findall(text)).items():
-        code = _script_of(character)
-        if code is not None:
-            counts[code] += times
-    return counts
+    return "".join(cluster[0] for cluster in islice(_GRAPHEME.finditer(text), start, stop))
 
 
-def detect_script(text: str) -> str | None:
-    """Return the ISO 15924 code most letters belong to, ``Zzzz`` for one outside the table, None without letters."""
-    counts = script_counts(text)
-    return counts.most_common(1)[0][0] if counts else None
+def truncate(text: str, limit: int, ending: str = "…") -> str:
+    """Return the text if it has at most ``limit`` clusters, else its beginning and ``ending``, ``limit`` in all.
+
+    No cluster is split, and no space is left before the ending. Raises ValueError if the ending alone is longer
+    than the limit.
+    """
+    room = limit - count_graphemes(ending)
+    if room < 0:
+        raise ValueError(f"{ending!r} is longer than {limit} graphemes")
+    clusters = [cluster[0] for cluster in islice(_GRAPHEME.finditer(text), limit + 1)]
+    if len(clusters) <= limit:
+        return text
+    return "".join(clusters[:room]).rstrip() + ending
+
+
+def words(text: str) -> list[str]:
+    """Return the words and numbers of a text as they are written, in order.
+
+    A word is a run of letters, marks and digits with the joiners and apostrophes inside it; a number keeps its
+    points and commas. Languages written without spaces are not divided.
+    """
+    return list(_TOKEN.findall(text))
 
 
 def search_words(text: str) -> list[str]:
     """Return the words of a text or a query, in order, as they are indexed and looked up.
 
-    NFC, case folded, joiners dropped; marks stay with their letters, so that हिन्दी is one word.
+    Normalised, without case, joiners dropped; marks stay with their letters, so that हिन्दी is one word.
     """
-    return [_JOINERS.sub("", normalise(word)) for word in _WORD.findall(normalise(text).casefold())]
-
-
-def _script_of(character: str) -> str | None:
-    for code, pattern in _SCRIPTS.items():
-        if pattern.match(character):
-            return code
-    return None if _SHARED.match(character) else "Zzzz"
+    return [normalise(_JOINERS.sub("", word)) for word in _WORD.findall(fold(text))]

@@ -14,7 +14,8 @@ from babel.numbers import format_currency, format_decimal
 from markupsafe import Markup, escape
 
 from haat.catalog.model import Listing, Version
-from haat.language import LANGUAGES, parse_tag
+from haat.language import ENGLISH, LANGUAGES, parse_tag
+from haat.language import formats as language_formats
 from haat.subscriptions.model import Terms
 
 LOCALE = Locale("en", "IN")
@@ -63,7 +64,7 @@ _SPANS = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 def money(amount: Decimal) -> str:
     """Write rupees to the paisa with Indian grouping: ₹1,00,000.00."""
-    return format_currency(amount, "INR", locale=LOCALE)
+    return language_formats.format_currency(amount, ENGLISH)
 
 
 def exact_money(amount: Decimal) -> str:
@@ -87,7 +88,7 @@ def price_measure(unit: str) -> str:
 
 def number(value: Decimal | int | float) -> str:
     """Write a number with Indian grouping and at most three decimals."""
-    return format_decimal(value, locale=LOCALE)
+    return language_formats.format_number(value, ENGLISH)
 
 
 def units(value: Decimal | int, unit: str) -> str:
@@ -204,10 +205,6 @@ class LanguageName:
         return self.tag.endswith("-Latn") and not self.tag.startswith("en")
 
 
-# Own names in a script that is not the language's usual one.
-_OWN_IN_SCRIPT = {"ks-Deva": "कॉशुर", "sd-Deva": "सिन्धी", "mni-Beng": "মৈতৈলোন্"}
-
-
 @lru_cache(maxsize=512)
 def language(text: str) -> LanguageName:
     """Return how to show a BCP-47 tag; one outside the market's languages is shown as it is."""
@@ -215,11 +212,10 @@ def language(text: str) -> LanguageName:
         tag = parse_tag(text)
     except ValueError:
         return LanguageName(text, text, text, "ltr")
-    own = LANGUAGES[tag.language].own_name
     if tag.script == "Latn" and tag.language != "en":
         plain = f"{LANGUAGES[tag.language].name} in Latin letters"
         return LanguageName(str(tag), plain, plain, tag.direction)
-    return LanguageName(str(tag), _OWN_IN_SCRIPT.get(str(tag), own), tag.name, tag.direction)
+    return LanguageName(str(tag), tag.own_name, tag.name, tag.direction)
 
 
 def spoken(listing: Listing | Version) -> list[LanguageName]:

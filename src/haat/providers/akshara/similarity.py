@@ -2,55 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from haat.language import graphemes, normalise, search_words
+from haat.language import SIMILARITIES
 from haat.models.hosted import HostedService, Item, Option, Output, Units
 from haat.providers.companies import AKSHARA
 
-METHODS = ("edit", "jaccard", "ngram", "weighted")
-
-
-def edit(first: str, second: str) -> float:
-    """Return 1 less the edits (graphemes inserted, deleted, replaced) over the longer length."""
-    from rapidfuzz.distance import Levenshtein
-
-    return Levenshtein.normalized_similarity(graphemes(first), graphemes(second))
-
-
-def jaccard(first: str, second: str) -> float:
-    """Return the words that both have over the words that either has."""
-    return _overlap(Counter(set(search_words(first))), Counter(set(search_words(second))))
-
-
-def ngram(first: str, second: str, size: int = 2) -> float:
-    """Return the runs of ``size`` graphemes that both have over those that either has, counting repeats."""
-    return _overlap(_runs(graphemes(first), size), _runs(graphemes(second), size))
-
-
-def weighted(first: str, second: str) -> float:
-    """Return half the edit similarity, and a quarter each of n-grams and shared words."""
-    return 0.5 * edit(first, second) + 0.25 * ngram(first, second) + 0.25 * jaccard(first, second)
-
-
-def _runs(units: list[str], size: int) -> Counter[tuple[str, ...]]:
-    if len(units) < size:
-        return Counter([tuple(units)] if units else [])
-    return Counter(zip(*(units[start:] for start in range(size)), strict=False))
-
-
-def _overlap(first: Counter[Any], second: Counter[Any]) -> float:
-    either = (first | second).total()
-    return (first & second).total() / either if either else 1.0
+METHODS = tuple(SIMILARITIES)
 
 
 def similarity(first: str, second: str, method: str) -> float:
-    """Return 0 (nothing alike) to 1 (the same after NFC and case folding) by one of `METHODS`."""
-    compare = {"edit": edit, "jaccard": jaccard, "ngram": ngram, "weighted": weighted}[method]
-    return compare(normalise(first).casefold(), normalise(second).casefold())
+    """Return 0 (nothing alike) to 1 (the same when normalised and without case) by one of `METHODS`."""
+    return SIMILARITIES[method](first, second)
 
 
 def invoke(items: Sequence[Item], config: Mapping[str, Any]) -> tuple[list[Output], Units]:
