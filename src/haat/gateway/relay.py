@@ -83,14 +83,14 @@ def proceed(call: Call, upstream: UpstreamConnection, ended: bool) -> None:
     call.client.write(head + data)
 
 
-def pass_on(call: Call, upstream: UpstreamConnection, content: bytes, chunk: bytes) -> None:
-    """Carry on a chunk of a stream as it came, unless something has to be done with what is in it."""
-    if not call.chunk_answer or not call.opened or (call.extras is not None and call.extras.rewriter is not None):
-        upstream.parts.append(content)
+def pass_on(call: Call, upstream: UpstreamConnection, chunk: bytes, size: int) -> None:
+    """Carry on a chunk of a stream as it came, unless something has to be done with the ``size`` bytes in it."""
+    if not call.chunk_answer or not call.opened or call.extras is not None:
+        upstream.parts.append(chunk[-2 - size : -2])
         proceed(call, upstream, False)
         return
-    call.bytes_out += len(content)
-    call.line_open = content[-1] not in _LINE_ENDS
+    call.bytes_out += size
+    call.line_open = chunk[-3] not in _LINE_ENDS
     if call.bytes_out - call.checkpointed >= CHECKPOINT_BYTES:
         try:
             call.client.gateway.meter.checkpoint(call)
@@ -105,7 +105,9 @@ def _extend(call: Call) -> None:
     """Give a stream that flows another while: it may last long, but not be silent for long."""
     gateway, grant = call.client.gateway, call.grant
     assert grant is not None
-    call.deadline = min(gateway.clock.lately + grant.route.timeout_us, call.started + gateway.stream_max_us)
+    longest = call.started + gateway.stream_max_us
+    deadline = gateway.clock.lately + grant.route.timeout_us
+    call.deadline = deadline if deadline < longest else longest
 
 
 def _head(call: Call, upstream: UpstreamConnection) -> bytes:

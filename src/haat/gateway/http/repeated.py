@@ -16,6 +16,7 @@ MAX_HEAD = 4096
 MAX_MISSES = 16
 """After so many messages in a row with other heads a connection's are not remembered any more."""
 _MAX_DIGITS = 5
+_SIZES = {form % size: size for size in range(1, 16_385) for form in (b"%x", b"%X")}
 _LENGTH = b"\r\ncontent-length:"
 
 
@@ -65,25 +66,25 @@ def head_of(data: bytes, length: int) -> Head | None:
     return Head(whole, length, whole[:begin], whole[stop:])
 
 
-def chunk_of(data: bytes) -> bytes | None:
-    """Return the content of ``data`` when it is one chunk, whole, alone and without extensions (RFC 9112, 7.1)."""
+def chunk_size(data: bytes) -> int:
+    """Return the size of the chunk that ``data`` is, whole and alone, without extensions; 0 for anything else.
+
+    That is size, CRLF, content, CRLF (RFC 9112, 7.1). Larger chunks than `_SIZES` has are the parser's.
+    """
     end = data.find(b"\r\n", 1, _MAX_DIGITS + 1)
-    if end < 0 or data[-2:] != b"\r\n":
-        return None
-    digits = data[:end]
-    if not digits.isalnum():
-        return None
-    try:
-        size = int(digits, 16)
-    except ValueError:
-        return None
-    return data[end + 2 : -2] if size and len(data) == end + size + 4 else None
+    if end < 0:
+        return 0
+    size = _SIZES.get(data[:end], 0)
+    return size if len(data) == end + size + 4 and data.endswith(b"\r\n") else 0
 
 
 def ends_with_a_chunk(data: bytes, parts: list[bytes]) -> bool:
     """Tell whether a head and at most one chunk are all of ``data``, given what the parser found of the body."""
     rest = data[data.find(b"\r\n\r\n") + 4 :]
-    return parts == [chunk_of(rest)] if rest else not parts
+    if not rest:
+        return not parts
+    size = chunk_size(rest)
+    return size > 0 and parts == [rest[-2 - size : -2]]
 
 
 class RequestMeaning:

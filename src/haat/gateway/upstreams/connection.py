@@ -25,7 +25,7 @@ from haat.gateway.http.headers import (
     without,
 )
 from haat.gateway.http.outbox import OutboxTransport
-from haat.gateway.http.repeated import MAX_MISSES, AnswerMeaning, Head, chunk_of, ends_with_a_chunk, head_of
+from haat.gateway.http.repeated import MAX_MISSES, AnswerMeaning, Head, chunk_size, ends_with_a_chunk, head_of
 from haat.gateway.upstreams import dispatch
 from haat.kernel.errors import HaatError, ProviderFailed
 
@@ -197,9 +197,9 @@ class UpstreamConnection:
             self._transport.abort()  # nobody asked: what follows could be taken for another call's answer
             return
         if self._between:
-            content = chunk_of(data)
-            if content is not None:
-                relay.pass_on(call, self, content, data)
+            size = chunk_size(data)
+            if size:
+                relay.pass_on(call, self, data, size)
                 return
             self._between = False
         begins = not self._received
