@@ -18,7 +18,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ RESULTS = ROOT / "bench" / "results" / "gateway.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
 RATE = 10_000
 PROFILE_SECONDS = 5
+CALLERS = 7
+"""How many callers take turns on each connection: no divisor of the number of connections."""
 ROWS = (
     "haat-bare",
     "haat-full",
@@ -142,13 +144,19 @@ class Bench:
             self.nginx += self.pair(self.proxy, target, workers=workers)
 
     def full(self) -> None:
-        """Measure a plain service, and a task whose languages are noted and whose provider reports units."""
+        """Measure a plain service, callers in turn on each connection, and a task that reports units.
+
+        Of the task the languages are noted. With callers in turn no head is the last one of its connection again.
+        """
         data_dir = self.work / "haat-full"
-        key = servers.prepare(data_dir, self.up).keys[0]
-        with servers.gateway("haat-full", data_dir, key) as target:
+        keys = servers.prepare(data_dir, self.up, applications=CALLERS).keys
+        in_turn = data_dir / "keys"
+        in_turn.write_text("".join(f"{key}\n" for key in keys))
+        with servers.gateway("haat-full", data_dir, keys[0]) as target:
             does = servers.what_it_does(target)
             say("  " + ", ".join(name if done else f"NO {name}" for name, done in does.items()))
             self.nginx += self.pair(self.proxy, target, checked=does)
+            self.nginx += self.pair(self.proxy, replace(target, name="haat-full-in-turn", keys=in_turn))
             self.nginx += self.pair(self.proxy, servers.at(target, "haat-full-task", servers.TASK_PATH))
 
     def streams(self) -> None:

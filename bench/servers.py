@@ -160,10 +160,10 @@ def services(up: Upstreams) -> list[Service]:
     ]
 
 
-def prepare(data_dir: Path, up: Upstreams) -> Market:
-    """Lay down a data directory with a small market."""
+def prepare(data_dir: Path, up: Upstreams, *, applications: int = 1) -> Market:
+    """Lay down a data directory with a small market, and a key for each application."""
     keyring = Keyring.load(data_dir)
-    made = market.make_market(keyring, services(up))
+    made = market.make_market(keyring, services(up), applications=applications, usable=applications)
     market.keep(made, keyring, data_dir)
     return made
 

@@ -18,6 +18,9 @@ NOTES = (
     "subscription, windows for minute, hour and day, monthly quota, concurrency, breaker, headers, trace context and "
     "the usage journal on disk. Bringing the journal to PostgreSQL is the shipper's work, in its own process, and "
     "not in the figure. `haat-bare` finds the service and forwards; it is no mode of the product.",
+    "A client mostly repeats its head on a connection, as the load here does, and a head that is equal to the last is "
+    "not parsed again; of the answers' heads the same is true. `haat-full-in-turn` is the same load with seven keys in "
+    "turn on each connection, so that every request's head is another and is parsed.",
     "No processor is pinned. On a virtual machine a write that wakes a peer sleeping on an idle core costs the writer "
     "10 to 25 µs; load generator and upstream go idle when the proxy is the slowest of the three, so slower proxies "
     "pay it more often. It is part of what is measured.",
