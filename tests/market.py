@@ -13,6 +13,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from haat.catalog import store as catalog_store
+from haat.catalog.discovery import Discovery
 from haat.catalog.model import Listing, ServiceDraft
 from haat.catalog.service import Catalog
 from haat.identity.service import Identity
@@ -52,6 +53,7 @@ class Market:
     identity: Identity
     partners: Partners
     catalog: Catalog
+    discovery: Discovery
     subscriptions: Subscriptions
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
@@ -124,6 +126,7 @@ async def market(database: Any, clock: SetClock, keyring: Keyring) -> AsyncItera
         https_only=False,
         provider_share=Decimal("0.70"),
     )
+    discovery = Discovery(database.app, clock)
     yield Market(
         database.app,
         clock,
@@ -131,5 +134,6 @@ async def market(database: Any, clock: SetClock, keyring: Keyring) -> AsyncItera
         identity,
         partners,
         catalog,
-        Subscriptions(database.app, clock, identity, catalog),
+        discovery,
+        Subscriptions(database.app, clock, identity, discovery),
     )

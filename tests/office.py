@@ -89,6 +89,7 @@ async def control(database: Any, clock: SetClock, keyring: Keyring, tmp_path: Pa
         platform.identity,
         platform.partners,
         platform.catalog,
+        platform.discovery,
         platform.subscriptions,
     )
     app = build_app(platform)

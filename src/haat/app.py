@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import haat.catalog.jobs
 import haat.partners.jobs
+from haat.catalog.discovery import Discovery
 from haat.catalog.service import Catalog
 from haat.identity.service import Identity
 from haat.infra.dsn import dsn_for
@@ -49,6 +50,7 @@ class Platform:
     identity: Identity
     partners: Partners
     catalog: Catalog
+    discovery: Discovery
     subscriptions: Subscriptions
     usage: Usage
     rating: Rating
@@ -72,6 +74,7 @@ def build_platform(
         https_only=settings.environment == "production",
         provider_share=settings.provider_share,
     )
+    discovery = Discovery(db, clock)
     pseudonyms = Pseudonyms(keyring.derive("customer-pseudonyms"))
     invoices = Invoices(db, clock, settings)
     return Platform(
@@ -85,7 +88,8 @@ def build_platform(
         identity=identity,
         partners=partners,
         catalog=catalog,
-        subscriptions=Subscriptions(db, clock, identity, catalog),
+        discovery=discovery,
+        subscriptions=Subscriptions(db, clock, identity, discovery),
         usage=Usage(db, clock, pseudonyms),
         rating=Rating(db, clock),
         invoices=invoices,

@@ -118,7 +118,8 @@ async def _ensure_service(platform: Platform, actor: Actor, hosted: HostedServic
         await catalog.accept(actor, made.service_id, made.version_id)
         await catalog.publish(actor, made.service_id)
         return
-    present = next((v for v in await catalog.versions(actor, listing.id) if v.version == hosted.version), None)
+    versions = await platform.discovery.versions(actor, listing.id)
+    present = next((v for v in versions if v.version == hosted.version), None)
     if present is None:
         version_id = await catalog.add_version(actor, listing.id, version)
         await catalog.accept(actor, listing.id, version_id)
@@ -173,7 +174,7 @@ async def builtin_listings(platform: Platform) -> list[Listing]:
     found: list[Listing] = []
     cursor: str | None = None
     while True:
-        page = await platform.catalog.search(None, cursor=cursor, limit=100)
+        page = await platform.discovery.search(None, cursor=cursor, limit=100)
         found += [listing for listing in page.items if listing.path in names]
         cursor = page.next
         if cursor is None:

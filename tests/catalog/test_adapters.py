@@ -75,7 +75,7 @@ async def test_an_adapter_is_tried_in_its_own_shape_and_serves_beside_what_it_ad
         await market.catalog.accept(provider, made.service_id, old)
     [(head, body)] = asked
     assert body == NEW and "X-Model: two" in head
-    versions = {version.version: version for version in await market.catalog.versions(provider, made.service_id)}
+    versions = {version.version: version for version in await market.discovery.versions(provider, made.service_id)}
     assert versions["2"].is_default and not versions["1"].is_default
     assert versions["1"].accepted_at is not None and versions["1"].serves == "2"
 
@@ -160,7 +160,7 @@ async def test_the_end_of_a_version_is_announced_and_taken_back(market: Market) 
         await market.catalog.accept(provider, made.service_id, made.version_id)
         policy = VersionPolicyDraft.parse({"serves": "2", "request": TO_NEW, "answer": TO_OLD})
         await market.catalog.set_version_policy(provider, made.service_id, old, policy)
-    versions = {version.id: version for version in await market.catalog.versions(provider, made.service_id)}
+    versions = {version.id: version for version in await market.discovery.versions(provider, made.service_id)}
     assert versions[old].sunset_at == ends and versions[old].serves == "2"
     back = await market.catalog.restore_version(provider, made.service_id, old)
     assert (back.sunset_at, back.successor, back.deprecated_at, back.serves) == (None, "", None, "2")

@@ -9,7 +9,6 @@ import pytest
 from pydantic import ValidationError
 
 from haat.catalog.model import PriceDraft, SampleCall, ServiceDraft, Status, VersionDraft, check_transition
-from haat.catalog.service import spoken
 from haat.kernel.errors import Conflict, ValidationFailed
 from market import draft
 
@@ -139,7 +138,3 @@ def test_a_listing_goes_only_the_ways_of_its_lifecycle(present: Status, wanted: 
     else:
         with pytest.raises(Conflict):
             check_transition(present, wanted)
-
-
-def test_every_language_of_a_listing_is_named_once() -> None:
-    assert spoken(["hi-Deva"], ["hi-Deva>ur-Arab", "ur-Arab>hi-Deva"]) == ["hi-Deva", "ur-Arab"]

@@ -43,7 +43,7 @@ async def test_invitations_are_seen_by_the_invited(market: Market) -> None:
         for scope in (PUBLIC, tenant(stranger.org_id), tenant(guest.org_id))
     ]
     assert seen == [0, 0, 1]
-    assert (await market.catalog.listing_by_id(guest, listing.id)).id == listing.id
+    assert (await market.discovery.listing_by_id(guest, listing.id)).id == listing.id
 
 
 INTRUSIONS = [

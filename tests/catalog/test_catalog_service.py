@@ -71,7 +71,7 @@ async def test_a_failed_acceptance_changes_nothing(market: Market) -> None:
     with pytest.raises(AcceptanceFailed):
         await market.catalog.accept(provider, made.service_id, made.version_id)
     server.close()
-    versions = await market.catalog.versions(provider, made.service_id)
+    versions = await market.discovery.versions(provider, made.service_id)
     assert [(version.is_default, version.accepted_at) for version in versions] == [(False, None)]
 
 
@@ -82,13 +82,13 @@ async def test_a_new_version_serves_after_its_acceptance_beside_the_old_one(mark
     second = await market.catalog.add_version(
         provider, listing.id, _version(endpoint, version="2", languages=["ta-Taml"])
     )
-    assert [version.version for version in await market.catalog.versions(None, listing.id)] == ["1"]
-    assert [version.version for version in await market.catalog.versions(provider, listing.id)] == ["2", "1"]
+    assert [version.version for version in await market.discovery.versions(None, listing.id)] == ["1"]
+    assert [version.version for version in await market.discovery.versions(provider, listing.id)] == ["2", "1"]
     await market.catalog.accept(provider, listing.id, second)
     server.close()
-    versions = await market.catalog.versions(None, listing.id)
+    versions = await market.discovery.versions(None, listing.id)
     assert [(version.version, version.is_default) for version in versions] == [("2", True), ("1", False)]
-    found = await market.catalog.search(text="tamil")
+    found = await market.discovery.search(text="tamil")
     assert [item.languages for item in found.items] == [("ta-Taml",)]
 
 
@@ -102,7 +102,7 @@ async def test_an_endpoint_moves_only_to_an_address_that_passes(market: Market) 
     await market.catalog.move_endpoint(provider, made.service_id, made.version_id, endpoint + "/")
     server.close()
     broken.close()
-    assert (await market.catalog.versions(provider, made.service_id))[0].endpoint == endpoint
+    assert (await market.discovery.versions(provider, made.service_id))[0].endpoint == endpoint
 
 
 async def test_every_endpoint_of_a_version_has_to_pass(market: Market) -> None:
@@ -120,7 +120,7 @@ async def test_every_endpoint_of_a_version_has_to_pass(market: Market) -> None:
     broken.close()
     assert [step.name for step in report.steps] == ["address", "sample call"] * 2
     assert {head.split()[1] for head in heads} == {b"/", b"/second/"}
-    [version] = await market.catalog.versions(provider, made.service_id)
+    [version] = await market.discovery.versions(provider, made.service_id)
     assert version.endpoints == (endpoint, endpoint + "/second")
 
 
@@ -155,7 +155,7 @@ async def test_a_further_endpoint_that_fails_changes_nothing(market: Market) -> 
             )
     server.close()
     broken.close()
-    [version] = await market.catalog.versions(provider, made.service_id)
+    [version] = await market.discovery.versions(provider, made.service_id)
     assert version.endpoints == (endpoint,)
 
 
@@ -238,7 +238,7 @@ async def test_versions_added_at_once_are_all_kept(market: Market) -> None:
             for number in range(6)
         )
     )
-    assert len(await market.catalog.versions(provider, listing.id)) == 7
+    assert len(await market.discovery.versions(provider, listing.id)) == 7
 
 
 @pytest.mark.parametrize("endpoint", ["http://api.example.in:22", "http://api.example.in:0"])
@@ -309,7 +309,7 @@ async def test_somebody_elses_service_is_not_there_to_be_changed(market: Market)
         with pytest.raises(NotFound):
             await call
     assert await catalog.own(rival) == []
-    assert (await catalog.listing_by_id(None, listing.id)).status == "published"
+    assert (await market.discovery.listing_by_id(None, listing.id)).status == "published"
 
 
 async def test_an_own_shelf_shows_drafts(market: Market) -> None:
@@ -404,12 +404,12 @@ async def test_a_price_counts_from_now_on_and_the_earlier_one_is_kept(market: Ma
     assert await market.catalog.set_price(provider, listing.id, PriceDraft(unit_price=Decimal("0.07"))) == 2
     own = PriceDraft(plan_code="basic", unit_price=Decimal("0.04"), free_units=Decimal(100))
     assert await market.catalog.set_price(provider, listing.id, own) == 1
-    prices = await market.catalog.prices(None, listing.id)
+    prices = await market.discovery.prices(None, listing.id)
     assert [(price.plan_code, price.unit_price, price.version) for price in prices] == [
         (None, Decimal("0.07"), 2),
         ("basic", Decimal("0.04"), 1),
     ]
-    assert (await market.catalog.listing_by_id(None, listing.id)).unit_price == Decimal("0.07")
+    assert (await market.discovery.listing_by_id(None, listing.id)).unit_price == Decimal("0.07")
     async with market.db.transaction(PLATFORM_SCOPE) as connection:
         earlier = await store.prices(connection, listing.id, began)
     assert [price.unit_price for price in earlier] == [Decimal("0.05")]

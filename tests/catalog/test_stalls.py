@@ -40,7 +40,7 @@ async def test_a_suspended_providers_listings_are_not_found_and_come_back_with_i
     await market.partners.suspend(PLATFORM, actor.org_id, "Unpaid dues")
     await follow(market, actor)
     assert set((await states(market, actor)).values()) == {"suspended"}
-    assert not (await market.catalog.search(None)).items
+    assert not (await market.discovery.search(None)).items
 
     await market.partners.approve(PLATFORM, actor.org_id)
     await follow(market, actor)

@@ -264,7 +264,7 @@ async def test_a_failure_of_ours_has_an_id_and_headers_and_tells_no_reason(
     async def fail(*_: Any, **__: Any) -> None:
         raise failure
 
-    monkeypatch.setattr(type(control.platform.catalog), "search", fail)
+    monkeypatch.setattr(type(control.platform.discovery), "search", fail)
     answer = await control.ask("GET", "/listings")
     _problem(answer, status, code)
     assert "secret" not in answer.text and answer.headers["x-content-type-options"] == "nosniff"
@@ -379,7 +379,7 @@ async def test_every_id_of_one_tenant_is_not_found_by_another(control: Control) 
     subscription = await platform.subscriptions.subscribe(consumer, application.id, listing.id, "free")
     rival, stranger = await market.provider(), await market.consumer()
     own = await platform.identity.create_application(stranger, "own")
-    version = (await platform.catalog.versions(provider, listing.id))[0].id
+    version = (await platform.discovery.versions(provider, listing.id))[0].id
     app, subscribed = f"/applications/{application.id}", f"/subscriptions/{subscription.id}"
     asked: list[tuple[Any, str, str, Any]] = [
         (stranger, "GET", f"{app}/keys", None),
@@ -409,7 +409,7 @@ async def test_every_id_of_one_tenant_is_not_found_by_another(control: Control) 
         answer = await control.ask(method, path, body, actor=actor)
         assert answer.status_code == 404, (method, path, answer.text)
         _problem(answer, 404, "NOT_FOUND")
-    assert (await platform.catalog.listing_by_id(PLATFORM, listing.id)).status == "published"
+    assert (await platform.discovery.listing_by_id(PLATFORM, listing.id)).status == "published"
     assert await platform.subscriptions.of(consumer) == [subscription]
 
 

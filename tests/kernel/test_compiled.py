@@ -46,3 +46,27 @@ def test_a_variable_does_without_the_compiled_form(elsewhere: Path, monkeypatch:
     path = ["source"]
     compiled.use("gateway", path)
     assert path == ["source"]
+
+
+def test_a_process_keeps_to_the_form_it_began_with(elsewhere: Path) -> None:
+    compiled.folder().mkdir(parents=True)
+    paths: list[list[str]] = [[], []]
+    compiled.use("gateway", paths[0])
+    (elsewhere / "gateway" / "call.py").write_text("changed = True\n")
+    compiled.use("usage", paths[1])
+    assert [len(path) for path in paths] == [1, 1] and compiled.is_used()
+
+
+def test_what_moves_from_one_module_to_another_counts_as_a_change(elsewhere: Path) -> None:
+    first, second = ((elsewhere / module).with_suffix(".py") for module in compiled.MODULES[:2])
+    before = compiled.folder()
+    first.write_text("pass\npass\n")
+    second.write_text("")
+    assert compiled.folder() != before
+
+
+def test_another_name_counts_as_a_change(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = compiled.folder()
+    (elsewhere / "gateway" / "renamed.py").write_text("pass\n")
+    monkeypatch.setattr(compiled, "MODULES", ("gateway/renamed", *compiled.MODULES[1:]))
+    assert compiled.folder() != before

@@ -14,7 +14,7 @@ from haat.plugins.builtin import personal
 from haat.plugins.builtin.masking import Masking, MaskingConfiguration
 from haat.plugins.builtin.personal import find
 
-mask = Masking(MaskingConfiguration()).mask
+mask = Masking(MaskingConfiguration()).change
 DIGITS = {"Deva": "०१२३४५६७८९", "Beng": "০১২৩৪৫৬৭৮৯", "Taml": "௦௧௨௩௪௫௬௭௮௯", "Arab": "۰۱۲۳۴۵۶۷۸۹", "Telu": "౦౧౨౩౪౫౬౭౮౯"}
 
 

@@ -240,7 +240,7 @@ async def test_a_sample_call_that_fails_shows_what_was_seen(
            "version.sample.body": '{"input": [{"text": "x"}]}', "version.warm_up_seconds": "1"},
     )  # fmt: skip
     assert "The version is added" in added.text
-    fresh = next(one for one in await platform.catalog.versions(street.provider, service) if one.version == "2")
+    fresh = next(one for one in await platform.discovery.versions(street.provider, service) if one.version == "2")
     answer = await browser.send(f"{page}/versions/{fresh.id}/accept", page=page)
     assert answer.status_code == 422 and "Nothing was changed" in answer.text
 

@@ -112,7 +112,7 @@ async def test_a_fault_of_ours_shows_a_page_without_a_trace(
     async def fail(*_: object, **__: object) -> None:
         raise RuntimeError("the secret inside")
 
-    monkeypatch.setattr(platform.catalog, "facets", fail)
+    monkeypatch.setattr(platform.discovery, "facets", fail)
     answer = await browser.get("/catalog")
     assert answer.status_code == 500
     assert "Something failed on our side" in answer.text and "secret inside" not in answer.text

@@ -123,7 +123,7 @@ async def search(
     limit: Annotated[int, Query(ge=1, le=100)] = 24,
 ) -> ListingPage:
     """Search the catalog in any script."""
-    page = await platform.catalog.search(
+    page = await platform.discovery.search(
         visitor,
         text=q,
         category=category,
@@ -141,18 +141,18 @@ async def autocomplete(
     visitor: VisitorOf, platform: PlatformOf, prefix: Annotated[str, Query(max_length=100)]
 ) -> list[Suggestion]:
     """Complete the last word that is being typed."""
-    return await platform.catalog.autocomplete(visitor, prefix)
+    return await platform.discovery.autocomplete(visitor, prefix)
 
 
 @router.get("/listings/{provider}/{service}")
 async def listing(provider: str, service: str, visitor: VisitorOf, platform: PlatformOf) -> ListingView:
     """Show one listing with its versions and prices."""
-    found = await platform.catalog.listing(visitor, provider, service)
-    versions = await platform.catalog.versions(visitor, found.id)
+    found = await platform.discovery.listing(visitor, provider, service)
+    versions = await platform.discovery.versions(visitor, found.id)
     return ListingView(
         listing=found,
         versions=[VersionView.of(version) for version in versions],
-        prices=await platform.catalog.prices(visitor, found.id),
+        prices=await platform.discovery.prices(visitor, found.id),
     )
 
 

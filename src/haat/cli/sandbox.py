@@ -102,7 +102,7 @@ async def _organisation(platform: Platform) -> Actor:
 
 
 async def _describe(platform: Platform, listing: Listing) -> dict[str, Any]:
-    versions = await platform.catalog.versions(None, listing.id)
+    versions = await platform.discovery.versions(None, listing.id)
     sample = versions[0].sample
     return {
         "service": listing.path,

@@ -2,8 +2,9 @@
 
 Some modules are typed Python that mypyc can compile to C extensions; compiled, a call through the
 gateway costs about half. The compiled form lies in the environment, in a folder named after the digest
-of the sources it was made from: when a source changes it is not found any more, and the interpreter
-runs the source as it stands. ``make compile`` makes it; ``HAAT_COMPILED=0`` does without.
+of the modules' names and sources: when one changes it is not found any more, and the interpreter runs
+the source as it stands. A process looks once, when it begins. ``make compile`` makes the compiled form;
+``HAAT_COMPILED=0`` does without.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import MutableSequence
+from functools import cache
 from pathlib import Path
 
 MODULES = (
@@ -50,24 +52,36 @@ HOME = Path(sysconfig.get_path("platlib")) / "haat_compiled"
 
 
 def folder() -> Path:
-    """Return where the compiled form of the present sources is, or would be."""
-    digest = hashlib.sha256()
-    for module in MODULES:
-        digest.update((SOURCE / module).with_suffix(".py").read_bytes())
-    return HOME / f"{sys.implementation.cache_tag}-{digest.hexdigest()[:16]}"
+    """Return where the compiled form of the present sources is, or would be. Reads them all."""
+    return _folder(SOURCE, HOME)
 
 
 def is_used() -> bool:
     """Tell whether this process runs the compiled form."""
-    return str(folder()) in sys.path
+    return str(_settled(SOURCE, HOME)) in sys.path
 
 
 def use(package: str, path: MutableSequence[str]) -> None:
     """Let a package find its compiled modules first; called by its ``__init__`` with its ``__path__``."""
     if os.environ.get("HAAT_COMPILED") == "0":
         return
-    home = folder()
+    home = _settled(SOURCE, HOME)
     if home.is_dir():
         if str(home) not in sys.path:
             sys.path.append(str(home))
         path.insert(0, str(home / "haat" / package))
+
+
+def _folder(source: Path, home: Path) -> Path:
+    digest = hashlib.sha256()
+    for module in MODULES:
+        content = (source / module).with_suffix(".py").read_bytes()
+        digest.update(f"{module} {len(content)}\n".encode())  # what moves between modules, or is renamed, counts
+        digest.update(content)
+    return home / f"{sys.implementation.cache_tag}-{digest.hexdigest()[:16]}"
+
+
+@cache
+def _settled(source: Path, home: Path) -> Path:
+    """Return the folder that this process has settled on: all its packages run the same form."""
+    return _folder(source, home)

@@ -67,7 +67,7 @@ async def _cards(visit: Visit, listings: Sequence[Listing]) -> list[Card]:
 
 @router.get("/")
 async def landing(visit: VisitOf) -> Response:
-    page = await visit.platform.catalog.search(visit.actor, limit=_ON_THE_LANDING)
+    page = await visit.platform.discovery.search(visit.actor, limit=_ON_THE_LANDING)
     cards = await _cards(visit, page.items)
     closer = next((card for card in cards if card.listing.language_pairs), cards[0] if cards else None)
     snippet = ""
@@ -88,7 +88,7 @@ async def catalog(
     visit: VisitOf, q: str = "", category: str = "", language: str = "", provider: str = "", cursor: str = ""
 ) -> Response:
     query = {"q": q[:_PATTERN_LIMIT], "category": category, "language": language, "provider": provider}
-    page = await visit.platform.catalog.search(
+    page = await visit.platform.discovery.search(
         visit.actor,
         text=query["q"],
         category=category or None,
@@ -109,14 +109,14 @@ async def catalog(
 @router.get("/catalog/suggest")
 async def suggest(visit: VisitOf, q: str = "") -> Response:
     """Return completions as options of a datalist: the browser brings the keyboard with it."""
-    found = await visit.platform.catalog.autocomplete(visit.actor, q[:_PATTERN_LIMIT])
+    found = await visit.platform.discovery.autocomplete(visit.actor, q[:_PATTERN_LIMIT])
     kept = q[: len(q) - len(q.split(" ")[-1])]
     options = Markup("").join(Markup('<option value="{}"></option>').format(kept + one.text) for one in found)
     return HTMLResponse(options, headers={"Cache-Control": "private, max-age=60"})
 
 
 async def _facets(visit: Visit, query: dict[str, str]) -> list[Facet]:
-    found = await visit.platform.catalog.facets(visit.actor)
+    found = await visit.platform.discovery.facets(visit.actor)
 
     def option(facet: str, value: str, text: str, count: int, name: formats.LanguageName | None = None) -> Option:
         chosen = bool(query[facet]) and (value == query[facet] or value.startswith(query[facet] + "-"))
@@ -151,7 +151,7 @@ def _address(query: dict[str, str]) -> str:
 
 
 async def _default_version(visit: Visit, listing: Listing) -> Version | None:
-    versions = await visit.platform.catalog.versions(visit.actor, listing.id)
+    versions = await visit.platform.discovery.versions(visit.actor, listing.id)
     return next((version for version in versions if version.is_default), None)
 
 
@@ -168,7 +168,7 @@ async def _listing_page(
     trial: Trial | None = None,
 ) -> Response:
     platform = visit.platform
-    versions = await platform.catalog.versions(visit.actor, listing.id)
+    versions = await platform.discovery.versions(visit.actor, listing.id)
     default = next((version for version in versions if version.is_default), None)
     subscriptions: list[Subscription] = []
     if visit.visitor:
@@ -176,7 +176,7 @@ async def _listing_page(
         subscriptions = [one for one in every if one.service_id == listing.id]
     taken = {one.application_id for one in subscriptions}
     applications = await _own_applications(visit)
-    prices = await platform.catalog.prices(visit.actor, listing.id)
+    prices = await platform.discovery.prices(visit.actor, listing.id)
     gateway = platform.settings.gateway_address
     return visit.render(
         "listing.html",
@@ -204,14 +204,14 @@ async def _listing_page(
 
 @router.get("/services/{provider}/{service}")
 async def listing(visit: VisitOf, provider: str, service: str) -> Response:
-    return await _listing_page(visit, await visit.platform.catalog.listing(visit.actor, provider, service))
+    return await _listing_page(visit, await visit.platform.discovery.listing(visit.actor, provider, service))
 
 
 @router.post("/services/{provider}/{service}/subscribe")
 async def subscribe(visit: VisitOf, provider: str, service: str) -> Response:
     """Subscribe an application; one is made on the way for who has none yet."""
     actor = visit.require_actor()
-    found = await visit.platform.catalog.listing(actor, provider, service)
+    found = await visit.platform.discovery.listing(actor, provider, service)
     try:
         if visit.text("application"):
             application: UUID = visit.identifier("application")
@@ -230,7 +230,7 @@ async def subscribe(visit: VisitOf, provider: str, service: str) -> Response:
 async def try_it(visit: VisitOf, provider: str, service: str) -> Response:
     """Make one real call through the gateway with the visitor's own key."""
     actor = visit.require_actor()
-    found = await visit.platform.catalog.listing(actor, provider, service)
+    found = await visit.platform.discovery.listing(actor, provider, service)
     version = await _default_version(visit, found)
     if version is None:
         raise NotFound("The service has no version that serves calls.")

@@ -52,7 +52,7 @@ class NewPlan(PlanTerms):
 async def plans(visitor: VisitorOf, platform: PlatformOf, service_id: UUID | None = None) -> list[Plan]:
     """List the plans of the platform, and of one service."""
     if service_id is not None:
-        await platform.catalog.listing_by_id(visitor, service_id)  # plans of a hidden listing are hidden too
+        await platform.discovery.listing_by_id(visitor, service_id)  # plans of a hidden listing are hidden too
     return await platform.subscriptions.plans(service_id)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from haat.catalog.service import Catalog
+from haat.catalog.discovery import Discovery
 from haat.identity.model import check_name
 from haat.identity.service import Identity
 from haat.infra import events
@@ -23,11 +23,11 @@ from haat.subscriptions.model import TERMS, Plan, Subscription, Terms, check_ter
 class Subscriptions:
     """Plans, and applications subscribed to services on them."""
 
-    def __init__(self, db: Database, clock: Clock, identity: Identity, catalog: Catalog) -> None:
+    def __init__(self, db: Database, clock: Clock, identity: Identity, discovery: Discovery) -> None:
         self._db = db
         self._clock = clock
         self._identity = identity
-        self._catalog = catalog
+        self._discovery = discovery
 
     async def plans(self, service_id: UUID | None = None) -> list[Plan]:
         """Return the plans a developer may choose for a service, smallest first."""
@@ -73,7 +73,7 @@ class Subscriptions:
 
     async def _own_listing(self, actor: Actor, service_id: UUID) -> None:
         actor.require(Permission.SERVICES_EDIT)
-        listing = await self._catalog.listing_by_id(actor, service_id)
+        listing = await self._discovery.listing_by_id(actor, service_id)
         if listing.org_id != actor.org_id:
             raise NotFound
 
@@ -99,7 +99,7 @@ class Subscriptions:
         if actor.org_id is None:
             raise PermissionDenied("Subscriptions belong to organisations.")
         application = await self._identity.application(actor, application_id)
-        listing = await self._catalog.listing_by_id(actor, service_id)
+        listing = await self._discovery.listing_by_id(actor, service_id)
         if listing.status != "published":
             raise Conflict(f"The listing is {listing.status}: it takes no new subscribers.")
         identifier, now = new_id(), self._clock.now()

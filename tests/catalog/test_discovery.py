@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from haat.catalog.discovery import spoken
 from haat.kernel.errors import InvalidRequest, NotFound
 from haat.kernel.pages import encode_cursor
 from haat.kernel.permissions import PLATFORM, Actor
@@ -17,7 +18,7 @@ from market import Market
 
 
 async def _found(market: Market, actor: Actor | None = None, **query: Any) -> set[str]:
-    return {listing.slug for listing in (await market.catalog.search(actor, **query)).items}
+    return {listing.slug for listing in (await market.discovery.search(actor, **query)).items}
 
 
 async def _shelves(market: Market) -> Actor:
@@ -107,7 +108,7 @@ async def test_a_name_counts_more_than_a_description(market: Market) -> None:
     provider = await market.provider()
     await market.listing(provider, "aside", name="Other", description="It also knows mandi prices")
     await market.listing(provider, "named", name="Mandi")
-    page = await market.catalog.search(text="mandi")
+    page = await market.discovery.search(text="mandi")
     assert [listing.slug for listing in page.items] == ["named", "aside"]
 
 
@@ -116,11 +117,11 @@ async def test_pages_show_every_listing_once_and_in_order(market: Market, query:
     provider = await market.provider()
     for number in range(11):
         await market.listing(provider, f"anuvad-{number}", name=["Anuvad", "अनुवाद anuvad"][number % 2])
-    whole = [listing.slug for listing in (await market.catalog.search(**query)).items]
+    whole = [listing.slug for listing in (await market.discovery.search(**query)).items]
     seen: list[str] = []
     cursor: str | None = None
     while True:
-        page = await market.catalog.search(cursor=cursor, limit=3, **query)
+        page = await market.discovery.search(cursor=cursor, limit=3, **query)
         seen += [listing.slug for listing in page.items]
         cursor = page.next
         if cursor is None:
@@ -132,12 +133,12 @@ async def test_a_forged_cursor_is_refused(market: Market) -> None:
     forged = [("1", "a", "b"), (None, "a", "b"), (10**30, "a", "b"), (1, 2, 3), (True, "a", "b"), (1, "a\0", "b"), (1,)]
     for cursor in ["garbage", "%00", "x" * 5000, *(encode_cursor(*key) for key in forged)]:
         with pytest.raises(InvalidRequest):
-            await market.catalog.search(cursor=cursor)
+            await market.discovery.search(cursor=cursor)
 
 
 async def test_a_cursor_at_the_edge_of_numbers_is_just_an_end(market: Market) -> None:
     await _shelves(market)
-    page = await market.catalog.search(cursor=encode_cursor(-(2**62), "z", "z"))
+    page = await market.discovery.search(cursor=encode_cursor(-(2**62), "z", "z"))
     assert page.items == [] and page.next is None
 
 
@@ -171,16 +172,16 @@ HOSTILE = [
 async def test_a_hostile_query_is_only_a_query(market: Market) -> None:
     await _shelves(market)
     for text in HOSTILE:
-        await market.catalog.search(text=text)
-        await market.catalog.autocomplete(None, text)
-    assert len((await market.catalog.search()).items) == 4
+        await market.discovery.search(text=text)
+        await market.discovery.autocomplete(None, text)
+    assert len((await market.discovery.search()).items) == 4
 
 
 @given(text=st.text(max_size=100))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_no_text_breaks_the_search(market: Market, text: str) -> None:
-    await market.catalog.search(text=text)
-    await market.catalog.autocomplete(None, text)
+    await market.discovery.search(text=text)
+    await market.discovery.autocomplete(None, text)
 
 
 async def test_a_listing_with_lone_joiners_can_be_published(market: Market) -> None:
@@ -207,7 +208,7 @@ COMPLETIONS = [
 async def test_the_last_word_is_completed_in_any_script(market: Market) -> None:
     await _shelves(market)
     for prefix, texts in COMPLETIONS:
-        found = await market.catalog.autocomplete(None, prefix)
+        found = await market.discovery.autocomplete(None, prefix)
         assert [suggestion.text for suggestion in found] == texts, prefix
 
 
@@ -215,7 +216,7 @@ async def test_words_of_more_listings_are_suggested_first_and_at_most_as_many_as
     provider = await market.provider()
     for slug, name in [("a", "Mandi"), ("b", "Mandi"), ("c", "Mandap"), ("d", "Mango")]:
         await market.listing(provider, slug, name=name)
-    found = await market.catalog.autocomplete(None, "man", 2)
+    found = await market.discovery.autocomplete(None, "man", 2)
     assert [suggestion.text for suggestion in found] == ["mandi", "mango"]
 
 
@@ -250,13 +251,13 @@ async def test_a_listing_shows_to_those_it_is_meant_for(market: Market, visibili
     for name, actor in audience.items():
         visible = name in who
         assert (await _found(market, actor, text="mandi") == {"mandi"}) is visible, name
-        assert bool(await market.catalog.autocomplete(actor, "mand")) is visible, name
-        assert bool((await market.catalog.facets(actor)).categories) is visible, name
+        assert bool(await market.discovery.autocomplete(actor, "mand")) is visible, name
+        assert bool((await market.discovery.facets(actor)).categories) is visible, name
         for call in (
-            market.catalog.listing(actor, listing.provider_slug, "mandi"),
-            market.catalog.listing_by_id(actor, listing.id),
-            market.catalog.versions(actor, listing.id),
-            market.catalog.prices(actor, listing.id),
+            market.discovery.listing(actor, listing.provider_slug, "mandi"),
+            market.discovery.listing_by_id(actor, listing.id),
+            market.discovery.versions(actor, listing.id),
+            market.discovery.prices(actor, listing.id),
         ):
             if visible:
                 await call
@@ -273,10 +274,10 @@ async def test_a_draft_shows_to_its_provider_by_name_and_to_nobody_by_search(mar
     for name, actor in audience.items():
         assert await _found(market, actor, text="mandi") == set()
         if name in ("provider", "platform"):
-            await market.catalog.listing_by_id(actor, service)
+            await market.discovery.listing_by_id(actor, service)
         else:
             with pytest.raises(NotFound):
-                await market.catalog.listing_by_id(actor, service)
+                await market.discovery.listing_by_id(actor, service)
 
 
 @pytest.mark.parametrize("end", ["suspended", "retired"])
@@ -289,9 +290,9 @@ async def test_what_leaves_the_market_leaves_the_search(market: Market, end: str
         await market.catalog.retire(provider, listing.id)
     for query in ({"text": "mandi"}, {}):
         assert await _found(market, provider, **query) == set()
-    assert await market.catalog.autocomplete(None, "mand") == []
-    assert (await market.catalog.facets()).categories == {}
-    assert (await market.catalog.listing(None, listing.provider_slug, "mandi")).status == end
+    assert await market.discovery.autocomplete(None, "mand") == []
+    assert (await market.discovery.facets()).categories == {}
+    assert (await market.discovery.listing(None, listing.provider_slug, "mandi")).status == end
 
 
 async def test_a_deprecated_listing_is_still_found(market: Market) -> None:
@@ -303,7 +304,11 @@ async def test_a_deprecated_listing_is_still_found(market: Market) -> None:
 
 async def test_facets_count_open_listings(market: Market) -> None:
     await _shelves(market)
-    facets = await market.catalog.facets()
+    facets = await market.discovery.facets()
     assert facets.categories == {"translation": 2, "text_to_speech": 1, "ocr": 1}
     assert facets.providers == {"bhasha": ("Bhasha Labs", 4)}
     assert facets.languages == {"hi-Deva": 3, "ur-Arab": 2, "ta-Taml": 1, "en-Latn": 1}
+
+
+def test_every_language_of_a_listing_is_named_once() -> None:
+    assert spoken(["hi-Deva"], ["hi-Deva>ur-Arab", "ur-Arab>hi-Deva"]) == ["hi-Deva", "ur-Arab"]
