@@ -164,6 +164,26 @@ async def test_a_disk_that_takes_no_record_refuses_calls_and_recovers(market: Ma
     assert (allowance.in_flight, allowance.reserved, allowance.used) == (0, 0, 1)
 
 
+async def test_calls_that_are_recorded_together_are_refused_together_when_the_disk_takes_no_record(
+    market: Market,
+) -> None:
+    clients = [await market.connect() for _ in range(20)]
+    for client in clients:
+        await client.send(market.raw(path=INVOKE.format("echo")))
+        assert (await client.receive()) is not None
+    writer = market.gateway._journal
+    kept = replace_file(writer, "/dev/full")
+    for client in clients:
+        client.writer.write(market.raw(path=INVOKE.format("echo")))
+    answers = await asyncio.gather(*(client.receive() for client in clients))
+    assert {answer.status for answer in answers if answer is not None} == {503}
+    put_back(writer, kept)
+    await market.until(lambda: not market.gateway.meter.failing)
+    [allowance] = market.gateway.limits._allowances.values()
+    assert (allowance.in_flight, allowance.reserved, allowance.used) == (0, 0, 20)
+    assert len(market.events()) == 20
+
+
 async def test_a_gateway_that_knows_no_market_yet_says_so(market: Market) -> None:
     market.gateway.directory.loaded = False
     problem = await refused(market, 503, "OVERLOADED")

@@ -275,3 +275,42 @@ def test_what_is_no_event_is_refused(payload: bytes) -> None:
         usage.decode(payload)
     with pytest.raises(usage.UnreadableEvent):
         usage.decode_checkpoint(payload)
+
+
+def test_kept_frames_are_written_together_and_before_whatever_is_appended_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = JournalWriter(tmp_path, "gateway-0", 1 << 20, sync_ms=1000)
+    sizes: list[int] = []
+    monkeypatch.setattr(journal, "_os_write", lambda file, data: (sizes.append(len(data)), os.write(file, data))[1])
+    for payload in (b"one", b"two", b"three"):
+        writer.keep(1, payload)
+    assert sizes == [] and records(JournalReader(tmp_path, "gateway-0").read(START)) == []
+    expected = writer.position
+    writer.flush()
+    writer.flush()
+    assert len(sizes) == 1 and writer.position == expected
+    writer.keep(1, b"four")
+    writer.append(2, b"five")
+    assert len(sizes) == 3
+    writer.keep(1, b"six")
+    writer.close()
+    assert records(read_all(tmp_path)) == [
+        (1, b"one"), (1, b"two"), (1, b"three"), (1, b"four"), (2, b"five"), (1, b"six"),
+    ]  # fmt: skip
+
+
+def test_kept_frames_that_the_disk_does_not_take_are_gone_and_none_of_them_is_read(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "gateway-0", 1 << 20, sync_ms=1000, reserve_bytes=0)
+    writer.append(1, b"before")
+    position = writer.position
+    kept = replace_file(writer, "/dev/full")
+    writer.keep(1, b"lost")
+    writer.keep(1, b"lost, too")
+    with pytest.raises(NoSpace):
+        writer.flush()
+    assert writer.position == position
+    put_back(writer, kept)
+    writer.append(1, b"after")
+    writer.close()
+    assert records(read_all(tmp_path)) == [(1, b"before"), (1, b"after")]

@@ -39,6 +39,7 @@ class Call:
         "admission",
         "admitted",
         "allowance",
+        "answer_bytes",
         "answered",
         "api_key",
         "attempts",
@@ -199,6 +200,8 @@ class Call:
         self.language_pair: str = ""
         self.raw_usage: str = ""
         self.cache: str = ""
+        self.answer_bytes: int = 0
+        """Size of an answer that was written whole at once; 0 for any other."""
         self.answered: bool = False
         """The last byte has been written, or nothing will be any more."""
         self.recorded: bool = False

@@ -64,6 +64,7 @@ class Gateway:
         self.outbox = Outbox()
         self.limits = Limits()
         self.meter = Meter(journal, self.clock, self.ids)
+        self.outbox.before = self.meter.write_turn
         self.pools = Pools(settings.upstream_connections, settings.upstream_wait_seconds, self.clock, self.outbox)
         self.endpoints = Endpoints(directory, self.pools, self.clock)
         self.cache = Cache(settings.cache_bytes)

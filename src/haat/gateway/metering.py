@@ -3,7 +3,8 @@
 The metering promise rests on the order here. `Meter.record` is called before the answer's final
 bytes are handed to the transport. A transport that has nothing left to send has given everything to
 the kernel; that is looked at right after the write and, for a client that reads slowly, again each
-tick. The ids found so are confirmed in one batch a tick.
+tick. The ids found so are confirmed in one batch a tick. Records of plain calls are written together with the
+others of the same turn of the event loop, before the first of that turn's bytes leaves: `Meter.write_turn`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_BYTES = 256 * 1024
 """A stream writes a checkpoint before each further so many bytes are forwarded."""
+_LONGEST_TURN = 256
+"""Records that are kept for the end of a turn, at most."""
 _USAGE = int(Kind.USAGE)  # an enum's member costs more to use than a number
 _USED_OUTCOMES = (Outcome.COMPLETED, Outcome.CLIENT_LEFT, Outcome.INTERRUPTED)
 REPORTED = re.compile(r"\s*([a-z_]{1,32})\s*=\s*([0-9]{1,18})(?:\.([0-9]{1,6}))?\s*")
@@ -66,6 +69,8 @@ class Meter:
         self._journal, self._clock, self._ids = journal, clock, ids
         self._draining: set[ClientConnection] = set()
         self._final: list[bytes] = []
+        self._turn: list[Call] = []
+        """Plain calls whose records are kept until the turn ends."""
 
     @property
     def disk(self) -> Disk:
@@ -99,13 +104,15 @@ class Meter:
         if call.credential is None:
             return
         grant = call.grant
-        if (
+        plain = (
             outcome is Outcome.COMPLETED
             and grant is not None
             and grant.record_is_plain
             and call.units is NO_UNITS
             and not (call.labelled or call.raw_usage or call.language_pair or call.cache or call.attempts)
-        ):
+        )
+        if plain:
+            assert grant is not None
             started = call.started
             payload = _PLAIN % (
                 call.id_line[ID_AT:ID_END],
@@ -125,15 +132,20 @@ class Meter:
         else:
             payload = encode(self._event(call, outcome, status, error_code))
         settled = settle(call, outcome)  # before the record: killed between the two, the quota has it, the bill not
-        try:
-            self._journal.append(_USAGE, payload)
-        except JournalError as error:
-            self._fail(error)
-            if settled and call.allowance is not None:
-                call.allowance.give_back(call.period, call.reserved)
-            if call.once is not None:
-                call.once.unsold()
-            raise
+        if plain and settled and call.once is None and not self.observers:
+            self._journal.keep(_USAGE, payload)
+            self._turn.append(call)
+            if len(self._turn) >= _LONGEST_TURN:
+                self.write_turn()
+        else:
+            try:
+                self._append(_USAGE, payload)
+            except JournalError:
+                if settled and call.allowance is not None:
+                    call.allowance.give_back(call.period, call.reserved)
+                if call.once is not None:
+                    call.once.unsold()
+                raise
         call.outcome = outcome
         call.confirmable = True
         self.recorded += 1
@@ -141,6 +153,26 @@ class Meter:
             event = self._event(call, outcome, status, error_code)
             for observe in self.observers:
                 observe(event)
+
+    def write_turn(self) -> None:
+        """Write the records that this turn has kept; when the disk doesn't take them, nobody is answered.
+
+        What was to be written to the callers is still here, and most can be told the reason instead.
+        """
+        turn = self._turn
+        if not turn:
+            return
+        self._turn = []
+        try:
+            self._journal.flush()
+        except JournalError as error:
+            self._fail(error)
+            for call in turn:
+                call.confirmable = False
+                if call.allowance is not None:
+                    call.allowance.give_back(call.period, call.reserved)
+                call.client.take_back(call, self.trouble())
+                self.unrecorded += 1
 
     def await_confirmation(self, client: ClientConnection) -> None:
         """Look at this connection until its transport has given everything to the kernel."""
@@ -168,6 +200,7 @@ class Meter:
 
     def flush(self) -> None:
         """Confirm what the kernel has taken since the last time."""
+        self.write_turn()
         if self._draining:
             for client in [client for client in self._draining if client.drained()]:
                 self._draining.discard(client)
@@ -190,6 +223,7 @@ class Meter:
 
     def probe(self) -> None:
         """Try whether the disk takes records again."""
+        self.write_turn()
         if self.failing and not self.full:
             try:
                 self._journal.append(Kind.CONFIRM, b"")
@@ -198,7 +232,8 @@ class Meter:
             self.failing = False
             log.warning("the journal takes records again")
 
-    def _append(self, kind: Kind, payload: bytes) -> None:
+    def _append(self, kind: int, payload: bytes) -> None:
+        self.write_turn()
         try:
             self._journal.append(kind, payload)
         except JournalError as error:

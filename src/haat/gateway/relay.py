@@ -167,7 +167,10 @@ def _end(call: Call, head: bytes, data: bytes) -> None:
         return
     call.answered = True
     call.head_flushed = True
-    client.write(b"".join((head, data, answers.LAST_CHUNK)) if call.chunk_answer else head + data)
+    answer = b"".join((head, data, answers.LAST_CHUNK)) if call.chunk_answer else head + data
+    if head:
+        call.answer_bytes = len(answer)
+    client.write(answer)
     client.finished(call)
 
 

@@ -118,6 +118,9 @@ class JournalWriter:
         self._number, self._descriptor, self._size, self._begun = 0, -1, 0, 0
         self._limit = _SLOWLY
         self._sealed = True
+        self._kept: list[bytes] = []
+        """Frames that go to the file with the next `flush`."""
+        self._kept_bytes = 0
         self._broken = False
         self._dirty = False
         self._lock = -1
@@ -153,12 +156,30 @@ class JournalWriter:
     def position(self) -> Position:
         """The place where the next frame will stand: after a seal, that is the next segment's beginning."""
         if self._sealed:
-            return Position(self._number + 1, 0)
-        return Position(self._number, self._size)
+            return Position(self._number + 1, self._kept_bytes)
+        return Position(self._number, self._size + self._kept_bytes)
+
+    def keep(self, kind: int, payload: bytes) -> None:
+        """Take one frame that is written with the next `flush`, or before whatever is appended until then."""
+        frame = pack_header(len(payload) + 1, _crc32(payload, KIND_CRC[kind]), kind) + payload
+        self._kept.append(frame)
+        self._kept_bytes += len(frame)
+
+    def flush(self) -> None:
+        """Write all frames that were kept, or none; raise JournalError when the disk does not take them."""
+        kept = self._kept
+        if kept:
+            self._kept, self._kept_bytes = [], 0
+            self._put(kept[0] if len(kept) == 1 else b"".join(kept))
 
     def append(self, kind: int, payload: bytes) -> None:
         """Write one frame; raise JournalError when the disk does not take it."""
-        frame = pack_header(len(payload) + 1, _crc32(payload, KIND_CRC[kind]), kind) + payload
+        if self._kept:
+            self.flush()
+        self._put(pack_header(len(payload) + 1, _crc32(payload, KIND_CRC[kind]), kind) + payload)
+
+    def _put(self, frame: bytes) -> None:
+        """Write a frame, or several, whole or not at all."""
         size = self._size + len(frame)
         if size > self._limit:
             self._append_slowly(frame)
@@ -191,6 +212,7 @@ class JournalWriter:
         self._limit = _SLOWLY
         try:
             if self._failure is None and not self._sealed:
+                self.flush()
                 self._write(encode_frame(Kind.SEAL, bytes([reason])))
                 self._sealed = True
             if self._descriptor >= 0:

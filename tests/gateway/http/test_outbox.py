@@ -70,3 +70,28 @@ async def test_what_a_closed_transport_never_took_is_still_known_as_unsent() -> 
     cast(Wire, one.raw).closing = True
     await asyncio.sleep(0)
     assert log == ["other:b"] and one.unsent == b"a"
+
+
+async def test_what_must_come_before_is_done_before_anything_leaves_at_whatever_occasion() -> None:
+    outbox, log = Outbox(), list[str]()
+    outbox.before = lambda: log.append("before")
+    one, other = (OutboxTransport(outbox, cast(asyncio.Transport, Wire(name, log))) for name in ("one", "other"))
+    one.write(b"a")
+    other.write(b"b")
+    await asyncio.sleep(0)
+    assert log == ["before", "one:a", "other:b"]
+    one.write(b"x" * (MOST_KEPT + 1))
+    one.flush()
+    assert log[3:5] == ["before", "one:xxxxxxxx"]
+    other.write(b"c")
+    other.close()
+    assert log[-3:] == ["before", "other:c", "other:close"]
+
+
+async def test_a_transport_that_is_broken_off_before_the_turn_leaves_writes_nothing() -> None:
+    outbox, log = Outbox(), list[str]()
+    one = OutboxTransport(outbox, cast(asyncio.Transport, Wire("one", log)))
+    outbox.before = one.abort
+    one.write(b"a")
+    await asyncio.sleep(0)
+    assert log == ["one:abort"]

@@ -176,6 +176,15 @@ class ClientConnection:
             self._transport.resume_reading()
         return self._transport.raw
 
+    def take_back(self, call: Call, error: HaatError) -> None:
+        """Refuse a call whose answer is written and has not left, if it is all that is written; end the connection."""
+        if self._lost or len(self._transport.unsent) != call.answer_bytes:
+            self.abort()
+            return
+        call.keep_alive = False
+        self._transport.unsent = answers.problem(call, error, self.gateway.clock.now_us())
+        self.close()
+
     def close(self) -> None:
         """End the connection after everything written has been sent."""
         self._deaf = True

@@ -3,11 +3,13 @@
 A write to a socket whose reader sleeps wakes that reader, which costs the writer many times what the
 write itself does. Readers that were just woken are still awake for the next write when it follows at
 once. So what is written while a turn's arrivals are worked on leaves together when all of them are done.
+What must be on disk before any of it leaves is written there then, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 MOST_KEPT = 32 * 1024
 """What one transport keeps at most, in bytes: more is written at once, so that it can ask for a pause."""
@@ -16,7 +18,9 @@ MOST_KEPT = 32 * 1024
 class Outbox:
     """The transports of one event loop that have something to write."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Callable[[], object] = lambda: None) -> None:
+        self.before = before
+        """Is called before anything leaves; may break transports off."""
         self._waiting: list[OutboxTransport] = []
 
     def add(self, transport: OutboxTransport) -> None:
@@ -26,9 +30,10 @@ class Outbox:
 
     def flush(self) -> None:
         """Hand everything kept to the transports."""
+        self.before()
         waiting, self._waiting = self._waiting, []
         for transport in waiting:
-            transport.flush()
+            transport.send()
 
 
 class OutboxTransport:
@@ -49,6 +54,13 @@ class OutboxTransport:
             self._outbox.add(self)
 
     def flush(self) -> None:
+        """Write what is kept now, not at the end of the turn."""
+        if self.unsent:
+            self._outbox.before()
+            self.send()
+
+    def send(self) -> None:
+        """Hand what is kept to the transport."""
         unsent = self.unsent
         if unsent and not self.raw.is_closing():  # else it stays, to tell that it was never sent
             self.unsent = b""

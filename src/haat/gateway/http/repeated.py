@@ -16,7 +16,6 @@ MAX_HEAD = 4096
 MAX_MISSES = 16
 """After so many messages in a row with other heads a connection's are not remembered any more."""
 _MAX_DIGITS = 5
-_SIZES = {form % size: size for size in range(1, 16_385) for form in (b"%x", b"%X")}
 _LENGTH = b"\r\ncontent-length:"
 
 
@@ -69,13 +68,27 @@ def head_of(data: bytes, length: int) -> Head | None:
 def chunk_size(data: bytes) -> int:
     """Return the size of the chunk that ``data`` is, whole and alone, without extensions; 0 for anything else.
 
-    That is size, CRLF, content, CRLF (RFC 9112, 7.1). Larger chunks than `_SIZES` has are the parser's.
+    That is size, CRLF, content, CRLF (RFC 9112, 7.1), looked at byte by byte because that is what costs least
+    when compiled. Chunks of 1 MB and more are the parser's.
     """
-    end = data.find(b"\r\n", 1, _MAX_DIGITS + 1)
-    if end < 0:
+    length, size, at = len(data), 0, 0
+    if length < 6 or data[0] == 48:
         return 0
-    size = _SIZES.get(data[:end], 0)
-    return size if len(data) == end + size + 4 and data.endswith(b"\r\n") else 0
+    while at <= _MAX_DIGITS:
+        digit = data[at]
+        if 48 <= digit <= 57:
+            size = size * 16 + digit - 48
+        elif 97 <= digit <= 102:
+            size = size * 16 + digit - 87
+        elif 65 <= digit <= 70:
+            size = size * 16 + digit - 55
+        else:
+            break
+        at += 1
+    if length != at + size + 4:
+        return 0
+    framed = data[at] == 13 and data[at + 1] == 10 and data[length - 2] == 13 and data[length - 1] == 10
+    return size if framed else 0
 
 
 def ends_with_a_chunk(data: bytes, parts: list[bytes]) -> bool:
