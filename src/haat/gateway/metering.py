@@ -37,7 +37,12 @@ CHECKPOINT_BYTES = 256 * 1024
 """A stream writes a checkpoint before each further so many bytes are forwarded."""
 _LONGEST_TURN = 256
 """Records that are kept for the end of a turn, at most."""
-_USAGE = int(Kind.USAGE)  # an enum's member costs more to use than a number
+_OPENING = (
+    b'{"id":"%b","at":%d,"outcome":"interrupted","v":%d,%b,"method":"%b","timings_us":{"admission":%d,'
+    b'"queue":%d,"connect":%d,"first_byte":%d,"total":%d},"bytes_in":%d,"bytes_out":%d}'
+)
+"""The same for the opening of a stream."""
+_USAGE, _OPEN = int(Kind.USAGE), int(Kind.OPEN)  # an enum's member costs more to use than a number
 _USED_OUTCOMES = (Outcome.COMPLETED, Outcome.CLIENT_LEFT, Outcome.INTERRUPTED)
 REPORTED = re.compile(r"\s*([a-z_]{1,32})\s*=\s*([0-9]{1,18})(?:\.([0-9]{1,6}))?\s*")
 
@@ -79,7 +84,25 @@ class Meter:
 
     def open(self, call: Call) -> None:
         """Declare a stream before anything of it is forwarded; raise JournalError."""
-        self._append(Kind.OPEN, encode(self._event(call, Outcome.INTERRUPTED)))
+        grant = call.grant
+        if grant is not None and grant.record_is_plain and _is_plain(call):
+            payload = _OPENING % (
+                call.id_line[ID_AT:ID_END],
+                call.started // 1000,
+                VERSION,
+                grant.opening,
+                call.method,
+                call.admission,
+                call.queue,
+                call.connect,
+                call.first_byte,
+                self._clock.now_us() - call.started,
+                call.body_size,
+                call.bytes_out,
+            )
+        else:
+            payload = encode(self._event(call, Outcome.INTERRUPTED))
+        self._append(_OPEN, payload)
         call.opened = True
 
     def checkpoint(self, call: Call) -> None:
@@ -104,13 +127,7 @@ class Meter:
         if call.credential is None:
             return
         grant = call.grant
-        plain = (
-            outcome is Outcome.COMPLETED
-            and grant is not None
-            and grant.record_is_plain
-            and call.units is NO_UNITS
-            and not (call.labelled or call.raw_usage or call.language_pair or call.cache or call.attempts)
-        )
+        plain = outcome is Outcome.COMPLETED and grant is not None and grant.record_is_plain and _is_plain(call)
         if plain:
             assert grant is not None
             started = call.started
@@ -320,8 +337,20 @@ class Meter:
         return event
 
 
-def record_part(credential: Credential, route: Route, subscription: Subscription, worker: str) -> bytes:
-    """Return the members of a plain record that are the same for every call under one grant, without braces."""
+def _is_plain(call: Call) -> bool:
+    """Tell whether nothing special is known about a call, so that its record can be put together from bytes."""
+    return call.units is NO_UNITS and not (
+        call.labelled or call.raw_usage or call.language_pair or call.cache or call.attempts
+    )
+
+
+def record_part(
+    credential: Credential, route: Route, subscription: Subscription, worker: str, *, counted: bool
+) -> bytes:
+    """Return the members of a plain record that are the same for every call under one grant, without braces.
+
+    ``counted``: the call is a request that counts, and no stream that is only opened.
+    """
     service = route.service
     members = {
         "org": credential.org,
@@ -337,8 +366,7 @@ def record_part(credential: Credential, route: Route, subscription: Subscription
         **({} if route.executing is route.version else {"variant": route.executing.version}),
         "region": service.region,
         "path_template": route.path_template,
-        "units": {"requests": "1"},
-        "units_source": "counted",
+        **({"units": {"requests": "1"}, "units_source": "counted"} if counted else {}),
         "gateway": worker,
     }
     return encode(members)[1:-1]

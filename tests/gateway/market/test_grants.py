@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import uuid4
 
-from gateway.rig import Market
+from gateway.rig import Market, Request, answer
+from haat.gateway.call import Call
 from haat.usage import event as usage
+from haat.usage.event import Outcome
+from haat.usage.journal import Kind
+
+Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
 
 
 async def test_a_plain_record_is_what_the_event_would_have_been(market: Market) -> None:
@@ -15,6 +21,26 @@ async def test_a_plain_record_is_what_the_event_would_have_been(market: Market) 
     event = await market.settled_event()
     event.timings_us.total = made[0].timings_us.total = 0
     assert event == made[0]
+
+
+async def test_a_plain_opening_is_what_the_event_would_have_been(market: Market) -> None:
+    calls: list[Call] = []
+
+    async def look(request: Request, reader: Reader, writer: Writer) -> bool:
+        calls.extend(market.gateway.calls)
+        writer.write(answer())
+        return True
+
+    market.provider.behaviour = look
+    assert (
+        await market.call("POST", "/v1/services/acme/echo/invoke", b"{}", "Accept: text/event-stream")
+    ).status == 200
+    [opened] = [frame for frame in market.frames() if frame.kind == Kind.OPEN]
+    [call], made = calls, usage.decode(opened.payload)
+    call.queue = call.connect = call.first_byte = call.bytes_out = 0  # of what came later
+    expected = market.gateway.meter._event(call, Outcome.INTERRUPTED)
+    made.timings_us.total = expected.timings_us.total = 0
+    assert made == expected
 
 
 async def test_a_call_with_labels_is_recorded_with_them(market: Market) -> None:

@@ -34,6 +34,7 @@ class Grant:
         "credential",
         "generation",
         "lines",
+        "opening",
         "record",
         "record_is_plain",
         "request",
@@ -71,7 +72,8 @@ class Grant:
         self.body_limit: int = min(route.version.max_body_bytes, gateway.settings.max_body_bytes)
         self.request: bytes = route.endpoint.request(call.tail)
         """The request line to the provider after its method, and the lines that are the same for every call."""
-        self.record: bytes = record_part(credential, route, subscription, gateway.meter.worker)
+        self.record: bytes = record_part(credential, route, subscription, gateway.meter.worker, counted=True)
+        self.opening: bytes = record_part(credential, route, subscription, gateway.meter.worker, counted=False)
         self.record_is_plain: bool = route.service.unit != "bytes"
         self.lines: bytes = gateway.security_lines + route.lines
         """What every answer says."""
