@@ -7,11 +7,11 @@ from types import ModuleType
 
 import pytest
 
-from gateway.http.fuzz import http_answer, http_request
+from gateway.http.fuzz import http_again, http_answer, http_request
 from gateway.http.fuzz.engine import run
 from gateway.http.wire import Wire
 
 
-@pytest.mark.parametrize("fuzzer", [http_request, http_answer], ids=["requests", "answers"])
+@pytest.mark.parametrize("fuzzer", [http_request, http_again, http_answer], ids=["requests", "again", "answers"])
 def test_a_few_seconds_of_noise(wire: Wire, fuzzer: ModuleType) -> None:
     assert run(fuzzer.target, wire, fuzzer.SEEDS, seconds=2, seed=random.SystemRandom().randrange(1 << 32)) > 50

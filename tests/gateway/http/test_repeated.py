@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from gateway.http.case import AUTH, PATH, Case, call
 from gateway.http.corpus import CASES
 from gateway.http.corpus.answers import ANSWERS, Answer
+from gateway.http.fuzz.http_again import one_after_the_other
 from gateway.http.test_answers import Outside
 from gateway.http.test_corpus import comparable
-from gateway.http.wire import Seen, Visit, Wire
+from gateway.http.wire import Visit, Wire
 from haat.gateway.http import connection
 from haat.gateway.http.repeated import MAX_MISSES, chunk_size, ends_with_a_chunk, head_of
 from haat.gateway.upstreams import connection as upstream
@@ -43,16 +44,6 @@ FOLLOWERS = {
 }
 
 
-async def twice(wire: Wire, first: bytes, second: bytes) -> Seen:
-    """Send two pieces over one connection, the second when the first has its answer."""
-    visit = Visit(wire)
-    for piece in (first, second):
-        if not visit.transport.lost and visit.transport.reading:
-            visit.client.data_received(piece)
-        await wire.settle()
-    return await visit.end()
-
-
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Makes connections remember no head, or remember again."""
@@ -68,7 +59,7 @@ def differ(wire: Wire, forget: Callable[[bool], None], first: bytes, second: byt
     """Yield what comes of two pieces, with a memory and without."""
     for everything in (False, True):
         forget(everything)
-        yield comparable(wire.play(twice(wire, first, second)))
+        yield comparable(wire.play(one_after_the_other(wire, first, second)))
 
 
 @pytest.mark.parametrize("second", FOLLOWERS.values(), ids=FOLLOWERS)
