@@ -173,7 +173,9 @@ def market(short_tmp: Path) -> Iterator[Market]:
         platform.stop()
 
 
-async def test_every_answered_call_is_metered_once_whoever_dies(market: Market) -> None:
+async def test_every_answered_call_is_metered_once_whoever_dies(
+    market: Market, capsys: pytest.CaptureFixture[str]
+) -> None:
     platform = market.platform
     async with provider() as port:
         path = await asyncio.to_thread(
@@ -194,11 +196,12 @@ async def test_every_answered_call_is_metered_once_whoever_dies(market: Market) 
             stop.set()
     stored = await shipped(platform, seen)
     surplus = Counter(outcome for identifier, outcome in stored.items() if identifier not in seen.answered)
-    print(
-        f"\n{SECONDS:.0f} s, killed {', '.join(f'{count} x {name}' for name, count in killed.most_common())}: "
-        f"{len(seen.answered)} answered, {seen.streams} of them streams; {len(stored)} metered; surplus "
-        f"{sum(surplus.values())} of {seen.cut} cut off: {dict(surplus)}"
-    )
+    with capsys.disabled():
+        print(
+            f"\n{SECONDS:.0f} s, killed {', '.join(f'{count} x {name}' for name, count in killed.most_common())}: "
+            f"{len(seen.answered)} answered, {seen.streams} of them streams; {len(stored)} metered; surplus "
+            f"{sum(surplus.values())} of {seen.cut} cut off: {dict(surplus)}"
+        )
     assert killed["gateway"] >= SECONDS / 20
     assert seen.streams > 10
     assert not seen.answered.keys() - stored.keys(), "answered but not metered"

@@ -72,7 +72,7 @@ async def kill_at_random(platform: RunningPlatform, chance: random.Random) -> li
 
 
 async def test_every_answered_call_is_metered_once_although_processes_are_killed(
-    platform_process: RunningPlatform,
+    platform_process: RunningPlatform, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sandbox = platform_process.sandbox()
     service = next(entry for entry in sandbox["services"] if entry["service"] == "akshara/transliterate")
@@ -92,17 +92,19 @@ async def test_every_answered_call_is_metered_once_although_processes_are_killed
 
     stored = await shipped(platform_process, seen)
     surplus = {identifier: outcome for identifier, outcome in stored.items() if identifier not in seen.answered}
-    print(
-        f"\nkilled {', '.join(killed)}: {len(seen.answered)} answered, {len(stored)} metered, "
-        f"{len(surplus)} surplus of {seen.cut} cut off"
-    )
+    with capsys.disabled():
+        print(
+            f"\nkilled {', '.join(killed)}: {len(seen.answered)} answered, {len(stored)} metered, "
+            f"{len(surplus)} surplus of {seen.cut} cut off"
+        )
     assert killed.count("gateway") >= 2
     assert sum(status == 200 for status in seen.answered.values()) > 500
     assert not seen.answered.keys() - stored.keys(), "answered but not metered"
     assert len(surplus) <= seen.cut, "more metered without an answer than was in flight at the kills"
     assert set(surplus.values()) <= {"unconfirmed", "interrupted", "client_left", "provider_failed", "refused"}
     for identifier, status in seen.answered.items():
-        assert stored[identifier] in (("completed", "unconfirmed") if status == 200 else ("refused", "provider_failed"))
+        expected = ("completed",) if status == 200 else ("refused", "provider_failed")
+        assert stored[identifier] in (*expected, "unconfirmed"), (identifier, status, stored[identifier])
     await nothing_in_doubt_is_billed(platform_process, stored)
 
 
