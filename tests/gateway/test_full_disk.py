@@ -79,7 +79,7 @@ async def test_a_gateway_refuses_on_a_full_disk_survives_a_kill_and_recovers_by_
         await until_code(port, request, "")
         await until(lambda: all(running.is_back(slot, but=victim) for slot, victim in enumerate(victims)))
         async with asyncio.timeout(20):
-            while (answered := await call(port, request)).status != 200:  # each of them finds out by itself
+            while (answered := await call(port, request)).status != 200:  # noqa: ASYNC110  # each finds out by itself
                 await asyncio.sleep(0.05)
         await until(lambda: answered.header("x-request-id") in running.metered())
 
