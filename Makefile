@@ -81,9 +81,13 @@ bench-gateway: bench-programs ## Measure the gateway beside nginx and its peers 
 soak: setup compile ## Load the gateway with a mix of everything and watch its memory (MINUTES=20)
 	$(BIN)/python -m bench.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
-# RUNLEVEL keeps nginx from starting as a service. Elsewhere nginx and wrk may come from where they like.
+# RUNLEVEL keeps nginx from starting as a service. Who isn't root may have nginx and wrk by other means than Debian's.
 bench-programs:
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then RUNLEVEL=1 sh tools/apt.sh "the benchmark" $(BENCH_PACKAGES); fi
+	@PATH="$$PATH:/usr/sbin"; if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    RUNLEVEL=1 sh tools/apt.sh "the benchmark" $(BENCH_PACKAGES); \
+	elif ! { command -v nginx && command -v wrk; } >/dev/null; then \
+	    sh tools/apt.sh "the benchmark" $(BENCH_PACKAGES); \
+	fi
 
 .PHONY: lock
 lock: ## Write requirements.lock anew for Python 3.11 to 3.13 (UPGRADE=1 takes the newest versions)

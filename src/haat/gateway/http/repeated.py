@@ -69,7 +69,7 @@ def chunk_size(data: bytes) -> int:
     """Return the size of the chunk that ``data`` is, whole and alone, without extensions; 0 for anything else.
 
     That is size, CRLF, content, CRLF (RFC 9112, 7.1), looked at byte by byte because that is what costs least
-    when compiled. Chunks of 1 MB and more are the parser's.
+    when compiled. Chunks of 16 MB and more are the parser's.
     """
     length, size, at = len(data), 0, 0
     if length < 6 or data[0] == 48:
