@@ -53,7 +53,7 @@ verify: setup compile ## Run the long tests: kills, chaos, browser (as root it i
 
 .PHONY: fuzz
 fuzz: setup ## Fuzz the gateway's HTTP from both sides (SECONDS=60 each; SEED=... repeats a run)
-	@for side in http_request http_again http_answer; do \
+	@for side in http_request http_again http_answer http_stream; do \
 	    echo "$$side:"; PYTHONPATH=tests $(BIN)/python -m gateway.http.fuzz.$$side --seconds $(or $(SECONDS),60) \
 	        $(if $(SEED),--seed $(SEED)) $(ARGS) || exit 1; \
 	done

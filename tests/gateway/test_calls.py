@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.rig import Market, answer
-from haat.gateway.http import connection
+from haat.gateway import admission
 from haat.usage.event import Outcome
 
 
@@ -102,7 +102,7 @@ async def test_an_error_of_our_own_is_told_as_ours_and_logged(
     def stumble(gateway: object, call: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(connection, "ADMIT", (stumble,))
+    monkeypatch.setattr(admission, "ADMIT", (stumble,))
     response = await market.call(body=b"{}")
     assert response.status == 500 and response.json()["code"] == "INTERNAL"
     assert "a bug" in caplog.text

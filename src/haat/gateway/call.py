@@ -216,6 +216,11 @@ class Call:
         self.first_byte: int = 0
 
     @property
+    def has_body(self) -> bool:
+        """Whether its head announces a body that is not empty."""
+        return self.content_length > 0 or self.chunked
+
+    @property
     def id(self) -> str:
         """The request id, which is also the id of the usage event."""
         return self.id_line[ID_AT:ID_END].decode("ascii")

@@ -285,6 +285,32 @@ def missed(call: Call) -> None:
 # --- calls that end otherwise -------------------------------------------------------------------
 
 
+def refuse(call: Call, error: HaatError, outcome: Outcome) -> None:
+    """Answer with a problem, recorded like every other answer to somebody we know."""
+    client = call.client
+    gateway = client.gateway
+    if call.answered:
+        return
+    call.answered = True
+    if call.on_answer:
+        call.fault = error
+        missed(call)
+    if call.endpoint is not None:
+        call.endpoint.breaker.released(call)
+    if not client.drains(call) or gateway.draining:
+        call.keep_alive = False
+    try:
+        if call.admitted or not gateway.meter.full:
+            gateway.meter.record(call, outcome, error.status, error.code)
+        else:
+            gateway.meter.unrecorded += 1  # what is left of the disk belongs to calls in flight
+    except JournalError:
+        error = gateway.meter.trouble()
+    call.body.clear()
+    client.write(answers.problem(call, error, gateway.clock.now_us()))
+    client.finished(call)
+
+
 def fail(call: Call, error: HaatError) -> None:
     """End a call that the provider, or the way to it, has failed.
 
@@ -298,7 +324,7 @@ def fail(call: Call, error: HaatError) -> None:
         call.upstream.abort()
     if not call.head_flushed:
         ours = isinstance(error, (Overloaded, JournalUnavailable, ContentRefused, PluginFailed))
-        call.client.refuse(call, error, Outcome.REFUSED if ours else Outcome.PROVIDER_FAILED)
+        refuse(call, error, Outcome.REFUSED if ours else Outcome.PROVIDER_FAILED)
         return
     call.answered = True
     meter = call.client.gateway.meter

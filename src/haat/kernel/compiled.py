@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 MODULES = (
+    "gateway/admission",
     "gateway/call",
     "gateway/clock",
     "gateway/gateway",

@@ -7,11 +7,13 @@ from types import ModuleType
 
 import pytest
 
-from gateway.http.fuzz import http_again, http_answer, http_request
+from gateway.http.fuzz import http_again, http_answer, http_request, http_stream
 from gateway.http.fuzz.engine import run
 from gateway.http.wire import Wire
 
 
-@pytest.mark.parametrize("fuzzer", [http_request, http_again, http_answer], ids=["requests", "again", "answers"])
+@pytest.mark.parametrize(
+    "fuzzer", [http_request, http_again, http_answer, http_stream], ids=["requests", "again", "answers", "streams"]
+)
 def test_a_few_seconds_of_noise(wire: Wire, fuzzer: ModuleType) -> None:
     assert run(fuzzer.target, wire, fuzzer.SEEDS, seconds=2, seed=random.SystemRandom().randrange(1 << 32)) > 50

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from gateway.http.case import AUTH, PATH, Case, call
 from gateway.http.corpus import CASES
-from gateway.http.corpus.answers import ANSWERS, Answer
+from gateway.http.corpus.answers import ANSWERS, LAST, Answer
 from gateway.http.fuzz.http_again import one_after_the_other
+from gateway.http.fuzz.http_stream import CHUNKS, HEAD, STREAM, behind_a_stream
 from gateway.http.test_answers import Outside
 from gateway.http.test_corpus import comparable
 from gateway.http.wire import Visit, Wire
 from haat.gateway.http import connection
-from haat.gateway.http.repeated import MAX_MISSES, chunk_size, ends_with_a_chunk, head_of
+from haat.gateway.http.repeated import MAX_MISSES, chunk_size, ends_with_a_chunk, head_of, last_chunk_size
 from haat.gateway.upstreams import connection as upstream
 
 BODY = b'{"input":[{"text":"x"}]}'
@@ -176,6 +177,76 @@ def test_an_answer_whose_head_comes_again_has_its_own_body_and_time(wire: Wire) 
     assert wire.play(scene()) == [(b"one", "1"), (b"two", "1"), (b"longer", "1"), (b"", "1")]
 
 
+# --- streams ------------------------------------------------------------------------------------
+
+BEHIND = {
+    "the same": STREAM,
+    "its head alone, then each chunk": [HEAD, *CHUNKS, LAST],
+    "nothing in it": [HEAD, LAST],
+    "nothing in it, at once": [HEAD + LAST],
+    "all at once": [b"".join(STREAM)],
+    "two chunks with the head": [HEAD + b"".join(CHUNKS), LAST],
+    "two chunks in a piece": [HEAD, b"".join(CHUNKS), LAST],
+    "a chunk in two pieces": [HEAD, CHUNKS[0][:7], CHUNKS[0][7:], CHUNKS[1] + LAST],
+    "a chunk with an extension": [HEAD + CHUNKS[0], b"1;a=b\r\nx\r\n", LAST],
+    "a trailer": [HEAD + CHUNKS[0], b"0\r\nX-Haat-Usage: requests=9\r\n\r\n"],
+    "a last chunk of many zeros": [HEAD + CHUNKS[0], b"000\r\n\r\n"],
+    "a last chunk in two pieces": [HEAD + CHUNKS[0], LAST[:3], LAST[3:]],
+    "a chunk of the wrong length": [HEAD + CHUNKS[0], b"4\r\nhello\r\n", LAST],
+    "what is no chunk": [HEAD + CHUNKS[0], b"data: one\n\n"],
+    "more behind the end": [HEAD + CHUNKS[0], LAST + b"x"],
+    "another answer behind the end": [HEAD + CHUNKS[0], LAST + HEAD],
+    "a last chunk twice": [HEAD + CHUNKS[0], LAST + LAST],
+    "no end": [HEAD + CHUNKS[0]],
+    "another status": [HEAD.replace(b"200", b"503") + CHUNKS[0], LAST],
+    "another field": [HEAD.replace(b"X-Own: a", b"X-Own: b") + CHUNKS[0], LAST],
+    "the end of the connection": [HEAD.replace(b"X-Own: a", b"Connection: close") + CHUNKS[0], LAST],
+}
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["stays", "ends"])
+@pytest.mark.parametrize("pieces", BEHIND.values(), ids=BEHIND)
+def test_what_follows_a_stream_is_read_as_if_it_had_been_parsed(
+    wire: Wire, forgetful: Callable[[bool], None], pieces: list[bytes], ends: bool
+) -> None:
+    found = []
+    for everything in (False, True):
+        forgetful(everything)
+        found.append(wire.play(behind_a_stream(wire, pieces, ends)))
+    assert found[0] == found[1]
+
+
+def test_a_stream_comes_again_in_any_two_pieces(wire: Wire, forgetful: Callable[[bool], None]) -> None:
+    raw = b"".join(STREAM)
+    forgetful(True)
+    [parsed] = {str(wire.play(behind_a_stream(wire, [raw[:place], raw[place:]]))[2]) for place in (1, 90, len(raw))}
+    forgetful(False)
+    for place in range(len(raw)):
+        remembered = wire.play(behind_a_stream(wire, [raw[:place], raw[place:]]))
+        assert str(remembered[2]) == parsed, place
+
+
+def test_a_stream_whose_head_comes_again_is_not_parsed(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        await behind_a_stream(wire, STREAM)
+        [peer] = wire.peers
+        monkeypatch.setattr(peer.transport.protocol, "_parser", None)  # whoever asks it anything fails
+        for pieces in (STREAM, [HEAD, *CHUNKS, LAST]):
+            visit = Visit(wire)
+            visit.client.data_received(call())
+            await wire.settle(answering=False)
+            assert wire.asked == [peer]
+            wire.asked.clear()
+            peer.begin()
+            for piece in pieces:
+                peer.receive(piece)
+                await wire.settle()
+            [answer] = (await visit.end()).answers()
+            assert answer.body.startswith(b"data: one\n\ndata: two, longer\n\n")
+
+    wire.play(scene())
+
+
 # --- the pieces ---------------------------------------------------------------------------------
 
 
@@ -221,6 +292,14 @@ def test_a_chunk_is_known_by_its_size(content: bytes) -> None:
 )
 def test_what_the_parser_must_judge_is_left_to_it(data: bytes) -> None:
     assert chunk_size(data) == 0
+
+
+@given(st.binary(max_size=300))
+def test_the_end_of_a_stream_is_known_by_its_last_chunk(content: bytes) -> None:
+    chunk = b"%x\r\n%b\r\n" % (len(content), content) if content else b""
+    assert last_chunk_size(chunk + LAST) == len(content)
+    for other in (chunk, chunk + LAST + b"\n", chunk + b"0" + LAST, b"1" + chunk + LAST, chunk + LAST[:-2]):
+        assert last_chunk_size(other) == -1
 
 
 def test_the_parser_stands_between_chunks_only_where_what_it_found_says_so() -> None:

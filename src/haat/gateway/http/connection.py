@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from haat.gateway import health, relay, status
+from haat.gateway import relay
+from haat.gateway.admission import begin, is_wanted_whole, send_on
 from haat.gateway.call import BUFFERED_BODY, Call
 from haat.gateway.extras import extras_of
-from haat.gateway.http import answers, cors, trace, upgrades
+from haat.gateway.http import answers, trace, upgrades
 from haat.gateway.http.headers import (
     ACCEPT,
     API_KEY,
@@ -47,11 +48,7 @@ from haat.gateway.http.headers import (
 from haat.gateway.http.outbox import OutboxTransport
 from haat.gateway.http.repeated import MAX_MISSES, Head, RequestMeaning, head_of
 from haat.gateway.idempotency.once import Once
-from haat.gateway.languages import read_languages
 from haat.gateway.market import versions
-from haat.gateway.plugins import hooks
-from haat.gateway.stages import ADMIT, check_form, resolve
-from haat.gateway.upstreams import dispatch
 from haat.gateway.websocket import tunnel
 from haat.kernel.errors import (
     BodyTooLarge,
@@ -65,7 +62,6 @@ from haat.kernel.errors import (
     VersionNotSupported,
 )
 from haat.usage.event import Outcome
-from haat.usage.journal import JournalError
 
 if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
@@ -472,9 +468,9 @@ class ClientConnection:
             call.upstream.send_body(data, call.chunked)
         else:
             call.body.append(data)
-            if call.body_size > BUFFERED_BODY and call is self.active and not _wanted_whole(call):
+            if call.body_size > BUFFERED_BODY and call is self.active and not is_wanted_whole(call):
                 if not call.dispatched:
-                    self._dispatch(call)
+                    send_on(self.gateway, call)
                 if call.upstream is None:
                     self.hold_reading()  # until there is a connection to the provider
 
@@ -492,7 +488,7 @@ class ClientConnection:
         if call.answered:
             self._done(call)
         elif not call.dispatched:
-            self._dispatch(call)
+            send_on(self.gateway, call)
         elif call.body_streamed and call.upstream is not None:
             call.upstream.end_body(call.chunked)
 
@@ -518,7 +514,8 @@ class ClientConnection:
 
     def _arrived(self, call: Call) -> None:
         if self.active is None and not self._write_paused:
-            self._begin(call)
+            self.active = call
+            begin(self.gateway, call)
             return
         self._queue.append(call)
         self.hold_reading()
@@ -529,103 +526,13 @@ class ClientConnection:
     def _next(self) -> None:
         """Go on to the next pipelined call, once the answer before it has room to leave."""
         while self._queue and self.active is None and not self._write_paused:
-            self._begin(self._queue.popleft())
+            self.active = call = self._queue.popleft()
+            begin(self.gateway, call)
         self.release_reading()
 
-    def _begin(self, call: Call) -> None:
-        gateway = self.gateway
-        self.active = call
-        call.started = started = gateway.clock.now_us()
-        call.number = number = gateway.ids.next(started)
-        call.id_line = gateway.ids.line(number)
-        try:
-            if call.hosts != 1 or call.fault is not None or (call.bearer and call.api_key) or call.minor_version == 0:
-                check_form(call)
-            if call.extras is not None and call.extras.asked_version:
-                versions.apply(call)
-            if gateway.authenticators:
-                hooks.authenticate(gateway, call)
-            grant = gateway.grants.find(call.bearer or call.api_key, call.target)
-            if grant is None or grant.generation != gateway.directory.generation or started >= grant.until:
-                if self._is_about_us(call):
-                    return
-                if cors.is_preflight(call):
-                    self._answer_preflight(call)
-                    return
-                grant = resolve(gateway, call)
-            call.grant = grant
-            call.credential = grant.credential
-            call.route = grant.route
-            call.subscription = grant.subscription
-            for stage in ADMIT:
-                stage(gateway, call)
-        except HaatError as error:
-            self.refuse(call, error, Outcome.REFUSED)
-            return
-        call.admission = gateway.clock.now_us() - started
-        gateway.calls.add(call)
-        if call.body_complete:
-            self._dispatch(call)
-            return
-        if call.expects_continue and call.body_size == 0 and call.minor_version == 1 and _has_body(call):
-            self.write(answers.CONTINUE)
-        if call.content_length > BUFFERED_BODY and not _wanted_whole(call):
-            self._dispatch(call)
-
-    def _dispatch(self, call: Call) -> None:
-        grant = call.grant
-        assert grant is not None
-        route = grant.route
-        call.deadline = call.started + call.admission + route.timeout_us
-        call.dispatched = True
-        if call.accepts_stream:
-            try:
-                self.gateway.meter.open(call)
-            except JournalError:
-                relay.fail(call, self.gateway.meter.trouble())
-                return
-        if route.credential_name:
-            call.lines = without(call.lines, (route.credential_name,))
-        if route.reads_languages and call.body_complete:
-            read_languages(call)
-        if (
-            route.steps
-            or route.endpoints
-            or route.breaker.failures
-            or call.once is not None
-            or (call.extras is not None and call.extras.websocket)
-        ):
-            dispatch.resume(self.gateway, call)
-        else:
-            route.pool.acquire(call)
-
-    def refuse(self, call: Call, error: HaatError, outcome: Outcome) -> None:
-        """Answer with a problem, recorded like every other answer to somebody we know."""
-        gateway = self.gateway
-        if call.answered:
-            return
-        call.answered = True
-        if call.on_answer:
-            call.fault = error
-            relay.missed(call)
-        if call.endpoint is not None:
-            call.endpoint.breaker.released(call)
-        if not self._drains(call) or gateway.draining:
-            call.keep_alive = False
-        try:
-            if call.admitted or not gateway.meter.full:
-                gateway.meter.record(call, outcome, error.status, error.code)
-            else:
-                gateway.meter.unrecorded += 1  # what is left of the disk belongs to calls in flight
-        except JournalError:
-            error = gateway.meter.trouble()
-        call.body.clear()
-        self.write(answers.problem(call, error, gateway.clock.now_us()))
-        self.finished(call)
-
-    def _drains(self, call: Call) -> bool:
+    def drains(self, call: Call) -> bool:
         """Tell whether the rest of a refused request is small enough to be read, so that the connection can stay."""
-        if call.body_complete or not _has_body(call):
+        if call.body_complete or not call.has_body:
             return True
         return not call.expects_continue and not self._deaf and call.content_length <= BUFFERED_BODY
 
@@ -672,7 +579,7 @@ class ClientConnection:
             relay.client_left(call)
             self.abort()
         else:
-            self.refuse(call, error, Outcome.REFUSED)
+            relay.refuse(call, error, Outcome.REFUSED)
 
     def _linger(self, whole: bool) -> None:
         """End our side and wait a little, so that the client reads the answer before a reset reaches it.
@@ -691,36 +598,7 @@ class ClientConnection:
         self.release_reading()
         self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.close)
 
-    def _is_about_us(self, call: Call) -> bool:
-        """Answer what is asked about the gateway itself: nobody's call, and not metered."""
-        code, headers = 200, b"Cache-Control: no-store\r\n"
-        if health.is_asked(call.target):
-            content_type = b"application/json"
-            code, body = health.report(self.gateway, call.target)
-        elif call.target == b"*" and call.method == b"OPTIONS":  # RFC 9110, 9.3.7
-            content_type, body = b"text/plain", b""
-            headers = b"Allow: %b\r\n" % b", ".join(sorted(METHODS))
-        elif status.is_asked(self.gateway, call, self._peer()):
-            content_type, body = status.report(self.gateway, call.target)
-        else:
-            return False
-        call.answered = True
-        if not self._drains(call) or self.gateway.draining:
-            call.keep_alive = False
-        self.write(answers.plain(call, code, content_type, body, headers))
-        self.finished(call)
-        return True
-
-    def _answer_preflight(self, call: Call) -> None:
-        """Tell a browser what its page may do here: nobody's call either."""
-        allowed = cors.preflight(self.gateway, call)
-        call.answered = True
-        if not call.body_complete and _has_body(call):
-            call.keep_alive = False
-        self.write(answers.empty(call, allowed))
-        self.finished(call)
-
-    def _peer(self) -> str:
+    def peer(self) -> str:
         """Return the address at the other end; empty when there is none, as on a socket of the file system."""
         name = self._transport.get_extra_info("peername")
         return str(name[0]) if isinstance(name, tuple) and name else ""
@@ -743,19 +621,10 @@ class ClientConnection:
                 self.close()
 
 
-def _wanted_whole(call: Call) -> bool:
-    """Tell whether something must see the request whole before it goes to the provider."""
-    return call.once is not None or (call.route is not None and bool(call.route.steps))
-
-
 def _one_of(call: Call, present: bytes, further: bytes) -> bytes:
     if present and present != further:
         call.fault = InvalidRequest("Two different API keys were sent: send one.")
     return further
-
-
-def _has_body(call: Call) -> bool:
-    return call.content_length > 0 or call.chunked
 
 
 def _explain(error: Exception) -> HaatError:

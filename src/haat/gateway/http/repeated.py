@@ -17,6 +17,7 @@ MAX_MISSES = 16
 """After so many messages in a row with other heads a connection's are not remembered any more."""
 _MAX_DIGITS = 5
 _LENGTH = b"\r\ncontent-length:"
+_LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Head:
@@ -65,6 +66,12 @@ def head_of(data: bytes, length: int) -> Head | None:
     return Head(whole, length, whole[:begin], whole[stop:])
 
 
+def stream_head_of(data: bytes) -> bytes:
+    """Return the head that ``data`` begins with; empty when it is too long to be remembered."""
+    end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
+    return data[: end + 4] if end >= 0 else b""
+
+
 def chunk_size(data: bytes) -> int:
     """Return the size of the chunk that ``data`` is, whole and alone, without extensions; 0 for anything else.
 
@@ -89,6 +96,15 @@ def chunk_size(data: bytes) -> int:
         return 0
     framed = data[at] == 13 and data[at + 1] == 10 and data[length - 2] == 13 and data[length - 1] == 10
     return size if framed else 0
+
+
+def last_chunk_size(data: bytes) -> int:
+    """Return the size of the chunk in ``data`` that ends a body: 0 for the last-chunk alone, -1 for anything else."""
+    if not data.endswith(_LAST_CHUNK):
+        return -1
+    if len(data) == len(_LAST_CHUNK):
+        return 0
+    return chunk_size(data[: -len(_LAST_CHUNK)]) or -1
 
 
 def ends_with_a_chunk(data: bytes, parts: list[bytes]) -> bool:

@@ -25,7 +25,16 @@ from haat.gateway.http.headers import (
     without,
 )
 from haat.gateway.http.outbox import OutboxTransport
-from haat.gateway.http.repeated import MAX_MISSES, AnswerMeaning, Head, chunk_size, ends_with_a_chunk, head_of
+from haat.gateway.http.repeated import (
+    MAX_MISSES,
+    AnswerMeaning,
+    Head,
+    chunk_size,
+    ends_with_a_chunk,
+    head_of,
+    last_chunk_size,
+    stream_head_of,
+)
 from haat.gateway.upstreams import dispatch
 from haat.kernel.errors import HaatError, ProviderFailed
 
@@ -78,10 +87,14 @@ class UpstreamConnection:
         self._read_paused = False
         self._last_head: Head | None = None
         """The head that the next answer's may repeat, and what it means."""
+        self._stream_head = b""
+        """The same where the body came in chunks."""
         self._meaning: AnswerMeaning | None = None
         self._misses = 0
         self._between = False
-        """The answer is chunked, and the parser waits for a chunk: whole ones need not pass through it."""
+        """The answer is chunked, and a chunk comes next: whole ones need not pass through the parser."""
+        self._unparsed = b""
+        """The head of the answer that is being read, while the parser has seen nothing of it."""
 
     # --- the request ----------------------------------------------------------------------------
 
@@ -175,6 +188,7 @@ class UpstreamConnection:
         self._informational = 0
         self._head_bytes = 0
         self._between = False
+        self._unparsed = b""
         self._begin_head()
 
     def _begin_head(self) -> None:
@@ -201,17 +215,22 @@ class UpstreamConnection:
             if size:
                 relay.pass_on(call, self, data, size)
                 return
+            if self._unparsed:
+                size = last_chunk_size(data)
+                if size >= 0:
+                    self._end_stream(call, data[-7 - size : -7])
+                    return
             self._between = False
         begins = not self._received
         self._received = True
-        if begins and self._last_head is not None and call.method != b"HEAD":
-            body = self._last_head.body_of(data)
-            if body is not None:
-                self._repeated(call, body)
-                return
+        if begins and call.method != b"HEAD" and self._comes_again(call, data):
+            return
         if not self._headed:
             self._head_bytes += len(data)
         try:
+            if self._unparsed:
+                head, self._unparsed = self._unparsed, b""
+                self._parser.feed_data(head)
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if isinstance(error, httptools.HttpParserCallbackError):
@@ -229,6 +248,8 @@ class UpstreamConnection:
             self._over(call)
         elif self._headed:
             self._between = begins and self.chunked and ends_with_a_chunk(data, self.parts)
+            if begins:
+                self._remember(call, data)
             relay.proceed(call, self, False)
         elif self._head_bytes > MAX_ANSWER_HEAD:
             self._fail(ProviderFailed("The head of the provider's answer is too large."))
@@ -241,37 +262,82 @@ class UpstreamConnection:
         self._release()
 
     def _remember(self, call: Call, data: bytes) -> None:
-        """Remember the head of an answer that came whole in one piece; its lines are already as they go on."""
+        """Remember the head of an answer, if it came in one piece with its whole body or with up to one chunk."""
         self._last_head = None
+        self._stream_head = b""
         if (
             self._misses < MAX_MISSES
             and 200 <= self.status < 300
             and self.status != 204
-            and self.length >= 0
+            and (self.length >= 0 if self._ended else self._between)
             and call.method != b"HEAD"
             and call.body_complete
             and not (self._informational or self._connection)
         ):
             self._misses += 1
-            self._last_head = head_of(data, self.length)
-            lines = self.lines.copy() if self._dated else self.lines[:-1]
+            if self._ended:
+                self._last_head = head_of(data, self.length)
+            else:
+                self._stream_head = stream_head_of(data)
+            lines = self.lines.copy() if self._dated else self.lines[:-1]  # already as they go on
             self._meaning = AnswerMeaning(self.status, self.reason, lines, self.usage, self._dated, self._keep)
 
-    def _repeated(self, call: Call, body: bytes) -> None:
-        """Take an answer whose head is the last one's again, without parsing it."""
-        meaning, grant = self._meaning, call.grant
-        assert meaning is not None and grant is not None
+    def _comes_again(self, call: Call, data: bytes) -> bool:
+        """Take an answer whose head is the last one's again, without parsing it; tell whether it is one."""
+        if self._last_head is not None:
+            body = self._last_head.body_of(data)
+            if body is None:
+                return False
+            meaning = self._repeat(call)
+            self.length = len(body)
+            self._keep = meaning.keep
+            if self._leads_elsewhere(call):
+                return True
+            if body:
+                self.parts.append(body)
+            self._end(call)
+            self._over(call)
+            return True
+        head = self._stream_head
+        if not head or not data.startswith(head):
+            return False
+        chunk = data[len(head) :]
+        size = chunk_size(chunk) if chunk else 0
+        if chunk and not size:
+            return False
+        self._repeat(call)
+        self.chunked = True
+        self._unparsed, self._between = head, True
+        if self._leads_elsewhere(call):
+            return True
+        if chunk:
+            self.parts.append(chunk[-2 - size : -2])
+        relay.proceed(call, self, False)
+        return True
+
+    def _repeat(self, call: Call) -> AnswerMeaning:
+        """Give this answer's head the meaning of the last one's."""
+        meaning = self._meaning
+        assert meaning is not None
         self._misses = 0
-        self.status, self.reason, self.usage, self.length = meaning.status, meaning.reason, meaning.usage, len(body)
+        self.status, self.reason, self.usage = meaning.status, meaning.reason, meaning.usage
         self.lines = meaning.lines.copy()
         if not meaning.dated:
             self.lines.append(answers.date_line(call.client.gateway.clock.lately))
-        self._keep = meaning.keep
         self._headed = True
-        if (call.endpoint is not None or grant.route.breaker.failures) and dispatch.answered(call, self):
-            return
-        if body:
-            self.parts.append(body)
+        return meaning
+
+    def _leads_elsewhere(self, call: Call) -> bool:
+        """Tell the call's endpoint that it has answered; tell whether the call goes on without this answer."""
+        grant = call.grant
+        assert grant is not None
+        return (call.endpoint is not None or grant.route.breaker.failures > 0) and dispatch.answered(call, self)
+
+    def _end_stream(self, call: Call, content: bytes) -> None:
+        """Take the end of a stream that the parser has seen nothing of."""
+        if content:
+            self.parts.append(content)
+        self._keep = True  # the answer before it had the same head, and the connection stayed
         self._end(call)
         self._over(call)
 
@@ -280,7 +346,8 @@ class UpstreamConnection:
             self._keep = False  # the beginning of a second answer, which the next call's would be read behind
 
     def on_status(self, reason: bytes) -> None:
-        self.reason += reason
+        if not self._headed:
+            self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         meaning = ANSWER_HEADERS.get(name)
@@ -315,6 +382,8 @@ class UpstreamConnection:
         if self._ended:
             self._keep = False  # a second answer to one request: nobody's
             return
+        if self._headed:
+            return  # its meaning was known before it was parsed
         self.status = status = self._parser.get_status_code()
         if call is None or 100 <= status < 200:
             return

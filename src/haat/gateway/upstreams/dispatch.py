@@ -42,7 +42,7 @@ def resume(gateway: Gateway, call: Call) -> None:
             if not call.once.begin(gateway, call):
                 return
         except HaatError as error:
-            call.client.refuse(call, error, Outcome.REFUSED)
+            relay.refuse(call, error, Outcome.REFUSED)
             return
     while call.step < len(steps):
         step = steps[call.step]
@@ -51,7 +51,7 @@ def resume(gateway: Gateway, call: Call) -> None:
             if not step(gateway, call):
                 return
         except HaatError as error:
-            call.client.refuse(call, error, Outcome.REFUSED)
+            relay.refuse(call, error, Outcome.REFUSED)
             return
         if call.answered:
             return
@@ -59,7 +59,7 @@ def resume(gateway: Gateway, call: Call) -> None:
         try:
             tunnel.begin(gateway, call)
         except HaatError as error:
-            call.client.refuse(call, error, Outcome.REFUSED)
+            relay.refuse(call, error, Outcome.REFUSED)
     elif route.endpoints or route.breaker.failures:
         go(gateway, call)
     else:

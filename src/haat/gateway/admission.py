@@ -1,0 +1,126 @@
+"""A call from its request head to its dispatch: the stages are run here, and what isn't a call is answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from haat.gateway import health, relay, status
+from haat.gateway.call import BUFFERED_BODY, Call
+from haat.gateway.http import answers, cors
+from haat.gateway.http.headers import METHODS, without
+from haat.gateway.languages import read_languages
+from haat.gateway.market import versions
+from haat.gateway.plugins import hooks
+from haat.gateway.stages import ADMIT, check_form, resolve
+from haat.gateway.upstreams import dispatch
+from haat.kernel.errors import HaatError
+from haat.usage.event import Outcome
+from haat.usage.journal import JournalError
+
+if TYPE_CHECKING:
+    from haat.gateway.gateway import Gateway
+
+
+def begin(gateway: Gateway, call: Call) -> None:
+    """Admit a call whose head is here and whose turn has come, or refuse it."""
+    call.started = started = gateway.clock.now_us()
+    call.number = number = gateway.ids.next(started)
+    call.id_line = gateway.ids.line(number)
+    try:
+        if call.hosts != 1 or call.fault is not None or (call.bearer and call.api_key) or call.minor_version == 0:
+            check_form(call)
+        if call.extras is not None and call.extras.asked_version:
+            versions.apply(call)
+        if gateway.authenticators:
+            hooks.authenticate(gateway, call)
+        grant = gateway.grants.find(call.bearer or call.api_key, call.target)
+        if grant is None or grant.generation != gateway.directory.generation or started >= grant.until:
+            if _is_about_us(gateway, call):
+                return
+            if cors.is_preflight(call):
+                _answer_preflight(gateway, call)
+                return
+            grant = resolve(gateway, call)
+        call.grant = grant
+        call.credential = grant.credential
+        call.route = grant.route
+        call.subscription = grant.subscription
+        for stage in ADMIT:
+            stage(gateway, call)
+    except HaatError as error:
+        relay.refuse(call, error, Outcome.REFUSED)
+        return
+    call.admission = gateway.clock.now_us() - started
+    gateway.calls.add(call)
+    if call.body_complete:
+        send_on(gateway, call)
+        return
+    if call.expects_continue and call.body_size == 0 and call.minor_version == 1 and call.has_body:
+        call.client.write(answers.CONTINUE)
+    if call.content_length > BUFFERED_BODY and not is_wanted_whole(call):
+        send_on(gateway, call)
+
+
+def send_on(gateway: Gateway, call: Call) -> None:
+    """Dispatch an admitted call, whose body is here whole unless it is to be streamed."""
+    grant = call.grant
+    assert grant is not None
+    route = grant.route
+    call.deadline = call.started + call.admission + route.timeout_us
+    call.dispatched = True
+    if call.accepts_stream:
+        try:
+            gateway.meter.open(call)
+        except JournalError:
+            relay.fail(call, gateway.meter.trouble())
+            return
+    if route.credential_name:
+        call.lines = without(call.lines, (route.credential_name,))
+    if route.reads_languages and call.body_complete:
+        read_languages(call)
+    if (
+        route.steps
+        or route.endpoints
+        or route.breaker.failures
+        or call.once is not None
+        or (call.extras is not None and call.extras.websocket)
+    ):
+        dispatch.resume(gateway, call)
+    else:
+        route.pool.acquire(call)
+
+
+def is_wanted_whole(call: Call) -> bool:
+    """Tell whether something must see the request whole before it goes to the provider."""
+    return call.once is not None or (call.route is not None and bool(call.route.steps))
+
+
+def _is_about_us(gateway: Gateway, call: Call) -> bool:
+    """Answer what is asked about the gateway itself: nobody's call, and not metered."""
+    code, headers = 200, b"Cache-Control: no-store\r\n"
+    if health.is_asked(call.target):
+        content_type = b"application/json"
+        code, body = health.report(gateway, call.target)
+    elif call.target == b"*" and call.method == b"OPTIONS":  # RFC 9110, 9.3.7
+        content_type, body = b"text/plain", b""
+        headers = b"Allow: %b\r\n" % b", ".join(sorted(METHODS))
+    elif status.is_asked(gateway, call, call.client.peer()):
+        content_type, body = status.report(gateway, call.target)
+    else:
+        return False
+    call.answered = True
+    if not call.client.drains(call) or gateway.draining:
+        call.keep_alive = False
+    call.client.write(answers.plain(call, code, content_type, body, headers))
+    call.client.finished(call)
+    return True
+
+
+def _answer_preflight(gateway: Gateway, call: Call) -> None:
+    """Tell a browser what its page may do here: nobody's call either."""
+    allowed = cors.preflight(gateway, call)
+    call.answered = True
+    if not call.body_complete and call.has_body:
+        call.keep_alive = False
+    call.client.write(answers.empty(call, allowed))
+    call.client.finished(call)
