@@ -14,6 +14,7 @@ import h11
 
 from haat.gateway.gateway import Gateway
 from haat.gateway.limits.registry import PlanLimits
+from haat.gateway.market.policy import ServicePolicy
 from haat.gateway.market.snapshot import Credential, Directory, Service, Snapshot, Subscription, Version
 from haat.identity.model import make_key
 from haat.infra.keyring import Keyring
@@ -332,6 +333,10 @@ class Market:
         base: str = "/base",
         host: str = "127.0.0.1",
         dialect: str = "http",
+        category: str = "custom",
+        aliases: tuple[str, ...] = (),
+        languages: tuple[str, ...] = (),
+        language_pairs: tuple[str, ...] = (),
         subscribed: PlanLimits | None = PlanLimits(),  # noqa: B008  # frozen
     ) -> None:
         service = Service(
@@ -354,6 +359,8 @@ class Market:
                     max_body_bytes,
                     max_units,
                     dialect,
+                    languages=languages,
+                    language_pairs=language_pairs,
                 ),
                 Version(
                     "2",
@@ -365,6 +372,8 @@ class Market:
                 ),
             ),
             default_version="1",
+            category=category,
+            policy=ServicePolicy(aliases=aliases),
         )
         self.gateway.directory.put_service(service.id, service)
         if subscribed is not None:

@@ -142,11 +142,16 @@ class ServicePolicyDraft(_Draft):
     """How the gateway may treat a service's calls; see `haat.gateway.market.policy.ServicePolicy`.
 
     ``repeatable`` is a promise: executing a call twice harms nobody, so it may be tried again. ``cache``:
-    its answers are kept, because they depend on nothing but the question.
+    its answers are kept, because they depend on nothing but the question. ``aliases``: names under which
+    programs know it as a model.
     """
 
     repeatable: bool = False
     capability: Annotated[str, Field(pattern=r"^([a-z0-9](-?[a-z0-9]){0,39})?$")] = ""
+    aliases: Annotated[
+        list[Annotated[str, Field(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?$")]],
+        Field(max_length=16),
+    ] = []
     cache: CachePolicyDraft | None = None
 
 

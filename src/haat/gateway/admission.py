@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 from haat.gateway import health, relay, status
 from haat.gateway.call import BUFFERED_BODY, Call
+from haat.gateway.doors.visit import Operation, Visit
+from haat.gateway.extras import extras_of
 from haat.gateway.http import answers, cors
 from haat.gateway.http.headers import METHODS, without
 from haat.gateway.languages import read_languages
 from haat.gateway.market import versions
+from haat.gateway.market.grants import Grant
 from haat.gateway.plugins import hooks
-from haat.gateway.stages import ADMIT, check_form, resolve
+from haat.gateway.stages import ADMIT, PREFIX, authenticate, check_form, check_meter, resolve
 from haat.gateway.upstreams import dispatch
-from haat.kernel.errors import HaatError
+from haat.kernel.errors import BodyTooLarge, HaatError
 from haat.usage.event import Outcome
 from haat.usage.journal import JournalError
 
@@ -35,18 +38,18 @@ def begin(gateway: Gateway, call: Call) -> None:
             hooks.authenticate(gateway, call)
         grant = gateway.grants.find(call.bearer or call.api_key, call.target)
         if grant is None or grant.generation != gateway.directory.generation or started >= grant.until:
-            if _is_about_us(gateway, call):
-                return
             if cors.is_preflight(call):
                 _answer_preflight(gateway, call)
                 return
+            if not call.target.startswith(PREFIX):
+                if _is_about_us(gateway, call):
+                    return
+                operation = gateway.doors.find(call.method, call.target)
+                if operation is not None:
+                    _open(gateway, call, operation)
+                    return
             grant = resolve(gateway, call)
-        call.grant = grant
-        call.credential = grant.credential
-        call.route = grant.route
-        call.subscription = grant.subscription
-        for stage in ADMIT:
-            stage(gateway, call)
+        _admit(gateway, call, grant)
     except HaatError as error:
         relay.refuse(call, error, Outcome.REFUSED)
         return
@@ -55,9 +58,63 @@ def begin(gateway: Gateway, call: Call) -> None:
     if call.body_complete:
         send_on(gateway, call)
         return
+    _await_body(call)
+    if call.content_length > BUFFERED_BODY and not is_wanted_whole(call):
+        send_on(gateway, call)
+
+
+def _admit(gateway: Gateway, call: Call, grant: Grant) -> None:
+    call.grant = grant
+    call.credential = grant.credential
+    call.route = grant.route
+    call.subscription = grant.subscription
+    for stage in ADMIT:
+        stage(gateway, call)
+
+
+def _await_body(call: Call) -> None:
     if call.expects_continue and call.body_size == 0 and call.minor_version == 1 and call.has_body:
         call.client.write(answers.CONTINUE)
-    if call.content_length > BUFFERED_BODY and not is_wanted_whole(call):
+
+
+def _open(gateway: Gateway, call: Call, operation: Operation) -> None:
+    """Begin a visit at a front door: who isn't known does not come further, and need not send a body."""
+    extras_of(call).visit = Visit(operation, call.target)
+    authenticate(gateway, call)
+    check_meter(gateway, call)
+    call.body_limit = limit = gateway.settings.max_body_bytes
+    if call.content_length > limit:
+        raise BodyTooLarge(limit_bytes=limit)
+    if call.body_complete:
+        _enter(gateway, call)
+    else:
+        _await_body(call)
+
+
+def _enter(gateway: Gateway, call: Call) -> None:
+    """Make the call at a door the native one that it stands for, and admit that."""
+    assert call.extras is not None and call.extras.visit is not None
+    visit = call.extras.visit
+    try:
+        if not visit.operation.enter(gateway, call, visit):
+            return
+        grant = gateway.grants.find(call.bearer or call.api_key, call.target)
+        if grant is None or grant.generation != gateway.directory.generation or call.started >= grant.until:
+            grant = resolve(gateway, call)
+        _admit(gateway, call, grant)
+    except HaatError as error:
+        relay.refuse(call, error, Outcome.REFUSED)
+        return
+    call.admission = gateway.clock.now_us() - call.started
+    gateway.calls.add(call)
+    send_on(gateway, call)
+
+
+def go_on(gateway: Gateway, call: Call) -> None:
+    """Carry on a call whose body has just come to its end."""
+    if call.grant is None:
+        _enter(gateway, call)
+    else:
         send_on(gateway, call)
 
 
@@ -92,7 +149,9 @@ def send_on(gateway: Gateway, call: Call) -> None:
 
 def is_wanted_whole(call: Call) -> bool:
     """Tell whether something must see the request whole before it goes to the provider."""
-    return call.once is not None or (call.route is not None and bool(call.route.steps))
+    if call.once is not None or (call.route is not None and bool(call.route.steps)):
+        return True
+    return call.extras is not None and call.extras.visit is not None
 
 
 def _is_about_us(gateway: Gateway, call: Call) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
+    from haat.gateway.doors.visit import Visit
     from haat.gateway.http.streams import Rewriter
     from haat.gateway.upstreams.endpoints import Endpoint
     from haat.plugins.api import Request
@@ -25,6 +26,7 @@ class Extras:
         "rewriter",
         "trace",
         "trace_state",
+        "visit",
         "websocket",
     )
 
@@ -48,6 +50,8 @@ class Extras:
         """The call as plugins see it."""
         self.chosen: Endpoint | None = None
         """Where a plugin wants it to be executed."""
+        self.visit: Visit | None = None
+        """It came in at a front door."""
         self.rewriter: Rewriter | None = None
         """Looks at each event of a streamed answer."""
 

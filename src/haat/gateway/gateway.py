@@ -12,6 +12,8 @@ from haat.gateway import relay, status
 from haat.gateway.cache.memory import Cache
 from haat.gateway.call import Call
 from haat.gateway.clock import CallIds, GatewayClock
+from haat.gateway.doors.names import Names
+from haat.gateway.doors.table import Doors
 from haat.gateway.http import answers
 from haat.gateway.http.connection import ClientConnection
 from haat.gateway.http.cors import Origins
@@ -100,6 +102,9 @@ class Gateway:
         self.tunnel_work: set[asyncio.Task[None]] = set()
         self.rendezvous = Rendezvous(settings.data_dir)
         self.grants = Grants()
+        self.doors = Doors()
+        self.names = Names()
+        """What clients call the services, at the front doors."""
         self.key_hashes: dict[bytes, bytes] = {}
         """Keys that were used lately and their hashes, so that a key is hashed once and not each time."""
         self.feed_connected = False

@@ -294,6 +294,13 @@ class UnsupportedLanguage(HaatError):
     default_detail = "Use one of the languages in `supported`."
 
 
+class UndeterminedLanguage(HaatError):
+    """``reason`` says why no language can be named, ``candidates`` which ones it may be."""
+
+    code, status, title = "UNDETERMINED_LANGUAGE", 422, "The language of the text can't be told"
+    default_detail = "Say which language it is in, in `source`."
+
+
 class InputTooLong(HaatError):
     code, status, title = "INPUT_TOO_LONG", 422, "The input is too long"
     default_detail = "Split the input; the limit is in `limit`."

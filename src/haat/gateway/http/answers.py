@@ -132,7 +132,10 @@ def error_event(call: Call, error: HaatError) -> bytes:
     Its data is the problem. When the stream broke off within a line, what there was of the event becomes
     part of this one: so nobody takes it for whole.
     """
-    event = b"event: error\ndata: %b\n\n" % _encode(error.problem(call.id))
+    if call.extras is not None and call.extras.visit is not None:
+        event = call.extras.visit.operation.error_event(error, call.id)
+    else:
+        event = b"event: error\ndata: %b\n\n" % _encode(error.problem(call.id))
     if call.line_open:
         event = b"\n" + event
     return b"%x\r\n%b\r\n%b" % (len(event), event, LAST_CHUNK) if call.chunk_answer else event
@@ -158,5 +161,8 @@ def problem(call: Call, error: HaatError, now: int) -> bytes:
         headers += b"Retry-After: %d\r\n" % retry_after
     if error.code in NOT_CURED_BY_RETRY:
         headers += b"X-Should-Retry: false\r\n"
-    body = _encode(error.problem(call.id))
-    return plain(call, error.status, b"application/problem+json", body, headers)
+    if call.extras is not None and call.extras.visit is not None:
+        content_type, body = call.extras.visit.operation.problem(error, call.id)
+    else:
+        content_type, body = b"application/problem+json", _encode(error.problem(call.id))
+    return plain(call, error.status, content_type, body, headers)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from haat.gateway import relay
-from haat.gateway.admission import begin, is_wanted_whole, send_on
+from haat.gateway.admission import begin, go_on, is_wanted_whole, send_on
 from haat.gateway.call import BUFFERED_BODY, Call
 from haat.gateway.extras import extras_of
 from haat.gateway.http import answers, trace, upgrades
@@ -29,6 +29,7 @@ from haat.gateway.http.headers import (
     FORWARD,
     HOST,
     IDEMPOTENCY_KEY,
+    KEY_PREFIX,
     LENGTH,
     METHODS,
     ORIGIN,
@@ -359,6 +360,8 @@ class ClientConnection:
             scheme, _, key = value.strip().partition(b" ")
             if scheme.lower() == b"bearer":
                 call.bearer = _one_of(call, call.bearer, key.strip())
+            elif not key and scheme.startswith(KEY_PREFIX):  # clients of ULCA send the key alone
+                call.bearer = _one_of(call, call.bearer, scheme)
         elif special == API_KEY:
             call.api_key = _one_of(call, call.api_key, value.strip())
         elif special == CODING:
@@ -488,7 +491,7 @@ class ClientConnection:
         if call.answered:
             self._done(call)
         elif not call.dispatched:
-            send_on(self.gateway, call)
+            go_on(self.gateway, call)
         elif call.body_streamed and call.upstream is not None:
             call.upstream.end_body(call.chunked)
 

@@ -13,6 +13,8 @@ FORWARD, DROP, HOST, LENGTH, AUTHORIZATION, API_KEY, CODING, CONNECTION = range(
 ACCEPT, EXPECT, REQUEST_ID, USER, TAGS, USAGE, KEEP_ALIVE, UPGRADE, DATE, IDEMPOTENCY_KEY = range(8, 18)
 API_VERSION, ORIGIN, PREFLIGHT, TRACE_PARENT, TRACE_STATE, SET_COOKIE = range(18, 24)
 
+KEY_PREFIX = b"haat_"
+"""Begins every key of ours: by this one is known where its scheme is left out."""
 _HOP_BY_HOP = (b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer", b"upgrade")
 _PLAIN = (b"content-type", b"user-agent", b"accept-encoding")
 
@@ -29,6 +31,7 @@ REQUEST_HEADERS = _table(
         b"content-length": LENGTH,
         b"authorization": AUTHORIZATION,
         b"x-api-key": API_KEY,
+        b"ulcaapikey": API_KEY,
         b"transfer-encoding": CODING,
         b"connection": CONNECTION,
         b"accept": ACCEPT,

@@ -28,11 +28,13 @@ class ServicePolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     """Said by a listing.
 
     ``repeatable``: a call may be executed twice without harm, so that it may be retried. ``capability``:
-    a name for what the service does; those of one name can stand in for each other.
+    a name for what the service does; those of one name can stand in for each other. ``aliases``: names under
+    which programs know the service as a model.
     """
 
     repeatable: bool = False
     capability: str = ""
+    aliases: tuple[str, ...] = ()
     cache: CachePolicy | None = None
     cache_generation: int = 0
     """Counts how often the provider had everything forgotten."""

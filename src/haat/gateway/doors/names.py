@@ -1,0 +1,156 @@
+"""Which service a client means by a model's name.
+
+A listing's own name is ``provider/service``, with ``@version`` if need be. Listings may have aliases, under which
+programs know them that were written for something else. And who names no provider names what is to be
+done: ``translation:hi-ur`` is the best service for it among those that the application is subscribed to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import TYPE_CHECKING, Literal
+
+from haat.kernel.errors import HaatError, NotSubscribed, ServiceNotFound
+from haat.language import parse_tag
+
+if TYPE_CHECKING:
+    from haat.gateway.call import Call
+    from haat.gateway.gateway import Gateway
+    from haat.gateway.market.routes import Route
+    from haat.gateway.market.snapshot import Service, Version
+
+Policy = Literal["price", "latency"]
+_CAPABILITY = re.compile(r"([a-z_]+)(?::([A-Za-z-]+?)(?:[-_>]([A-Za-z]{2,3}(?:-[A-Za-z]{4})?))?)?")
+_TO_CALL = ("published", "deprecated")
+
+
+class Names:
+    """The names of a market's services, made anew when its services change."""
+
+    def __init__(self) -> None:
+        self._generation = -1
+        self._paths: dict[str, str] = {}
+        """Aliases, and the paths that they stand for."""
+
+    def find(self, gateway: Gateway, call: Call, name: str) -> Route:
+        """Return the route that a model's name means to this caller; raise what speaks against it."""
+        self._keep_up(gateway)
+        path = self._paths.get(name)
+        if path is None and "/" in name:
+            path = name
+        if path is not None:
+            return gateway.routes.find(path.encode("utf-8", "replace"))
+        match = _CAPABILITY.fullmatch(name)
+        if match is None:
+            raise _unknown(name)
+        wanted, source, target = match.groups()
+        found = candidates(gateway, wanted, tag_of(source), tag_of(target))
+        if not found:
+            raise _unknown(name)
+        return gateway.routes.find(best(gateway, call, found).path.encode("ascii"))
+
+    def of_caller(self, gateway: Gateway, application: str) -> list[Service]:
+        """Return the services that an application may call, by name."""
+        services = gateway.directory.services.values()
+        mine = [one for one in services if (application, one.id) in gateway.directory.subscriptions]
+        return sorted((one for one in mine if one.status in _TO_CALL), key=lambda one: one.path)
+
+    def aliases_of(self, gateway: Gateway, service: Service) -> tuple[str, ...]:
+        """Return the further names that mean this service."""
+        self._keep_up(gateway)
+        return tuple(alias for alias, path in self._paths.items() if path == service.path)
+
+    def _keep_up(self, gateway: Gateway) -> None:
+        directory = gateway.directory
+        if self._generation == directory.services_generation:
+            return
+        self._paths = {}
+        for service in sorted(directory.services.values(), key=lambda one: one.id):
+            if service.status in _TO_CALL:
+                for alias in service.policy.aliases:
+                    self._paths.setdefault(alias, service.path)  # the older listing keeps a name that two have
+        self._generation = directory.services_generation
+
+
+def tag_of(language: str | None) -> str:
+    """Return a language as listings write it, ``hi-Deva``; empty for none, the text itself when nobody knows it."""
+    if not language:
+        return ""
+    try:
+        return str(parse_tag(language))
+    except ValueError:
+        return language
+
+
+def candidates(gateway: Gateway, category: str, source: str, target: str) -> list[Service]:
+    """Return the services that do this for these languages."""
+    return [service for service, version in offers(gateway, category) if speaks(version, source, target)]
+
+
+def offers(gateway: Gateway, category: str) -> Iterator[tuple[Service, Version]]:
+    """Yield what a market has of a category, each with the version that is called when none is named."""
+    for service in gateway.directory.services.values():
+        if service.category == category and service.status == "published" and service.visibility == "public":
+            for version in service.versions:
+                if version.version == service.default_version:
+                    yield service, version
+
+
+def speaks(version: Version, source: str, target: str) -> bool:
+    """Tell whether a version takes these languages; one that names none takes any."""
+    if source and target:
+        return not version.language_pairs or f"{source}>{target}" in version.language_pairs
+    language = source or target
+    if not language:
+        return True
+    if version.languages:
+        return language in version.languages
+    return not version.language_pairs or any(pair.startswith(f"{language}>") for pair in version.language_pairs)
+
+
+def best(gateway: Gateway, call: Call, found: list[Service], policy: Policy = "price") -> Service:
+    """Return the one of these services that suits the caller best; raise NotSubscribed when it may call none.
+
+    Those in good order come before those whose breaker is open, then the cheapest or the one that answered quickest
+    lately, then the first by name.
+    """
+    credential = call.credential
+    assert credential is not None
+    subscriptions = gateway.directory.subscriptions
+    mine = [service for service in found if (credential.application, service.id) in subscriptions]
+    if not mine:
+        names = ", ".join(sorted(service.path for service in found)[:10])
+        raise NotSubscribed(f"The application is subscribed to none of those who do this: {names}.")
+
+    def rank(service: Service) -> tuple[bool, Decimal, str]:
+        price = _price(service, subscriptions[credential.application, service.id].plan, call.started)
+        try:
+            route = gateway.routes.find(service.path.encode("ascii"))
+        except HaatError:
+            return True, price, service.path
+        broken = not route.breaker.ready(call.started)
+        return broken, _latency(route) if policy == "latency" else price, service.path
+
+    return min(mine, key=rank)
+
+
+def _price(service: Service, plan: str, at: int) -> Decimal:
+    cards = [price for price in service.prices if price.plan in ("", plan) and price.effective_from <= at]
+    own = [price for price in cards if price.plan] or cards
+    return Decimal(max(own, key=lambda price: price.effective_from).unit_price) if own else Decimal(0)
+
+
+def _latency(route: Route) -> Decimal:
+    """Return the mean of what its calls took here, in microseconds; who was never called is worth a try."""
+    calls = route.traffic.calls
+    return Decimal(route.traffic.microseconds) / calls if calls > 0 else Decimal(0)
+
+
+def _unknown(name: str) -> ServiceNotFound:
+    shown = name[:100]
+    return ServiceNotFound(
+        f"No model is called {shown!r} here. A model's name is a listing's, as `vani/translate-hi-ur`, one of its "
+        "aliases, or what is to be done, as `translation:hi-ur`."
+    )

@@ -1,0 +1,213 @@
+"""A call's way through a front door: in and out in a protocol's own shape, native between."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from haat.gateway.call import Call
+from haat.gateway.http import answers
+from haat.gateway.http.answers import Whole
+from haat.gateway.http.headers import without
+from haat.kernel.errors import HaatError, MalformedJson, ProviderFailed, ValidationFailed
+
+if TYPE_CHECKING:
+    from haat.gateway.gateway import Gateway
+    from haat.gateway.http.streams import Rewriter
+    from haat.gateway.market.routes import Route
+
+PREFIX = b"/v1/services/"
+JSON = b"Content-Type: application/json\r\n"
+_ABOUT_THE_BODY = (
+    b"content-type",
+    b"content-encoding",
+    b"accept-encoding",
+    b"content-md5",
+    b"digest",
+    b"content-digest",
+)
+
+
+class Operation:
+    """What a protocol lets its clients ask for at one address. One object serves all calls, and keeps nothing."""
+
+    name: str = ""
+    """The protocol and what it calls this, as in ``openai embeddings``."""
+
+    def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
+        """Take a request that is here whole, from a caller who is known.
+
+        Return True when it has been made the native call it stands for, with `Visit.become` or `Visit.pass_on`; False
+        when it was answered here, with `Visit.answer`, or will be. Raise HaatError for what can't be done: it is
+        answered as `problem` says.
+        """
+        raise NotImplementedError
+
+    def leave(self, call: Call, visit: Visit, answer: Whole) -> None:
+        """Give a native answer that is good the protocol's shape, in place; raise HaatError when it can't have it."""
+        raise NotImplementedError
+
+    def stream(self, call: Call, visit: Visit, before: Rewriter | None) -> Rewriter | None:
+        """Return what gives a native stream of events the protocol's shape, behind what already looks at it."""
+        return before
+
+    def problem(self, error: HaatError, request_id: str) -> tuple[bytes, bytes]:
+        """Return the content type and the body of a refusal."""
+        raise NotImplementedError
+
+    def error_event(self, error: HaatError, request_id: str) -> bytes:
+        """Return the event that ends a stream which can't go on, ``data:`` and empty line included."""
+        return b"data: %b\n\n" % self.problem(error, request_id)[1]
+
+
+class Refused(HaatError):
+    """What a provider answered instead of a result, on its way into a door's own shape."""
+
+    def __init__(self, status: int, code: str, title: str, detail: str, **extensions: Any) -> None:
+        super().__init__(detail, **extensions)
+        self.status, self.code, self.title = status, code, title  # type: ignore[misc]  # of this one answer
+
+
+class Visit:
+    """One call at a door. As an answer step it stands before all others, so that it has the last word.
+
+    ``passes`` is true once the call turned out to go to a provider who speaks the door's protocol: then its
+    answer goes on as it comes. ``asked`` is what the operation wants to remember of the request.
+    """
+
+    __slots__ = ("asked", "bytes_out", "operation", "passes", "target")
+
+    def __init__(self, operation: Operation, target: bytes) -> None:
+        self.operation, self.target = operation, target
+        self.asked: Any = None
+        self.passes = False
+        self.bytes_out = -1
+        """Size of the native answer: what is recorded, whichever shape it leaves in. -1 while there is none."""
+
+    # --- in ---------------------------------------------------------------------------------------
+
+    def become(
+        self, call: Call, route: Route, tail: bytes, body: bytes, content_type: bytes = b"application/json"
+    ) -> None:
+        """Make the call a native one of this route, in the task schema or whatever its version speaks."""
+        call.target = native_target(route, tail)
+        call.lines = [*without(call.lines, _ABOUT_THE_BODY), b"Content-Type: %b\r\n" % content_type]
+        call.body = [body] if body else []
+        call.body_size = call.content_length = len(body)
+        call.chunked = False
+        call.method = b"POST"
+        call.on_answer = [self, *call.on_answer]
+
+    def pass_on(self, call: Call, route: Route, tail: bytes, body: bytes | None = None) -> None:
+        """Make the call a native one of a provider who speaks this protocol: its answer goes on as it comes."""
+        call.target = native_target(route, tail)
+        self.passes = True
+        if body is not None:
+            call.body = [body]
+            call.body_size = call.content_length = len(body)
+            call.chunked = False
+
+    def answer(self, call: Call, body: bytes, status: int = 200, content_type: bytes = b"application/json") -> None:
+        """Answer at the door: nobody's service was called, and nothing is metered."""
+        call.answered = True
+        if call.client.gateway.draining:
+            call.keep_alive = False
+        call.client.write(answers.plain(call, status, content_type, body, b"Cache-Control: no-store\r\n"))
+        call.client.finished(call)
+
+    # --- out --------------------------------------------------------------------------------------
+
+    def answered(self, call: Call, answer: Whole) -> None:
+        """Give the answer, or the provider's own refusal, the protocol's shape."""
+        self.bytes_out = len(answer.body)
+        if answer.status < 400:
+            self.operation.leave(call, self, answer)
+            return
+        content_type, answer.body = self.operation.problem(refusal_in(answer), call.id)
+        answer.lines = [*without(answer.lines, _ABOUT_THE_BODY), b"Content-Type: %b\r\n" % content_type]
+
+    def missed(self, call: Call) -> None:
+        """The call ended otherwise: `answers.problem` asks this visit for the shape."""
+
+    def streams(self, call: Call, is_events: bool) -> None:
+        """Let a stream pass in the protocol's shape; raise ProviderFailed for an answer that can't be looked at."""
+        if not is_events:
+            raise ProviderFailed("The provider's answer is too large to be given this protocol's shape.")
+        extras = call.extras
+        assert extras is not None
+        extras.rewriter = self.operation.stream(call, self, extras.rewriter)
+
+
+def native_target(route: Route, tail: bytes) -> bytes:
+    """Return the native address of a route's calls."""
+    service, version = route.service, route.version.version
+    name = service.path if version == service.default_version else f"{service.path}@{version}"
+    return PREFIX + name.encode("ascii") + tail
+
+
+class _Problem(msgspec.Struct):
+    code: str = ""
+    title: str = ""
+    detail: str = ""
+
+
+_problem = msgspec.json.Decoder(_Problem)
+
+
+def refusal_in(answer: Whole) -> HaatError:
+    """Read a provider's refusal: a problem of ours (RFC 9457), or whatever it is."""
+    try:
+        said = _problem.decode(answer.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        said = _Problem()
+    detail = said.detail or answer.body[:500].decode("utf-8", "replace").strip() or "The provider gave no reason."
+    code = said.code or ("PROVIDER_FAILED" if answer.status >= 500 else "PROVIDER_REFUSED")
+    return Refused(answer.status, code, said.title or "The provider refused the call", detail)
+
+
+class _TaskAnswer(msgspec.Struct):
+    output: list[dict[str, Any]]
+    usage: dict[str, float] = {}
+
+
+_task_answer = msgspec.json.Decoder(_TaskAnswer)
+
+
+def read_task_answer(answer: Whole) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Return the outputs and the usage in the answer of a task service; raise ProviderFailed for anything else."""
+    try:
+        found = _task_answer.decode(answer.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ProviderFailed("The provider's answer is not of the task schema; the call is not billed.") from error
+    return found.output, found.usage
+
+
+_MISSING = re.compile(r".*field `([^`]*)`.*")
+
+
+def wrong_field(field: str, message: str) -> HaatError:
+    """Return the refusal of a request for one of its fields."""
+    return ValidationFailed(errors=[{"field": field, "message": message}])
+
+
+def read_body(
+    decoder: msgspec.json.Decoder[Any], call: Call, wrong: Callable[[str, str], HaatError] = wrong_field
+) -> Any:
+    """Return the request's body as a struct; raise MalformedJson, or what ``wrong`` makes of a field and a sentence."""
+    try:
+        return decoder.decode(call.body[0] if len(call.body) == 1 else b"".join(call.body))
+    except msgspec.ValidationError as error:
+        sentence, _, place = str(error).partition(" - at `$")
+        field = place.rstrip("`").lstrip(".") or _MISSING.sub(r"\1", sentence)
+        raise wrong(field, sentence) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedJson from error
+
+
+def reply(answer: Whole, body: bytes, content_type: bytes = b"application/json") -> None:
+    """Replace the body of an answer."""
+    answer.body = body
+    answer.lines = [*without(answer.lines, (*_ABOUT_THE_BODY, b"etag")), b"Content-Type: %b\r\n" % content_type]

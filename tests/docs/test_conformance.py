@@ -1,0 +1,23 @@
+"""docs/conformance.md says what the tests say, and every operation at a front door is in it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from haat.gateway.doors.table import DOORS
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import conformance  # noqa: E402
+
+
+def test_the_page_is_up_to_date() -> None:
+    wanted = conformance.page(conformance.claims())
+    assert conformance.PAGE.read_text(encoding="utf-8") == wanted, "run `python tools/conformance.py`"
+
+
+def test_every_operation_is_held_against_something_and_nothing_else_is_claimed() -> None:
+    claimed = {claim.operation for claim in conformance.claims()}
+    assert {operation.name for operation in DOORS.values()} == claimed
