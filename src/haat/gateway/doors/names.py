@@ -31,17 +31,17 @@ class Names:
 
     def __init__(self) -> None:
         self._generation = -1
-        self._paths: dict[str, str] = {}
-        """Aliases, and the paths that they stand for."""
+        self._aliases: dict[str, list[Service]] = {}
+        """Who says that it is also called so."""
 
     def find(self, gateway: Gateway, call: Call, name: str) -> Route:
         """Return the route that a model's name means to this caller; raise what speaks against it."""
         self._keep_up(gateway)
-        path = self._paths.get(name)
-        if path is None and "/" in name:
-            path = name
-        if path is not None:
-            return gateway.routes.find(path.encode("utf-8", "replace"))
+        if name.partition("@")[0] in gateway.directory.services:  # no alias is ever taken for a listing's own name
+            return gateway.routes.find(name.encode("ascii"))
+        called_so = self._aliases.get(name)
+        if called_so:
+            return gateway.routes.find(best(gateway, call, called_so).path.encode("ascii"))
         match = _CAPABILITY.fullmatch(name)
         if match is None:
             raise _unknown(name)
@@ -60,17 +60,17 @@ class Names:
     def aliases_of(self, gateway: Gateway, service: Service) -> tuple[str, ...]:
         """Return the further names that mean this service."""
         self._keep_up(gateway)
-        return tuple(alias for alias, path in self._paths.items() if path == service.path)
+        return tuple(alias for alias, called_so in self._aliases.items() if service in called_so)
 
     def _keep_up(self, gateway: Gateway) -> None:
         directory = gateway.directory
         if self._generation == directory.services_generation:
             return
-        self._paths = {}
-        for service in sorted(directory.services.values(), key=lambda one: one.id):
+        self._aliases = {}
+        for service in directory.services.values():
             if service.status in _TO_CALL:
                 for alias in service.policy.aliases:
-                    self._paths.setdefault(alias, service.path)  # the older listing keeps a name that two have
+                    self._aliases.setdefault(alias, []).append(service)
         self._generation = directory.services_generation
 
 
