@@ -28,6 +28,7 @@ from haat.gateway.market.routes import RouteTable
 from haat.gateway.market.snapshot import Directory
 from haat.gateway.metering import Meter
 from haat.gateway.plugins.hooks import Hooks
+from haat.gateway.speech.passage import Meeting, Passage
 from haat.gateway.steps import prepare
 from haat.gateway.upstreams import dispatch
 from haat.gateway.upstreams.endpoints import Endpoints
@@ -101,6 +102,9 @@ class Gateway:
         """Open WebSocket sessions."""
         self.tunnel_work: set[asyncio.Task[None]] = set()
         self.rendezvous = Rendezvous(settings.data_dir)
+        self.passages: set[Passage] = set()
+        """Connections of those who speak while they are answered."""
+        self.meeting = Meeting(settings.data_dir)
         self.grants = Grants()
         self.doors = Doors()
         self.names = Names()
@@ -185,6 +189,9 @@ class Gateway:
             work.cancel()
         await asyncio.gather(*self.tunnel_work, return_exceptions=True)
         self.rendezvous.close()
+        for passage in list(self.passages):
+            passage.end()
+        self.meeting.close()
         await self.endpoints.close()
         await self.pools.close()
         self.meter.flush()
