@@ -167,6 +167,8 @@ class Gateway:
             self._server.close()
         for session in self.tunnels:
             session.end(tunnel.GOING_AWAY, "the gateway is being stopped")
+        for passage in list(self.passages):
+            passage.end()
         for client in list(self.clients):
             client.close_when_idle()
         with contextlib.suppress(TimeoutError):
@@ -189,8 +191,6 @@ class Gateway:
             work.cancel()
         await asyncio.gather(*self.tunnel_work, return_exceptions=True)
         self.rendezvous.close()
-        for passage in list(self.passages):
-            passage.end()
         self.meeting.close()
         await self.endpoints.close()
         await self.pools.close()
