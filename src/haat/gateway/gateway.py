@@ -28,13 +28,13 @@ from haat.gateway.market.routes import RouteTable
 from haat.gateway.market.snapshot import Directory
 from haat.gateway.metering import Meter
 from haat.gateway.plugins.hooks import Hooks
-from haat.gateway.speech.passage import Meeting, Passage
+from haat.gateway.rendezvous import SPEECH, WEBSOCKET, Rendezvous
+from haat.gateway.speech.passage import Passage
 from haat.gateway.steps import prepare
 from haat.gateway.upstreams import dispatch
 from haat.gateway.upstreams.endpoints import Endpoints
 from haat.gateway.upstreams.pool import Pools
 from haat.gateway.websocket import tunnel
-from haat.gateway.websocket.session import Rendezvous
 from haat.gateway.websocket.tunnel import Tunnel
 from haat.gateway.workers.neighbours import Neighbours
 from haat.gateway.workers.place import ALONE, BACKLOG, Place, open_listeners
@@ -101,10 +101,10 @@ class Gateway:
         self.tunnels: set[Tunnel] = set()
         """Open WebSocket sessions."""
         self.tunnel_work: set[asyncio.Task[None]] = set()
-        self.rendezvous = Rendezvous(settings.data_dir)
+        self.rendezvous = Rendezvous(settings.data_dir, WEBSOCKET)
         self.passages: set[Passage] = set()
         """Connections of those who speak while they are answered."""
-        self.meeting = Meeting(settings.data_dir)
+        self.speech_rendezvous = Rendezvous(settings.data_dir, SPEECH)
         self.grants = Grants()
         self.doors = Doors()
         self.names = Names()
@@ -191,7 +191,7 @@ class Gateway:
             work.cancel()
         await asyncio.gather(*self.tunnel_work, return_exceptions=True)
         self.rendezvous.close()
-        self.meeting.close()
+        self.speech_rendezvous.close()
         await self.endpoints.close()
         await self.pools.close()
         self.meter.flush()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -26,26 +24,6 @@ CONNECT_SECONDS = 5.0
 MOST_PASSAGES = 1000
 _encode = msgspec.json.Encoder().encode
 _ONE_REQUEST = (b"connection", b"host")
-
-
-class Meeting:
-    """Where the gateway finds the process: a socket in the data directory, however long that one's name is."""
-
-    def __init__(self, data_dir: Path) -> None:
-        home = data_dir / "gateway"
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.socket = home / "speech.sock"
-        self._folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    @property
-    def path(self) -> str:
-        """A name for the socket that fits into the 108 bytes that an address has."""
-        return f"/proc/self/fd/{self._folder}/{self.socket.name}"
-
-    def close(self) -> None:
-        folder, self._folder = self._folder, -1
-        if folder >= 0:
-            os.close(folder)
 
 
 class StreamingSpeech(Operation):
@@ -81,7 +59,7 @@ class Passage:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 loop = asyncio.get_running_loop()
-                await loop.create_unix_connection(lambda: _End(self, "far"), self._gateway.meeting.path)
+                await loop.create_unix_connection(lambda: _End(self, "far"), self._gateway.speech_rendezvous.path)
         except (OSError, TimeoutError) as error:
             log.error("the process for streaming speech does not answer: %s", error)
             unavailable = ProviderUnavailable("Streaming speech is not served at the moment: try again shortly.")

@@ -18,7 +18,7 @@ import httpx
 import socketio  # type: ignore[import-untyped]
 import uvicorn
 
-from haat.gateway.speech.passage import Meeting
+from haat.gateway.rendezvous import SPEECH, Rendezvous
 from haat.gateway.speech.speaker import NotUnderstood, Speaker
 from haat.settings import Settings
 
@@ -140,7 +140,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve whoever speaks until ``stop`` is set."""
     secured = settings.tls_certificate is not None
     address = f"{'https' if secured else 'http'}://127.0.0.1:{settings.gateway_port}"
-    meeting = Meeting(settings.data_dir)
+    meeting = Rendezvous(settings.data_dir, SPEECH)
     meeting.socket.unlink(missing_ok=True)
     listener = _listen(meeting.path)
     # The certificate is for the host's name, and we call by address on this very machine.
