@@ -36,6 +36,8 @@ class Operation:
 
     name: str = ""
     """The protocol and what it calls this, as in ``openai embeddings``."""
+    open_to_all: bool = False
+    """Asked without a key: nobody's call, and about nobody."""
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
         """Take a request that is here whole, from a caller who is known.
