@@ -4,40 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import json
 import struct
-import subprocess
-import sys
-import wave
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.rig import Market, Request, Response, answer
+from gateway.doors.inference_calls import ask, encoded, infer, listed, plain, sound, texts, triton
+from gateway.rig import Market, Request, answer
 from haat.gateway.limits.registry import PlanLimits
 from haat.usage.event import Outcome
 
 TRITON = "tritonclient.http (PyPI)"
 VECTORS = [[0.25, -1.5], [3.0, 0.0]]
-SCRIPT = Path(__file__).parent / "triton_calls.py"
-
-
-def sound(frames: int = 800) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as wav:
-        wav.setnchannels(1)
-        wav.setsampwidth(2)
-        wav.setframerate(16_000)
-        wav.writeframes(b"\x00\x10" * frames)
-    return file.getvalue()
-
-
-def encoded(content: bytes) -> str:
-    return base64.b64encode(content).decode()
 
 
 async def tasks(request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -78,32 +59,6 @@ def models(market: Market) -> Market:
         market.add_service(slug, dialect="task", category=category, unit="characters", base=f"/{slug}", **options)
     market.provider.behaviour = tasks
     return market
-
-
-async def triton(market: Market, *calls: dict[str, Any], key: str = "") -> list[Any]:
-    """Make these calls with the protocol's own client."""
-
-    def run() -> str:
-        command = [sys.executable, str(SCRIPT), str(market.port), key or market.key]
-        return subprocess.run(  # noqa: S603
-            command, input=json.dumps(calls), stdout=subprocess.PIPE, text=True, timeout=60, check=True
-        ).stdout
-
-    found: list[Any] = json.loads(await asyncio.to_thread(run))
-    return found
-
-
-def ask(method: str, **arguments: Any) -> dict[str, Any]:
-    return {"do": "plain", "method": method, **arguments}
-
-
-def texts(name: str, *values: str, shape: list[int] | None = None, binary: bool = True) -> dict[str, Any]:
-    data = [encoded(value.encode()) for value in values] if binary else list(values)
-    return {"name": name, "shape": shape or [len(values)], "data": data, "binary": binary}
-
-
-def plain(result: dict[str, Any], name: str) -> list[str]:
-    return [base64.b64decode(value).decode() for value in result["outputs"][name]["data"]]
 
 
 # --- with the protocol's own client -------------------------------------------------------------
@@ -189,7 +144,7 @@ async def test_embeddings_sounds_images_and_findings(models: Market) -> None:
         {"do": "infer", "model": "acme/read", "inputs": [image]},
         {"do": "infer", "model": "acme/judge", "inputs": [texts("INPUT_TEXT", "x")], "parameters": {"method": "edit"}},
     )
-    assert vectors["outputs"]["EMBEDDING"] == {"shape": [2, 2], "data": sum(VECTORS, []), "binary": True}
+    assert vectors["outputs"]["EMBEDDING"] == {"shape": [2, 2], "data": [0.25, -1.5, 3.0, 0.0], "binary": True}
     assert plain(heard, "TRANSCRIPT") == plain(again, "TRANSCRIPT") == [f"{len(wav)} wav"]
     assert spoken["outputs"]["AUDIO"]["data"] == [encoded(sound())]
     assert plain(read, "OUTPUT_TEXT") == ["png"]
@@ -210,15 +165,6 @@ async def test_a_refusal_is_one_that_the_client_reads(models: Market) -> None:
 
 
 # --- with raw requests --------------------------------------------------------------------------
-
-
-def listed(name: str, *values: Any, shape: Any = None, datatype: str = "BYTES") -> dict[str, Any]:
-    return {"name": name, "shape": [len(values)] if shape is None else shape, "datatype": datatype, "data": [*values]}
-
-
-async def infer(market: Market, body: Any, *headers: str, model: str = "acme/embed", **options: Any) -> Response:
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return await market.call("POST", f"/v2/models/{model}/infer", raw, *headers, **options)
 
 
 @pytest.mark.speaks("inference infer")

@@ -10,7 +10,7 @@ from haat.infra.inference.tensors import Tensor, Unfit, read_tensors, split, wri
 
 _MEMBERS = frozenset({"id", "inputs", "outputs", "parameters"})
 _OURS = frozenset({"binary_data_output", "priority", "timeout", "triton_enable_empty_final_response"})
-"""Parameters about the request, no options of the service: nothing here has priorities, and its time is its listing's."""
+"""Parameters about the request, not options of the service. Nothing here has priorities, and time is its listing's."""
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
