@@ -17,7 +17,6 @@ from gateway.rig import Market, Request, answer
 from haat.gateway.limits.registry import PlanLimits
 from haat.usage.event import Outcome
 
-TRITON = "tritonclient.http (PyPI)"
 VECTORS = [[0.25, -1.5], [3.0, 0.0]]
 
 
@@ -70,7 +69,7 @@ def models(market: Market) -> Market:
     "inference health ready",
     "inference models",
     "inference elsewhere",
-    client=TRITON,
+    client="tritonclient.http (PyPI)",
 )
 async def test_who_is_here_what_is_ready_and_which_tensors_it_takes(models: Market) -> None:
     models.add_service("foreign", dialect="task", subscribed=None)
@@ -102,7 +101,7 @@ async def test_who_is_here_what_is_ready_and_which_tensors_it_takes(models: Mark
     assert {event.outcome for event in models.events()} <= {Outcome.REFUSED}
 
 
-@pytest.mark.speaks("inference infer", client=TRITON)
+@pytest.mark.speaks("inference infer", client="tritonclient.http (PyPI)")
 @pytest.mark.parametrize("binary", [True, False], ids=["binary", "JSON"])
 async def test_translation_takes_the_tensors_that_its_containers_have(models: Market, binary: bool) -> None:
     inputs = [
@@ -129,7 +128,7 @@ async def test_translation_takes_the_tensors_that_its_containers_have(models: Ma
     assert first.header("inference-header-content-length") == []
 
 
-@pytest.mark.speaks("inference infer", client=TRITON)
+@pytest.mark.speaks("inference infer", client="tritonclient.http (PyPI)")
 async def test_embeddings_sounds_images_and_findings(models: Market) -> None:
     wav, png = sound(), b"\x89PNG\r\n\x1a\n rest"
     audio = {"name": "AUDIO", "shape": [1], "data": [encoded(wav)]}
@@ -151,7 +150,7 @@ async def test_embeddings_sounds_images_and_findings(models: Market) -> None:
     assert json.loads(plain(judged, "OUTPUT")[0]) == {"label": "positive", "score": 0.5, "config": {"method": "edit"}}
 
 
-@pytest.mark.speaks("inference infer", client=TRITON)
+@pytest.mark.speaks("inference infer", client="tritonclient.http (PyPI)")
 async def test_a_refusal_is_one_that_the_client_reads(models: Market) -> None:
     models.subscribe("acme/embed", PlanLimits(per_minute=1))
     call = {"do": "infer", "model": "acme/embed", "inputs": [texts("INPUT_TEXT", "a")]}
