@@ -10,10 +10,14 @@ from pydantic import ValidationError
 
 from gateway.doors.v2_model import ModelServer, translator
 from haat.catalog.acceptance import check
-from haat.catalog.model import SampleCall, ServiceDraft, VersionDraft
+from haat.catalog.model import SampleCall, ServiceDraft, VersionDraft, VersionPolicyDraft
 from haat.catalog.tensors import TensorMapDraft, stored
+from haat.gateway.market.snapshot import Directory, Snapshot
+from haat.gateway.market.store import load
 from haat.infra.net import parse_networks
-from haat.kernel.errors import ValidationFailed
+from haat.infra.postgres import PLATFORM_SCOPE
+from haat.kernel.errors import AcceptanceFailed, Conflict, ValidationFailed
+from market import Market, draft
 
 TENSORS: dict[str, Any] = {
     "model": "nmt",
@@ -122,3 +126,32 @@ async def test_a_model_that_answers_its_sample_is_accepted(server: ModelServer) 
 async def test_one_that_does_not_is_told_why(server: ModelServer, body: Any, change: dict[str, Any], says: str) -> None:
     ok, detail = await tried(server, body, **change)
     assert not ok and says in detail
+
+
+async def test_a_model_is_listed_accepted_and_known_to_the_gateway(market: Market, server: ModelServer) -> None:
+    provider = await market.provider()
+    service = draft("nmt", version=version(endpoint=server.url, warm_up_seconds=1), unit="characters")
+    made = await market.catalog.register(provider, service)
+    await market.catalog.accept(provider, made.service_id, made.version_id)
+    await market.catalog.publish(provider, made.service_id)
+    directory = Directory(Snapshot())
+    async with market.db.transaction(PLATFORM_SCOPE) as connection:
+        await load(connection, directory)
+    [known] = [one for one in directory.services.values() if one.slug == "nmt"]
+    assert known.versions[0].dialect == "inference"
+    assert known.versions[0].policy.tensors == TensorMapDraft.model_validate(TENSORS).tensor_map()
+
+
+async def test_other_tensors_are_tried_before_they_count(market: Market, server: ModelServer) -> None:
+    provider = await market.provider()
+    service = draft("nmt", version=version(endpoint=server.url, warm_up_seconds=1), unit="characters")
+    made = await market.catalog.register(provider, service)
+    where = (provider, made.service_id, made.version_id)
+    with pytest.raises(AcceptanceFailed, match="model takes BYTES"):
+        await market.catalog.set_version_policy(*where, VersionPolicyDraft.parse({"tensors": TENSORS | {"rank": 1}}))
+    with pytest.raises(Conflict):
+        await market.catalog.set_version_policy(*where, VersionPolicyDraft())
+    changed = TENSORS | {"version": "3"}
+    await market.catalog.set_version_policy(*where, VersionPolicyDraft.parse({"tensors": changed}))
+    [kept] = await market.discovery.versions(provider, made.service_id)
+    assert kept.policy["tensors"] == changed

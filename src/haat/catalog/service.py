@@ -288,6 +288,8 @@ class Catalog:
         )
         if policy is not None and policy.serves != version.serves:
             raise Conflict("Whether a version adapts another one, and which, stays as it was declared.")
+        if policy is not None and (policy.tensors is None) != (present.tensors is None):
+            raise Conflict("Whether a version is asked in tensors stays as it was declared.")
         executing = _executing(versions, version.serves) if version.serves else version
         if policy is not None and (policy.request, policy.answer, policy.tensors) == (
             present.request,

@@ -156,6 +156,8 @@ def outputs(*entries: Any) -> bytes:
         (outputs(listed("OUTPUT_TEXT", *"abc")), 502, "shape"),
         (answer(200, b"{}", "Inference-Header-Content-Length: 9"), 502, "Inference-Header"),
         (answer(200, b'{"outputs":[]}', "Content-Encoding: br"), 502, "coding"),
+        (answer(200, b"data: x\n\n").replace(b"application/json", b"text/event-stream"), 502, "stream"),
+        (b"HTTP/1.1 200 X\r\nContent-Length: 99999999\r\n\r\n{}", 502, "too large"),
     ],
     ids=lambda value: value.decode("latin-1")[-60:] if isinstance(value, bytes) else str(value),
 )

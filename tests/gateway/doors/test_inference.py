@@ -151,6 +151,16 @@ async def test_embeddings_sounds_images_and_findings(models: Market) -> None:
 
 
 @pytest.mark.speaks("inference infer", client="tritonclient.http (PyPI)")
+async def test_a_request_may_be_compressed(models: Market) -> None:
+    call = {"do": "infer", "model": "acme/judge", "inputs": [texts("INPUT_TEXT", "a")]}
+    for kind in ("gzip", "deflate"):
+        [found] = await triton(models, {**call, "request_compression_algorithm": kind})
+        assert json.loads(plain(found, "OUTPUT")[0])["label"] == "positive"
+    broken = await infer(models, b"\x1f\x8bnothing", "Content-Encoding: gzip")
+    assert (broken.status, broken.json()["error"]) == (400, "body: the body is not gzip.")
+
+
+@pytest.mark.speaks("inference infer", client="tritonclient.http (PyPI)")
 async def test_a_refusal_is_one_that_the_client_reads(models: Market) -> None:
     models.subscribe("acme/embed", PlanLimits(per_minute=1))
     call = {"do": "infer", "model": "acme/embed", "inputs": [texts("INPUT_TEXT", "a")]}
@@ -245,6 +255,9 @@ SIZED = {"name": "INPUT_TEXT", "shape": [1], "datatype": "BYTES", "parameters": 
         ({"inputs": [listed("INPUT_TEXT", *"abcd", shape=[2, 2])]}, "INPUT_TEXT"),
         ({"inputs": [listed("INPUT_TEXT", "a", shape=[1, 1, 1])]}, "INPUT_TEXT"),
         ({"inputs": [listed("INPUT_TEXT", shape=[0])]}, "INPUT_TEXT"),
+        ({"inputs": [listed("INPUT_TEXT", *["a"] * 1001)]}, "INPUT_TEXT"),
+        ({"inputs": [listed("INPUT_TEXT", "a", "b", shape=[1])]}, "INPUT_TEXT"),
+        ({"inputs": [listed("INPUT_TEXT", [[[[[[[[[["a"]]]]]]]]]], shape=[1])]}, "INPUT_TEXT"),
         ({"inputs": [SIZED]}, "INPUT_TEXT"),
         ({"inputs": [{**SIZED, "data": ["a"]}]}, "INPUT_TEXT"),
         ({"inputs": [{**TEXT, "parameters": {"shared_memory_region": "x"}}]}, "INPUT_TEXT"),
@@ -407,9 +420,11 @@ async def test_a_model_that_is_left_alone_is_not_ready(models: Market) -> None:
         (answer(200, b'{"output":[{"embedding":[1e300]}]}'), 502, "embeddings"),
         (answer(200, b'{"output":[{"embedding":[1]},{"embedding":[1]}]}'), 502, "outputs"),
         (answer(422, b'{"code":"INPUT_TOO_LONG","detail":"Input 0 is too long."}'), 422, "too long"),
+        (answer(422, b'{"code":"X","detail":"d","errors":[{"field":"config.a","message":"b"}]}'), 422, "config.a: b"),
+        (answer(422, b'{"code":"X","detail":"said","errors":[{"field":"config.a"}]}'), 422, "said"),
         (answer(500, b"oops"), 500, "oops"),
     ],
-    ids=["no JSON", "no vectors", "too large", "too many", "refused", "failed"],
+    ids=["no JSON", "no vectors", "too large", "too many", "refused", "a field", "half a field", "failed"],
 )
 async def test_what_a_provider_gets_wrong_is_said_in_the_same_shape(
     models: Market, behaviour: bytes, status: int, says: str

@@ -14,6 +14,7 @@ import msgspec
 from haat.gateway.extras import extras_of
 from haat.gateway.http.answers import Whole
 from haat.gateway.http.headers import without
+from haat.gateway.http.streams import Rewriter
 from haat.gateway.metering import read_usage
 from haat.infra.inference.asking import Asked, ask, error_in, read_answer
 from haat.infra.inference.mapping import TensorMap
@@ -119,7 +120,16 @@ class _Answered:
         answer.body = _encode({"output": outputs, "usage": usage})
 
     def missed(self, call: Call) -> None:
-        """Nothing was promised to anybody."""
+        """An answer that comes as a stream, or is too large to be looked at, is not passed on in tensors."""
+        if call.headed and not call.answered:
+            extras_of(call).rewriter = _Unusable(())
+
+
+class _Unusable(Rewriter):
+    """Ends an answer before its first byte has left."""
+
+    def feed(self, data: bytes, ended: bool) -> bytes:
+        raise ProviderFailed("The model's answer is a stream, or too large; the call is not billed.")
 
 
 def _refusal(status: int, sentence: str, request_id: str) -> bytes:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from haat.kernel.errors import MalformedJson, ValidationFailed
 from haat.language import parse_tag
 
 MOST_ITEMS = 1000
+"""So many items a call may have that is written in tensors."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -129,7 +131,10 @@ def _item_tensors(tensors: TensorMap, field: str, column: list[Any], units: dict
     if tensors.datatype(name) == "BYTES":
         return [Tensor(name, "BYTES", _shape(tensors, count), column, base64=True)]
     longest = max(map(len, waves))
-    data = [value for wave in waves for value in as_waveform(wave) + [0.0] * (longest - len(wave))]
+    data = array("f")
+    for wave in waves:
+        data.extend(as_waveform(wave))
+        data.frombytes(bytes((longest - len(wave)) * data.itemsize))
     found = [Tensor(name, tensors.datatype(name), [count, longest], data)]
     if SAMPLES in tensors.inputs:
         sizes = tensors.inputs[SAMPLES]
@@ -204,7 +209,7 @@ def read_answer(tensors: TensorMap, body: bytes, json_size: bytes | None, count:
     return outputs
 
 
-def _parts(tensor: Tensor, count: int) -> list[list[Any]]:
+def _parts(tensor: Tensor, count: int) -> list[Sequence[Any]]:
     """Return the elements of a tensor that belong to each item."""
     whole = len(tensor.data)
     if whole != count and (not whole or whole % count or (count > 1 and tensor.shape[0] != count)):
@@ -213,7 +218,7 @@ def _parts(tensor: Tensor, count: int) -> list[list[Any]]:
     return [tensor.data[at * each : (at + 1) * each] for at in range(count)]
 
 
-def _put(tensors: TensorMap, output: dict[str, Any], member: str, tensor: Tensor, part: list[Any]) -> None:
+def _put(tensors: TensorMap, output: dict[str, Any], member: str, tensor: Tensor, part: Sequence[Any]) -> None:
     if member == "audio" and tensor.datatype != "BYTES":
         content = as_wav(_finite(tensor, part), tensors.sample_rate)
         output["audio"] = _content(content, "audio") | {"sample_rate": tensors.sample_rate}
@@ -235,10 +240,10 @@ def _content(content: bytes, field: str) -> dict[str, Any]:
     return {"content": base64.b64encode(content).decode("ascii"), "format": format_of(content, field)}
 
 
-def _finite(tensor: Tensor, values: list[Any]) -> list[Any]:
-    if not all(math.isfinite(value) for value in values):
+def _finite(tensor: Tensor, values: Sequence[Any]) -> list[Any]:
+    if not all(map(math.isfinite, values)):
         raise Unfit(tensor.name, "holds numbers that are none")
-    return values
+    return list(values)
 
 
 def _text(tensor: Tensor, value: bytes) -> str:

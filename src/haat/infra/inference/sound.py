@@ -6,6 +6,9 @@ import array
 import io
 import sys
 import wave
+from collections.abc import Sequence
+from itertools import repeat
+from operator import mul
 
 _FULL = 32768.0
 RATES = range(4_000, 192_001)
@@ -39,14 +42,17 @@ def read_wav(content: bytes) -> tuple[array.array[int], int]:
     return samples, rate
 
 
-def as_waveform(samples: array.array[int]) -> list[float]:
+def as_waveform(samples: array.array[int]) -> array.array[float]:
     """Return samples as a model takes them."""
-    return [sample / _FULL for sample in samples]
+    return array.array("f", map(mul, samples, repeat(1 / _FULL)))
 
 
-def as_wav(waveform: list[float], rate: int) -> bytes:
+def as_wav(waveform: Sequence[float], rate: int) -> bytes:
     """Return a waveform as a WAV file of 16 bit; what is louder than full is cut."""
-    samples = array.array("h", [max(-32768, min(32767, round(value * _FULL))) for value in waveform])
+    try:
+        samples = array.array("h", map(round, map(mul, waveform, repeat(_FULL))))
+    except OverflowError:
+        samples = array.array("h", [max(-32768, min(32767, round(value * _FULL))) for value in waveform])
     if sys.byteorder == "big":
         samples.byteswap()
     file = io.BytesIO()

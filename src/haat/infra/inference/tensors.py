@@ -10,13 +10,15 @@ import base64
 import binascii
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 SIZE_HEADER = "Inference-Header-Content-Length"
 """Says how many bytes of a body with binary data are JSON."""
 MOST_DIMENSIONS = 8
 MOST_TENSORS = 64
+MOST_ELEMENTS = 2**24
 
 _LENGTH = struct.Struct("<I")
 
@@ -71,7 +73,7 @@ class Tensor:
         name: str,
         datatype: str,
         shape: list[int],
-        data: list[Any],
+        data: Sequence[Any],
         *,
         base64: bool = False,
         listed: bool = False,
@@ -93,10 +95,10 @@ def split(body: bytes, size: bytes | None) -> tuple[bytes, bytes]:
     return body[: int(text)], body[int(text) :]
 
 
-def read_tensors(entries: Any, rest: bytes, member: str) -> list[Tensor]:
+def read_tensors(entries: Any, rest: bytes, member: str, most: int = MOST_ELEMENTS) -> list[Tensor]:
     """Return the tensors in a message's list ``member`` (``inputs`` or ``outputs``); raise Unfit.
 
-    ``rest`` is the binary data, of which nothing may be left.
+    ``rest`` is the binary data, of which nothing may be left. A tensor has at most ``most`` elements.
     """
     if not isinstance(entries, list) or not 1 <= len(entries) <= MOST_TENSORS:
         raise Unfit(member, f"must be a list of 1 to {MOST_TENSORS} tensors")
@@ -108,13 +110,13 @@ def read_tensors(entries: Any, rest: bytes, member: str) -> list[Tensor]:
             raise Unfit(f"{member}[{number}]", "must be an object with a `name`")
         if name in tensors:
             raise Unfit(name, "is here twice")
-        tensors[name], at = _tensor(entry, name, rest, at)
+        tensors[name], at = _tensor(entry, name, rest, at, most)
     if at != len(rest):
         raise Unfit("body", f"holds {len(rest) - at} bytes more than its tensors say (`binary_data_size`)")
     return list(tensors.values())
 
 
-def _tensor(entry: dict[str, Any], name: str, rest: bytes, at: int) -> tuple[Tensor, int]:
+def _tensor(entry: dict[str, Any], name: str, rest: bytes, at: int, most: int) -> tuple[Tensor, int]:
     datatype, shape = entry.get("datatype"), entry.get("shape")
     if datatype not in DATATYPES:
         raise Unfit(name, f"`datatype` must be one of {', '.join(sorted(DATATYPES))}")
@@ -133,6 +135,8 @@ def _tensor(entry: dict[str, Any], name: str, rest: bytes, at: int) -> tuple[Ten
     is_base64 = parameters.get("content_type") == "base64"
     data: list[Any]
     count = math.prod(shape)
+    if count > most:
+        raise Unfit(name, f"has {count} elements; there may be {most}")
     if size is None:
         if "data" not in entry:
             raise Unfit(name, "has neither `data` nor `binary_data_size`")
@@ -150,8 +154,11 @@ def _tensor(entry: dict[str, Any], name: str, rest: bytes, at: int) -> tuple[Ten
 
 
 def _byte_strings(raw: bytes, name: str, count: int) -> list[bytes]:
-    data, at = [], 0
+    data: list[bytes] = []
+    at = 0
     while at < len(raw):
+        if len(data) == count:
+            raise Unfit(name, f"`shape` asks for {count} elements, the data has more")
         if len(raw) - at < _LENGTH.size:
             raise Unfit(name, "its binary data breaks off within a length")
         (length,) = _LENGTH.unpack_from(raw, at)
@@ -174,7 +181,9 @@ def _numbers(raw: bytes, name: str, datatype: str, count: int) -> list[Any]:
 def _listed(given: Any, name: str, datatype: str, count: int) -> list[Any]:
     if not isinstance(given, list):
         raise Unfit(name, "`data` must be a list")
-    flat = list(_flat(given, name, 0))
+    flat = list(islice(_flat(given, name, 0), count + 1))
+    if len(flat) > count:
+        raise Unfit(name, f"`shape` asks for {count} elements, the data has more")
     _check_count(name, len(flat), count)
     if datatype == "BYTES":
         return [_bytes(value, name) for value in flat]
@@ -241,7 +250,7 @@ def write_tensor(tensor: Tensor, *, binary: bool) -> tuple[dict[str, Any], bytes
     elif tensor.datatype == "BYTES":
         entry["data"] = [value.decode("utf-8", "replace") for value in tensor.data]
     else:
-        entry["data"] = tensor.data
+        entry["data"] = list(tensor.data)
     return entry, b""
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from haat.infra.inference.asking import MOST_ITEMS
 from haat.infra.inference.tensors import Tensor, Unfit, read_tensors, split, write_tensor
 
 _MEMBERS = frozenset({"id", "inputs", "outputs", "parameters"})
@@ -45,7 +46,7 @@ def read_request(body: bytes, json_size: bytes | None) -> InferRequest:
             raise Unfit(f"parameters.{name}", "services here keep nothing between calls: there are no sequences")
     binary = _truth(parameters, "binary_data_output", "parameters", False)
     options = {name: value for name, value in parameters.items() if name not in _OURS and name not in _SEQUENCE}
-    tensors = read_tensors(message.get("inputs"), rest, "inputs")
+    tensors = read_tensors(message.get("inputs"), rest, "inputs", MOST_ITEMS)
     return InferRequest(identifier, tensors, options, _wanted(message.get("outputs", []), binary), binary=binary)
 
 
