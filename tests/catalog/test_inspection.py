@@ -9,6 +9,7 @@ import pytest
 
 from haat.catalog.inspection import Unclear, propose
 from haat.catalog.tensors import TensorMapDraft, Trial
+from haat.infra.inference.mapping import tensors_of
 
 
 def tensor(name: str, datatype: str = "BYTES", *shape: int) -> dict[str, Any]:
@@ -123,6 +124,20 @@ def test_a_proposal_can_be_listed_and_its_sample_asked(document: dict[str, Any])
     trial = Trial(found.tensors, found.sample)
     assert trial.path == f"/v2/models/{document['name']}/infer"
     assert trial.body
+
+
+@pytest.mark.parametrize("category", ["translation", "speech_to_text", "text_to_speech", "ocr", "embedding", "nlp"])
+def test_what_the_gateways_own_door_says_is_understood(category: str) -> None:
+    tensors = tensors_of(category)
+    found = propose(
+        metadata(
+            [tensor(name, "BYTES", -1) for name in tensors.inputs.values()],
+            [tensor(name, tensors.datatype(name), -1, -1) for name in tensors.outputs.values()],
+        )
+    )
+    assert found.category == category
+    assert found.tensors.inputs == tensors.inputs
+    assert list(found.tensors.outputs.values()) == list(tensors.outputs.values())
 
 
 def test_what_nobody_can_tell_is_noted_and_one_item_is_one_item() -> None:

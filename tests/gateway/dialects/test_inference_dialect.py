@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import struct
@@ -11,6 +12,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gateway.doors.inference_calls import encoded, infer, listed, sound, texts, triton
 from gateway.doors.v2_model import Model, Values, translator
@@ -171,6 +174,31 @@ async def test_what_the_model_says_went_wrong_is_told_and_not_billed(
     assert says in problem["detail"] and problem["code"] in ("PROVIDER_FAILED", "PROVIDER_REFUSED")
     event = await market.settled_event()
     assert (event.outcome, event.units) == (Outcome.PROVIDER_FAILED, {})
+
+
+async def test_whatever_the_model_sends_is_an_answer_or_its_failure(market: Market, model: Model) -> None:
+    good = json.dumps({"outputs": [listed("OUTPUT_TEXT", "a", "b")]}).encode()
+
+    @given(
+        st.one_of(
+            st.binary(max_size=60),
+            st.tuples(st.integers(0, len(good) - 1), st.binary(max_size=3)).map(
+                lambda change: good[: change[0]] + change[1] + good[change[0] + 1 :]
+            ),
+        ),
+        st.none() | st.integers(0, 80),
+    )
+    @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+    def never_ours(body: bytes, size: int | None) -> None:
+        headers = () if size is None else (f"Inference-Header-Content-Length: {size}",)
+        market.provider.behaviour = answer(200, body, *headers)
+        response = asyncio.run_coroutine_threadsafe(invoke(market, HELLO), loop).result(10)
+        assert response.status in (200, 502), response.body
+        if response.status == 200:
+            assert len(response.json()["output"]) == 2
+
+    loop = asyncio.get_running_loop()
+    await asyncio.to_thread(never_ours)
 
 
 # --- sounds, images, numbers --------------------------------------------------------------------

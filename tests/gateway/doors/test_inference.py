@@ -68,12 +68,13 @@ def models(market: Market) -> Market:
     "inference health live",
     "inference health ready",
     "inference models",
+    "inference repository index",
     "inference elsewhere",
     client="tritonclient.http (PyPI)",
 )
 async def test_who_is_here_what_is_ready_and_which_tensors_it_takes(models: Market) -> None:
     models.add_service("foreign", dialect="task", subscribed=None)
-    live, ready, server, one, two, missing, foreign, card, versioned, index = await triton(
+    live, ready, server, one, two, missing, foreign, card, versioned, index, elsewhere = await triton(
         models,
         ask("is_server_live", key=False),
         ask("is_server_ready", key=False),
@@ -85,6 +86,7 @@ async def test_who_is_here_what_is_ready_and_which_tensors_it_takes(models: Mark
         ask("get_model_metadata", model_name="all-minilm"),
         ask("get_model_metadata", model_name="acme/translate", model_version="7"),
         ask("get_model_repository_index"),
+        ask("get_model_config", model_name="acme/translate"),
     )
     assert (live, ready, one, two, missing) == (True, True, True, True, False)
     assert (server["name"], server["extensions"]) == ("haat", ["binary_tensor_data"])
@@ -97,7 +99,8 @@ async def test_who_is_here_what_is_ready_and_which_tensors_it_takes(models: Mark
         "outputs": [{"name": "EMBEDDING", "datatype": "FP32", "shape": [-1, -1]}],
     }
     assert versioned["status"] == "404" and "version" in versioned["error"]
-    assert index["status"] == "404"
+    assert [one["name"] for one in index][:3] == ["acme/echo", "acme/embed", "all-minilm"]
+    assert elsewhere["status"] == "404"
     assert {event.outcome for event in models.events()} <= {Outcome.REFUSED}
 
 
@@ -311,7 +314,7 @@ async def test_inputs_that_do_not_go_together_are_named(
         ("POST", "/v2/models/acme/embed/generate", 404),
         ("POST", "/v2/models/acme/embed/versions/9/infer", 404),
         ("POST", "/v2/models/%FF%00/infer", 404),
-        ("POST", "/v2/repository/index", 404),
+        ("POST", "/v2/repository/models/acme/load", 404),
     ],
 )
 @pytest.mark.speaks("inference elsewhere")

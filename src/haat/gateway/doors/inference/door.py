@@ -67,6 +67,23 @@ class Health(InferenceOperation):
         return False
 
 
+class RepositoryIndex(InferenceOperation):
+    """``POST /v2/repository/index``: the models that the caller's application may call, each under its names."""
+
+    name = "inference repository index"
+
+    def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
+        credential = call.credential
+        assert credential is not None
+        index = [
+            {"name": name, "version": service.default_version, "state": "READY", "reason": ""}
+            for service in gateway.names.of_caller(gateway, credential.application)
+            for name in (service.path, *gateway.names.aliases_of(gateway, service))
+        ]
+        visit.answer(call, _encode(index))
+        return False
+
+
 class Place:
     """What an address below ``/v2/models`` names."""
 
@@ -184,6 +201,7 @@ OPERATIONS = {
     (b"GET", b"/v2"): ServerMetadata(),
     (b"GET", b"/v2/health/live"): Health("live"),
     (b"GET", b"/v2/health/ready"): Health("ready"),
+    (b"POST", b"/v2/repository/index"): RepositoryIndex(),
     (b"GET", b"/v2/models/*"): Models(),
     (b"POST", b"/v2/models/*"): Infer(),
     (b"GET", b"/v2/*"): Nothing(),
