@@ -338,3 +338,13 @@ async def test_what_is_counted_is_capped_as_what_is_reported(market: Market) -> 
     add(market, NMT, max_units="4")
     market.provider.behaviour = translator().behave
     assert (await invoke(market, HELLO)).header("x-haat-units") == "characters=4"
+
+
+async def test_each_model_has_its_own_tensors_so_none_stands_in_for_another(market: Market) -> None:
+    for slug in ("model", "other"):
+        add(market, NMT, slug)
+        service = market.gateway.directory.services[f"acme/{slug}"]
+        alike = msgspec.structs.replace(service, policy=ServicePolicy(capability="translate"))
+        market.gateway.directory.put_service(service.id, alike)
+    route = market.gateway.routes.find(b"acme/model")
+    assert market.gateway.routes.of_capability(route) == []
