@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from gateway.doors.inference_calls import ask, encoded, infer, listed, plain, sound, texts, triton
 from gateway.rig import Market, Request, answer
 from haat.gateway.limits.registry import PlanLimits
+from haat.models.task import parse_call
+from haat.plugins.manager import hosted_services
 from haat.usage.event import Outcome
 
 VECTORS = [[0.25, -1.5], [3.0, 0.0]]
@@ -174,6 +176,56 @@ async def test_a_refusal_is_one_that_the_client_reads(models: Market) -> None:
     assert unknown["status"] == "400" and unknown["error"].startswith("INPUT: ")
     [stranger] = await triton(models, call, key="nobody")
     assert stranger["status"] == "401"
+
+
+@pytest.mark.speaks("inference infer", client="tritonclient.http (PyPI)")
+async def test_the_built_in_services_are_models(market: Market) -> None:
+    services = hosted_services()
+
+    async def run(request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        service = services[request.target.strip("/").removesuffix("/invoke")]
+        output, _ = service.invoke(*parse_call(service, request.body))
+        writer.write(answer(200, json.dumps({"output": output}).encode()))
+        await writer.drain()
+        return True
+
+    market.provider.behaviour = run
+    for path in ("akshara/transliterate", "akshara/sentiment", "akshara/text-similarity"):
+        one = services[path]
+        market.add_service(
+            one.slug,
+            dialect="task",
+            category=one.category,
+            base=f"/{path}",
+            languages=one.languages,
+            language_pairs=one.language_pairs,
+        )
+    text = texts("INPUT_TEXT", "नमस्ते दुनिया")
+    pair = [texts("INPUT_LANGUAGE_ID", "hi"), texts("OUTPUT_LANGUAGE_ID", "te")]
+    english, other = texts("INPUT_TEXT", "lovely"), texts("OTHER_TEXT", "lovely")
+    written, judged, compared, unknown = await triton(
+        market,
+        {"do": "infer", "model": "acme/transliterate", "inputs": [text, *pair]},
+        {"do": "infer", "model": "acme/sentiment", "inputs": [english, texts("LANGUAGE_ID", "en")]},
+        {
+            "do": "infer",
+            "model": "acme/text-similarity",
+            "inputs": [english, other],
+            "parameters": {"method": "edit"},
+        },
+        {"do": "infer", "model": "acme/sentiment", "inputs": [other]},
+    )
+    assert plain(written, "OUTPUT_TEXT") == ["నమస్తే దునియా"]
+    assert json.loads(plain(judged, "OUTPUT")[0])["label"] == "positive"
+    assert json.loads(plain(compared, "OUTPUT")[0]) == {"score": 1.0, "method": "edit"}
+    assert unknown["error"].startswith("INPUT_TEXT: is missing")
+
+
+async def test_nothing_recognised_is_an_empty_text(models: Market) -> None:
+    models.provider.behaviour = answer(200, b'{"output":[{"command":null,"matched":false}]}')
+    inputs = [listed("AUDIO", encoded(sound())), listed("LANGUAGE_ID", "en")]
+    response = await infer(models, {"inputs": inputs}, model="acme/hear")
+    assert response.json()["outputs"][0]["data"] == [""]
 
 
 # --- with raw requests --------------------------------------------------------------------------

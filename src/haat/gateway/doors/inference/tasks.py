@@ -178,7 +178,9 @@ def _value(output: dict[str, Any], member: str) -> bytes:
         except (binascii.Error, ValueError) as error:
             raise ProviderFailed(f"The provider's answer holds no {member}; the call is not billed.") from error
     text = next((output[name] for name in _TEXTS if isinstance(output.get(name), str)), None)
-    return text.encode("utf-8", "replace") if text is not None else _lacking(member)
+    if text is None and not any(name in output for name in _TEXTS):
+        return _lacking(member)
+    return (text or "").encode("utf-8", "replace")  # null: nothing was recognised
 
 
 def _lacking(member: str) -> bytes:
