@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 
 from haat.catalog.model import Dialect, SampleCall
+from haat.catalog.tensors import Trial
+from haat.infra.inference.mapping import TensorMap
 from haat.infra.net import IPNetwork, check_url, resolve
 from haat.kernel.errors import AcceptanceFailed, AddressForbidden
 from haat.kernel.reshaping import Misshapen, Reshaping
@@ -68,11 +70,12 @@ async def check(
     https_only: bool = True,
     request: Reshaping = _UNCHANGED,
     answer: Reshaping = _UNCHANGED,
+    tensors: TensorMap | None = None,
 ) -> Report:
     """Try a service at ``endpoint`` and report; never raise for what the service does wrong.
 
     ``credential`` is the header's name and value that the provider expects; ``request`` and ``answer`` are
-    what the gateway changes on the way.
+    what the gateway changes on the way. With ``tensors`` the sample is a task, which is asked in these.
     """
     report = Report()
 
@@ -111,14 +114,18 @@ async def check(
                 body = sample.body if isinstance(sample.body, str) else request.document(sample.body)
             except Misshapen as error:
                 raise _Refused(f"the sample isn't of the shape that its version's changes expect: {error}") from error
+            sent, path = {**request.headers({}), **headers}, sample.path
+            trial = _trial(tensors, body) if tensors is not None else None
+            if trial is not None:
+                path, body = trial.path, trial.body
+                sent |= trial.headers
             deadline = time.monotonic() + warm_up_seconds
             answered: _Refused | None = None
             while True:
                 left = max(0.05, deadline - time.monotonic())
                 try:
-                    sent = {**request.headers({}), **headers}
-                    response = await target.request(client, sample.method, sample.path, sent, body, left)
-                    return _judge(response, dialect, sample, answer), True
+                    response = await target.request(client, sample.method, path, sent, body, left)
+                    return _judge(response, dialect, sample, answer, trial), True
                 except (httpx.HTTPError, OSError, _Refused) as error:
                     if isinstance(error, _Refused):
                         answered = error
@@ -156,8 +163,11 @@ class _Target:
         sent = {**headers, "Host": url.netloc.decode(), "Accept": "*/*"}
         content = None
         if body is not None and method != "GET":
-            content = body.encode() if isinstance(body, str) else json.dumps(body, ensure_ascii=False).encode()
-            sent["Content-Type"] = "text/plain; charset=utf-8" if isinstance(body, str) else "application/json"
+            if isinstance(body, bytes):
+                content = body
+            else:
+                content = body.encode() if isinstance(body, str) else json.dumps(body, ensure_ascii=False).encode()
+                sent["Content-Type"] = "text/plain; charset=utf-8" if isinstance(body, str) else "application/json"
         request = client.build_request(
             method, pinned, headers=sent, content=content, timeout=seconds, extensions={"sni_hostname": self.host}
         )
@@ -175,22 +185,32 @@ class _Target:
         return response
 
 
-def _judge(response: httpx.Response, dialect: Dialect, sample: SampleCall, answer: Reshaping) -> str:
+def _trial(tensors: TensorMap, task: Any) -> Trial:
+    try:
+        return Trial(tensors, task)
+    except ValueError as error:
+        raise _Refused(f"the sample can't be asked in these tensors: {error}") from error
+
+
+def _judge(
+    response: httpx.Response, dialect: Dialect, sample: SampleCall, answer: Reshaping, trial: Trial | None
+) -> str:
     """Return what was seen; raise _Refused for an answer that a caller could not use."""
     if response.status_code != sample.expect_status:
         start = response.content[:200].decode("utf-8", "replace")
         raise _Refused(
             f"{sample.method} {sample.path} answered {response.status_code} instead of {sample.expect_status}: {start}"
         )
-    if dialect == "task" or answer.changes_documents:
-        kind = "JSON with an `output` list (see docs/tasks.md)" if dialect == "task" else "JSON"
+    is_task = dialect != "http"
+    if is_task or answer.changes_documents:
+        kind = "JSON with an `output` list (see docs/tasks.md)" if is_task else "JSON"
         try:
-            document = answer.document(response.json())
+            document = answer.document(_document(response, trial))
         except Misshapen as error:
             raise _Refused(f"the answer isn't of the shape that its version's changes expect: {error}") from error
         except (ValueError, RecursionError) as error:
             raise _Refused(f"the answer is not {kind}") from error
-    if dialect == "task":
+    if is_task:
         try:
             output = document["output"]
         except (KeyError, TypeError) as error:
@@ -199,3 +219,12 @@ def _judge(response: httpx.Response, dialect: Dialect, sample: SampleCall, answe
         if not isinstance(output, list) or len(output) != wanted:
             raise _Refused(f"`output` should hold one item for each of the {wanted} inputs")
     return f"{sample.method} {sample.path} answered {response.status_code} with {len(response.content)} bytes"
+
+
+def _document(response: httpx.Response, trial: Trial | None) -> Any:
+    if trial is None:
+        return response.json()
+    try:
+        return trial.read(response.content, response.headers)
+    except ValueError as error:
+        raise _Refused(str(error)) from error

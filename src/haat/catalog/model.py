@@ -12,6 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from haat.catalog.tensors import COUNTED_UNITS, TensorMapDraft
 from haat.kernel import reshaping
 from haat.kernel.errors import Conflict, ValidationFailed
 from haat.kernel.text import is_storable
@@ -24,7 +25,7 @@ Unit = Literal[
 ]
 Status = Literal["draft", "published", "deprecated", "retired", "suspended"]
 Visibility = Literal["public", "members", "invited"]
-Dialect = Literal["task", "http"]
+Dialect = Literal["task", "http", "inference"]
 
 CATEGORIES: tuple[Category, ...] = Category.__args__  # type: ignore[attr-defined]  # typing's own tuple of values
 UNITS: tuple[Unit, ...] = Unit.__args__  # type: ignore[attr-defined]
@@ -179,7 +180,8 @@ class VersionPolicyDraft(_Draft):
 
     With ``websocket`` they also speak WebSocket, and callers may open sessions.
     ``request`` and ``answer`` are changed on their way, in this order. A version that ``serves`` another
-    one only adapts its own shape to that one's, whose endpoints execute its calls.
+    one only adapts its own shape to that one's, whose endpoints execute its calls. ``tensors`` are those in
+    which endpoints of the dialect ``inference`` are asked.
     """
 
     endpoints: Annotated[list[_Endpoint], Field(max_length=15)] = []
@@ -187,11 +189,14 @@ class VersionPolicyDraft(_Draft):
     serves: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,31})?$")] = ""
     request: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
     answer: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
+    tensors: TensorMapDraft | None = None
 
     @model_validator(mode="after")
     def _adapters_have_no_endpoints(self) -> VersionPolicyDraft:
-        if self.serves and (self.endpoints or self.websocket):
-            raise ValueError("an adapter is executed by the version it serves: it has no endpoints, and no sessions")
+        if self.serves and (self.endpoints or self.websocket or self.tensors):
+            raise ValueError(
+                "an adapter is executed by the version it serves: it has no endpoints, sessions or tensors"
+            )
         return self
 
     @field_validator("endpoints")
@@ -238,8 +243,14 @@ class VersionDraft(_Draft):
     @model_validator(mode="after")
     def _sample_fits(self) -> VersionDraft:
         inputs = self.sample.body.get("input") if isinstance(self.sample.body, dict) else None
-        if self.dialect == "task" and not (isinstance(inputs, list) and inputs):
+        if self.dialect != "http" and not (isinstance(inputs, list) and inputs):
             raise ValueError("a task service's sample body is an object with a list `input` and `config`")
+        return self
+
+    @model_validator(mode="after")
+    def _models_have_tensors(self) -> VersionDraft:
+        if (self.policy.tensors is not None) != (self.dialect == "inference" and not self.policy.serves):
+            raise ValueError("`policy.tensors` says how an endpoint of the dialect `inference` is asked, and no other")
         return self
 
 
@@ -283,8 +294,14 @@ class ServiceDraft(_Draft):
 
     @model_validator(mode="after")
     def _items_are_a_tasks(self) -> ServiceDraft:
-        if self.policy.cache is not None and self.policy.cache.items and self.version.dialect != "task":
+        if self.policy.cache is not None and self.policy.cache.items and self.version.dialect == "http":
             raise ValueError("`policy.cache.items` is for services that speak the task schema")
+        return self
+
+    @model_validator(mode="after")
+    def _unit_is_counted(self) -> ServiceDraft:
+        if self.version.dialect == "inference" and self.unit not in COUNTED_UNITS:
+            raise ValueError(f"calls of the dialect `inference` are sold by {', '.join(COUNTED_UNITS)}")
         return self
 
     @field_validator("credential_header")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from haat.gateway.cache.step import cache_step
+from haat.gateway.dialects.inference import inference_step
 from haat.gateway.market import versions
 from haat.gateway.transforms import transforms_step
 from haat.plugins.order import Place
@@ -32,6 +33,7 @@ class BuiltIn(NamedTuple):
 STEPS: tuple[BuiltIn, ...] = (
     BuiltIn("transforms", 700, "Change requests and answers as their version declares", transforms_step),
     BuiltIn("cache", 900, "Answer from the cache, or keep the provider's answer there", cache_step),
+    BuiltIn("inference", 950, "Ask a model its task in tensors, where its endpoint speaks those", inference_step),
 )
 """In the order in which requests meet them; answers come back the other way round."""
 

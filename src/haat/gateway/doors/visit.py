@@ -37,7 +37,7 @@ class Operation:
     name: str = ""
     """The protocol and what it calls this, as in ``openai embeddings``."""
     open_to_all: bool = False
-    """Whether it may be asked for without a key."""
+    """Asked without a key: nobody's call, and about nobody."""
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
         """Take a request that is here whole, from a caller who is known.
@@ -154,6 +154,7 @@ class _Problem(msgspec.Struct):
     code: str = ""
     title: str = ""
     detail: str = ""
+    errors: list[dict[str, str]] = []
 
 
 _problem = msgspec.json.Decoder(_Problem)
@@ -167,7 +168,9 @@ def refusal_in(answer: Whole) -> HaatError:
         said = _Problem()
     detail = said.detail or answer.body[:500].decode("utf-8", "replace").strip() or "The provider gave no reason."
     code = said.code or ("PROVIDER_FAILED" if answer.status >= 500 else "PROVIDER_REFUSED")
-    return Refused(answer.status, code, said.title or "The provider refused the call", detail)
+    fields = [one for one in said.errors if one.keys() >= {"field", "message"}]
+    extensions: dict[str, Any] = {"errors": fields} if fields else {}
+    return Refused(answer.status, code, said.title or "The provider refused the call", detail, **extensions)
 
 
 class _TaskAnswer(msgspec.Struct):
