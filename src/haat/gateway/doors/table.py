@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from haat.gateway.doors.inference.door import OPERATIONS as INFERENCE
 from haat.gateway.doors.native import OPERATIONS as NATIVE
 from haat.gateway.doors.openai import OPERATIONS as OPENAI
+from haat.gateway.doors.passage import OPERATIONS as SPEECH
 from haat.gateway.doors.visit import Operation
-from haat.gateway.speech.passage import OPERATIONS as SPEECH
 
 _ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
