@@ -24,7 +24,7 @@ Unit = Literal[
 ]
 Status = Literal["draft", "published", "deprecated", "retired", "suspended"]
 Visibility = Literal["public", "members", "invited"]
-Dialect = Literal["task", "http"]
+Dialect = Literal["task", "http", "openai"]
 
 CATEGORIES: tuple[Category, ...] = Category.__args__  # type: ignore[attr-defined]  # typing's own tuple of values
 UNITS: tuple[Unit, ...] = Unit.__args__  # type: ignore[attr-defined]
