@@ -12,6 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from haat.catalog.validation import ValidationDraft
 from haat.kernel import reshaping
 from haat.kernel.errors import Conflict, ValidationFailed
 from haat.kernel.text import is_storable
@@ -178,6 +179,7 @@ class VersionPolicyDraft(_Draft):
     """How the gateway reaches a version; ``endpoints`` serve the same as its first endpoint.
 
     With ``websocket`` they also speak WebSocket, and callers may open sessions.
+    ``validation`` holds a task version's batches against limits before that.
     ``request`` and ``answer`` are changed on their way, in this order. A version that ``serves`` another
     one only adapts its own shape to that one's, whose endpoints execute its calls.
     """
@@ -187,6 +189,7 @@ class VersionPolicyDraft(_Draft):
     serves: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,31})?$")] = ""
     request: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
     answer: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
+    validation: ValidationDraft | None = None
 
     @model_validator(mode="after")
     def _adapters_have_no_endpoints(self) -> VersionPolicyDraft:
@@ -240,6 +243,8 @@ class VersionDraft(_Draft):
         inputs = self.sample.body.get("input") if isinstance(self.sample.body, dict) else None
         if self.dialect == "task" and not (isinstance(inputs, list) and inputs):
             raise ValueError("a task service's sample body is an object with a list `input` and `config`")
+        if self.policy.validation is not None and self.dialect != "task":
+            raise ValueError("`policy.validation` is for versions that speak the task schema")
         return self
 
 

@@ -167,6 +167,9 @@ class Catalog:
         partner, version, report = await self._try(actor, service_id, version_id, policy=draft)
         if version.endpoint in draft.endpoints:
             raise Conflict("That endpoint is the version's first one already.")
+        if draft.validation is not None and version.dialect != "task":
+            message = "is for versions that speak the task schema"
+            raise ValidationFailed(errors=[{"field": "validation", "message": message}])
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             await self._own(connection, partner, service_id)
             await store.set_version_policy(connection, version_id, draft)

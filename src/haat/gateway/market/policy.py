@@ -53,11 +53,38 @@ class Transform(msgspec.Struct, frozen=True, omit_defaults=True):
     value: Any = None
 
 
+class Bounds(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Limits of one plan that take the place of the version's; 0 leaves the version's."""
+
+    items: int = 0
+    total: int = 0
+    most: int = 0
+
+
+class ValidationPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A task version's batches are looked at before they go to it; see `haat.language.validation.Rules`.
+
+    ``plans`` has other limits for callers on them, by the plan's code.
+    """
+
+    items: int = 0
+    total: int = 0
+    least: int = 0
+    most: int = 0
+    repeats: int = 0
+    empty: bool = False
+    duplicates: str = "allow"
+    language: bool = False
+    profanity: str = "allow"
+    plans: dict[str, Bounds] = {}
+
+
 class VersionPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     """Said by one version.
 
     ``endpoints`` serve the same as its first endpoint. ``websocket``: the version's endpoint speaks
     WebSocket. ``serves``: this version only adapts the shape of another one, whose endpoint answers.
+    ``validation``: what the batches it is sent are held against.
     Times are microseconds since the epoch, 0 for never.
     """
 
@@ -69,6 +96,7 @@ class VersionPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     deprecated_at: int = 0
     sunset_at: int = 0
     successor: str = ""
+    validation: ValidationPolicy | None = None
 
 
 class Cors(msgspec.Struct, frozen=True, omit_defaults=True):
