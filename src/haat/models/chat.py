@@ -83,9 +83,9 @@ def read_request(chat: HostedChat, body: bytes) -> Asked:
         request = _decoder.decode(body)
     except msgspec.ValidationError as error:
         sentence, _, place = str(error).partition(" - at `$")
-        named = _FIELD.search(sentence)
-        field = place.rstrip("`").lstrip(".") or (named[1] if named else "")
-        raise _wrong(field, sentence) from error
+        missing = _FIELD.search(sentence)
+        field = f"{place.rstrip('`')}.{missing[1]}" if missing else place.rstrip("`")
+        raise _wrong(field.lstrip("."), sentence) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedJson from error
     _check_what_it_cannot(request)
