@@ -74,7 +74,6 @@ async def ask(market: Market, use: Callable[[openai.OpenAI], Any]) -> Any:
 HELLO: Any = [{"role": "user", "content": "hello"}]
 
 
-@pytest.mark.speaks("hosted chat.completions", client="openai (PyPI)")
 async def test_a_client_of_openais_chats_with_it_and_is_metered_by_the_token(market: Market) -> None:
     answer = await ask(
         market, lambda client: client.chat.completions.create(model="any", messages=HELLO, seed=5, max_tokens=30)
@@ -86,7 +85,6 @@ async def test_a_client_of_openais_chats_with_it_and_is_metered_by_the_token(mar
     assert (event.service_slug, event.units["tokens"]) == ("chat", "35")
 
 
-@pytest.mark.speaks("hosted chat.completions, streamed", client="openai (PyPI)")
 async def test_a_client_of_openais_follows_its_stream(market: Market) -> None:
     def use(client: openai.OpenAI) -> tuple[str, Any]:
         text, usage = "", None

@@ -33,8 +33,8 @@ def validation_step(gateway: Gateway, route: Route) -> Step | None:
     policy = route.version.policy.validation
     if policy is None or route.version.dialect != "task":
         return None
-    usual = _rules(policy, "")
-    by_plan = {plan: _rules(policy, plan) for plan in policy.plans}
+    usual = rules_of(policy, "")
+    by_plan = {plan: rules_of(policy, plan) for plan in policy.plans}
     is_profane = None if policy.profanity == "allow" else _is_profane
 
     def step(gateway: Gateway, call: Call) -> bool:
@@ -53,7 +53,8 @@ def validation_step(gateway: Gateway, route: Route) -> Step | None:
     return step
 
 
-def _rules(policy: ValidationPolicy, plan: str) -> Rules:
+def rules_of(policy: ValidationPolicy, plan: str) -> Rules:
+    """Return what a version's policy comes to for callers on a plan; an empty one for all others."""
     own = policy.plans.get(plan)
     return Rules(
         items=own.items if own is not None and own.items else policy.items,
