@@ -13,7 +13,7 @@ from importlib import resources
 from itertools import islice, pairwise
 from typing import Any
 
-from haat.plugins.manager import hosted_services
+from haat.plugins.manager import hosted, hosted_services
 
 HINDI = (
     "आज मौसम बहुत अच्छा है।",
@@ -168,7 +168,7 @@ class TourCall:
 
 
 def tour_calls() -> list[TourCall]:
-    """Return calls to every built-in task service whose engine is installed, those of different services mixed."""
+    """Return calls to every built-in service whose engine is installed, those of different services mixed."""
     makers = {
         "akshara/transliterate": islice(_transliterate(), 180),
         "akshara/detect-language": islice(_detect(), 130),
@@ -178,15 +178,18 @@ def tour_calls() -> list[TourCall]:
         "akshara/named-entities": islice(_entities(), 26),
         "akshara/moderate": islice(_moderate(), 40),
         "akshara/embed": islice(_embed(), 60),
+        "akshara/chat": islice(_chat(), 20),
         "vani/translate-hi-ur": islice(_translate(), 48),
         "vani/text-to-speech": islice(_speak(), 60),
         "vani/ocr": islice(_read(), 8),
         "vani/spoken-command": islice(_command(), 40),
         "vani/voice-activity": islice(_activity(), 16),
     }
-    services = hosted_services()
+    services = hosted()
     calls = {
-        path: [TourCall(path, body) for body in maker] for path, maker in makers.items() if not services[path].missing()
+        path: [TourCall(path, body, services[path].sample_path) for body in maker]
+        for path, maker in makers.items()
+        if not services[path].missing()
     }
     # Spread each service's calls evenly over the tour: sort by how far along its own list a call is.
     placed = [((index + 0.5) / len(own), call) for own in calls.values() for index, call in enumerate(own)]
@@ -258,6 +261,12 @@ def _embed() -> Iterator[dict[str, Any]]:
     for sentences in SENTENCES.values():
         for first, second in pairwise(sentences):
             yield {"input": _texts(first, second)}
+
+
+def _chat() -> Iterator[dict[str, Any]]:
+    for seed, (first, second) in enumerate(zip(ENGLISH, HINDI, strict=False)):
+        for sentence in (first, second):
+            yield {"messages": [{"role": "user", "content": sentence}], "max_tokens": 80, "seed": seed}
 
 
 def _translate() -> Iterator[dict[str, Any]]:

@@ -72,7 +72,7 @@ def service() -> HostedChat:
         languages=("en-Latn", "hi-Deva"),
         sample={"messages": [{"role": "user", "content": "What is sold at the market?"}], "max_tokens": 120, "seed": 7},
         unit_price=Decimal("0.00001"),
-        free_units=10_000,
+        free_units=1_000,
         typical_latency_ms=60,
         license_note="Model: an interpolated character model of order seven, trained on a text of the project's own.",
         open=open_model,

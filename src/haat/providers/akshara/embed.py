@@ -82,7 +82,7 @@ def service() -> HostedService:
         takes_language=False,
         sample={"input": [{"text": "नमस्ते दुनिया"}, {"text": "hello world"}], "config": {}},
         unit_price=Decimal("0.0001"),
-        free_units=5_000,
+        free_units=200,
         typical_latency_ms=3,
         runtime="inline",
         license_note="Engine: the platform's own feature hashing.",

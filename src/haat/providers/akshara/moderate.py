@@ -117,7 +117,7 @@ def service() -> HostedService:
             "config": {},
         },
         unit_price=Decimal("0.0001"),
-        free_units=2_000,
+        free_units=500,
         typical_latency_ms=5,
         runtime="inline",
         license_note="English list: better-profanity (MIT), without its ordinary words; the others are the platform's.",

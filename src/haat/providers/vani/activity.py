@@ -106,7 +106,7 @@ def service() -> HostedService:
         formats=("wav",),
         sample={"input": [{"audio": {"content": base64.b64encode(sample).decode(), "format": "wav"}}], "config": {}},
         unit_price=Decimal("0.0020"),
-        free_units=60,
+        free_units=5,
         max_inputs=2,
         max_bytes=3_000_000,
         typical_latency_ms=10,
