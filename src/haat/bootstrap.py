@@ -118,6 +118,8 @@ async def _ensure_service(platform: Platform, actor: Actor, service: Hosted) -> 
         await catalog.accept(actor, made.service_id, made.version_id)
         await catalog.publish(actor, made.service_id)
         return
+    if not listing.policy and service.capability:  # it was listed before it had a name for what it does
+        await catalog.set_policy(actor, listing.id, _policy_draft(service))
     versions = await platform.discovery.versions(actor, listing.id)
     present = next((v for v in versions if v.version == service.version), None)
     if present is None:
@@ -141,12 +143,16 @@ def _service_draft(platform: Platform, service: Hosted, version: VersionDraft) -
         unit=service.unit,
         max_requests_per_second=100_000,  # their own queue says when it is full
         typical_latency_ms=service.typical_latency_ms,
-        policy=ServicePolicyDraft(capability=service.capability, aliases=list(service.aliases)),
+        policy=_policy_draft(service),
         version=version,
         price=PriceDraft(unit_price=service.unit_price, free_units=Decimal(service.free_units)),
         credential_header="Authorization",
         credential=models_credential(platform.keyring),
     )
+
+
+def _policy_draft(service: Hosted) -> ServicePolicyDraft:
+    return ServicePolicyDraft(capability=service.capability, aliases=list(service.aliases))
 
 
 def _version_draft(platform: Platform, service: Hosted) -> VersionDraft:
