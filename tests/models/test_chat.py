@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import logging
 import time
@@ -347,6 +349,34 @@ async def test_a_model_is_loaded_once_for_all_who_wait() -> None:
         for _ in range(3):
             assert (await client.post("/akshara/parrot/chat/completions", content=request())).status_code == 200
     assert opened == [1]
+
+
+async def test_answers_are_made_by_turns_and_no_more_than_so_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("haat.models.chats.MOST_AT_ONCE", 3)
+    said: list[str] = []
+
+    def speak(turn: Turn) -> Iterator[str]:
+        for _ in range(32):
+            said.append(turn.messages[0][1])
+            yield "x"
+
+    async with client_of(Chats({"akshara/parrot": parrot(lambda: speak)})) as client:
+
+        async def ask(name: str) -> httpx.Response:
+            body = json.dumps({"messages": [{"role": "user", "content": name}]})
+            return await client.post("/akshara/parrot/chat/completions", content=body)
+
+        await ask("first")  # loads the model
+        said.clear()
+        answers = [asyncio.create_task(ask(name)) for name in "abc"]
+        while len(set(said)) < 3:  # noqa: ASYNC110  # until each has had a turn
+            await asyncio.sleep(0)
+        late = await ask("d")
+        assert (late.status_code, late.json()["error"]["code"], late.headers["retry-after"]) == (503, "OVERLOADED", "2")
+        assert {answer.status_code for answer in await asyncio.gather(*answers)} == {200}
+        assert (await ask("d")).status_code == 200
+    turns = [name for name, run in itertools.groupby(said) for _ in range(len(list(run)) // 8)]
+    assert turns[:6] == ["a", "b", "c", "a", "b", "c"]
 
 
 def test_the_sample_is_one() -> None:
