@@ -179,7 +179,6 @@ class VersionPolicyDraft(_Draft):
     """How the gateway reaches a version; ``endpoints`` serve the same as its first endpoint.
 
     With ``websocket`` they also speak WebSocket, and callers may open sessions.
-    ``validation`` holds a task version's batches against limits before that.
     ``request`` and ``answer`` are changed on their way, in this order. A version that ``serves`` another
     one only adapts its own shape to that one's, whose endpoints execute its calls.
     """
@@ -190,6 +189,7 @@ class VersionPolicyDraft(_Draft):
     request: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
     answer: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
     validation: ValidationDraft | None = None
+    """What a task version's batches are held against, before they are changed."""
 
     @model_validator(mode="after")
     def _adapters_have_no_endpoints(self) -> VersionPolicyDraft:

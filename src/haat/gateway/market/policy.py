@@ -84,7 +84,6 @@ class VersionPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``endpoints`` serve the same as its first endpoint. ``websocket``: the version's endpoint speaks
     WebSocket. ``serves``: this version only adapts the shape of another one, whose endpoint answers.
-    ``validation``: what the batches it is sent are held against.
     Times are microseconds since the epoch, 0 for never.
     """
 
@@ -97,6 +96,7 @@ class VersionPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     sunset_at: int = 0
     successor: str = ""
     validation: ValidationPolicy | None = None
+    """What the batches that it is sent are held against."""
 
 
 class Cors(msgspec.Struct, frozen=True, omit_defaults=True):
