@@ -248,7 +248,7 @@ def _summarise() -> Iterator[dict[str, Any]]:
 def _entities() -> Iterator[dict[str, Any]]:
     for language in ("en-Latn", "hi-Deva"):
         for sentence in (*PARAGRAPHS[language], *SENTENCES[language]):
-            yield {"input": _texts(sentence)}
+            yield {"input": _texts(sentence), "config": {"language": language}}
 
 
 def _moderate() -> Iterator[dict[str, Any]]:

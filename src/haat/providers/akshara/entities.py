@@ -184,14 +184,17 @@ def service() -> HostedService:
         "LOCATION by a list of India's states and about a hundred cities, and PERSON only behind a title such as "
         "Shri, Dr. or श्री. It has not learnt anything: people without a title, companies, villages and numbers in "
         "words are not found, a city that is also somebody's name is a LOCATION, and behind a Hindi title a word too "
-        "many may be taken for the name. Positions are code points; tokens carry BIO tags.",
+        "many may be taken for the name. The rules of both languages are applied, whichever is named. Positions are "
+        "code points; tokens carry BIO tags.",
         category="nlp",
         unit="characters",
         kind="text",
         languages=("en-Latn", "hi-Deva"),
-        takes_language=False,
         capability="named-entities",
-        sample={"input": [{"text": "Dr. Asha Rao paid Rs. 1,500 in Pune on 5 March."}], "config": {}},
+        sample={
+            "input": [{"text": "Dr. Asha Rao paid Rs. 1,500 in Pune on 5 March."}],
+            "config": {"language": "en-Latn"},
+        },
         unit_price=Decimal("0.0002"),
         free_units=1_000,
         typical_latency_ms=4,
