@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from haat.app import Platform
-from haat.catalog.model import Listing, PriceDraft, SampleCall, ServiceDraft, VersionDraft
+from haat.catalog.model import Listing, PriceDraft, SampleCall, ServiceDraft, ServicePolicyDraft, VersionDraft
 from haat.infra.keyring import Keyring
 from haat.kernel.errors import AlreadyExists, HaatError
 from haat.kernel.permissions import PLATFORM, Actor
-from haat.models.hosted import Company, HostedService
-from haat.plugins.manager import hosted_services
+from haat.models.hosted import Company, Hosted
+from haat.plugins.manager import hosted
 
 log = logging.getLogger(__name__)
 
@@ -63,15 +63,15 @@ async def ensure_builtin_services(platform: Platform) -> dict[str, str]:
     """
     left_out: dict[str, str] = {}
     providers: dict[str, Actor] = {}
-    for path, hosted in sorted(hosted_services().items()):
-        missing = hosted.missing()
+    for path, service in sorted(hosted().items()):
+        missing = service.missing()
         if missing is not None:
             left_out[path] = missing
             continue
         try:
-            if hosted.provider not in providers:
-                providers[hosted.provider] = await _ensure_provider(platform, hosted.company)
-            await _ensure_service(platform, providers[hosted.provider], hosted)
+            if service.provider not in providers:
+                providers[service.provider] = await _ensure_provider(platform, service.company)
+            await _ensure_service(platform, providers[service.provider], service)
         except HaatError as error:
             left_out[path] = error.detail
             log.warning("%s is not on the shelf: %s", path, error.detail)
@@ -109,17 +109,19 @@ async def _ensure_provider(platform: Platform, company: Company) -> Actor:
     return actor
 
 
-async def _ensure_service(platform: Platform, actor: Actor, hosted: HostedService) -> None:
+async def _ensure_service(platform: Platform, actor: Actor, service: Hosted) -> None:
     catalog = platform.catalog
-    listing = next((own for own in await catalog.own(actor) if own.slug == hosted.slug), None)
-    version = _version_draft(platform, hosted)
+    listing = next((own for own in await catalog.own(actor) if own.slug == service.slug), None)
+    version = _version_draft(platform, service)
     if listing is None:
-        made = await catalog.register(actor, _service_draft(platform, hosted, version))
+        made = await catalog.register(actor, _service_draft(platform, service, version))
         await catalog.accept(actor, made.service_id, made.version_id)
         await catalog.publish(actor, made.service_id)
         return
+    if not listing.policy and service.capability:  # it was listed before it had a name for what it does
+        await catalog.set_policy(actor, listing.id, _policy_draft(service))
     versions = await platform.discovery.versions(actor, listing.id)
-    present = next((v for v in versions if v.version == hosted.version), None)
+    present = next((v for v in versions if v.version == service.version), None)
     if present is None:
         version_id = await catalog.add_version(actor, listing.id, version)
         await catalog.accept(actor, listing.id, version_id)
@@ -131,35 +133,40 @@ async def _ensure_service(platform: Platform, actor: Actor, hosted: HostedServic
         await catalog.publish(actor, listing.id)
 
 
-def _service_draft(platform: Platform, hosted: HostedService, version: VersionDraft) -> ServiceDraft:
+def _service_draft(platform: Platform, service: Hosted, version: VersionDraft) -> ServiceDraft:
     return ServiceDraft(
-        slug=hosted.slug,
-        name=hosted.name,
-        summary=hosted.summary,
-        description=f"{hosted.description}\n\n{hosted.license_note}".strip(),
-        category=hosted.category,
-        unit=hosted.unit,
+        slug=service.slug,
+        name=service.name,
+        summary=service.summary,
+        description=f"{service.description}\n\n{service.license_note}".strip(),
+        category=service.category,
+        unit=service.unit,
         max_requests_per_second=100_000,  # their own queue says when it is full
-        typical_latency_ms=hosted.typical_latency_ms,
+        typical_latency_ms=service.typical_latency_ms,
+        policy=_policy_draft(service),
         version=version,
-        price=PriceDraft(unit_price=hosted.unit_price, free_units=Decimal(hosted.free_units)),
+        price=PriceDraft(unit_price=service.unit_price, free_units=Decimal(service.free_units)),
         credential_header="Authorization",
         credential=models_credential(platform.keyring),
     )
 
 
-def _version_draft(platform: Platform, hosted: HostedService) -> VersionDraft:
+def _policy_draft(service: Hosted) -> ServicePolicyDraft:
+    return ServicePolicyDraft(capability=service.capability, aliases=list(service.aliases))
+
+
+def _version_draft(platform: Platform, service: Hosted) -> VersionDraft:
     return VersionDraft(
-        version=hosted.version,
-        endpoint=f"{platform.settings.models_address}/{hosted.path}",
-        dialect="task",
+        version=service.version,
+        endpoint=f"{platform.settings.models_address}/{service.path}",
+        dialect=service.dialect,
         health_path="/health",
-        languages=list(hosted.languages),
-        language_pairs=list(hosted.language_pairs),
-        sample=SampleCall(body=dict(hosted.sample)),
-        timeout_ms=int(hosted.timeout_seconds * 1000) + 2000,
+        languages=list(service.languages),
+        language_pairs=list(service.language_pairs),
+        sample=SampleCall(path=service.sample_path, body=dict(service.sample)),
+        timeout_ms=int(service.timeout_seconds * 1000) + 2000,
         warm_up_seconds=30,
-        max_body_bytes=min(hosted.max_body_bytes, 10 * 1024 * 1024),
+        max_body_bytes=min(service.max_body_bytes, 10 * 1024 * 1024),
     )
 
 
@@ -170,7 +177,7 @@ def models_credential(keyring: Keyring) -> str:
 
 async def builtin_listings(platform: Platform) -> list[Listing]:
     """Return the open listings of the built-in services."""
-    names = set(hosted_services())
+    names = set(hosted())
     found: list[Listing] = []
     cursor: str | None = None
     while True:

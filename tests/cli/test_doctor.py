@@ -17,7 +17,7 @@ from haat.cli import doctor
 from haat.cli.main import haat
 from haat.cli.run_folder import ProcessStatus, Status
 from haat.infra.migrate import migrate
-from haat.plugins.manager import hosted_services
+from haat.plugins.manager import hosted
 from haat.settings import Settings
 
 
@@ -39,7 +39,7 @@ def test_looking_makes_nothing(tmp_path: Path) -> None:
 
 def test_every_engine_is_looked_at(tmp_path: Path) -> None:
     output = run(tmp_path).output
-    for path in hosted_services():
+    for path in hosted():
         assert path in output
 
 

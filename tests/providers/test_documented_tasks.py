@@ -27,7 +27,7 @@ def with_files(body: str) -> bytes:
 def alike(documented: Any, given: Any) -> bool:
     """Tell whether two answers agree: sounds may differ a little between versions of an engine."""
     if documented == "…":
-        return isinstance(given, str) and len(given) > 1000
+        return len(given) > (1000 if isinstance(given, str) else 200)
     if isinstance(documented, dict):
         return documented.keys() == given.keys() and all(alike(documented[name], given[name]) for name in documented)
     if isinstance(documented, list):

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from haat.catalog.model import Dialect, SampleCall
+from haat.catalog.model import TASK_DIALECTS, Dialect, SampleCall
 from haat.catalog.tensors import Trial
 from haat.infra.inference.mapping import TensorMap
 from haat.infra.net import IPNetwork, check_url, resolve
@@ -201,7 +201,7 @@ def _judge(
         raise _Refused(
             f"{sample.method} {sample.path} answered {response.status_code} instead of {sample.expect_status}: {start}"
         )
-    is_task = dialect != "http"
+    is_task = dialect in TASK_DIALECTS
     if is_task or answer.changes_documents:
         kind = "JSON with an `output` list (see docs/tasks.md)" if is_task else "JSON"
         try:

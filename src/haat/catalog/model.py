@@ -13,6 +13,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from haat.catalog.tensors import COUNTED_UNITS, TensorMapDraft
+from haat.catalog.validation import ValidationDraft
 from haat.kernel import reshaping
 from haat.kernel.errors import Conflict, ValidationFailed
 from haat.kernel.text import is_storable
@@ -25,9 +26,11 @@ Unit = Literal[
 ]
 Status = Literal["draft", "published", "deprecated", "retired", "suspended"]
 Visibility = Literal["public", "members", "invited"]
-Dialect = Literal["task", "http", "inference"]
+Dialect = Literal["task", "http", "openai", "inference"]
 
 CATEGORIES: tuple[Category, ...] = Category.__args__  # type: ignore[attr-defined]  # typing's own tuple of values
+TASK_DIALECTS: frozenset[Dialect] = frozenset({"task", "inference"})
+"""What an endpoint speaks whose service is called in the task schema."""
 UNITS: tuple[Unit, ...] = Unit.__args__  # type: ignore[attr-defined]
 
 _TRANSITIONS: dict[Status, frozenset[Status]] = {
@@ -190,6 +193,8 @@ class VersionPolicyDraft(_Draft):
     request: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
     answer: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
     tensors: TensorMapDraft | None = None
+    validation: ValidationDraft | None = None
+    """What a task version's batches are held against, before they are changed."""
 
     @model_validator(mode="after")
     def _adapters_have_no_endpoints(self) -> VersionPolicyDraft:
@@ -243,8 +248,10 @@ class VersionDraft(_Draft):
     @model_validator(mode="after")
     def _sample_fits(self) -> VersionDraft:
         inputs = self.sample.body.get("input") if isinstance(self.sample.body, dict) else None
-        if self.dialect != "http" and not (isinstance(inputs, list) and inputs):
+        if self.dialect in TASK_DIALECTS and not (isinstance(inputs, list) and inputs):
             raise ValueError("a task service's sample body is an object with a list `input` and `config`")
+        if self.policy.validation is not None and self.dialect not in TASK_DIALECTS:
+            raise ValueError("`policy.validation` is for versions that speak the task schema")
         return self
 
     @model_validator(mode="after")
@@ -294,7 +301,7 @@ class ServiceDraft(_Draft):
 
     @model_validator(mode="after")
     def _items_are_a_tasks(self) -> ServiceDraft:
-        if self.policy.cache is not None and self.policy.cache.items and self.version.dialect == "http":
+        if self.policy.cache is not None and self.policy.cache.items and self.version.dialect not in TASK_DIALECTS:
             raise ValueError("`policy.cache.items` is for services that speak the task schema")
         return self
 

@@ -13,6 +13,7 @@ from uuid import UUID
 from haat.catalog import acceptance, store, tensors
 from haat.catalog.discovery import index_words
 from haat.catalog.model import (
+    TASK_DIALECTS,
     Listing,
     PriceDraft,
     SampleCall,
@@ -167,6 +168,9 @@ class Catalog:
         partner, version, report = await self._try(actor, service_id, version_id, policy=draft)
         if version.endpoint in draft.endpoints:
             raise Conflict("That endpoint is the version's first one already.")
+        if draft.validation is not None and version.dialect not in TASK_DIALECTS:
+            message = "is for versions that speak the task schema"
+            raise ValidationFailed(errors=[{"field": "validation", "message": message}])
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             await self._own(connection, partner, service_id)
             await store.set_version_policy(connection, version_id, draft)

@@ -22,8 +22,8 @@ from haat.cli.sale import Result, print_sale
 from haat.cli.setu import serving
 from haat.cli.tour import Cast, Tour, TourFailed
 from haat.infra.keyring import keyring_of
-from haat.models.hosted import HostedService
-from haat.plugins.manager import hosted_services
+from haat.models.hosted import Hosted
+from haat.plugins.manager import hosted
 from haat.settings import Settings
 
 _START_SECONDS = 90.0
@@ -101,8 +101,8 @@ def _verdict(result: Result, console: Console) -> int:
     return 1 if wrong else 0
 
 
-def _engines() -> tuple[list[HostedService], list[HostedService]]:
-    services = list(hosted_services().values())
+def _engines() -> tuple[list[Hosted], list[Hosted]]:
+    services = list(hosted().values())
     missing = [service for service in services if service.missing() is not None]
     return [service for service in services if service not in missing], missing
 

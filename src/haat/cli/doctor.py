@@ -22,7 +22,7 @@ from haat.infra.embedded import EmbeddedPostgres
 from haat.infra.embedded_host import EmbeddedPostgresError, programs, server_account
 from haat.infra.keyring import Keyring, keyring_of
 from haat.infra.revision import current_revision, newest_revision
-from haat.plugins.manager import hosted_services
+from haat.plugins.manager import hosted
 from haat.settings import Settings
 
 PYTHONS = ((3, 11), (3, 13))
@@ -197,6 +197,6 @@ def _reachable(settings: Settings, keyring: Keyring) -> Iterator[Finding]:
 
 
 def _engines() -> Iterator[Finding]:
-    for path, service in sorted(hosted_services().items()):
+    for path, service in sorted(hosted().items()):
         missing = service.missing()
         yield Finding(path, missing is None, missing or service.name, "", essential=False)

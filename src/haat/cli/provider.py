@@ -12,7 +12,7 @@ import click
 from pydantic import ValidationError
 
 from haat.catalog.acceptance import check
-from haat.catalog.model import Dialect, SampleCall, field_errors
+from haat.catalog.model import TASK_DIALECTS, Dialect, SampleCall, field_errors
 from haat.catalog.tensors import TensorMapDraft
 from haat.cli.inspection import inspect
 from haat.cli.trials import print_report, read_credential
@@ -69,7 +69,7 @@ def test(
     sample = SampleCall.parse(
         {
             "method": method.upper(),
-            "path": path or ("/" if dialect == "http" else "/invoke"),
+            "path": path or ("/invoke" if dialect in TASK_DIALECTS else "/"),
             "body": _body(body, dialect),
             "expect_status": expect,
         }
@@ -97,7 +97,7 @@ def test(
 
 def _body(given: str | None, dialect: str) -> Any:
     if given is None:
-        return {"input": [{"text": "नमस्ते"}], "config": {}} if dialect != "http" else None
+        return {"input": [{"text": "नमस्ते"}], "config": {}} if dialect in TASK_DIALECTS else None
     return _json(given, "--body")
 
 

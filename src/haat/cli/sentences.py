@@ -10,10 +10,10 @@ import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
-from haat.plugins.manager import hosted_services
+from haat.plugins.manager import hosted, hosted_services
 
 HINDI = (
     "आज मौसम बहुत अच्छा है।",
@@ -168,21 +168,28 @@ class TourCall:
 
 
 def tour_calls() -> list[TourCall]:
-    """Return the calls to every built-in service whose engine is installed, those of different services mixed."""
+    """Return calls to every built-in service whose engine is installed, those of different services mixed."""
     makers = {
         "akshara/transliterate": islice(_transliterate(), 180),
         "akshara/detect-language": islice(_detect(), 130),
         "akshara/sentiment": islice(_sentiment(), 60),
         "akshara/text-similarity": islice(_similarity(), 130),
         "akshara/summarise": islice(_summarise(), 36),
+        "akshara/named-entities": islice(_entities(), 26),
+        "akshara/moderate": islice(_moderate(), 40),
+        "akshara/embed": islice(_embed(), 60),
+        "akshara/chat": islice(_chat(), 20),
         "vani/translate-hi-ur": islice(_translate(), 48),
         "vani/text-to-speech": islice(_speak(), 60),
         "vani/ocr": islice(_read(), 8),
         "vani/spoken-command": islice(_command(), 40),
+        "vani/voice-activity": islice(_activity(), 16),
     }
-    services = hosted_services()
+    services = hosted()
     calls = {
-        path: [TourCall(path, body) for body in maker] for path, maker in makers.items() if not services[path].missing()
+        path: [TourCall(path, body, services[path].sample_path) for body in maker]
+        for path, maker in makers.items()
+        if not services[path].missing()
     }
     # Spread each service's calls evenly over the tour: sort by how far along its own list a call is.
     placed = [((index + 0.5) / len(own), call) for own in calls.values() for index, call in enumerate(own)]
@@ -238,6 +245,30 @@ def _summarise() -> Iterator[dict[str, Any]]:
                     yield {"input": _texts(paragraph), "config": config}
 
 
+def _entities() -> Iterator[dict[str, Any]]:
+    for language in ("en-Latn", "hi-Deva"):
+        for sentence in (*PARAGRAPHS[language], *SENTENCES[language]):
+            yield {"input": _texts(sentence), "config": {"language": language}}
+
+
+def _moderate() -> Iterator[dict[str, Any]]:
+    for language in ("en-Latn", "hi-Deva", "bn-Beng", "mr-Deva", "ta-Taml", "te-Telu", "ur-Arab"):
+        for sentence in SENTENCES[language]:
+            yield {"input": _texts(sentence)}
+
+
+def _embed() -> Iterator[dict[str, Any]]:
+    for sentences in SENTENCES.values():
+        for first, second in pairwise(sentences):
+            yield {"input": _texts(first, second)}
+
+
+def _chat() -> Iterator[dict[str, Any]]:
+    for seed, (first, second) in enumerate(zip(ENGLISH, HINDI, strict=False)):
+        for sentence in (first, second):
+            yield {"messages": [{"role": "user", "content": sentence}], "max_tokens": 80, "seed": seed}
+
+
 def _translate() -> Iterator[dict[str, Any]]:
     for size in (1, 2):
         for source, target in (("hi-Deva", "ur-Arab"), ("ur-Arab", "hi-Deva")):
@@ -272,6 +303,13 @@ def _command() -> Iterator[dict[str, Any]]:
             audio = {"content": _sample(f"{command.replace(' ', '-')}.wav"), "format": "wav"}
             config = {"language": "en-Latn", "commands": [command, *others[fewer:]]}
             yield {"input": [{"audio": audio}], "config": config}
+
+
+def _activity() -> Iterator[dict[str, Any]]:
+    for mode in (2, 3):
+        for command in COMMANDS:
+            audio = {"content": _sample(f"{command.replace(' ', '-')}.wav"), "format": "wav"}
+            yield {"input": [{"audio": audio}], "config": {"mode": mode}}
 
 
 def _sample(name: str) -> str:

@@ -14,6 +14,7 @@ from haat.gateway.cache.step import cache_step
 from haat.gateway.dialects.inference import inference_step
 from haat.gateway.market import versions
 from haat.gateway.transforms import transforms_step
+from haat.gateway.validation import validation_step
 from haat.plugins.order import Place
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class BuiltIn(NamedTuple):
 
 
 STEPS: tuple[BuiltIn, ...] = (
+    BuiltIn("validation", 650, "Hold batches against what their version says of them", validation_step),
     BuiltIn("transforms", 700, "Change requests and answers as their version declares", transforms_step),
     BuiltIn("cache", 900, "Answer from the cache, or keep the provider's answer there", cache_step),
     BuiltIn("inference", 950, "Ask a model its task in tensors, where its endpoint speaks those", inference_step),

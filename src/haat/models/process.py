@@ -1,7 +1,7 @@
 """The service execution module: an HTTP server on loopback that runs the hosted services.
 
-To the gateway it is a provider like any other: ``POST /{provider}/{service}/invoke`` with the
-credential that the platform derives from its master key.
+To the gateway it is a provider like any other: ``POST /{provider}/{service}/invoke``, or for a language model
+``…/chat/completions``, with the credential that the platform derives from its master key.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import asyncio
 import contextlib
 import hmac
 import logging
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from haat.infra.keyring import keyring_of
@@ -33,10 +34,12 @@ from haat.kernel.errors import (
     Unauthenticated,
 )
 from haat.kernel.ids import new_id
+from haat.models import chat as protocol
+from haat.models.chats import Chats
 from haat.models.execution import Execution
-from haat.models.hosted import HostedService
+from haat.models.hosted import Hosted
 from haat.models.task import parse_call
-from haat.plugins.manager import hosted_services
+from haat.plugins.manager import hosted_chats, hosted_services
 from haat.settings import Settings
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -44,12 +47,14 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 log = logging.getLogger(__name__)
 
 
-def build_app(execution: Execution, token: str) -> Starlette:
+def build_app(execution: Execution, token: str, chats: Chats | None = None) -> Starlette:
     """Return the HTTP application; ``token`` is the bearer token that calls must carry."""
+    talking = chats or Chats({})
+    everything: dict[str, Hosted] = {**execution.services, **talking.chats}
 
     async def invoke(request: Request) -> Response:
         _authenticate(request, token)
-        service = _service(execution, request)
+        service = _service(execution.services, request)
         body = await _body(request, service.max_body_bytes)
         items, config = parse_call(service, body)
         outputs, units = await execution.run(service, items, config)
@@ -62,18 +67,33 @@ def build_app(execution: Execution, token: str) -> Starlette:
             },
         )
 
+    async def complete(request: Request) -> Response:
+        try:
+            _authenticate(request, token)
+            chat = _service(talking.chats, request)
+            asked = protocol.read_request(chat, await _body(request, chat.max_body_bytes))
+            headers = {"X-Request-ID": request_id(request)}
+            if asked.stream:
+                events = await talking.stream(chat, asked)
+                return StreamingResponse(events, headers=headers, media_type="text/event-stream")
+            answer, tokens = await talking.answer(chat, asked)
+        except HaatError as error:
+            return _json(protocol.problem(error), error.status, _headers_of(request, error))
+        return _json(answer, headers={**headers, "X-Haat-Usage": f"tokens={tokens}"})
+
     async def service_health(request: Request) -> Response:
-        sentence = _service(execution, request).missing()
+        sentence = _service(everything, request).missing()
         if sentence is not None:
             raise EngineMissing(sentence)
         return _json({"status": "ok"})
 
     async def health(_: Request) -> Response:
-        return _json({"status": "ok", "services": {p: s.missing() or "ok" for p, s in execution.services.items()}})
+        return _json({"status": "ok", "services": {p: s.missing() or "ok" for p, s in everything.items()}})
 
     return Starlette(
         routes=[
             Route("/{provider}/{service}/invoke", invoke, methods=["POST"]),
+            Route("/{provider}/{service}/chat/completions", complete, methods=["POST"]),
             Route("/{provider}/{service}/health", service_health, methods=["GET"]),
             Route("/health", health, methods=["GET"]),
         ],
@@ -104,9 +124,12 @@ def _authenticate(request: Request, token: str) -> None:
         raise InvalidCredential("This is not the credential that the platform gave to its hosted services.")
 
 
-def _service(execution: Execution, request: Request) -> HostedService:
+_Kind = TypeVar("_Kind", bound=Hosted)
+
+
+def _service(services: Mapping[str, _Kind], request: Request) -> _Kind:
     path = f"{request.path_params['provider']}/{request.path_params['service']}"
-    service = execution.services.get(path)
+    service = services.get(path)
     if service is None:
         raise ServiceNotFound("No service of that name runs here; check provider and service.")
     return service
@@ -132,13 +155,17 @@ def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None, k
 
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HaatError)
-    name = request_id(request)
-    headers = {"X-Request-ID": name}
+    body = error.problem(request_id(request), request.url.path)
+    return _json(body, error.status, _headers_of(request, error), "problem+json")
+
+
+def _headers_of(request: Request, error: HaatError) -> dict[str, str]:
+    headers = {"X-Request-ID": request_id(request)}
     if "retry_after" in error.extensions:
         headers["Retry-After"] = str(error.extensions["retry_after"])
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return _json(error.problem(name, request.url.path), error.status, headers, "problem+json")
+    return headers
 
 
 async def _not_found(request: Request, _: Exception) -> Response:
@@ -168,12 +195,17 @@ class _Server(uvicorn.Server):
         yield
 
 
+async def _warm_up(execution: Execution, chats: Chats) -> None:
+    await chats.warm_up()
+    await execution.warm_up()
+
+
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve on 127.0.0.1 at ``settings.models_port`` until ``stop`` is set, then finish what is in flight."""
-    execution = Execution(hosted_services())
+    execution, chats = Execution(hosted_services()), Chats(hosted_chats())
     server = _Server(
         uvicorn.Config(
-            build_app(execution, keyring_of(settings).derive("models-token").hex()),
+            build_app(execution, keyring_of(settings).derive("models-token").hex(), chats),
             host="127.0.0.1",
             port=settings.models_port,
             log_level=settings.log_level,
@@ -186,7 +218,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     )
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(stop.wait())
-    warming = asyncio.create_task(execution.warm_up())
+    warming = asyncio.create_task(_warm_up(execution, chats))
     try:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:

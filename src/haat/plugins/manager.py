@@ -14,7 +14,7 @@ from typing import Any
 
 import pluggy
 
-from haat.models.hosted import HostedService
+from haat.models.hosted import Hosted, HostedChat, HostedService
 from haat.plugins import spec
 
 BUILT_IN = ("haat.providers.akshara", "haat.providers.vani")
@@ -36,10 +36,10 @@ def load_plugins(built_in: Iterable[str] = BUILT_IN, group: str = spec.PROJECT) 
     return plugins
 
 
-def hosted_services(plugins: pluggy.PluginManager | None = None) -> dict[str, HostedService]:
-    """Return every hosted service by ``provider/service``, built-in ones first; the first of a name stays."""
+def hosted(plugins: pluggy.PluginManager | None = None) -> dict[str, Hosted]:
+    """Return all that the platform runs by ``provider/service``, built-in ones first; the first of a name stays."""
     plugins = plugins or load_plugins()
-    found: dict[str, HostedService] = {}
+    found: dict[str, Hosted] = {}
     for implementation in plugins.hook.haat_services.get_hookimpls():
         for service in _services_of(implementation.plugin_name, implementation.function):
             if service.path in found:
@@ -49,13 +49,23 @@ def hosted_services(plugins: pluggy.PluginManager | None = None) -> dict[str, Ho
     return found
 
 
-def _services_of(plugin: str, function: Any) -> list[HostedService]:
+def hosted_services(plugins: pluggy.PluginManager | None = None) -> dict[str, HostedService]:
+    """Return those of `hosted` that are called by the task schema."""
+    return {path: service for path, service in hosted(plugins).items() if isinstance(service, HostedService)}
+
+
+def hosted_chats(plugins: pluggy.PluginManager | None = None) -> dict[str, HostedChat]:
+    """Return those of `hosted` that are language models to chat with."""
+    return {path: service for path, service in hosted(plugins).items() if isinstance(service, HostedChat)}
+
+
+def _services_of(plugin: str, function: Any) -> list[Hosted]:
     # Each implementation is called by itself: pluggy would let one failure lose everybody's services.
     try:
         services = list(function())
         for service in services:
-            if not isinstance(service, HostedService):
-                raise TypeError(f"haat_services gave a {type(service).__name__}, not a HostedService")
+            if not isinstance(service, HostedService | HostedChat):
+                raise TypeError(f"haat_services gave a {type(service).__name__}, not a HostedService or HostedChat")
     except Exception:
         log.exception("plugin %s failed to name its services and is left out", plugin)
         return []

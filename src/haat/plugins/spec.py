@@ -12,7 +12,7 @@ functions, never coroutines: they run on the gateway's loop. To refuse a call, r
 
 from __future__ import annotations
 
-from haat.models.hosted import HostedService
+from haat.models.hosted import Hosted
 from haat.plugins.api import PROJECT, Answer, Arrival, Event, Request, Service, Usage, hookimpl, hookspec
 
 __all__ = ["PROJECT", "hookimpl", "hookspec"]
@@ -22,7 +22,7 @@ __all__ = ["PROJECT", "hookimpl", "hookspec"]
 
 
 @hookspec
-def haat_services() -> list[HostedService]:
+def haat_services() -> list[Hosted]:
     """Return the services this plugin lets the platform run. Import engines at the first call, not here."""
 
 

@@ -21,6 +21,16 @@ from haat.portal.trial import Trial, controls_of
 from haat.portal.visit import Fields, Visit, VisitOf, messages
 from haat.subscriptions.model import Subscription
 
+SPEAKS = {
+    "task": "the task schema",
+    "http": "its own HTTP API",
+    "openai": "the OpenAI protocol",
+    "anthropic": "Anthropic's protocol",
+    "inference": "the task schema, its model tensors",
+    "ulca": "the task schema, its model Bhashini's",
+}
+"""What callers of a version speak with it, by its dialect."""
+
 router = APIRouter()
 
 _FACET_LIMIT = 30
@@ -181,6 +191,7 @@ async def _listing_page(
     return visit.render(
         "listing.html",
         status,
+        speaks=SPEAKS,
         listing=listing,
         card=(await _cards(visit, [listing]))[0],
         versions=[version for version in versions if version.accepted_at is not None],

@@ -55,6 +55,32 @@ class Transform(msgspec.Struct, frozen=True, omit_defaults=True):
     value: Any = None
 
 
+class Bounds(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Limits of one plan that take the place of the version's; 0 leaves the version's."""
+
+    items: int = 0
+    total: int = 0
+    most: int = 0
+
+
+class ValidationPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A task version's batches are looked at before they go to it; see `haat.language.validation.Rules`.
+
+    ``plans`` has other limits for callers on them, by the plan's code.
+    """
+
+    items: int = 0
+    total: int = 0
+    least: int = 0
+    most: int = 0
+    repeats: int = 0
+    empty: bool = False
+    duplicates: str = "allow"
+    language: bool = False
+    profanity: str = "allow"
+    plans: dict[str, Bounds] = {}
+
+
 class VersionPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     """Said by one version.
 
@@ -73,6 +99,8 @@ class VersionPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     deprecated_at: int = 0
     sunset_at: int = 0
     successor: str = ""
+    validation: ValidationPolicy | None = None
+    """What the batches that it is sent are held against."""
 
 
 class Cors(msgspec.Struct, frozen=True, omit_defaults=True):
