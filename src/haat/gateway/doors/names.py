@@ -51,6 +51,11 @@ class Names:
             raise _unknown(name)
         return gateway.routes.find(best(gateway, call, found).path.encode("ascii"))
 
+    def knows(self, gateway: Gateway, name: str) -> bool:
+        """Tell whether a listing has this name, or says that it is called so too."""
+        self._keep_up(gateway)
+        return name in self._paths or name.partition("@")[0] in gateway.directory.services
+
     def of_caller(self, gateway: Gateway, application: str) -> list[Service]:
         """Return the services that an application may call, by name."""
         services = gateway.directory.services.values()
@@ -134,6 +139,11 @@ def best(gateway: Gateway, call: Call, found: list[Service], policy: Policy = "p
         return broken, _latency(route) if policy == "latency" else price, service.path
 
     return min(mine, key=rank)
+
+
+def cheapest(found: list[Service], at: int) -> Service:
+    """Return the one of these services that costs least to begin with, for somebody who has no plan yet."""
+    return min(found, key=lambda service: (_price(service, "", at), service.path))
 
 
 def _price(service: Service, plan: str, at: int) -> Decimal:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from haat.gateway.doors.native import OPERATIONS as NATIVE
 from haat.gateway.doors.openai import OPERATIONS as OPENAI
+from haat.gateway.doors.ulca import OPERATIONS as ULCA
 from haat.gateway.doors.visit import Operation
 
 _ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
@@ -14,7 +15,7 @@ _ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 Address = tuple[bytes, bytes]
 """A method, and a path. A path that ends with ``/*`` covers whatever begins so."""
 
-DOORS: Mapping[Address, Operation] = {**NATIVE, **OPENAI}
+DOORS: Mapping[Address, Operation] = {**NATIVE, **OPENAI, **ULCA}
 
 
 class Doors:

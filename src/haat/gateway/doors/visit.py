@@ -37,8 +37,13 @@ class Operation:
     name: str = ""
     """The protocol and what it calls this, as in ``openai embeddings``."""
 
+    open_to_all: bool = False
+    """It may be asked for without a key. Then ``call.credential`` is None, and it must cost next to nothing."""
+    body_limit: int = 0
+    """Most bytes that its requests have; 0 for as many as any call's."""
+
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
-        """Take a request that is here whole, from a caller who is known.
+        """Take a request that is here whole, from a caller who is known unless it is open to all.
 
         Return True when it has been made the native call it stands for, with `Visit.become` or `Visit.pass_on`; False
         when it was answered here, with `Visit.answer`, or will be. Raise HaatError for what can't be done: it is
@@ -148,10 +153,16 @@ def native_target(route: Route, tail: bytes) -> bytes:
     return PREFIX + name.encode("ascii") + tail
 
 
+class _Wrong(msgspec.Struct):
+    field: str
+    message: str
+
+
 class _Problem(msgspec.Struct):
     code: str = ""
     title: str = ""
     detail: str = ""
+    errors: list[_Wrong] = []
 
 
 _problem = msgspec.json.Decoder(_Problem)
@@ -163,9 +174,23 @@ def refusal_in(answer: Whole) -> HaatError:
         said = _problem.decode(answer.body)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         said = _Problem()
-    detail = said.detail or answer.body[:500].decode("utf-8", "replace").strip() or "The provider gave no reason."
+    told = "; ".join(f"{wrong.field}: {wrong.message}" for wrong in said.errors[:10])
+    detail = (
+        told or said.detail or answer.body[:500].decode("utf-8", "replace").strip() or "The provider gave no reason."
+    )
     code = said.code or ("PROVIDER_FAILED" if answer.status >= 500 else "PROVIDER_REFUSED")
-    return Refused(answer.status, code, said.title or "The provider refused the call", detail)
+    pause = retry_after(answer.lines) if answer.status in (429, 503) else 0
+    wait = {"reset_seconds": pause} if pause else {}
+    return Refused(answer.status, code, said.title or "The provider refused the call", detail, **wait)
+
+
+def retry_after(lines: list[bytes]) -> int:
+    """Return the seconds that an answer's ``Retry-After`` asks to wait for; 0 when it says none, or a date."""
+    for line in lines:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"retry-after" and value.strip().isdigit():
+            return min(int(value), 86_400)
+    return 0
 
 
 class _TaskAnswer(msgspec.Struct):

@@ -1,0 +1,195 @@
+"""``POST /ulca/apis/v0/model/getModelsPipeline``: which services do these tasks, for which languages.
+
+Without a key the answer says what the market has; with one, what its application may call, and where.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from haat.gateway.doors.names import best, cheapest
+from haat.gateway.doors.pipeline import MOST_STAGES
+from haat.gateway.doors.ulca.languages import code_of, language_of, readings, tags_of
+from haat.gateway.doors.ulca.services import offered
+from haat.gateway.doors.ulca.shapes import Config, UlcaOperation, encode, refusal
+from haat.gateway.doors.ulca.shapes import Task as AskedTask
+from haat.gateway.doors.ulca.tasks import GENDERS, TASKS, Task
+from haat.gateway.doors.visit import Visit, read_body
+from haat.kernel.errors import HaatError, InvalidRequest, NotSubscribed
+from haat.language import LANGUAGES
+
+if TYPE_CHECKING:
+    from haat.gateway.call import Call
+    from haat.gateway.gateway import Gateway
+    from haat.gateway.market.snapshot import Service, Version
+
+CONFIG_TASKS = ("translation", "asr", "tts", "transliteration", "ocr")
+COMPUTE, FEEDBACK = "/services/inference/pipeline", "/services/feedback/submit"
+SAMPLING_RATE = 22_050
+"""What speech mostly comes at; the compute call's answer says what it did come at."""
+_ALL = tuple(str(language.tag) for language in LANGUAGES.values())
+
+
+class _Body(msgspec.Struct, rename="camel"):
+    pipeline_tasks: list[AskedTask]
+
+
+class Row(NamedTuple):
+    """Who does a task from one language to another. ``shown`` is how the caller wrote the two."""
+
+    source: str
+    target: str
+    service: Service
+    shown: tuple[str, str]
+
+
+class ModelsPipeline(UlcaOperation):
+    """The config call. It may be made without a key: then it names no address to call, and nobody's key."""
+
+    name = "ulca getModelsPipeline"
+    open_to_all = True
+    body_limit = 64 * 1024
+    _decoder = msgspec.json.Decoder(_Body)
+
+    def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
+        asked: _Body = read_body(self._decoder, call, _wrong_field)
+        if not 1 <= len(asked.pipeline_tasks) <= MOST_STAGES:
+            raise _wrong_field("pipelineTasks", f"must be a list of 1 to {MOST_STAGES} tasks")
+        tasks, columns = [], []
+        for index, wanted in enumerate(asked.pipeline_tasks):
+            place = f"pipelineTasks[{index}]"
+            if wanted.task_type not in CONFIG_TASKS:
+                raise _wrong_field(f"{place}.taskType", f"must be one of {', '.join(CONFIG_TASKS)}")
+            tasks.append(TASKS[wanted.task_type])
+            columns.append(_rows(gateway, call, tasks[-1], wanted.config or Config(), f"{place}.config"))
+        _link(columns)
+        visit.answer(call, encode({**_body(tasks, columns), **_addresses(gateway, call)}))
+        return False
+
+    def problem(self, error: HaatError, request_id: str) -> tuple[bytes, bytes]:
+        """Return a refusal as this address gives it: ``code`` is the status, ours is in ``detail``."""
+        code = f"{error.status} {HTTPStatus(error.status).name}"
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return b"application/json", encode({**refusal(error, request_id), "code": code, "timestamp": now})
+
+
+def _wrong_field(field: str, message: str) -> HaatError:
+    return InvalidRequest(f"{field}: {message}", field=field)
+
+
+# --- who does what ------------------------------------------------------------------------------
+
+
+def _rows(gateway: Gateway, call: Call, task: Task, asked: Config, place: str) -> list[Row]:
+    """Return who does a task, one a pair of languages, of those that were asked for."""
+    there = list(offered(gateway, task))
+    mine = _callable(gateway, call, there)
+    if there and not mine:
+        names = ", ".join(sorted(service.path for service, _ in there)[:10])
+        raise NotSubscribed(f"The application is subscribed to none of those who do {task.name}: {names}.")
+    source, target = tags_of(asked)
+    for one, other in readings(task.name, source, target):
+        found: dict[tuple[str, str], list[Service]] = {}
+        for service, version in mine:
+            for pair in _pairs(task, version, one, other):
+                found.setdefault(pair, []).append(service)
+        if found:
+            break
+    else:
+        wanted = ">".join(filter(None, (source, target))) or "any language"
+        raise _wrong_field(f"{place}.language", f"nobody here does {task.name} for {wanted[:80]}")
+    chosen: dict[tuple[str, ...], Service] = {}
+    rows = []
+    for pair, services in sorted(found.items()):
+        key = tuple(service.path for service in services)
+        if key not in chosen:
+            chosen[key] = _choice(gateway, call, services)
+        shown = (source, target) if source and target else pair
+        rows.append(Row(*pair, chosen[key], shown))
+    return rows
+
+
+def _callable(gateway: Gateway, call: Call, there: list[tuple[Service, Version]]) -> list[tuple[Service, Version]]:
+    if call.credential is None:
+        return there
+    application, subscriptions = call.credential.application, gateway.directory.subscriptions
+    return [(service, version) for service, version in there if (application, service.id) in subscriptions]
+
+
+def _choice(gateway: Gateway, call: Call, services: list[Service]) -> Service:
+    return cheapest(services, call.started) if call.credential is None else best(gateway, call, services)
+
+
+def _pairs(task: Task, version: Version, source: str, target: str) -> list[tuple[str, str]]:
+    """Return from what to what a version does a task; a task in one language goes from it to itself."""
+    if task.languages == "one":
+        spoken = version.languages or _ALL
+        return [(one, one) for one in ((source,) if source else spoken) if one in spoken]
+    if not version.language_pairs:
+        return [(source, target)] if source and target else []
+    split = (pair.partition(">") for pair in version.language_pairs)
+    return [(one, other) for one, _, other in split if source in ("", one) and target in ("", other)]
+
+
+def _link(columns: list[list[Row]]) -> None:
+    """Leave of each task what a whole chain can go through; where the languages don't meet, all of it stays."""
+    for number in range(1, len(columns)):
+        reached = {row.target for row in columns[number - 1]}
+        columns[number] = [row for row in columns[number] if row.source in reached] or columns[number]
+    for number in range(len(columns) - 2, -1, -1):
+        wanted = {row.source for row in columns[number + 1]}
+        columns[number] = [row for row in columns[number] if row.target in wanted] or columns[number]
+
+
+# --- the answer ---------------------------------------------------------------------------------
+
+
+def _body(tasks: list[Task], columns: list[list[Row]]) -> dict[str, Any]:
+    configs = [
+        {"taskType": task.name, "config": [_config(task, row) for row in rows]}
+        for task, rows in zip(tasks, columns, strict=True)
+    ]
+    return {"languages": _languages(columns), "pipelineResponseConfig": configs}
+
+
+def _config(task: Task, row: Row) -> dict[str, Any]:
+    source, target = row.shown
+    said = {
+        "serviceId": row.service.path,
+        "modelId": row.service.id,
+        "language": language_of(source, target if task.languages == "pair" else ""),
+        "domain": ["general"],
+    }
+    return {**said, "supportedVoices": list(GENDERS), "samplingRate": SAMPLING_RATE} if task.name == "tts" else said
+
+
+def _languages(columns: list[list[Row]]) -> list[dict[str, Any]]:
+    """Return from which languages the whole chain leads to which."""
+    ends: dict[str, set[str]] = {}
+    for rows in reversed(columns):
+        begins: dict[str, set[str]] = {}
+        for row in rows:
+            begins.setdefault(row.source, set()).update(ends.get(row.target) or {row.target})
+        ends = begins
+    shown: dict[str, set[str]] = {}
+    for source, targets in ends.items():
+        shown.setdefault(code_of(source)[0], set()).update(code_of(target)[0] for target in targets)
+    return [{"sourceLanguage": source, "targetLanguageList": sorted(shown[source])} for source in sorted(shown)]
+
+
+def _addresses(gateway: Gateway, call: Call) -> dict[str, Any]:
+    address = gateway.settings.gateway_address.rstrip("/")
+    said: dict[str, Any] = {"feedbackUrl": address + FEEDBACK}
+    if call.credential is not None:
+        key = (call.bearer or call.api_key).decode("ascii")
+        said["pipelineInferenceAPIEndPoint"] = {
+            "callbackUrl": address + COMPUTE,
+            "inferenceApiKey": {"name": "Authorization", "value": key},
+            "isMultilingualEnabled": True,
+            "isSyncApi": True,
+        }
+    return said
