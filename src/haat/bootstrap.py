@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from haat.app import Platform
-from haat.catalog.model import Listing, PriceDraft, SampleCall, ServiceDraft, VersionDraft
+from haat.catalog.model import Listing, PriceDraft, SampleCall, ServiceDraft, ServicePolicyDraft, VersionDraft
 from haat.infra.keyring import Keyring
 from haat.kernel.errors import AlreadyExists, HaatError
 from haat.kernel.permissions import PLATFORM, Actor
@@ -141,6 +141,7 @@ def _service_draft(platform: Platform, hosted: HostedService, version: VersionDr
         unit=hosted.unit,
         max_requests_per_second=100_000,  # their own queue says when it is full
         typical_latency_ms=hosted.typical_latency_ms,
+        policy=ServicePolicyDraft(capability=hosted.capability),
         version=version,
         price=PriceDraft(unit_price=hosted.unit_price, free_units=Decimal(hosted.free_units)),
         credential_header="Authorization",

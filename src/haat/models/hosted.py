@@ -76,7 +76,8 @@ class HostedService:
     ``languages`` and ``language_pairs`` are BCP-47 tags with script (``hi-Deva``, ``hi-Deva>ur-Arab``).
     A service with pairs takes ``config.source`` and ``config.target``; one with languages takes
     ``config.language`` unless ``takes_language`` is false (it finds the language out by itself).
-    ``unit_price`` is in rupees a unit, ``free_units`` are given each month.
+    ``unit_price`` is in rupees a unit, ``free_units`` are given each month. ``capability`` is a name for what
+    it does, which services of other providers may have too.
     ``invoke`` gets checked items and a complete config (canonical tags, defaults filled in) and returns
     one output an item and the units used; it may raise any `HaatError`. It is synchronous and runs
     ``inline`` (microseconds), in a worker ``process`` (heavy, or unsafe in threads) or, as a
@@ -101,6 +102,7 @@ class HostedService:
     free_units: int = 0
     languages: tuple[str, ...] = ()
     language_pairs: tuple[str, ...] = ()
+    capability: str = ""
     takes_language: bool = True
     options: tuple[Option, ...] = ()
     formats: tuple[str, ...] = ()

@@ -68,7 +68,7 @@ class Pipelines(NativeOperation):
         stages = []
         for number, stage in enumerate(asked.stages):
             route = gateway.names.find(gateway, call, stage.service)
-            if route.version.dialect != "task":
+            if not route.version.takes_tasks:
                 message = f"{route.service.path} does not speak the task schema: it can't be a stage"
                 raise ValidationFailed(errors=[{"field": f"stages[{number}].service", "message": message}])
             stages.append(Stage(stage.name or route.service.slug, route, stage.config))
@@ -167,7 +167,7 @@ def _translators(gateway: Gateway, source: str, target: str) -> list[Service]:
     return [
         service
         for service, version in offers(gateway, "translation")
-        if version.dialect == "task" and wanted in version.language_pairs
+        if version.takes_tasks and wanted in version.language_pairs
     ]
 
 

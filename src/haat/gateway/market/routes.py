@@ -65,7 +65,7 @@ class Route:
         most = version.max_units or executing.max_units
         self.max_micro_units = int(Decimal(most) * MICRO_UNITS) if most else 0
         self.timeout_us = executing.timeout_ms * 1000
-        self.reads_languages = version.dialect == "task"
+        self.reads_languages = version.takes_tasks
         self.steps: tuple[Step, ...] = ()
         """What must happen with a request that is here whole before it goes to the provider."""
         self.lines: bytes = b""

@@ -62,7 +62,7 @@ class Application(msgspec.Struct, frozen=True):
 
 
 class Version(msgspec.Struct, frozen=True):
-    """One version: ``max_units`` is decimal text or empty, ``dialect`` is ``task`` or ``http``."""
+    """One version: ``max_units`` is decimal text or empty, ``dialect`` is what its endpoint speaks."""
 
     version: str
     endpoint: str
@@ -75,6 +75,11 @@ class Version(msgspec.Struct, frozen=True):
     language_pairs: tuple[str, ...] = ()
     health_path: str = ""
     """Answers 200 while the endpoint is well; empty when it has none."""
+
+    @property
+    def takes_tasks(self) -> bool:
+        """Whether it is called in the task schema, whatever its endpoint is then asked in."""
+        return self.dialect in ("task", "ulca")
 
 
 class Price(msgspec.Struct, frozen=True):

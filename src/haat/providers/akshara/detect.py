@@ -73,6 +73,7 @@ def service() -> HostedService:
         kind="text",
         languages=tuple(str(LANGUAGES[code].tag) for code in SUPPORTED),
         takes_language=False,
+        capability="detect-language",
         sample={"input": [{"text": "ఈ రోజు వాతావరణం చాలా బాగుంది."}], "config": {}},
         unit_price=Decimal("0.0002"),
         free_units=1_000,

@@ -194,6 +194,7 @@ def service() -> HostedService:
         "American English speaks to it best; words are those of an American English dictionary. WAV, 16 bit, "
         "16,000 to 48,000 Hz, at most 15 seconds.",
         category="speech_to_text",
+        capability="spoken-command",
         unit="audio_seconds",
         kind="audio",
         languages=("en-Latn",),

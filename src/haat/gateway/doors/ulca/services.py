@@ -29,8 +29,6 @@ ALIASES = {
     "bhashini/iiith/ocr-hw-bhaasha": "ocr",
 }
 """Names that clients have written into them, and the task each stands for: the best service for it is meant."""
-DIALECTS = ("task", "ulca")
-"""What a version may speak to be called from here: the gateway sends both the task schema."""
 _NLP = ("nlp", "custom")
 MOST_SHOWN = 100
 
@@ -67,7 +65,7 @@ def _named(gateway: Gateway, call: Call, step: Step, service_id: str) -> Route:
     service, task = route.service, step.task
     if not _may_do(service, task):
         raise wrong_field(field, f"is {service.path}, which does not do {task.name}")
-    if route.version.dialect not in DIALECTS:
+    if not route.version.takes_tasks:
         raise wrong_field(field, f"is {service.path}, which does not speak the task schema")
     credential = call.credential
     assert credential is not None
@@ -104,7 +102,7 @@ def offered(gateway: Gateway, task: Task) -> Iterator[tuple[Service, Version]]:
         if service.status != "published" or service.visibility != "public" or not _does(service, task):
             continue
         for version in service.versions:
-            if version.version == service.default_version and version.dialect in DIALECTS:
+            if version.version == service.default_version and version.takes_tasks:
                 yield service, version
 
 
