@@ -6,9 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from gateway.doors.ulca_market import add, stock, task
-from gateway.rig import Market, Response
+from gateway.rig import APP, Market, Response
+from haat.gateway.market.policy import ApplicationPolicy, Cors
+from haat.gateway.market.snapshot import Application, Price
 
 CONFIGS = "/ulca/apis/v0/model/getModelsPipeline"
 
@@ -178,6 +181,46 @@ async def test_a_stranger_cannot_send_much(shelf: Market) -> None:
     assert (response.status, response.json()["detail"]["code"]) == (413, "BODY_TOO_LARGE")
     response = await ask(shelf, key=None, body=b"{")
     assert (response.status, response.json()["detail"]["code"]) == (400, "MALFORMED_JSON")
+
+
+async def test_who_names_no_languages_is_asked_for_any_that_is_named(shelf: Market) -> None:
+    add(shelf, "any", "speak", languages={"languages": ()})
+    add(shelf, "any-pair", "translate", languages={"language_pairs": ()})
+    for key in ("", None):
+        said = (await ask(shelf, task("tts", "ta"), key=key)).json()["pipelineResponseConfig"]
+        assert said[0]["config"] == [config("acme/any", shelf, "ta", **SPEECH)]
+        said = (await ask(shelf, task("translation", "ta", "te"), key=key)).json()["pipelineResponseConfig"]
+        assert said[0]["config"] == [config("acme/any-pair", shelf, "ta", "te")]
+        said = (await ask(shelf, task("tts", "hi"), key=key)).json()["pipelineResponseConfig"]
+        assert said[0]["config"] == [config("acme/speak", shelf, "hi", **SPEECH)]
+
+
+async def test_of_several_the_cheapest_is_named_as_long_as_it_is(shelf: Market) -> None:
+    for slug, rupees in (("translate", "0.02"), ("other", "0.01")):
+        if slug == "other":
+            add(shelf, slug, "translate")
+        service = shelf.gateway.directory.services[f"acme/{slug}"]
+        price = Price("", "characters", rupees, "0", 0)
+        shelf.gateway.directory.put_service(service.id, structs.replace(service, prices=(price,)))
+    for key in ("", None):
+        assert {one["serviceId"] for one in await _translations(shelf, key)} == {"acme/other"}
+    shelf.gateway.directory.put_service("service-other", None)
+    for key in ("", None):
+        assert {one["serviceId"] for one in await _translations(shelf, key)} == {"acme/translate"}
+
+
+async def test_a_page_may_ask_when_an_application_lets_it(shelf: Market) -> None:
+    origin = "https://shop.example"
+    policy = ApplicationPolicy(cors=Cors(origins=(origin,)))
+    shelf.gateway.directory.put_application(APP, Application(APP, policy))
+    raw = json.dumps({"pipelineTasks": [task("tts")]}).encode()
+    for key in ([], [f"ulcaApiKey: {shelf.key}"]):
+        lines = [f"POST {CONFIGS} HTTP/1.1", "Host: gateway", f"Origin: {origin}", f"Content-Length: {len(raw)}", *key]
+        client = await shelf.connect()
+        await client.send("\r\n".join(lines).encode() + b"\r\n\r\n" + raw)
+        response = await client.receive("POST")
+        assert response is not None and response.status == 200
+        assert response.header("access-control-allow-origin") == origin
 
 
 async def test_no_other_operation_is_open_to_all(shelf: Market) -> None:

@@ -8,9 +8,9 @@ done: ``translation:hi-ur`` is the best service for it among those that the appl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from haat.kernel.errors import HaatError, NotSubscribed, ServiceNotFound
 from haat.language import parse_tag
@@ -33,6 +33,7 @@ class Names:
         self._generation = -1
         self._paths: dict[str, str] = {}
         """Aliases, and the paths that they stand for."""
+        self._kept: dict[str, tuple[int, Any]] = {}
 
     def find(self, gateway: Gateway, call: Call, name: str) -> Route:
         """Return the route that a model's name means to this caller; raise what speaks against it."""
@@ -67,11 +68,24 @@ class Names:
         self._keep_up(gateway)
         return tuple(alias for alias, path in self._paths.items() if path == service.path)
 
+    def kept(self, gateway: Gateway, name: str, at: int, make: Callable[[], Any]) -> Any:
+        """Return what is made of the services, anew when they change and each minute, as prices do.
+
+        ``at`` is when it is asked for, in microseconds since the epoch.
+        """
+        self._keep_up(gateway)
+        minute = at // 60_000_000
+        made, value = self._kept.get(name, (-1, None))
+        if made != minute:
+            value = make()
+            self._kept[name] = minute, value
+        return value
+
     def _keep_up(self, gateway: Gateway) -> None:
         directory = gateway.directory
         if self._generation == directory.services_generation:
             return
-        self._paths = {}
+        self._paths, self._kept = {}, {}
         for service in sorted(directory.services.values(), key=lambda one: one.id):
             if service.status in _TO_CALL:
                 for alias in service.policy.aliases:
@@ -129,21 +143,25 @@ def best(gateway: Gateway, call: Call, found: list[Service], policy: Policy = "p
         names = ", ".join(sorted(service.path for service in found)[:10])
         raise NotSubscribed(f"The application is subscribed to none of those who do this: {names}.")
 
-    def rank(service: Service) -> tuple[bool, Decimal, str]:
-        price = _price(service, subscriptions[credential.application, service.id].plan, call.started)
-        try:
-            route = gateway.routes.find(service.path.encode("ascii"))
-        except HaatError:
-            return True, price, service.path
-        broken = not route.breaker.ready(call.started)
-        return broken, _latency(route) if policy == "latency" else price, service.path
-
-    return min(mine, key=rank)
+    return min(mine, key=lambda service: _rank(gateway, call, service, policy))
 
 
-def cheapest(found: list[Service], at: int) -> Service:
-    """Return the one of these services that costs least to begin with, for somebody who has no plan yet."""
-    return min(found, key=lambda service: (_price(service, "", at), service.path))
+def in_order(gateway: Gateway, call: Call, found: list[Service]) -> list[Service]:
+    """Return services as `best` would take them, also for a caller nobody knows: he has no plan yet."""
+    return sorted(found, key=lambda service: _rank(gateway, call, service, "price"))
+
+
+def _rank(gateway: Gateway, call: Call, service: Service, policy: Policy) -> tuple[bool, Decimal, str]:
+    subscription = None
+    if call.credential is not None:
+        subscription = gateway.directory.subscriptions.get((call.credential.application, service.id))
+    price = _price(service, subscription.plan if subscription is not None else "", call.started)
+    try:
+        route = gateway.routes.find(service.path.encode("ascii"))
+    except HaatError:
+        return True, price, service.path
+    broken = not route.breaker.ready(call.started)
+    return broken, _latency(route) if policy == "latency" else price, service.path
 
 
 def _price(service: Service, plan: str, at: int) -> Decimal:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from haat.gateway.call import Call
-from haat.gateway.http import answers
+from haat.gateway.http import answers, cors
 from haat.gateway.http.answers import Whole
 from haat.gateway.http.headers import without
 from haat.kernel.errors import HaatError, MalformedJson, ProviderFailed, ValidationFailed
@@ -120,7 +120,8 @@ class Visit:
         call.answered = True
         if call.client.gateway.draining:
             call.keep_alive = False
-        call.client.write(answers.plain(call, status, content_type, body, b"Cache-Control: no-store\r\n"))
+        headers = b"Cache-Control: no-store\r\n" + cors.lines(call.client.gateway, call)
+        call.client.write(answers.plain(call, status, content_type, body, headers))
         call.client.finished(call)
 
     # --- out --------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from haat.gateway.doors.names import best, cheapest
+from haat.gateway.doors.names import in_order
 from haat.gateway.doors.pipeline import MOST_STAGES
 from haat.gateway.doors.ulca.languages import code_of, language_of, readings, tags_of
 from haat.gateway.doors.ulca.services import offered
@@ -20,7 +20,6 @@ from haat.gateway.doors.ulca.shapes import Task as AskedTask
 from haat.gateway.doors.ulca.tasks import GENDERS, TASKS, Task
 from haat.gateway.doors.visit import Visit, read_body
 from haat.kernel.errors import HaatError, InvalidRequest, NotSubscribed
-from haat.language import LANGUAGES
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
@@ -31,7 +30,6 @@ CONFIG_TASKS = ("translation", "asr", "tts", "transliteration", "ocr")
 COMPUTE, FEEDBACK = "/services/inference/pipeline", "/services/feedback/submit"
 SAMPLING_RATE = 22_050
 """What speech mostly comes at; the compute call's answer says what it did come at."""
-_ALL = tuple(str(language.tag) for language in LANGUAGES.values())
 
 
 class _Body(msgspec.Struct, rename="camel"):
@@ -86,53 +84,67 @@ def _wrong_field(field: str, message: str) -> HaatError:
 
 def _rows(gateway: Gateway, call: Call, task: Task, asked: Config, place: str) -> list[Row]:
     """Return who does a task, one a pair of languages, of those that were asked for."""
-    there = list(offered(gateway, task))
-    mine = _callable(gateway, call, there)
-    if there and not mine:
-        names = ", ".join(sorted(service.path for service, _ in there)[:10])
-        raise NotSubscribed(f"The application is subscribed to none of those who do {task.name}: {names}.")
     source, target = tags_of(asked)
+    known = _known(gateway, call, task)
     for one, other in readings(task.name, source, target):
-        found: dict[tuple[str, str], list[Service]] = {}
-        for service, version in mine:
-            for pair in _pairs(task, version, one, other):
-                found.setdefault(pair, []).append(service)
-        if found:
-            break
-    else:
-        wanted = ">".join(filter(None, (source, target))) or "any language"
-        raise _wrong_field(f"{place}.language", f"nobody here does {task.name} for {wanted[:80]}")
-    chosen: dict[tuple[str, ...], Service] = {}
-    rows = []
-    for pair, services in sorted(found.items()):
-        key = tuple(service.path for service in services)
-        if key not in chosen:
-            chosen[key] = _choice(gateway, call, services)
-        shown = (source, target) if source and target else pair
-        rows.append(Row(*pair, chosen[key], shown))
-    return rows
+        rows = [
+            Row(*pair, service, (source, target) if source and target else pair)
+            for pair, service in known.pairs.items()
+            if one in ("", pair[0]) and (other in ("", pair[1]) or task.languages == "one")
+        ]
+        if rows:
+            return rows
+        if one and (other or task.languages == "one") and known.of_any is not None:
+            return [Row(one, other or one, known.of_any, (source, target))]
+    wanted = ">".join(filter(None, (source, target))) or "any language"
+    raise _wrong_field(f"{place}.language", f"nobody here does {task.name} for {wanted[:80]}")
 
 
-def _callable(gateway: Gateway, call: Call, there: list[tuple[Service, Version]]) -> list[tuple[Service, Version]]:
+class _Known(NamedTuple):
+    """Who does a task: for each pair of languages, and for those that nobody has named."""
+
+    pairs: dict[tuple[str, str], Service]
+    of_any: Service | None
+
+
+def _known(gateway: Gateway, call: Call, task: Task) -> _Known:
+    """Return who does a task for the caller: whoever is subscribed to, or everybody for one without a key.
+
+    The latter is kept, so that it costs strangers' calls next to nothing, however large the market.
+    """
     if call.credential is None:
-        return there
+        found: _Known = gateway.names.kept(
+            gateway, f"ulca {task.name}", call.started, lambda: _first_of_each(gateway, call, task, None)
+        )
+        return found
     application, subscriptions = call.credential.application, gateway.directory.subscriptions
-    return [(service, version) for service, version in there if (application, service.id) in subscriptions]
+    mine = [one for one, _ in offered(gateway, task) if (application, one.id) in subscriptions]
+    if not mine:
+        names = ", ".join(sorted(service.path for service, _ in offered(gateway, task))[:10])
+        if names:
+            raise NotSubscribed(f"The application is subscribed to none of those who do {task.name}: {names}.")
+    return _first_of_each(gateway, call, task, mine)
 
 
-def _choice(gateway: Gateway, call: Call, services: list[Service]) -> Service:
-    return cheapest(services, call.started) if call.credential is None else best(gateway, call, services)
+def _first_of_each(gateway: Gateway, call: Call, task: Task, mine: list[Service] | None) -> _Known:
+    versions = {service.path: (service, version) for service, version in offered(gateway, task)}
+    services = [service for service, _ in versions.values()] if mine is None else mine
+    pairs: dict[tuple[str, str], Service] = {}
+    of_any = None
+    for service in in_order(gateway, call, services):
+        named = _pairs(task, versions[service.path][1])
+        if not named:
+            of_any = of_any or service
+        for pair in named:
+            pairs.setdefault(pair, service)
+    return _Known(dict(sorted(pairs.items())), of_any)
 
 
-def _pairs(task: Task, version: Version, source: str, target: str) -> list[tuple[str, str]]:
+def _pairs(task: Task, version: Version) -> list[tuple[str, str]]:
     """Return from what to what a version does a task; a task in one language goes from it to itself."""
     if task.languages == "one":
-        spoken = version.languages or _ALL
-        return [(one, one) for one in ((source,) if source else spoken) if one in spoken]
-    if not version.language_pairs:
-        return [(source, target)] if source and target else []
-    split = (pair.partition(">") for pair in version.language_pairs)
-    return [(one, other) for one, _, other in split if source in ("", one) and target in ("", other)]
+        return [(one, one) for one in version.languages]
+    return [(one, other) for one, _, other in (pair.partition(">") for pair in version.language_pairs)]
 
 
 def _link(columns: list[list[Row]]) -> None:
