@@ -15,9 +15,10 @@ from typing import Any
 
 import httpx
 
-from haat.catalog.model import Dialect, SampleCall
+from haat.catalog.model import TASK_DIALECTS, Dialect, SampleCall
 from haat.infra.net import IPNetwork, check_url, resolve
-from haat.kernel.errors import AcceptanceFailed, AddressForbidden
+from haat.infra.ulca import Unfit, ask, read_answer, task_at
+from haat.kernel.errors import AcceptanceFailed, AddressForbidden, HaatError
 from haat.kernel.reshaping import Misshapen, Reshaping
 
 HEALTH_SECONDS = 5.0
@@ -111,14 +112,18 @@ async def check(
                 body = sample.body if isinstance(sample.body, str) else request.document(sample.body)
             except Misshapen as error:
                 raise _Refused(f"the sample isn't of the shape that its version's changes expect: {error}") from error
+            path = sample.path
+            trial = _Trial(endpoint, body) if dialect == "ulca" else None
+            if trial is not None:
+                path, body = "", trial.body
             deadline = time.monotonic() + warm_up_seconds
             answered: _Refused | None = None
             while True:
                 left = max(0.05, deadline - time.monotonic())
                 try:
                     sent = {**request.headers({}), **headers}
-                    response = await target.request(client, sample.method, sample.path, sent, body, left)
-                    return _judge(response, dialect, sample, answer), True
+                    response = await target.request(client, sample.method, path, sent, body, left)
+                    return _judge(response, dialect, sample, answer, trial), True
                 except (httpx.HTTPError, OSError, _Refused) as error:
                     if isinstance(error, _Refused):
                         answered = error
@@ -175,22 +180,49 @@ class _Target:
         return response
 
 
-def _judge(response: httpx.Response, dialect: Dialect, sample: SampleCall, answer: Reshaping) -> str:
+class _Trial:
+    """A sample, which is a task, as a service that speaks ULCA is asked it; raise _Refused when it can't be."""
+
+    def __init__(self, endpoint: str, sample: Any) -> None:
+        task = task_at(endpoint)
+        if task is None:
+            raise _Refused("the address of a service that speaks ULCA ends with the name of its task")
+        self._task = task
+        try:
+            self._asked = ask(task, json.dumps(sample, ensure_ascii=False).encode())
+        except HaatError as error:
+            errors = error.extensions.get("errors", ())
+            said = "; ".join(f"{one['field']} {one['message']}" for one in errors) or error.detail
+            raise _Refused(f"the sample can't be asked: {said}") from error
+        self.body: Any = json.loads(self._asked.body)
+
+    def read(self, content: bytes) -> dict[str, Any]:
+        """Return the answer in the task schema."""
+        try:
+            return {"output": read_answer(self._task, content, self._asked.items)}
+        except Unfit as error:
+            raise _Refused(f"the answer can't be used: {error}") from error
+
+
+def _judge(
+    response: httpx.Response, dialect: Dialect, sample: SampleCall, answer: Reshaping, trial: _Trial | None = None
+) -> str:
     """Return what was seen; raise _Refused for an answer that a caller could not use."""
     if response.status_code != sample.expect_status:
         start = response.content[:200].decode("utf-8", "replace")
         raise _Refused(
             f"{sample.method} {sample.path} answered {response.status_code} instead of {sample.expect_status}: {start}"
         )
-    if dialect == "task" or answer.changes_documents:
-        kind = "JSON with an `output` list (see docs/tasks.md)" if dialect == "task" else "JSON"
+    is_task = dialect in TASK_DIALECTS
+    if is_task or answer.changes_documents:
+        kind = "JSON with an `output` list (see docs/tasks.md)" if is_task else "JSON"
         try:
-            document = answer.document(response.json())
+            document = answer.document(trial.read(response.content) if trial is not None else response.json())
         except Misshapen as error:
             raise _Refused(f"the answer isn't of the shape that its version's changes expect: {error}") from error
         except (ValueError, RecursionError) as error:
             raise _Refused(f"the answer is not {kind}") from error
-    if dialect == "task":
+    if is_task:
         try:
             output = document["output"]
         except (KeyError, TypeError) as error:

@@ -12,6 +12,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from haat.infra.ulca import NAMES as TASK_NAMES
+from haat.infra.ulca import task_at
 from haat.kernel import reshaping
 from haat.kernel.errors import Conflict, ValidationFailed
 from haat.kernel.text import is_storable
@@ -24,9 +26,11 @@ Unit = Literal[
 ]
 Status = Literal["draft", "published", "deprecated", "retired", "suspended"]
 Visibility = Literal["public", "members", "invited"]
-Dialect = Literal["task", "http"]
+Dialect = Literal["task", "http", "ulca"]
 
 CATEGORIES: tuple[Category, ...] = Category.__args__  # type: ignore[attr-defined]  # typing's own tuple of values
+TASK_DIALECTS: tuple[Dialect, ...] = ("task", "ulca")
+"""Those that are called in the task schema, whatever their endpoints are then asked in."""
 UNITS: tuple[Unit, ...] = Unit.__args__  # type: ignore[attr-defined]
 
 _TRANSITIONS: dict[Status, frozenset[Status]] = {
@@ -238,8 +242,15 @@ class VersionDraft(_Draft):
     @model_validator(mode="after")
     def _sample_fits(self) -> VersionDraft:
         inputs = self.sample.body.get("input") if isinstance(self.sample.body, dict) else None
-        if self.dialect == "task" and not (isinstance(inputs, list) and inputs):
+        if self.dialect in TASK_DIALECTS and not (isinstance(inputs, list) and inputs):
             raise ValueError("a task service's sample body is an object with a list `input` and `config`")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_tasks_address(self) -> VersionDraft:
+        addresses = [self.endpoint, *self.policy.endpoints] if self.dialect == "ulca" and self.endpoint else []
+        if len({task_at(address) for address in addresses}) > 1 or any(task_at(one) is None for one in addresses):
+            raise ValueError(f"the address of a service that speaks ULCA ends with one task: {', '.join(TASK_NAMES)}")
         return self
 
 
@@ -283,7 +294,7 @@ class ServiceDraft(_Draft):
 
     @model_validator(mode="after")
     def _items_are_a_tasks(self) -> ServiceDraft:
-        if self.policy.cache is not None and self.policy.cache.items and self.version.dialect != "task":
+        if self.policy.cache is not None and self.policy.cache.items and self.version.dialect not in TASK_DIALECTS:
             raise ValueError("`policy.cache.items` is for services that speak the task schema")
         return self
 

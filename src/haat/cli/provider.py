@@ -25,10 +25,10 @@ def provider() -> None:
 @provider.command()
 @click.argument("url")
 @click.option(
-    "--dialect", type=click.Choice(["task", "http"]), default="task", show_default=True, help="What it speaks."
+    "--dialect", type=click.Choice(["task", "http", "ulca"]), default="task", show_default=True, help="What it speaks."
 )
 @click.option("--method", default="POST", show_default=True, help="Method of the sample call.")
-@click.option("--path", default=None, help="Path of the sample call below URL; /invoke for the dialect task.")
+@click.option("--path", default=None, help="Path of the sample call below URL; /invoke for task, none for ulca.")
 @click.option("--body", default=None, help="JSON body of the sample call, or @FILE.")
 @click.option("--expect", default=200, show_default=True, help="Status that the sample call is answered with.")
 @click.option("--health-path", default="", help="Path that answers 200 when the service is up.")
@@ -56,7 +56,7 @@ def test(
     sample = SampleCall.parse(
         {
             "method": method.upper(),
-            "path": path or ("/invoke" if dialect == "task" else "/"),
+            "path": path or ("/" if dialect == "http" else "/invoke"),
             "body": _body(body, dialect),
             "expect_status": expect,
         }
@@ -83,7 +83,7 @@ def test(
 
 def _body(given: str | None, dialect: str) -> Any:
     if given is None:
-        return {"input": [{"text": "नमस्ते"}], "config": {}} if dialect == "task" else None
+        return {"input": [{"text": "नमस्ते"}], "config": {}} if dialect != "http" else None
     text = Path(given[1:]).read_text(encoding="utf-8") if given.startswith("@") else given
     try:
         return json.loads(text)

@@ -55,7 +55,7 @@ class Control:
 def controls_of(version: Version) -> list[Control]:
     """Return the fields with which a version is tried, filled in with its sample."""
     sample = SampleCall.model_validate(version.sample)
-    if version.dialect != "task" or not isinstance(sample.body, dict):
+    if version.dialect == "http" or not isinstance(sample.body, dict):
         body = "" if sample.body is None else json.dumps(sample.body, ensure_ascii=False, indent=2)
         return [Control("body", f"{sample.method} {sample.path}", "code", body)]
     controls = [_input(name, value) for name, value in _first_input(sample.body).items()]
@@ -107,7 +107,7 @@ def _pair_text(pair: str) -> str:
 
 async def body_of(visit: Visit, version: Version, sample: SampleCall) -> bytes | None:
     """Return the body to send: the sample with what was typed and chosen in its places."""
-    if version.dialect != "task" or not isinstance(sample.body, dict):
+    if version.dialect == "http" or not isinstance(sample.body, dict):
         return visit.secret("body").encode() if sample.body is not None else None
     body = copy.deepcopy(sample.body)
     first, config = _first_input(body), body.setdefault("config", {})

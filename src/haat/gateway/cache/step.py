@@ -75,7 +75,7 @@ class CacheStep:
 
     def __init__(self, cache: Cache, space: Space, route: Route) -> None:
         self._cache, self._space, self._route = cache, space, route
-        self._items = space.policy.items and route.executing.dialect == "task"
+        self._items = space.policy.items and route.executing.takes_tasks
         self._unit: str = route.service.unit
 
     def __call__(self, gateway: Gateway, call: Call) -> bool:

@@ -6,7 +6,6 @@ import base64
 import binascii
 import io
 import re
-import struct
 import wave
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +26,6 @@ _MAGIC = {
 }
 """How the files of a format begin."""
 _RATES = range(4_000, 192_001)
-_WAV_HEAD = 44
 
 
 def items_of(inputs: Inputs, takes: str, config: Config, place: str, options: str) -> list[dict[str, Any]]:
@@ -119,18 +117,6 @@ def pcm_of(content: str) -> str:
             return file.readframes(file.getnframes())
 
     return base64.b64encode(_decoded(content, samples)).decode("ascii")
-
-
-def sample_rate_of(content: str) -> int:
-    """Return the rate that a WAV file in base64 names, 0 when it is none."""
-    try:
-        head = base64.b64decode(content[: _WAV_HEAD * 4 // 3 // 4 * 4 + 4])
-    except (ValueError, binascii.Error):
-        return 0
-    if len(head) < 28 or head[:4] != b"RIFF" or head[8:16] != b"WAVEfmt ":
-        return 0
-    rate: int = struct.unpack_from("<I", head, 24)[0]
-    return rate
 
 
 def _decoded(content: str, read: Callable[[bytes], bytes]) -> bytes:

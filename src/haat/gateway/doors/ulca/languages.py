@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from haat.gateway.doors.names import tag_of
 from haat.gateway.doors.ulca.shapes import Config
-from haat.language import LANGUAGES
 
 ENGLISH = "en-Latn"
 
@@ -25,25 +22,6 @@ def tags_of(config: Config) -> tuple[str, str]:
 def _tag(code: str | None, script: str | None) -> str:
     code = (code or "").strip()
     return tag_of(f"{code}-{script.strip()}" if code and script and script.strip() else code)
-
-
-def code_of(tag: str) -> tuple[str, str]:
-    """Return a language's code, and its script where it is not the usual one."""
-    code, _, script = tag.partition("-")
-    known = LANGUAGES.get(code)
-    return code, "" if known is not None and known.scripts[0] == script else script
-
-
-def language_of(source: str, target: str) -> dict[str, Any]:
-    """Return the ``language`` of a task's config."""
-    said: dict[str, Any] = {}
-    for name, tag in (("source", source), ("target", target)):
-        if tag:
-            code, script = code_of(tag)
-            said[f"{name}Language"] = code
-            if script:
-                said[f"{name}ScriptCode"] = script
-    return said
 
 
 def readings(task: str, source: str, target: str) -> list[tuple[str, str]]:

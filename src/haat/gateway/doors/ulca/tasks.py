@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from haat.gateway.doors.ulca.content import pcm_of, sample_rate_of
-from haat.gateway.doors.ulca.languages import language_of
+from haat.gateway.doors.ulca.content import pcm_of
 from haat.gateway.doors.ulca.shapes import Config
 from haat.gateway.doors.visit import wrong_field
+from haat.infra.ulca import language_of, sample_rate_of
 from haat.kernel.errors import ProviderFailed
 from haat.language import UNDETERMINED
 
