@@ -14,7 +14,7 @@ from haat.gateway.languages import read_languages
 from haat.gateway.market import versions
 from haat.gateway.market.grants import Grant
 from haat.gateway.plugins import hooks
-from haat.gateway.stages import ADMIT, PREFIX, authenticate, check_form, check_loaded, check_meter, resolve
+from haat.gateway.stages import ADMIT, PREFIX, authenticate, check_form, check_meter, resolve
 from haat.gateway.upstreams import dispatch
 from haat.kernel.errors import BodyTooLarge, HaatError
 from haat.usage.event import Outcome
@@ -78,16 +78,10 @@ def _await_body(call: Call) -> None:
 
 
 def _open(gateway: Gateway, call: Call, operation: Operation) -> None:
-    """Begin a visit at a front door: who isn't known does not come further, and need not send a body.
-
-    A few operations are open to all; who sends a key is known by it there too.
-    """
+    """Begin a visit at a front door: who isn't known does not come further, and need not send a body."""
     extras_of(call).visit = Visit(operation, call.target)
-    if operation.open_to_all and not (call.bearer or call.api_key):
-        check_loaded(gateway)
-    else:
-        authenticate(gateway, call)
-        check_meter(gateway, call)
+    authenticate(gateway, call)
+    check_meter(gateway, call)
     call.body_limit = limit = operation.body_limit or gateway.settings.max_body_bytes
     if call.content_length > limit:
         raise BodyTooLarge(limit_bytes=limit)

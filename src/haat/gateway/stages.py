@@ -81,15 +81,10 @@ def split_target(gateway: Gateway, call: Call) -> None:
     call.service_path, call.tail = provider + b"/" + service, slash + tail + question + query
 
 
-def check_loaded(gateway: Gateway) -> None:
-    """Answer nothing out of a market that isn't known yet."""
-    if not gateway.directory.loaded:
-        raise Overloaded("The gateway has only just started and does not know its market yet.")
-
-
 def authenticate(gateway: Gateway, call: Call) -> None:
     """Find the credential behind the key; nothing before this makes a usage event."""
-    check_loaded(gateway)
+    if not gateway.directory.loaded:
+        raise Overloaded("The gateway has only just started and does not know its market yet.")
     key = call.bearer or call.api_key
     if not key:
         raise Unauthenticated

@@ -72,7 +72,7 @@ EACH = {
         part("transliteration", [{"source": "ram", "target": ["RAM", "Ram"]}]),
     ),
     "asr": (
-        task("asr", "hi", audioFormat="wav", samplingRate=RATE, preProcessors=["vad"], postProcessors=["itn"]),
+        task("asr", "hi", audioFormat="wav", samplingRate=float(RATE), preProcessors=["vad"], postProcessors=["itn"]),
         sound(),
         {"input": [{"audio": {"content": SPOKEN, "format": "wav"}}], "config": {"language": "hi-Deva"}},
         part("asr", [{"source": "heard hi-Deva", "nBestTokens": None}]),

@@ -38,7 +38,7 @@ class Operation:
     """The protocol and what it calls this, as in ``openai embeddings``."""
 
     open_to_all: bool = False
-    """It may be asked for without a key. Then ``call.credential`` is None, and it must cost next to nothing."""
+    """Whether it may be asked for without a key."""
     body_limit: int = 0
     """Most bytes that its requests have; 0 for as many as any call's."""
 
@@ -190,7 +190,7 @@ def retry_after(lines: list[bytes]) -> int:
     for line in lines:
         name, _, value = line.partition(b":")
         if name.lower() == b"retry-after" and value.strip().isdigit():
-            return min(int(value), 86_400)
+            return min(int(value.strip()[:9]), 86_400)
     return 0
 
 

@@ -19,8 +19,9 @@ from haat.gateway.doors.ulca.shapes import Config, UlcaOperation, encode, refusa
 from haat.gateway.doors.ulca.shapes import Task as AskedTask
 from haat.gateway.doors.ulca.tasks import GENDERS, TASKS, Task
 from haat.gateway.doors.visit import Visit, read_body
+from haat.gateway.stages import authenticate
 from haat.infra.ulca import code_of, language_of
-from haat.kernel.errors import HaatError, InvalidRequest, NotSubscribed
+from haat.kernel.errors import HaatError, InvalidRequest, NotSubscribed, Overloaded
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
@@ -55,6 +56,10 @@ class ModelsPipeline(UlcaOperation):
     _decoder = msgspec.json.Decoder(_Body)
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
+        if call.bearer or call.api_key:
+            authenticate(gateway, call)
+        elif not gateway.directory.loaded:
+            raise Overloaded("The gateway has only just started and does not know its market yet.")
         asked: _Body = read_body(self._decoder, call, _wrong_field)
         if not 1 <= len(asked.pipeline_tasks) <= MOST_STAGES:
             raise _wrong_field("pipelineTasks", f"must be a list of 1 to {MOST_STAGES} tasks")

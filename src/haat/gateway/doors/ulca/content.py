@@ -25,7 +25,7 @@ _MAGIC = {
     b"\xff\xd8": "jpeg",
 }
 """How the files of a format begin."""
-_RATES = range(4_000, 192_001)
+_LEAST_RATE, _MOST_RATE = 4_000, 192_000
 
 
 def items_of(inputs: Inputs, takes: str, config: Config, place: str, options: str) -> list[dict[str, Any]]:
@@ -97,14 +97,14 @@ def _format_of(begin: bytes) -> str:
 
 def _wav(content: str, config: Config, field: str) -> str:
     """Give bare samples (16 bit, one channel) the head of a WAV file."""
-    rate = config.sampling_rate
-    if rate is None or rate not in _RATES:
-        raise wrong_field(field, f"of pcm must be {_RATES[0]} to {_RATES[-1]}")
+    rate = config.sampling_rate or 0
+    if not _LEAST_RATE <= rate <= _MOST_RATE or rate != int(rate):
+        raise wrong_field(field, f"of pcm must be a whole number from {_LEAST_RATE} to {_MOST_RATE}")
     whole = io.BytesIO()
     with wave.open(whole, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(rate)
+        file.setframerate(int(rate))
         file.writeframes(base64.b64decode(content))
     return base64.b64encode(whole.getvalue()).decode("ascii")
 

@@ -91,7 +91,6 @@ class Feedback(UlcaOperation):
     """Takes an opinion, and answers when it is on the disk."""
 
     name = "ulca feedback"
-    body_limit = 1024 * 1024
     _decoder = msgspec.json.Decoder(_Body)
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:

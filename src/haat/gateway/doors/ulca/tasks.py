@@ -135,13 +135,14 @@ def _transcript(step: Step, sources: list[str], outputs: Outputs) -> dict[str, A
 
 
 def _sound(step: Step, sources: list[str], outputs: Outputs) -> dict[str, Any]:
-    sounds, rate, form = [], step.config.sampling_rate, "wav"
+    sounds: list[dict[str, Any]] = []
+    rate, form = None, "wav"
     for output in outputs:
         audio = output.get("audio")
         if not isinstance(audio, dict):
             raise ProviderFailed("The provider's answer holds no `audio`; the call is not billed.")
         content, form = member(audio, "content"), str(audio.get("format", "wav"))
-        rate = audio.get("sample_rate") or sample_rate_of(content) or rate
+        rate = audio.get("sample_rate") or sample_rate_of(content) or None
         if (step.config.audio_format or "").lower() == "pcm" and content:
             content, form = pcm_of(content), "pcm"
         sounds.append({"audioContent": content, "audioUri": None})
