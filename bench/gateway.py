@@ -27,6 +27,8 @@ import msgspec
 import uvloop
 
 from bench import conditions, load, million, open_loop, servers, words
+from bench.bodies import TASK_ANSWER
+from bench.doors import CASES
 from bench.load import LoadFailed, Target
 from bench.measure import Sample, Spread, cpu, in_pairs, ratios, rss_megabytes
 from bench.metered import Follower
@@ -46,6 +48,7 @@ ROWS = (
     "haat-full",
     "haat-full-2w",
     "haat-sse",
+    "doors",
     *(peer.name for peer in PEERS),
     "open-loop",
     "million-keys",
@@ -159,6 +162,29 @@ class Bench:
             self.nginx += self.pair(self.proxy, replace(target, name="haat-full-in-turn", keys=in_turn))
             self.nginx += self.pair(self.proxy, servers.at(target, "haat-full-task", servers.TASK_PATH))
 
+    def doors(self) -> None:
+        """Measure each front door in rounds with the native call that it stands for."""
+        data_dir = self.work / "haat-doors"
+        key = servers.prepare(data_dir, self.up).keys[0]
+        with servers.gateway("haat-doors", data_dir, key) as target:
+            for case in CASES:
+                native = replace(target, name="native", path=f"{servers.SERVICES}/{case.slug}{case.tail}")
+                native = replace(native, body=case.native_body)
+                door = replace(target, name=f"door {case.name}", path=case.path, body=case.body)
+                load.run_wrk(door, self.effort.warm_seconds)
+                bases, samples = in_pairs(
+                    partial(load.measure, native, self.effort.seconds),
+                    partial(load.measure, door, self.effort.seconds),
+                    self.effort.rounds,
+                    partial(_tell_door, case.name),
+                )
+                slower = ratios(bases, samples)
+                extra: dict[str, Any] = {
+                    "ratio_to_native": round(slower.median, 3),
+                    "native_cpu_us": round(_median_cpu(bases), 1),
+                }
+                self.rows.append(row_of(door.name, samples, **extra))
+
     def streams(self) -> None:
         data_dir = self.work / "haat-sse"
         key = servers.prepare(data_dir, self.up).keys[0]
@@ -200,7 +226,7 @@ class Bench:
 
     def _open(self, name: str, target: Target, seconds: int) -> tuple[Row, open_loop.Seen]:
         before = cpu(target.pid)
-        seen = uvloop.run(open_loop.OpenLoop(target, servers.TASK_ANSWER, RATE, seconds).run())
+        seen = uvloop.run(open_loop.OpenLoop(target, TASK_ANSWER, RATE, seconds).run())
         spent, in_kernel = cpu(target.pid).since(before, seen.answered)
         latency = seen.quantiles()
         figures = {
@@ -271,6 +297,17 @@ class Bench:
         return {"postgresql_keys": million.KEYS // share, "start_from_postgresql_seconds": round(found.seconds, 2)}
 
 
+def _tell_door(name: str, number: int, native: Sample, door: Sample) -> None:
+    say(
+        f"  {name} {number + 1}: {door.cpu_us_per_request:.1f} µs, natively {native.cpu_us_per_request:.1f} µs, "
+        f"{door.cpu_us_per_request / native.cpu_us_per_request:.2f} ×, {door.errors + native.errors} errors"
+    )
+
+
+def _median_cpu(samples: Sequence[Sample]) -> float:
+    return Spread.of([sample.cpu_us_per_request for sample in samples]).median
+
+
 def measure(effort: Effort, wanted: Sequence[str]) -> tuple[Bench, conditions.Conditions]:
     """Run the rows that are wanted."""
     seen = conditions.look()
@@ -286,6 +323,7 @@ def measure(effort: Effort, wanted: Sequence[str]) -> tuple[Bench, conditions.Co
             "haat-full": bench.full,
             "haat-full-2w": lambda: bench.gateway("haat-full-2w", workers=2),
             "haat-sse": bench.streams,
+            "doors": bench.doors,
             **{peer.name: partial(bench.peer, peer) for peer in PEERS},
             "open-loop": bench.by_the_clock,
             "million-keys": bench.with_a_million_keys,

@@ -70,7 +70,9 @@ def make_market(
     return Market(Snapshot(credentials=credentials, subscriptions=subscriptions, services=services), keys)
 
 
-def service(slug: str, endpoint: str, *, dialect: str = "http", unit: str = "requests") -> Service:
+def service(
+    slug: str, endpoint: str, *, dialect: str = "http", unit: str = "requests", category: str = "custom"
+) -> Service:
     """Return a published service of one version."""
     version = Version(
         version="1",
@@ -94,6 +96,7 @@ def service(slug: str, endpoint: str, *, dialect: str = "http", unit: str = "req
         credential=b"",
         versions=(version,),
         default_version="1",
+        category=category,
     )
 
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.bodies import CHAT, CHAT_ANSWER, TASK, TASK_ANSWER
 from bench.load import Target
 from bench.processes import LOOPBACK, await_answer, free_port, running, say
-from bench.servers import CHAT, CHAT_ANSWER, JSON, ROOT, TASK, TASK_ANSWER, check_answer, request_of
+from bench.servers import JSON, ROOT, check_answer, request_of
 
 ENVIRONMENTS = ROOT / "build" / "bench"
 MODEL = "bench"

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import market
+from bench.bodies import CHAT_ANSWER, TASK, TASK_ANSWER
+from bench.doors import CASES
 from bench.load import Target
 from bench.market import Market
 from bench.processes import LOOPBACK, NotStarted, Request, ask, await_answer, free_port, running
@@ -20,40 +22,6 @@ from haat.infra.keyring import Keyring
 
 ROOT = Path(__file__).parent.parent
 JSON = {"Content-Type": "application/json", "Accept": "*/*", "User-Agent": "haat-bench"}
-REQUEST_BYTES, ANSWER_BYTES = 185, 290
-
-
-def padded(content: dict[str, object], size: int) -> bytes:
-    """Return JSON of exactly ``size`` bytes: peers that speak different formats carry equally much."""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-    if len(text) > size:
-        raise ValueError(f"{len(text)} bytes don't fit into {size}")
-    return text[:-1] + b" " * (size - len(text)) + text[-1:]
-
-
-TASK = padded(
-    {"input": [{"text": "भारत एक विशाल देश है"}], "config": {"source": "hi-Deva", "target": "ur-Arab"}}, REQUEST_BYTES
-)
-CHAT = padded(
-    {
-        "model": "bench",
-        "messages": [{"role": "user", "content": "भारत एक विशाल देश है। Say that in Urdu."}],
-    },
-    REQUEST_BYTES,
-)
-TASK_ANSWER = padded({"output": [{"text": "x" * 220}], "usage": {"characters": 20}}, ANSWER_BYTES)
-CHAT_ANSWER = padded(
-    {
-        "id": "chatcmpl-bench",
-        "object": "chat.completion",
-        "created": 1_700_000_000,
-        "model": "bench",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": "jawab"}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 20, "completion_tokens": 30, "total_tokens": 50},
-    },
-    ANSWER_BYTES,
-)
-
 _NGINX = """worker_processes 1; daemon off; pid {folder}/pid; error_log stderr warn;
 events {{ worker_connections 8192; }}
 http {{
@@ -68,7 +36,9 @@ _NGINX_UPSTREAM = """    server {{
         location / {{ return 200 '{task}'; }}
         location /task {{ add_header X-Haat-Usage "characters=20"; return 200 '{task}'; }}
         location /v1/chat/completions {{ return 200 '{chat}'; }}
+{doors}
     }}"""
+_NGINX_CASE = """        location /{slug} {{ add_header X-Haat-Usage "{usage}"; return 200 '{answer}'; }}"""
 _NGINX_PROXY = """    upstream plain {{ server 127.0.0.1:{plain}; keepalive 128; keepalive_requests 1000000000; }}
     upstream stream {{ server 127.0.0.1:{stream}; keepalive 128; keepalive_requests 1000000000; }}
     proxy_http_version 1.1; proxy_set_header Connection "";
@@ -102,7 +72,10 @@ def nginx(body: str, folder: Path) -> Iterator[int]:
 def upstreams(work: Path) -> Iterator[Upstreams]:
     """Run both upstreams of all the rows."""
     ports = Upstreams(free_port(), free_port())
-    body = _NGINX_UPSTREAM.format(port=ports.plain, task=TASK_ANSWER.decode(), chat=CHAT_ANSWER.decode())
+    doors = "\n".join(
+        _NGINX_CASE.format(slug=case.slug, usage=case.usage, answer=case.answer.decode()) for case in CASES
+    )
+    body = _NGINX_UPSTREAM.format(port=ports.plain, task=TASK_ANSWER.decode(), chat=CHAT_ANSWER.decode(), doors=doors)
     stream_log = work / "stream.log"
     with (
         nginx(body, work / "upstream") as plain,
@@ -157,6 +130,12 @@ def services(up: Upstreams) -> list[Service]:
         market.service("plain", plain),
         market.service("task", f"{plain}/task", dialect="task", unit="characters"),
         market.service("stream", stream),
+        *(
+            market.service(
+                case.slug, f"{plain}/{case.slug}", dialect=case.dialect, unit=case.unit, category=case.category
+            )
+            for case in CASES
+        ),
     ]
 
 

@@ -25,6 +25,7 @@ from uuid import UUID
 import uvloop
 
 from bench import market, servers
+from bench.bodies import TASK
 from bench.load import Target
 from bench.measure import percentile, rss_megabytes
 from bench.metered import Follower
@@ -41,7 +42,7 @@ from bench.processes import (
     running,
     say,
 )
-from bench.servers import JSON, ROOT, TASK
+from bench.servers import JSON, ROOT
 from bench.upstream import ANSWER
 from haat.gateway.limits.registry import PlanLimits
 from haat.identity.model import make_key

@@ -9,6 +9,7 @@ from bench.report import Row, table
 
 WANTED = {"haat-bare": 1.4, "haat-full": 2.2, "haat-full-2w": 2.5, "haat-sse": 1.5}
 """The CPU time a request that the gateway is built for, as multiples of nginx's."""
+WANTED_DOOR = 1.3
 WANTED_P99_MS, WANTED_START_SECONDS = 20.0, 10.0
 NOTES = (
     "wrk: one thread, 64 connections kept alive, POST of 185 B, answer of 290 B; nginx with one worker is both the "
@@ -37,6 +38,7 @@ def describe(rows: Sequence[Row], conditions: Conditions, left_out: Mapping[str,
     """
     paced = [row for row in rows if "rate" in row.extra]
     closed = [row for row in rows if "ratio_to_nginx" in row.spreads and row not in paced]
+    doors = [row for row in rows if "ratio_to_native" in row.extra]
     keyed = [row for row in rows if "keys" in row.extra]
     peers = [row for row in rows if "does" in row.extra]
     parts: list[str] = []
@@ -44,6 +46,9 @@ def describe(rows: Sequence[Row], conditions: Conditions, left_out: Mapping[str,
         parts += ["Median (least–most) of the rounds" + (", a quick run" if quick else "") + ":", table(closed)]
         parts.append(_listed(_ratio(row) for row in closed if row.name in WANTED))
         parts.append(_listed(_checked(row) for row in closed if "checked" in row.extra))
+    if doors:
+        parts += ["The front doors, each in rounds with the native call that it stands for:", table(doors)]
+        parts.append(_listed(_door(row) for row in doors))
     if paced:
         parts += ["One gateway process, requests sent by the clock:", table(paced)]
         parts.append(_listed(_open_loop(row) for row in paced))
@@ -68,6 +73,14 @@ def _verdict(good: bool) -> str:
 def _ratio(row: Row) -> str:
     found, most = row.spreads["ratio_to_nginx"].median, WANTED[row.name]
     return f"{row.name}: {found:.2f} × nginx, wanted ≤ {most} ×: {_verdict(found <= most)}."
+
+
+def _door(row: Row) -> str:
+    found = row.extra["ratio_to_native"]
+    return (
+        f"{row.name}: {found:.2f} times the native call, which costs {row.extra['native_cpu_us']:.1f} µs; wanted ≤ "
+        f"{WANTED_DOOR} times: {_verdict(found <= WANTED_DOOR)}."
+    )
 
 
 def _checked(row: Row) -> str:

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from bench.bodies import ANSWER_BYTES, CHAT, CHAT_ANSWER, REQUEST_BYTES, TASK, TASK_ANSWER, padded
 from bench.load import LoadFailed, Outcome, parse_outcome
 from bench.open_loop import Seen, wire
-from bench.servers import ANSWER_BYTES, CHAT, CHAT_ANSWER, REQUEST_BYTES, TASK, TASK_ANSWER, padded
 
 
 def test_the_result_is_found_among_what_wrk_says() -> None:

@@ -53,7 +53,9 @@ def test_a_slow_program_is_killed_with_its_children() -> None:
     with pytest.raises(EngineTimeout):
         run_program(["sh", "-c", "sleep 86397 | cat"], b"", seconds=0.3)
     assert time.monotonic() - began < 5
-    assert not running("86397")
+    while running("86397"):  # killed, and gone when the system comes to it
+        assert time.monotonic() - began < 20
+        time.sleep(0.01)
 
 
 def test_a_hung_program_ends_although_the_process_that_started_it_was_killed() -> None:

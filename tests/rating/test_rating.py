@@ -111,7 +111,16 @@ def reference(calls: list[Measured], cards: list[RateCard]) -> dict[tuple[object
     given_away: dict[tuple[object, str], Fraction] = defaultdict(Fraction)
     order = sorted(
         grouped,
-        key=lambda key: (str(key[0]), begun[key][0], key[2] or "", begun[key][1].version, last(key[4]), str(key[3])),
+        key=lambda key: (
+            str(key[0]),
+            begun[key][0],
+            -Fraction(begun[key][1].unit_price) * Fraction(str(1 if key[4] is None else key[4])),
+            key[4] is not None,
+            str(begun[key][1].service),
+            key[2] or "",
+            begun[key][1].version,
+            str(key[3]),
+        ),
     )
     for place in order:
         price = begun[place][1]
@@ -122,11 +131,6 @@ def reference(calls: list[Measured], cards: list[RateCard]) -> dict[tuple[object
         if place[4] is not None:
             owed[place] *= Fraction(str(place[4]))
     return owed
-
-
-def last(share: object) -> tuple[bool, Fraction]:
-    """Free units go to what the provider was asked for before what was cached, and the dearer first."""
-    return share is not None, -Fraction(str(share or 0))
 
 
 def amounts(charges: list[Charge]) -> dict[tuple[object, ...], Fraction]:

@@ -156,7 +156,12 @@ def name_of(process: psutil.Process) -> str:
     if words and "postgres" in words[0]:
         return "postgres"
     return next(
-        (word for word in ("gateway", "control", "worker", "shipper", "models", "websocket") if word in words), "other"
+        (
+            word
+            for word in ("gateway", "control", "worker", "shipper", "models", "websocket", "speech")
+            if word in words
+        ),
+        "other",
     )
 
 

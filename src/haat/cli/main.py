@@ -31,6 +31,7 @@ PROCESSES = {
     "worker": "Run a worker alone: jobs, event handlers, schedules.",
     "shipper": "Run the shipper alone: from the gateways' journals to the usage store.",
     "websocket": "Run the WebSocket process alone: it speaks for the gateway's sessions.",
+    "speech": "Run the process alone that speaks Socket.IO: speech answered while it is spoken.",
     "models": "Run the service execution module alone: the built-in services.",
 }
 

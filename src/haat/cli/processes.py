@@ -30,8 +30,9 @@ MODULES = {
     "shipper": "haat.usage.shipper",
     "models": "haat.models.process",
     "websocket": "haat.gateway.websocket.process",
+    "speech": "haat.gateway.speech.process",
 }
-_WITHOUT_DATABASE = {"models", "websocket"}
+_WITHOUT_DATABASE = {"models", "websocket", "speech"}
 _WITHOUT_SCHEMA = {"gateway"}  # it goes on from its last snapshot
 _MODELS_SECONDS = 60.0
 

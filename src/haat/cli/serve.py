@@ -30,7 +30,7 @@ from haat.infra.keyring import Keyring, keyring_of
 from haat.infra.prepare import prepare_database
 from haat.settings import Settings
 
-FIRST, THEN = ("gateway", "models"), ("websocket", "control", "worker", "shipper")
+FIRST, THEN = ("gateway", "models"), ("websocket", "speech", "control", "worker", "shipper")
 """Calls need the first two: they get the whole machine until they answer."""
 
 _READY_SECONDS = 60.0
@@ -129,7 +129,7 @@ async def _run_children(
     finally:
         gateways.close()
         # The gateway drains first; the shipper goes last, so that what it journalled is shipped.
-        order = (["stock"], gateways.names, ["websocket", "control", "worker", "models"], ["shipper"])
+        order = (["stock"], gateways.names, ["websocket", "speech", "control", "worker", "models"], ["shipper"])
         stopping = asyncio.create_task(supervisor.stop(order, settings.shutdown_seconds))
         hurrying = asyncio.create_task(hurry.wait())
         await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)

@@ -78,10 +78,11 @@ def _await_body(call: Call) -> None:
 
 
 def _open(gateway: Gateway, call: Call, operation: Operation) -> None:
-    """Begin a visit at a front door: who isn't known does not come further, and need not send a body."""
+    """Begin a visit at a front door: who isn't known mostly does not come further, and need not send a body."""
     extras_of(call).visit = Visit(operation, call.target)
-    authenticate(gateway, call)
-    check_meter(gateway, call)
+    if not operation.open_to_all:
+        authenticate(gateway, call)
+        check_meter(gateway, call)
     call.body_limit = limit = operation.body_limit or gateway.settings.max_body_bytes
     if call.content_length > limit:
         raise BodyTooLarge(limit_bytes=limit)

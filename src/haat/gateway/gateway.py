@@ -28,12 +28,13 @@ from haat.gateway.market.routes import RouteTable
 from haat.gateway.market.snapshot import Directory
 from haat.gateway.metering import Meter
 from haat.gateway.plugins.hooks import Hooks
+from haat.gateway.rendezvous import SPEECH, WEBSOCKET, Rendezvous
+from haat.gateway.speech.passage import Passage
 from haat.gateway.steps import prepare
 from haat.gateway.upstreams import dispatch
 from haat.gateway.upstreams.endpoints import Endpoints
 from haat.gateway.upstreams.pool import Pools
 from haat.gateway.websocket import tunnel
-from haat.gateway.websocket.session import Rendezvous
 from haat.gateway.websocket.tunnel import Tunnel
 from haat.gateway.workers.neighbours import Neighbours
 from haat.gateway.workers.place import ALONE, BACKLOG, Place, open_listeners
@@ -100,7 +101,10 @@ class Gateway:
         self.tunnels: set[Tunnel] = set()
         """Open WebSocket sessions."""
         self.tunnel_work: set[asyncio.Task[None]] = set()
-        self.rendezvous = Rendezvous(settings.data_dir)
+        self.rendezvous = Rendezvous(settings.data_dir, WEBSOCKET)
+        self.passages: set[Passage] = set()
+        """Connections of those who speak while they are answered."""
+        self.speech_rendezvous = Rendezvous(settings.data_dir, SPEECH)
         self.grants = Grants()
         self.doors = Doors()
         self.names = Names()
@@ -163,6 +167,8 @@ class Gateway:
             self._server.close()
         for session in self.tunnels:
             session.end(tunnel.GOING_AWAY, "the gateway is being stopped")
+        for passage in list(self.passages):
+            passage.end()
         for client in list(self.clients):
             client.close_when_idle()
         with contextlib.suppress(TimeoutError):
@@ -185,6 +191,7 @@ class Gateway:
             work.cancel()
         await asyncio.gather(*self.tunnel_work, return_exceptions=True)
         self.rendezvous.close()
+        self.speech_rendezvous.close()
         await self.endpoints.close()
         await self.pools.close()
         self.meter.flush()

@@ -2,9 +2,9 @@
 
 A card applies from its ``effective_from`` until the next one of the same kind; a card made for a
 plan wins over the general one. Free units belong to a subscription and a period, not to a card: they
-are used up in the order of the cards' windows, and what one card gave is not given again by the next.
-What came out of the response cache is charged apart, at the plan's share of the price, and takes free
-units after what the provider was asked for. Nothing is rounded here; an invoice line rounds once.
+are used up in the order of the cards' windows, within one by what costs most a unit, and what one card
+gave is not given again by the next. What came out of the response cache is charged apart, at the plan's
+share of the price. Nothing is rounded here; an invoice line rounds once.
 """
 
 from __future__ import annotations
@@ -179,13 +179,16 @@ def rate(
     return Rated(charges, sorted(unpriced, key=lambda usage: (usage.at, str(usage.service), str(usage.subscription))))
 
 
-def _order(usage: Measured, window: Window) -> tuple[str, datetime, str, int, Decimal, str]:
-    """Free units go first to what came first, by window, then plan and card version; then to what costs more."""
+def _order(usage: Measured, window: Window) -> tuple[str, datetime, Decimal, bool, str, str, int, str]:
+    """Free units go first to what came first, by window, and within one to what costs most a unit."""
+    share = Decimal(1) if usage.cached_share is None else usage.cached_share
     return (
         str(usage.subscription),
         window.start,
+        -multiply(window.card.unit_price, share),
+        usage.cached_share is not None,
+        str(usage.service),
         usage.plan or "",
         window.card.version,
-        Decimal(-2) if usage.cached_share is None else -usage.cached_share,
         str(usage.provider_org),
     )

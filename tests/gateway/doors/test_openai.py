@@ -53,6 +53,15 @@ async def test_a_model_is_named_by_its_listing_an_alias_or_what_it_does(embedder
     assert (event.service_slug, event.units["tokens"], event.outcome) == ("embed", "7", Outcome.COMPLETED)
 
 
+async def test_an_alias_is_never_taken_for_a_listings_own_name_nor_for_a_strangers(embedder: Market) -> None:
+    embedder.add_service(
+        "thief", port=9, dialect="task", aliases=("acme/embed", "text-embedding-3-small"), subscribed=None
+    )
+    for model in ("acme/embed", "text-embedding-3-small"):
+        assert (await ask(embedder, "/v1/embeddings", {"model": model, "input": ["a", "b"]})).status == 200
+    assert len(embedder.provider.requests) == 2
+
+
 async def test_base64_is_little_endian_single_precision(embedder: Market) -> None:
     body = {"model": "acme/embed", "input": "a", "encoding_format": "base64"}
     data = (await ask(embedder, "/v1/embeddings", body)).json()["data"]

@@ -343,6 +343,13 @@ WRONG: dict[str, tuple[Any, Any, int, str, str]] = {
         "SERVICE_NOT_FOUND",
         "pipelineTasks[0].config.serviceId",
     ),
+    "no such version": (
+        [task("translation", "hi", "ur", serviceId="acme/translate@é")],
+        texts("a"),
+        404,
+        "SERVICE_NOT_FOUND",
+        "serviceId",
+    ),
     "a name for nothing": (
         [task("translation", "hi", "ur", serviceId="x y\ud83d\ude00")],
         texts("a"),

@@ -31,18 +31,18 @@ class Names:
 
     def __init__(self) -> None:
         self._generation = -1
-        self._paths: dict[str, str] = {}
-        """Aliases, and the paths that they stand for."""
+        self._aliases: dict[str, list[Service]] = {}
+        """Who says that it is also called so."""
         self._kept: dict[str, tuple[int, Any]] = {}
 
     def find(self, gateway: Gateway, call: Call, name: str) -> Route:
         """Return the route that a model's name means to this caller; raise what speaks against it."""
         self._keep_up(gateway)
-        path = self._paths.get(name)
-        if path is None and "/" in name:
-            path = name
-        if path is not None:
-            return gateway.routes.find(path.encode("utf-8", "replace"))
+        if name.partition("@")[0] in gateway.directory.services:  # no alias is ever taken for a listing's own name
+            return gateway.routes.find(name.encode("utf-8", "replace"))
+        called_so = self._aliases.get(name)
+        if called_so:
+            return gateway.routes.find(best(gateway, call, called_so).path.encode("ascii"))
         match = _CAPABILITY.fullmatch(name)
         if match is None:
             raise _unknown(name)
@@ -55,7 +55,7 @@ class Names:
     def knows(self, gateway: Gateway, name: str) -> bool:
         """Tell whether a listing has this name, or says that it is called so too."""
         self._keep_up(gateway)
-        return name in self._paths or name.partition("@")[0] in gateway.directory.services
+        return name in self._aliases or name.partition("@")[0] in gateway.directory.services
 
     def of_caller(self, gateway: Gateway, application: str) -> list[Service]:
         """Return the services that an application may call, by name."""
@@ -66,7 +66,7 @@ class Names:
     def aliases_of(self, gateway: Gateway, service: Service) -> tuple[str, ...]:
         """Return the further names that mean this service."""
         self._keep_up(gateway)
-        return tuple(alias for alias, path in self._paths.items() if path == service.path)
+        return tuple(alias for alias, called_so in self._aliases.items() if service in called_so)
 
     def kept(self, gateway: Gateway, name: str, at: int, make: Callable[[], Any]) -> Any:
         """Return what is made of the services, anew when they change and each minute, as prices do.
@@ -85,11 +85,11 @@ class Names:
         directory = gateway.directory
         if self._generation == directory.services_generation:
             return
-        self._paths, self._kept = {}, {}
-        for service in sorted(directory.services.values(), key=lambda one: one.id):
+        self._aliases, self._kept = {}, {}
+        for service in directory.services.values():
             if service.status in _TO_CALL:
                 for alias in service.policy.aliases:
-                    self._paths.setdefault(alias, service.path)  # the older listing keeps a name that two have
+                    self._aliases.setdefault(alias, []).append(service)
         self._generation = directory.services_generation
 
 

@@ -36,7 +36,6 @@ class Operation:
 
     name: str = ""
     """The protocol and what it calls this, as in ``openai embeddings``."""
-
     open_to_all: bool = False
     """Whether it may be asked for without a key."""
     body_limit: int = 0

@@ -26,7 +26,8 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
-from haat.gateway.websocket.session import HEADER, Admission, Ended, Rendezvous, read_admission
+from haat.gateway.rendezvous import WEBSOCKET, Rendezvous
+from haat.gateway.websocket.session import HEADER, Admission, Ended, read_admission
 from haat.infra.net import parse_networks, resolve
 from haat.kernel.errors import AddressForbidden
 from haat.settings import Settings
@@ -246,7 +247,7 @@ async def _dial(admission: Admission, offered: Sequence[Subprotocol]) -> ClientC
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve sessions until ``stop`` is set, then end those that are open with 1001."""
-    meeting = Rendezvous(settings.data_dir)
+    meeting = Rendezvous(settings.data_dir, WEBSOCKET)
     meeting.socket.unlink(missing_ok=True)
     before = os.umask(0o077)
     try:

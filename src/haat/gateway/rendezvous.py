@@ -1,0 +1,31 @@
+"""Where the gateway meets the processes beside it that speak a protocol for it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_DESCRIPTORS = Path("/proc/self/fd")
+WEBSOCKET, SPEECH = "websocket.sock", "speech.sock"
+
+
+class Rendezvous:
+    """A socket in the data directory, however long that directory's name is."""
+
+    def __init__(self, data_dir: Path, name: str) -> None:
+        home = data_dir / "gateway"
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.socket = home / name
+        self._folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    @property
+    def path(self) -> str:
+        """A name for the socket that fits into the 108 bytes that an address has."""
+        if not _DESCRIPTORS.is_dir():
+            return str(self.socket)
+        return f"{_DESCRIPTORS}/{self._folder}/{self.socket.name}"
+
+    def close(self) -> None:
+        folder, self._folder = self._folder, -1
+        if folder >= 0:
+            os.close(folder)
