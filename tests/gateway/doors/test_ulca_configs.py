@@ -63,6 +63,12 @@ async def test_a_chain_is_told_which_services_and_where(shelf: Market) -> None:
             "isMultilingualEnabled": True,
             "isSyncApi": True,
         },
+        "pipelineInferenceSocketEndPoint": {
+            "callbackUrl": address.replace("http://", "ws://"),
+            "inferenceApiKey": {"name": "Authorization", "value": shelf.key},
+            "isMultilingualEnabled": True,
+            "isSyncApi": False,
+        },
     }
     assert response.header("cache-control") == "no-store"
     assert shelf.events() == []

@@ -203,11 +203,9 @@ def _addresses(gateway: Gateway, call: Call) -> dict[str, Any]:
     address = gateway.settings.gateway_address.rstrip("/")
     said: dict[str, Any] = {"feedbackUrl": address + FEEDBACK}
     if call.credential is not None:
-        key = (call.bearer or call.api_key).decode("ascii")
-        said["pipelineInferenceAPIEndPoint"] = {
-            "callbackUrl": address + COMPUTE,
-            "inferenceApiKey": {"name": "Authorization", "value": key},
-            "isMultilingualEnabled": True,
-            "isSyncApi": True,
-        }
+        key = {"name": "Authorization", "value": (call.bearer or call.api_key).decode("ascii")}
+        common = {"inferenceApiKey": key, "isMultilingualEnabled": True}
+        said["pipelineInferenceAPIEndPoint"] = {"callbackUrl": address + COMPUTE, **common, "isSyncApi": True}
+        socket = "ws" + address.removeprefix("http")  # https becomes wss
+        said["pipelineInferenceSocketEndPoint"] = {"callbackUrl": socket, **common, "isSyncApi": False}
     return said
