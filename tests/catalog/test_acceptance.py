@@ -132,8 +132,8 @@ async def test_a_service_that_speaks_ulca_is_asked_its_sample_in_its_words(serve
     ("sample", "path", "said"),
     [
         (PAIR, "/translation", "the answer can't be used: it holds no `output`"),
-        (TASK, "/translation", "config.source must be a language tag"),
-        (PAIR, "/somewhere", "ends with the name of its task"),
+        (TASK, "/translation", "config.source: must be a language tag"),
+        (PAIR, "/somewhere", "the address ends with none of the tasks translation, "),
     ],
 )
 async def test_a_service_that_speaks_ulca_is_told_what_does_not_fit(

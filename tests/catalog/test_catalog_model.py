@@ -93,6 +93,7 @@ ULCA = {
         {"version": {**VERSION, "dialect": "task", "sample": {"body": {"input": []}}}},
         {"version": {**VERSION, "dialect": "task", "sample": {"body": {"input": "text"}}}},
         {"version": {**VERSION, "dialect": "task", "sample": {"body": {"input": 5}}}},
+        {"version": ULCA, "unit": "tokens"},  # which nobody counts
         {"version": {**ULCA, "sample": {"body": {}}}},
         {"version": {**ULCA, "endpoint": "https://api.example.in/services/inference"}},
         {"version": {**ULCA, "policy": {"endpoints": ["https://api.example.in/other"]}}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Awaitable, Callable
 
@@ -243,6 +244,28 @@ async def test_a_sample_call_that_fails_shows_what_was_seen(
     fresh = next(one for one in await platform.discovery.versions(street.provider, service) if one.version == "2")
     answer = await browser.send(f"{page}/versions/{fresh.id}/accept", page=page)
     assert answer.status_code == 422 and "Nothing was changed" in answer.text
+
+
+async def test_a_model_is_listed_with_its_tensors(street: Street, platform: Platform, browser_for: BrowserFor) -> None:
+    browser = await browser_for(PROVIDER)
+    service = street.listings[0].id
+    page = f"/partner/services/{service}"
+    tensors = {"model": "nmt", "inputs": {"text": "INPUT_TEXT"}, "outputs": {"text": "OUTPUT_TEXT"}}
+    fields = {
+        "version.version": "3",
+        "version.endpoint": "http://127.0.0.1:9998",
+        "version.dialect": "inference",
+        "version.sample.body": '{"input": [{"text": "x"}]}',
+    }
+    for wrong in ("{", '{"model": "nmt"}'):
+        refused = await browser.send(f"{page}/versions", page=page, **fields, **{"version.policy.tensors": wrong})
+        assert refused.status_code == 422 and 'id="version.policy.tensors-error"' in refused.text
+    added = await browser.send(
+        f"{page}/versions", page=page, **fields, **{"version.policy.tensors": json.dumps(tensors)}
+    )
+    assert "The version is added" in added.text
+    fresh = next(one for one in await platform.discovery.versions(street.provider, service) if one.version == "3")
+    assert (fresh.dialect, fresh.policy["tensors"]) == ("inference", tensors)
 
 
 async def test_a_new_price_counts_from_now_on(street: Street, browser_for: BrowserFor, clock: SetClock) -> None:

@@ -16,9 +16,11 @@ from typing import Any
 import httpx
 
 from haat.catalog.model import TASK_DIALECTS, Dialect, SampleCall
+from haat.catalog.tasks import TaskTrial
+from haat.catalog.tensors import Trial
+from haat.infra.inference.mapping import TensorMap
 from haat.infra.net import IPNetwork, check_url, resolve
-from haat.infra.ulca import Unfit, ask, read_answer, task_at
-from haat.kernel.errors import AcceptanceFailed, AddressForbidden, HaatError
+from haat.kernel.errors import AcceptanceFailed, AddressForbidden
 from haat.kernel.reshaping import Misshapen, Reshaping
 
 HEALTH_SECONDS = 5.0
@@ -69,11 +71,12 @@ async def check(
     https_only: bool = True,
     request: Reshaping = _UNCHANGED,
     answer: Reshaping = _UNCHANGED,
+    tensors: TensorMap | None = None,
 ) -> Report:
     """Try a service at ``endpoint`` and report; never raise for what the service does wrong.
 
     ``credential`` is the header's name and value that the provider expects; ``request`` and ``answer`` are
-    what the gateway changes on the way.
+    what the gateway changes on the way. With ``tensors`` the sample is a task, which is asked in these.
     """
     report = Report()
 
@@ -112,16 +115,16 @@ async def check(
                 body = sample.body if isinstance(sample.body, str) else request.document(sample.body)
             except Misshapen as error:
                 raise _Refused(f"the sample isn't of the shape that its version's changes expect: {error}") from error
-            path = sample.path
-            trial = _Trial(endpoint, body) if dialect == "ulca" else None
+            sent, path = {**request.headers({}), **headers}, sample.path
+            trial = _trial(dialect, endpoint, tensors, body)
             if trial is not None:
-                path, body = "", trial.body
+                path, body = trial.path, trial.body
+                sent |= trial.headers
             deadline = time.monotonic() + warm_up_seconds
             answered: _Refused | None = None
             while True:
                 left = max(0.05, deadline - time.monotonic())
                 try:
-                    sent = {**request.headers({}), **headers}
                     response = await target.request(client, sample.method, path, sent, body, left)
                     return _judge(response, dialect, sample, answer, trial), True
                 except (httpx.HTTPError, OSError, _Refused) as error:
@@ -161,8 +164,11 @@ class _Target:
         sent = {**headers, "Host": url.netloc.decode(), "Accept": "*/*"}
         content = None
         if body is not None and method != "GET":
-            content = body.encode() if isinstance(body, str) else json.dumps(body, ensure_ascii=False).encode()
-            sent["Content-Type"] = "text/plain; charset=utf-8" if isinstance(body, str) else "application/json"
+            if isinstance(body, bytes):
+                content = body
+            else:
+                content = body.encode() if isinstance(body, str) else json.dumps(body, ensure_ascii=False).encode()
+                sent["Content-Type"] = "text/plain; charset=utf-8" if isinstance(body, str) else "application/json"
         request = client.build_request(
             method, pinned, headers=sent, content=content, timeout=seconds, extensions={"sni_hostname": self.host}
         )
@@ -180,32 +186,18 @@ class _Target:
         return response
 
 
-class _Trial:
-    """A sample, which is a task, as a service that speaks ULCA is asked it; raise _Refused when it can't be."""
-
-    def __init__(self, endpoint: str, sample: Any) -> None:
-        task = task_at(endpoint)
-        if task is None:
-            raise _Refused("the address of a service that speaks ULCA ends with the name of its task")
-        self._task = task
-        try:
-            self._asked = ask(task, json.dumps(sample, ensure_ascii=False).encode())
-        except HaatError as error:
-            errors = error.extensions.get("errors", ())
-            said = "; ".join(f"{one['field']} {one['message']}" for one in errors) or error.detail
-            raise _Refused(f"the sample can't be asked: {said}") from error
-        self.body: Any = json.loads(self._asked.body)
-
-    def read(self, content: bytes) -> dict[str, Any]:
-        """Return the answer in the task schema."""
-        try:
-            return {"output": read_answer(self._task, content, self._asked.items)}
-        except Unfit as error:
-            raise _Refused(f"the answer can't be used: {error}") from error
+def _trial(dialect: Dialect, endpoint: str, tensors: TensorMap | None, task: Any) -> Trial | TaskTrial | None:
+    """Return how a sample is asked that is a task for an endpoint which speaks something else."""
+    try:
+        if tensors is not None:
+            return Trial(tensors, task)
+        return TaskTrial(endpoint, task) if dialect == "ulca" else None
+    except ValueError as error:
+        raise _Refused(f"the sample can't be asked: {error}") from error
 
 
 def _judge(
-    response: httpx.Response, dialect: Dialect, sample: SampleCall, answer: Reshaping, trial: _Trial | None = None
+    response: httpx.Response, dialect: Dialect, sample: SampleCall, answer: Reshaping, trial: Trial | TaskTrial | None
 ) -> str:
     """Return what was seen; raise _Refused for an answer that a caller could not use."""
     if response.status_code != sample.expect_status:
@@ -217,7 +209,7 @@ def _judge(
     if is_task or answer.changes_documents:
         kind = "JSON with an `output` list (see docs/tasks.md)" if is_task else "JSON"
         try:
-            document = answer.document(trial.read(response.content) if trial is not None else response.json())
+            document = answer.document(_document(response, trial))
         except Misshapen as error:
             raise _Refused(f"the answer isn't of the shape that its version's changes expect: {error}") from error
         except (ValueError, RecursionError) as error:
@@ -231,3 +223,12 @@ def _judge(
         if not isinstance(output, list) or len(output) != wanted:
             raise _Refused(f"`output` should hold one item for each of the {wanted} inputs")
     return f"{sample.method} {sample.path} answered {response.status_code} with {len(response.content)} bytes"
+
+
+def _document(response: httpx.Response, trial: Trial | TaskTrial | None) -> Any:
+    if trial is None:
+        return response.json()
+    try:
+        return trial.read(response.content, response.headers)
+    except ValueError as error:
+        raise _Refused(str(error)) from error

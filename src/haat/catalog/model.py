@@ -12,6 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from haat.catalog.tensors import COUNTED_UNITS, TensorMapDraft
 from haat.infra.ulca import NAMES as TASK_NAMES
 from haat.infra.ulca import task_at
 from haat.kernel import reshaping
@@ -26,10 +27,10 @@ Unit = Literal[
 ]
 Status = Literal["draft", "published", "deprecated", "retired", "suspended"]
 Visibility = Literal["public", "members", "invited"]
-Dialect = Literal["task", "http", "ulca"]
+Dialect = Literal["task", "http", "inference", "ulca"]
 
 CATEGORIES: tuple[Category, ...] = Category.__args__  # type: ignore[attr-defined]  # typing's own tuple of values
-TASK_DIALECTS: tuple[Dialect, ...] = ("task", "ulca")
+TASK_DIALECTS: tuple[Dialect, ...] = ("task", "inference", "ulca")
 """Those that are called in the task schema, whatever their endpoints are then asked in."""
 UNITS: tuple[Unit, ...] = Unit.__args__  # type: ignore[attr-defined]
 
@@ -183,7 +184,8 @@ class VersionPolicyDraft(_Draft):
 
     With ``websocket`` they also speak WebSocket, and callers may open sessions.
     ``request`` and ``answer`` are changed on their way, in this order. A version that ``serves`` another
-    one only adapts its own shape to that one's, whose endpoints execute its calls.
+    one only adapts its own shape to that one's, whose endpoints execute its calls. ``tensors`` are those in
+    which endpoints of the dialect ``inference`` are asked.
     """
 
     endpoints: Annotated[list[_Endpoint], Field(max_length=15)] = []
@@ -191,11 +193,14 @@ class VersionPolicyDraft(_Draft):
     serves: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,31})?$")] = ""
     request: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
     answer: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
+    tensors: TensorMapDraft | None = None
 
     @model_validator(mode="after")
     def _adapters_have_no_endpoints(self) -> VersionPolicyDraft:
-        if self.serves and (self.endpoints or self.websocket):
-            raise ValueError("an adapter is executed by the version it serves: it has no endpoints, and no sessions")
+        if self.serves and (self.endpoints or self.websocket or self.tensors):
+            raise ValueError(
+                "an adapter is executed by the version it serves: it has no endpoints, sessions or tensors"
+            )
         return self
 
     @field_validator("endpoints")
@@ -244,6 +249,12 @@ class VersionDraft(_Draft):
         inputs = self.sample.body.get("input") if isinstance(self.sample.body, dict) else None
         if self.dialect in TASK_DIALECTS and not (isinstance(inputs, list) and inputs):
             raise ValueError("a task service's sample body is an object with a list `input` and `config`")
+        return self
+
+    @model_validator(mode="after")
+    def _models_have_tensors(self) -> VersionDraft:
+        if (self.policy.tensors is not None) != (self.dialect == "inference" and not self.policy.serves):
+            raise ValueError("`policy.tensors` says how an endpoint of the dialect `inference` is asked, and no other")
         return self
 
     @model_validator(mode="after")
@@ -296,6 +307,12 @@ class ServiceDraft(_Draft):
     def _items_are_a_tasks(self) -> ServiceDraft:
         if self.policy.cache is not None and self.policy.cache.items and self.version.dialect not in TASK_DIALECTS:
             raise ValueError("`policy.cache.items` is for services that speak the task schema")
+        return self
+
+    @model_validator(mode="after")
+    def _unit_is_counted(self) -> ServiceDraft:
+        if self.version.dialect in ("inference", "ulca") and self.unit not in COUNTED_UNITS:
+            raise ValueError(f"calls of the dialect `{self.version.dialect}` are sold by {', '.join(COUNTED_UNITS)}")
         return self
 
     @field_validator("credential_header")

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from haat.catalog import acceptance, store
+from haat.catalog import acceptance, store, tensors
 from haat.catalog.discovery import index_words
 from haat.catalog.model import (
     Listing,
@@ -288,12 +288,19 @@ class Catalog:
         )
         if policy is not None and policy.serves != version.serves:
             raise Conflict("Whether a version adapts another one, and which, stays as it was declared.")
+        if policy is not None and (policy.tensors is None) != (present.tensors is None):
+            raise Conflict("Whether a version is asked in tensors stays as it was declared.")
         executing = _executing(versions, version.serves) if version.serves else version
-        if policy is not None and (policy.request, policy.answer) == (present.request, present.answer):
+        if policy is not None and (policy.request, policy.answer, policy.tensors) == (
+            present.request,
+            present.answer,
+            present.tensors,
+        ):
             endpoints = policy.endpoints
         elif policy is not None:
             endpoints = [executing.endpoint, *(executing.endpoints[1:] if version.serves else policy.endpoints)]
         changes = policy or present
+        asked_in = tensors.stored(executing.policy) if changes.tensors is None else changes.tensors.tensor_map()
         credential = (stored[0], self._keyring.decrypt(stored[1], str(service_id))) if stored else None
         steps: list[acceptance.Step] = []
         for endpoint in executing.endpoints if endpoints is None else endpoints:
@@ -308,6 +315,7 @@ class Catalog:
                 https_only=self._https_only,
                 request=Reshaping([change.model_dump() for change in changes.request]),
                 answer=Reshaping([change.model_dump() for change in changes.answer]),
+                tensors=asked_in,
             )
             tried.require()
             steps += tried.steps

@@ -30,7 +30,7 @@ MODULES = {
     "shipper": "haat.usage.shipper",
     "models": "haat.models.process",
     "websocket": "haat.gateway.websocket.process",
-    "speech": "haat.gateway.speech.process",
+    "speech": "haat.speech.process",
 }
 _WITHOUT_DATABASE = {"models", "websocket", "speech"}
 _WITHOUT_SCHEMA = {"gateway"}  # it goes on from its last snapshot

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import click
-from rich.console import Console
+from pydantic import ValidationError
 
-from haat.catalog.acceptance import Report, check
-from haat.catalog.model import Dialect, SampleCall
+from haat.catalog.acceptance import check
+from haat.catalog.model import Dialect, SampleCall, field_errors
+from haat.catalog.tensors import TensorMapDraft
+from haat.cli.inspection import inspect
+from haat.cli.trials import print_report, read_credential
+from haat.infra.inference.mapping import TensorMap
 from haat.infra.net import parse_networks
 from haat.settings import load_settings
 
@@ -22,13 +26,21 @@ def provider() -> None:
     """Try a service before listing it."""
 
 
+provider.add_command(inspect)
+
+
 @provider.command()
 @click.argument("url")
 @click.option(
-    "--dialect", type=click.Choice(["task", "http", "ulca"]), default="task", show_default=True, help="What it speaks."
+    "--dialect",
+    type=click.Choice(["task", "http", "inference", "ulca"]),
+    default="task",
+    show_default=True,
+    help="What it speaks.",
 )
 @click.option("--method", default="POST", show_default=True, help="Method of the sample call.")
-@click.option("--path", default=None, help="Path of the sample call below URL; /invoke for task, none for ulca.")
+@click.option("--path", default=None, help="Path of the sample call below URL; /invoke for tasks, none for ulca.")
+@click.option("--tensors", default=None, help="For the dialect inference: its tensors as in a listing, JSON or @FILE.")
 @click.option("--body", default=None, help="JSON body of the sample call, or @FILE.")
 @click.option("--expect", default=200, show_default=True, help="Status that the sample call is answered with.")
 @click.option("--health-path", default="", help="Path that answers 200 when the service is up.")
@@ -43,6 +55,7 @@ def test(
     dialect: str,
     method: str,
     path: str | None,
+    tensors: str | None,
     body: str | None,
     expect: int,
     health_path: str,
@@ -68,42 +81,41 @@ def test(
             sample=sample,
             health_path=health_path,
             warm_up_seconds=warm_up,
-            credential=_credential(credential),
+            credential=read_credential(credential),
             allowed=parse_networks([*settings.allowed_networks, *networks]),
             https_only=settings.environment == "production",
+            tensors=_tensors(tensors, dialect),
         )
     )
     if as_json:
         steps = [{"name": s.name, "ok": s.ok, "detail": s.detail, "ms": round(s.ms, 1)} for s in report.steps]
         click.echo(json.dumps({"ok": report.ok, "steps": steps}, ensure_ascii=False))
     else:
-        _print(report)
+        print_report(report)
     sys.exit(0 if report.ok else 1)
 
 
 def _body(given: str | None, dialect: str) -> Any:
     if given is None:
         return {"input": [{"text": "नमस्ते"}], "config": {}} if dialect != "http" else None
-    text = Path(given[1:]).read_text(encoding="utf-8") if given.startswith("@") else given
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise click.BadParameter(f"it is not JSON: {error}", param_hint="--body") from error
+    return _json(given, "--body")
 
 
-def _credential(given: str | None) -> tuple[str, str] | None:
+def _tensors(given: str | None, dialect: str) -> TensorMap | None:
+    if (given is not None) != (dialect == "inference"):
+        raise click.BadParameter("they go with --dialect inference, and it with them", param_hint="--tensors")
     if given is None:
         return None
-    name, colon, value = given.partition(":")
-    if not colon or not name.strip() or not value.strip():
-        raise click.BadParameter("write it as a header, such as 'Authorization: Bearer …'", param_hint="--credential")
-    return name.strip(), value.strip()
+    try:
+        return TensorMapDraft.model_validate(_json(given, "--tensors")).tensor_map()
+    except ValidationError as error:
+        wrong = "; ".join(f"{one['field']}: {one['message']}" for one in field_errors(error))
+        raise click.BadParameter(wrong, param_hint="--tensors") from error
 
 
-def _print(report: Report) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    for step in report.steps:
-        mark = "[green]✓[/green]" if step.ok else "[red]✗[/red]"
-        console.print(f"{mark} {step.name:<12}", end=" ")
-        console.print(f"{step.detail} ({step.ms:.0f} ms)", markup=False)
-    console.print("It would be accepted." if report.ok else "It would not be accepted: mend this and try again.")
+def _json(given: str, option: str) -> Any:
+    try:
+        text = Path(given[1:]).read_text(encoding="utf-8") if given.startswith("@") else given
+        return json.loads(text)
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"it is not JSON: {error}", param_hint=option) from error

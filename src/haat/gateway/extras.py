@@ -18,6 +18,7 @@ class Extras:
     __slots__ = (
         "asked_version",
         "chosen",
+        "counted",
         "early",
         "has_parent",
         "origin",
@@ -50,6 +51,8 @@ class Extras:
         """The call as plugins see it."""
         self.chosen: Endpoint | None = None
         """Where a plugin wants it to be executed."""
+        self.counted: bool = False
+        """What it used was counted here, though it is kept as if its provider had reported it."""
         self.visit: Visit | None = None
         """It came in at a front door."""
         self.rewriter: Rewriter | None = None

@@ -13,6 +13,7 @@ from haat.gateway.cache.memory import Cache
 from haat.gateway.call import Call
 from haat.gateway.clock import CallIds, GatewayClock
 from haat.gateway.doors.names import Names
+from haat.gateway.doors.passage import Passage
 from haat.gateway.doors.table import Doors
 from haat.gateway.http import answers
 from haat.gateway.http.connection import ClientConnection
@@ -28,8 +29,6 @@ from haat.gateway.market.routes import RouteTable
 from haat.gateway.market.snapshot import Directory
 from haat.gateway.metering import Meter
 from haat.gateway.plugins.hooks import Hooks
-from haat.gateway.rendezvous import SPEECH, WEBSOCKET, Rendezvous
-from haat.gateway.speech.passage import Passage
 from haat.gateway.steps import prepare
 from haat.gateway.upstreams import dispatch
 from haat.gateway.upstreams.endpoints import Endpoints
@@ -39,6 +38,7 @@ from haat.gateway.websocket.tunnel import Tunnel
 from haat.gateway.workers.neighbours import Neighbours
 from haat.gateway.workers.place import ALONE, BACKLOG, Place, open_listeners
 from haat.infra.keyring import Keyring
+from haat.infra.rendezvous import SPEECH, WEBSOCKET, Rendezvous
 from haat.plugins.running import Hook
 from haat.settings import Settings
 from haat.usage.event import Outcome

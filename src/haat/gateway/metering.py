@@ -270,6 +270,7 @@ class Meter:
     def _event(self, call: Call, outcome: Outcome, status: int = 0, error_code: str = "") -> UsageEvent:
         credential, route, subscription = call.credential, call.route, call.subscription
         assert credential is not None
+        raw_usage = "" if call.extras is not None and call.extras.counted else call.raw_usage
         event = UsageEvent(
             id=call.id,
             at=call.started // 1000,
@@ -313,7 +314,7 @@ class Meter:
             event.plan = subscription.plan
         if outcome is Outcome.COMPLETED or (outcome is Outcome.CLIENT_LEFT and call.streaming and call.bytes_out):
             event.units = call.units if call.units else _counted(call)
-            event.units_source = "upstream" if call.units and (call.raw_usage or call.cache == "hit") else "counted"
+            event.units_source = "upstream" if call.units and (raw_usage or call.cache == "hit") else "counted"
             if call.cache == "hit" and route is not None and route.service.unit in event.units:
                 event.cached_units = {route.service.unit: event.units[route.service.unit]}
             elif call.cache == "partial":
@@ -322,8 +323,8 @@ class Meter:
             event.cache = call.cache
             if call.cache != "miss" and call.cache != "bypass" and subscription is not None:
                 event.cached_share = subscription.cached_share
-        if call.raw_usage:
-            event.raw_usage = call.raw_usage
+        if raw_usage:
+            event.raw_usage = raw_usage
         if call.user:
             event.user = call.user[:256].decode("utf-8", "replace")
         if call.tags:

@@ -39,6 +39,7 @@ VERSION_FIELDS = (
     "version.sample.method",
     "version.sample.path",
     "version.sample.body",
+    "version.policy.tensors",
     "version.timeout_ms",
     "version.warm_up_seconds",
 )
@@ -114,13 +115,14 @@ def _version(visit: Visit) -> dict[str, Any]:
             (data.setdefault(path[0], {}) if path else data)[name] = visit.text(field)
     for name in ("languages", "language_pairs"):
         data[name] = [part for part in visit.text(f"version.{name}").replace(",", " ").split() if part]
-    sample = data.setdefault("sample", {})
-    if "body" in sample:
-        try:
-            sample["body"] = json.loads(sample["body"])
-        except ValueError as error:
-            message = f"This is not JSON: {error}."
-            raise ValidationFailed(errors=[{"field": "version.sample.body", "message": message}]) from error
+    for part, name in (("sample", "body"), ("policy", "tensors")):
+        written = data.setdefault(part, {})
+        if name in written:
+            try:
+                written[name] = json.loads(written[name])
+            except ValueError as error:
+                message = f"This is not JSON: {error}."
+                raise ValidationFailed(errors=[{"field": f"version.{part}.{name}", "message": message}]) from error
     return data
 
 

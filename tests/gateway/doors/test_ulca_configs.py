@@ -10,6 +10,7 @@ from msgspec import structs
 
 from gateway.doors.ulca_market import add, stock, task
 from gateway.rig import APP, Market, Response
+from haat.gateway.doors.ulca import OPERATIONS
 from haat.gateway.market.policy import ApplicationPolicy, Cors
 from haat.gateway.market.snapshot import Application, Price
 
@@ -229,10 +230,5 @@ async def test_a_page_may_ask_when_an_application_lets_it(shelf: Market) -> None
         assert response.header("access-control-allow-origin") == origin
 
 
-async def test_the_compute_call_and_feedback_are_not_open_to_all(shelf: Market) -> None:
-    from haat.gateway.doors.table import DOORS
-
-    assert {name for (_, name), operation in DOORS.items() if operation.open_to_all} == {
-        CONFIGS.encode(),
-        b"/socket.io/*",
-    }
+def test_it_is_the_only_one_of_the_door_that_is_open_to_all() -> None:
+    assert [path.decode() for (_, path), operation in OPERATIONS.items() if operation.open_to_all] == [CONFIGS]

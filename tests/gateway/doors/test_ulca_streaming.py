@@ -12,8 +12,8 @@ import socketio
 
 from gateway.doors.ulca_market import stock, task
 from gateway.rig import PATIENCE, Market
-from haat.gateway.speech import process
 from haat.settings import Settings
+from haat.speech import process
 
 SECOND = b"\x05\x00" * 16_000
 CONFIGS = "/ulca/apis/v0/model/getModelsPipeline"

@@ -1,1 +1,1 @@
-"""What providers speak beside the task schema: steps that ask them in their own words and read their answers."""
+"""What endpoints speak that don't speak the task schema: a task is written so on its last step to the provider."""

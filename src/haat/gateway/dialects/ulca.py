@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from haat.gateway.extras import extras_of
 from haat.gateway.http.answers import Whole
 from haat.gateway.http.headers import without
 from haat.gateway.metering import read_usage
@@ -97,7 +98,7 @@ class _Answered:
         units = {unit: quantity.normalize() for unit, quantity in self._asked.units.items()}
         if not call.raw_usage and call.route is not None:
             read_usage(call, call.route, "; ".join(f"{unit}={n:f}" for unit, n in units.items()).encode("ascii"))
-            call.raw_usage = ""  # the provider has said nothing: this is our own count
+            extras_of(call).counted = True
         answer.lines.append(_JSON)
         usage = {unit: int(count) if count == int(count) else count for unit, count in units.items()}
         answer.body = _encode({"output": outputs, "usage": usage})

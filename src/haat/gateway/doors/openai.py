@@ -108,7 +108,7 @@ class Embeddings(OpenAIOperation):
         asked: _Embeddings = read_body(self._decoder, call, wrong_field)
         visit.asked = asked
         route = gateway.names.find(gateway, call, asked.model)
-        if route.executing.dialect != "task":
+        if not route.executing.takes_tasks:
             visit.pass_on(call, route, b"/embeddings")
             return True
         texts = [asked.input] if isinstance(asked.input, str) else asked.input

@@ -37,7 +37,7 @@ class Operation:
     name: str = ""
     """The protocol and what it calls this, as in ``openai embeddings``."""
     open_to_all: bool = False
-    """Whether it may be asked for without a key."""
+    """Asked without a key: nobody's call, and about nobody."""
     body_limit: int = 0
     """Most bytes that its requests have; 0 for as many as any call's."""
 
@@ -153,16 +153,11 @@ def native_target(route: Route, tail: bytes) -> bytes:
     return PREFIX + name.encode("ascii") + tail
 
 
-class _Wrong(msgspec.Struct):
-    field: str
-    message: str
-
-
 class _Problem(msgspec.Struct):
     code: str = ""
     title: str = ""
     detail: str = ""
-    errors: list[_Wrong] = []
+    errors: list[dict[str, str]] = []
 
 
 _problem = msgspec.json.Decoder(_Problem)
@@ -174,14 +169,13 @@ def refusal_in(answer: Whole) -> HaatError:
         said = _problem.decode(answer.body)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         said = _Problem()
-    told = "; ".join(f"{wrong.field}: {wrong.message}" for wrong in said.errors[:10])
-    detail = (
-        told or said.detail or answer.body[:500].decode("utf-8", "replace").strip() or "The provider gave no reason."
-    )
+    detail = said.detail or answer.body[:500].decode("utf-8", "replace").strip() or "The provider gave no reason."
     code = said.code or ("PROVIDER_FAILED" if answer.status >= 500 else "PROVIDER_REFUSED")
-    pause = retry_after(answer.lines) if answer.status in (429, 503) else 0
-    wait = {"reset_seconds": pause} if pause else {}
-    return Refused(answer.status, code, said.title or "The provider refused the call", detail, **wait)
+    fields = [one for one in said.errors if one.keys() >= {"field", "message"}]
+    extensions: dict[str, Any] = {"errors": fields} if fields else {}
+    if answer.status in (429, 503) and (pause := retry_after(answer.lines)):
+        extensions["reset_seconds"] = pause
+    return Refused(answer.status, code, said.title or "The provider refused the call", detail, **extensions)
 
 
 def retry_after(lines: list[bytes]) -> int:

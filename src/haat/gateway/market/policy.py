@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from haat.infra.inference.mapping import TensorMap
+
 
 class CachePolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     """The service is deterministic: an answer may be given again for ``ttl_seconds``.
@@ -57,7 +59,8 @@ class VersionPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     """Said by one version.
 
     ``endpoints`` serve the same as its first endpoint. ``websocket``: the version's endpoint speaks
-    WebSocket. ``serves``: this version only adapts the shape of another one, whose endpoint answers.
+    WebSocket. ``serves``: this version only adapts the shape of another one, whose endpoint answers. ``tensors``
+    says in which tensors an endpoint of the dialect ``inference`` is asked.
     Times are microseconds since the epoch, 0 for never.
     """
 
@@ -66,6 +69,7 @@ class VersionPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     serves: str = ""
     request: tuple[Transform, ...] = ()
     answer: tuple[Transform, ...] = ()
+    tensors: TensorMap | None = None
     deprecated_at: int = 0
     sunset_at: int = 0
     successor: str = ""

@@ -170,7 +170,7 @@ class RouteTable:
                 except HaatError:
                     continue
                 policy = other.version.policy
-                adapts = policy.serves or policy.request or policy.answer or policy.websocket
+                adapts = policy.serves or policy.request or policy.answer or policy.websocket or policy.tensors
                 if (other.version.dialect, service.unit) == wanted[1:] and not adapts:
                     found.append(other)
         return found

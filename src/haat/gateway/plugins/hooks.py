@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_ABOUT_US = (b"/health", b"/status", b"/metrics", b"*")
+_ABOUT_US = (b"/health", b"/v2/health", b"/status", b"/metrics", b"*")
 _STAND_IN = b"plugin-" + secrets.token_hex(16).encode() + b":"
 """Begins the key of a call that a plugin has identified. Nobody outside can know it."""
 

@@ -54,6 +54,7 @@ class Endpoint:
         "failures",
         "health",
         "lines",
+        "model",
         "notices",
         "pool",
         "prefix",
@@ -73,6 +74,8 @@ class Endpoint:
         """Failures ever."""
         self.probed_at: int = 0
         self.prefix: bytes = urlsplit(url).path.rstrip("/").encode("ascii")
+        self.model: bytes = b""
+        """The path at which it is asked whatever is called, where that speaks of a model; empty for none."""
         self.lines: bytes = b""
         """The Host header and the provider's credential."""
         self.credential_name: bytes = b""
@@ -88,6 +91,8 @@ class Endpoint:
         """Take over what the listing says at present."""
         self.service, self.version = service, version
         self.several = bool(version.policy.endpoints)
+        tensors = version.policy.tensors
+        self.model = tensors.path.encode("ascii") if version.dialect == "inference" and tensors is not None else b""
         self.served_by = f"X-Haat-Served-By: {service.path}@{version.version}\r\n".encode("ascii")
         self.lines = f"Host: {urlsplit(self.url).netloc}\r\n".encode("ascii")
         self.credential_name = b""
@@ -102,7 +107,7 @@ class Endpoint:
         """
         if self.version.dialect == "ulca":
             tail = b""
-        return b" %b HTTP/1.1\r\n%b" % (self.prefix + tail or b"/", self.lines)
+        return b" %b HTTP/1.1\r\n%b" % (self.prefix + (self.model or tail) or b"/", self.lines)
 
     def succeeded(self, now: int, ticket: object) -> None:
         """Take in that it answered a call."""

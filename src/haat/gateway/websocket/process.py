@@ -26,9 +26,9 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
-from haat.gateway.rendezvous import WEBSOCKET, Rendezvous
 from haat.gateway.websocket.session import HEADER, Admission, Ended, read_admission
 from haat.infra.net import parse_networks, resolve
+from haat.infra.rendezvous import WEBSOCKET, Rendezvous
 from haat.kernel.errors import AddressForbidden
 from haat.settings import Settings
 from haat.usage.event import Outcome

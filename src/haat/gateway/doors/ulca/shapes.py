@@ -76,5 +76,8 @@ def refusal(error: HaatError, request_id: str) -> dict[str, Any]:
     """Return the body of a refusal: the sentence twice, for two kinds of clients, and all that is known beside it."""
     errors = error.extensions.get("errors")
     message = "; ".join(f"{one['field']}: {one['message']}" for one in errors) if errors else error.detail
+    stage = error.extensions.get("stage")
+    if errors and stage:
+        message = f"Stage {stage['number']} ({stage['name']}): {message}"
     detail = {**error.extensions, "message": message, "code": error.code}
     return {"code": error.code, "message": message, "detail": detail, "request_id": request_id}

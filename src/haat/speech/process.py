@@ -18,9 +18,9 @@ import httpx
 import socketio  # type: ignore[import-untyped]
 import uvicorn
 
-from haat.gateway.rendezvous import SPEECH, Rendezvous
-from haat.gateway.speech.speaker import NotUnderstood, Speaker
+from haat.infra.rendezvous import SPEECH, Rendezvous
 from haat.settings import Settings
+from haat.speech.speaker import NotUnderstood, Speaker
 
 log = logging.getLogger(__name__)
 

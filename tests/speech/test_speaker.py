@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haat.gateway.speech.speaker import MOST_SECONDS, NotUnderstood, Speaker
+from haat.speech.speaker import MOST_SECONDS, NotUnderstood, Speaker
 
 TASKS = [
     {"taskType": "asr", "config": {"language": {"sourceLanguage": "hi"}}},

@@ -11,8 +11,8 @@ import pytest
 import socketio
 
 from gateway.rig import PATIENCE, Market
-from haat.gateway.speech import process
 from haat.settings import Settings
+from haat.speech import process
 
 TASKS = [{"taskType": "asr", "config": {"language": {"sourceLanguage": "en"}, "samplingRate": 16000}}]
 SECOND = b"\x00\x00" * 16_000

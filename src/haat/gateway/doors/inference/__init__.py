@@ -1,0 +1,1 @@
+"""The Open Inference Protocol at the front door: any service that takes tasks is a model with named tensors."""

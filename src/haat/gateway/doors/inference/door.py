@@ -1,0 +1,209 @@
+"""The addresses below ``/v2``: health, metadata, readiness, and infer."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+import haat
+from haat.gateway import health
+from haat.gateway.doors.inference.message import read_request, write_response
+from haat.gateway.doors.inference.tasks import metadata, outputs_of, required, task_of
+from haat.gateway.doors.visit import Operation, Visit, read_task_answer, reply
+from haat.gateway.http.headers import without
+from haat.infra.inference.mapping import tensors_of
+from haat.infra.inference.tensors import SIZE_HEADER, Unfit
+from haat.kernel.errors import HaatError, InvalidRequest, MalformedJson, NotFound, NotSubscribed, ProviderFailed
+from haat.plugins.text import Unreadable, unfold
+
+if TYPE_CHECKING:
+    from haat.gateway.call import Call
+    from haat.gateway.gateway import Gateway
+    from haat.gateway.http.answers import Whole
+    from haat.gateway.market.routes import Route
+
+_PREFIX = b"/v2/models/"
+_PLACE = re.compile(rb"(?P<model>.+?)(?:/versions/(?P<version>[^/]+))?(?:/(?P<what>ready|infer))?")
+_SIZE = SIZE_HEADER.lower().encode("ascii")
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class InferenceOperation(Operation):
+    """What all of them share: how a refusal looks, and how an address names a model."""
+
+    def problem(self, error: HaatError, request_id: str) -> tuple[bytes, bytes]:
+        errors = error.extensions.get("errors")
+        sentence = f"{errors[0]['field']}: {errors[0]['message']}" if errors else error.detail
+        return b"application/json", _encode({"error": sentence, "code": error.code, "request_id": request_id})
+
+
+class ServerMetadata(InferenceOperation):
+    """``GET /v2``: who this is, and which extensions it speaks."""
+
+    name = "inference server metadata"
+    open_to_all = True
+
+    def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
+        card = {"name": "haat", "version": haat.__version__, "extensions": ["binary_tensor_data"]}
+        visit.answer(call, _encode(card))
+        return False
+
+
+class Health(InferenceOperation):
+    """``GET /v2/health/live`` and ``/v2/health/ready``: what `haat.gateway.health` says, as the protocol says it."""
+
+    open_to_all = True
+
+    def __init__(self, what: str) -> None:
+        self.name = f"inference health {what}"
+        self._member, self._target = what, f"/health/{what}".encode("ascii")
+
+    def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
+        status, _ = health.report(gateway, self._target)
+        visit.answer(call, _encode({self._member: status == 200}), status)
+        return False
+
+
+class RepositoryIndex(InferenceOperation):
+    """``POST /v2/repository/index``: the models that the caller's application may call, each under its names."""
+
+    name = "inference repository index"
+
+    def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
+        credential = call.credential
+        assert credential is not None
+        index = [
+            {"name": name, "version": service.default_version, "state": "READY", "reason": ""}
+            for service in gateway.names.of_caller(gateway, credential.application)
+            for name in (service.path, *gateway.names.aliases_of(gateway, service))
+        ]
+        visit.answer(call, _encode(index))
+        return False
+
+
+class Place:
+    """What an address below ``/v2/models`` names."""
+
+    __slots__ = ("name", "route", "what")
+
+    def __init__(self, gateway: Gateway, call: Call) -> None:
+        raw = call.target[call.target.index(_PREFIX) + len(_PREFIX) :].partition(b"?")[0]
+        match = _PLACE.fullmatch(raw)
+        if match is None:
+            raise NotFound("A model's name must follow /v2/models/.")
+        self.name = _plain(match["model"])
+        self.what = (match["what"] or b"").decode("ascii")
+        route = gateway.names.find(gateway, call, self.name)
+        if match["version"] is not None:
+            wanted = _plain(match["version"])
+            route = gateway.routes.find(f"{route.service.path}@{wanted}".encode("utf-8", "replace"))
+        self.route: Route = route
+
+
+def _plain(raw: bytes) -> str:
+    return unquote_to_bytes(raw).decode("utf-8", "replace")
+
+
+class Models(InferenceOperation):
+    """``GET /v2/models/…``: a model's metadata, or whether it is ready."""
+
+    name = "inference models"
+
+    def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
+        credential = call.credential
+        assert credential is not None
+        place = Place(gateway, call)
+        route = place.route
+        if (credential.application, route.service.id) not in gateway.directory.subscriptions:
+            raise NotSubscribed(f"The application is not subscribed to {route.service.path}.")
+        if place.what == "ready":
+            ready = any(endpoint.breaker.ready(call.started) for endpoint in route.in_turn())
+            visit.answer(call, _encode({"name": place.name, "ready": ready}), 200 if ready else 503)
+        elif place.what:
+            raise NotFound("Infer requests are sent with POST.")
+        else:
+            visit.answer(call, _encode(metadata(route, place.name)))
+        return False
+
+
+class Infer(InferenceOperation):
+    """``POST /v2/models/…/infer``: a call of the service, its items and options in tensors."""
+
+    name = "inference infer"
+
+    def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
+        place = Place(gateway, call)
+        if place.what != "infer":
+            raise NotFound("Models are asked at /v2/models/{name}/infer.")
+        route = place.route
+        if not route.executing.takes_tasks:
+            visit.pass_on(call, route, b"/infer")
+            return True
+        category = route.service.category
+        tensors = tensors_of(category)
+        try:
+            body = unfold(b"".join(call.body), _header(call.lines, b"content-encoding").decode("latin-1").lower())
+            asked = read_request(body, _header(call.lines, _SIZE) or None)
+            task, shape = task_of(asked, tensors, required(category, route.executing, tensors))
+        except Unfit as error:
+            raise InvalidRequest(f"{error}.", field=error.field) from error
+        except Unreadable as error:
+            raise InvalidRequest(f"body: {error}.", field="body") from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise MalformedJson from error
+        visit.asked = (place, asked, shape)
+        call.lines = without(call.lines, (_SIZE,))
+        visit.become(call, route, b"/invoke", _encode(task))
+        return True
+
+    def leave(self, call: Call, visit: Visit, answer: Whole) -> None:
+        outputs, _ = read_task_answer(answer)
+        place, asked, shape = visit.asked
+        items = 1
+        for size in shape:
+            items *= size
+        if len(outputs) != items:
+            raise ProviderFailed(
+                f"The provider gave {len(outputs)} outputs for {items} inputs; the call is not billed."
+            )
+        route: Route = place.route
+        tensors = outputs_of(route.service.category, outputs, shape)
+        body, json_size = write_response(asked, place.name, route.version.version, tensors)
+        if json_size < 0:
+            reply(answer, body)
+            return
+        reply(answer, body, b"application/octet-stream")
+        answer.lines.append(f"{SIZE_HEADER}: {json_size}\r\n".encode("ascii"))
+
+
+def _header(lines: list[bytes], name: bytes) -> bytes:
+    """Return a header's value, empty when it isn't there."""
+    for line in lines:
+        found, _, value = line.partition(b":")
+        if found.lower() == name:
+            return value.strip()
+    return b""
+
+
+class Nothing(InferenceOperation):
+    """Every other address below ``/v2``: models are neither loaded nor traced here."""
+
+    name = "inference elsewhere"
+
+    def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
+        raise NotFound("This address of the protocol is not spoken here: docs/open-inference.md lists those that are.")
+
+
+OPERATIONS = {
+    (b"GET", b"/v2"): ServerMetadata(),
+    (b"GET", b"/v2/health/live"): Health("live"),
+    (b"GET", b"/v2/health/ready"): Health("ready"),
+    (b"POST", b"/v2/repository/index"): RepositoryIndex(),
+    (b"GET", b"/v2/models/*"): Models(),
+    (b"POST", b"/v2/models/*"): Infer(),
+    (b"GET", b"/v2/*"): Nothing(),
+    (b"POST", b"/v2/*"): Nothing(),
+}
