@@ -109,6 +109,41 @@ async def test_a_good_service_passes_and_saw_the_real_call(server: Server) -> No
     assert f"http://{call.headers['host']}" == server.endpoint
 
 
+PAIR = SampleCall(body={"input": [{"text": "नमस्ते"}], "config": {"source": "hi-Deva", "target": "ur-Arab"}})
+
+
+async def test_a_service_that_speaks_ulca_is_asked_its_sample_in_its_words(server: Server) -> None:
+    async def dhruva(_: Seen) -> Answer:
+        return 200, '{"taskType":"translation","output":[{"source":"नमस्ते","target":"سلام"}]}'.encode()
+
+    server.script = dhruva
+    server.endpoint += "/services/inference/translation"
+    assert (await _check(server, dialect="ulca", sample=PAIR)).ok
+    [call] = server.seen
+    assert (call.path, call.headers["content-type"]) == ("/services/inference/translation", "application/json")
+    assert json.loads(call.body) == {
+        "config": {"language": {"sourceLanguage": "hi", "targetLanguage": "ur"}},
+        "controlConfig": {"dataTracking": False},
+        "input": [{"source": "नमस्ते"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("sample", "path", "said"),
+    [
+        (PAIR, "/translation", "the answer can't be used: it holds no `output`"),
+        (TASK, "/translation", "config.source: must be a language tag"),
+        (PAIR, "/somewhere", "the address ends with none of the tasks translation, "),
+    ],
+)
+async def test_a_service_that_speaks_ulca_is_told_what_does_not_fit(
+    server: Server, sample: SampleCall, path: str, said: str
+) -> None:
+    server.endpoint += path
+    report = await _check(server, dialect="ulca", sample=sample)
+    assert not report.ok and said in report.steps[-1].detail
+
+
 async def test_the_name_is_kept_for_the_host_header_while_the_address_is_dialled(server: Server) -> None:
     port = server.endpoint.rpartition(":")[2]
     server.endpoint = f"http://localhost:{port}/base/"

@@ -26,6 +26,14 @@ def test_a_draft_has_the_usual_values() -> None:
     )
 
 
+ULCA = {
+    **VERSION,
+    "dialect": "ulca",
+    "endpoint": "https://api.example.in/services/inference/translation",
+    "sample": {"body": {"input": [{"text": "a"}], "config": {"source": "hi", "target": "ur"}}},
+}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -85,6 +93,11 @@ def test_a_draft_has_the_usual_values() -> None:
         {"version": {**VERSION, "dialect": "task", "sample": {"body": {"input": []}}}},
         {"version": {**VERSION, "dialect": "task", "sample": {"body": {"input": "text"}}}},
         {"version": {**VERSION, "dialect": "task", "sample": {"body": {"input": 5}}}},
+        {"version": ULCA, "unit": "tokens"},  # which nobody counts
+        {"version": {**ULCA, "sample": {"body": {}}}},
+        {"version": {**ULCA, "endpoint": "https://api.example.in/services/inference"}},
+        {"version": {**ULCA, "policy": {"endpoints": ["https://api.example.in/other"]}}},
+        {"version": {**ULCA, "policy": {"endpoints": ["https://api.example.in/services/inference/tts"]}}},
         {"price": {"unit_price": 0.1}},
         {"price": {"unit_price": "-1"}},
         {"price": {"unit_price": "NaN"}},
@@ -96,6 +109,12 @@ def test_a_draft_has_the_usual_values() -> None:
 def test_a_draft_that_could_not_be_kept_or_sold_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         draft(**changes)
+
+
+def test_a_service_that_speaks_ulca_says_by_its_address_which_task_it_does() -> None:
+    further = "https://two.example.in/inference/translation/"
+    made = draft(version={**ULCA, "policy": {"endpoints": [further]}}, policy={"cache": {"items": True}})
+    assert made.version.dialect == "ulca"
 
 
 def test_a_form_is_told_each_field_without_its_input() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from haat.catalog.model import TASK_DIALECTS, Dialect, SampleCall
+from haat.catalog.tasks import TaskTrial
 from haat.catalog.tensors import Trial
 from haat.infra.inference.mapping import TensorMap
 from haat.infra.net import IPNetwork, check_url, resolve
@@ -115,7 +116,7 @@ async def check(
             except Misshapen as error:
                 raise _Refused(f"the sample isn't of the shape that its version's changes expect: {error}") from error
             sent, path = {**request.headers({}), **headers}, sample.path
-            trial = _trial(tensors, body) if tensors is not None else None
+            trial = _trial(dialect, endpoint, tensors, body)
             if trial is not None:
                 path, body = trial.path, trial.body
                 sent |= trial.headers
@@ -185,15 +186,18 @@ class _Target:
         return response
 
 
-def _trial(tensors: TensorMap, task: Any) -> Trial:
+def _trial(dialect: Dialect, endpoint: str, tensors: TensorMap | None, task: Any) -> Trial | TaskTrial | None:
+    """Return how a sample is asked that is a task for an endpoint which speaks something else."""
     try:
-        return Trial(tensors, task)
+        if tensors is not None:
+            return Trial(tensors, task)
+        return TaskTrial(endpoint, task) if dialect == "ulca" else None
     except ValueError as error:
-        raise _Refused(f"the sample can't be asked in these tensors: {error}") from error
+        raise _Refused(f"the sample can't be asked: {error}") from error
 
 
 def _judge(
-    response: httpx.Response, dialect: Dialect, sample: SampleCall, answer: Reshaping, trial: Trial | None
+    response: httpx.Response, dialect: Dialect, sample: SampleCall, answer: Reshaping, trial: Trial | TaskTrial | None
 ) -> str:
     """Return what was seen; raise _Refused for an answer that a caller could not use."""
     if response.status_code != sample.expect_status:
@@ -221,7 +225,7 @@ def _judge(
     return f"{sample.method} {sample.path} answered {response.status_code} with {len(response.content)} bytes"
 
 
-def _document(response: httpx.Response, trial: Trial | None) -> Any:
+def _document(response: httpx.Response, trial: Trial | TaskTrial | None) -> Any:
     if trial is None:
         return response.json()
     try:

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from haat.catalog.tensors import COUNTED_UNITS, TensorMapDraft
 from haat.catalog.validation import ValidationDraft
+from haat.infra.ulca import NAMES as TASK_NAMES
+from haat.infra.ulca import task_at
 from haat.kernel import reshaping
 from haat.kernel.errors import Conflict, ValidationFailed
 from haat.kernel.text import is_storable
@@ -26,11 +28,11 @@ Unit = Literal[
 ]
 Status = Literal["draft", "published", "deprecated", "retired", "suspended"]
 Visibility = Literal["public", "members", "invited"]
-Dialect = Literal["task", "http", "openai", "inference"]
+Dialect = Literal["task", "http", "openai", "inference", "ulca"]
 
 CATEGORIES: tuple[Category, ...] = Category.__args__  # type: ignore[attr-defined]  # typing's own tuple of values
-TASK_DIALECTS: frozenset[Dialect] = frozenset({"task", "inference"})
-"""What an endpoint speaks whose service is called in the task schema."""
+TASK_DIALECTS: tuple[Dialect, ...] = ("task", "inference", "ulca")
+"""Those that are called in the task schema, whatever their endpoints are then asked in."""
 UNITS: tuple[Unit, ...] = Unit.__args__  # type: ignore[attr-defined]
 
 _TRANSITIONS: dict[Status, frozenset[Status]] = {
@@ -260,6 +262,13 @@ class VersionDraft(_Draft):
             raise ValueError("`policy.tensors` says how an endpoint of the dialect `inference` is asked, and no other")
         return self
 
+    @model_validator(mode="after")
+    def _has_a_tasks_address(self) -> VersionDraft:
+        addresses = [self.endpoint, *self.policy.endpoints] if self.dialect == "ulca" and self.endpoint else []
+        if len({task_at(address) for address in addresses}) > 1 or any(task_at(one) is None for one in addresses):
+            raise ValueError(f"the address of a service that speaks ULCA ends with one task: {', '.join(TASK_NAMES)}")
+        return self
+
 
 class PriceDraft(_Draft):
     """What one unit costs from a moment on; a plan's own price wins over the common one."""
@@ -307,8 +316,8 @@ class ServiceDraft(_Draft):
 
     @model_validator(mode="after")
     def _unit_is_counted(self) -> ServiceDraft:
-        if self.version.dialect == "inference" and self.unit not in COUNTED_UNITS:
-            raise ValueError(f"calls of the dialect `inference` are sold by {', '.join(COUNTED_UNITS)}")
+        if self.version.dialect in ("inference", "ulca") and self.unit not in COUNTED_UNITS:
+            raise ValueError(f"calls of the dialect `{self.version.dialect}` are sold by {', '.join(COUNTED_UNITS)}")
         return self
 
     @field_validator("credential_header")

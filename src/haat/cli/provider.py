@@ -33,13 +33,13 @@ provider.add_command(inspect)
 @click.argument("url")
 @click.option(
     "--dialect",
-    type=click.Choice(["task", "http", "inference"]),
+    type=click.Choice(["task", "http", "inference", "ulca"]),
     default="task",
     show_default=True,
     help="What it speaks.",
 )
 @click.option("--method", default="POST", show_default=True, help="Method of the sample call.")
-@click.option("--path", default=None, help="Path of the sample call below URL; /invoke for tasks.")
+@click.option("--path", default=None, help="Path of the sample call below URL; /invoke for tasks, none for ulca.")
 @click.option("--tensors", default=None, help="For the dialect inference: its tensors as in a listing, JSON or @FILE.")
 @click.option("--body", default=None, help="JSON body of the sample call, or @FILE.")
 @click.option("--expect", default=200, show_default=True, help="Status that the sample call is answered with.")

@@ -83,7 +83,7 @@ def _open(gateway: Gateway, call: Call, operation: Operation) -> None:
     if not operation.open_to_all:
         authenticate(gateway, call)
         check_meter(gateway, call)
-    call.body_limit = limit = gateway.settings.max_body_bytes
+    call.body_limit = limit = operation.body_limit or gateway.settings.max_body_bytes
     if call.content_length > limit:
         raise BodyTooLarge(limit_bytes=limit)
     if call.body_complete:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from haat.gateway.cache.step import cache_step
 from haat.gateway.dialects.inference import inference_step
+from haat.gateway.dialects.ulca import ulca_step
 from haat.gateway.market import versions
 from haat.gateway.transforms import transforms_step
 from haat.gateway.validation import validation_step
@@ -36,6 +37,7 @@ STEPS: tuple[BuiltIn, ...] = (
     BuiltIn("transforms", 700, "Change requests and answers as their version declares", transforms_step),
     BuiltIn("cache", 900, "Answer from the cache, or keep the provider's answer there", cache_step),
     BuiltIn("inference", 950, "Ask a model its task in tensors, where its endpoint speaks those", inference_step),
+    BuiltIn("ulca", 950, "Ask a service in ULCA's words, where its endpoint speaks those", ulca_step),
 )
 """In the order in which requests meet them; answers come back the other way round."""
 

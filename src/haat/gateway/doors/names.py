@@ -8,9 +8,9 @@ done: ``translation:hi-ur`` is the best service for it among those that the appl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from haat.kernel.errors import HaatError, NotSubscribed, ServiceNotFound
 from haat.language import parse_tag
@@ -33,12 +33,13 @@ class Names:
         self._generation = -1
         self._aliases: dict[str, list[Service]] = {}
         """Who says that it is also called so."""
+        self._kept: dict[str, tuple[int, Any]] = {}
 
     def find(self, gateway: Gateway, call: Call, name: str) -> Route:
         """Return the route that a model's name means to this caller; raise what speaks against it."""
         self._keep_up(gateway)
         if name.partition("@")[0] in gateway.directory.services:  # no alias is ever taken for a listing's own name
-            return gateway.routes.find(name.encode("ascii"))
+            return gateway.routes.find(name.encode("utf-8", "replace"))
         called_so = self._aliases.get(name)
         if called_so:
             return gateway.routes.find(best(gateway, call, called_so).path.encode("ascii"))
@@ -51,6 +52,11 @@ class Names:
             raise _unknown(name)
         return gateway.routes.find(best(gateway, call, found).path.encode("ascii"))
 
+    def knows(self, gateway: Gateway, name: str) -> bool:
+        """Tell whether a listing has this name, or says that it is called so too."""
+        self._keep_up(gateway)
+        return name in self._aliases or name.partition("@")[0] in gateway.directory.services
+
     def of_caller(self, gateway: Gateway, application: str) -> list[Service]:
         """Return the services that an application may call, by name."""
         services = gateway.directory.services.values()
@@ -62,11 +68,24 @@ class Names:
         self._keep_up(gateway)
         return tuple(alias for alias, called_so in self._aliases.items() if service in called_so)
 
+    def kept(self, gateway: Gateway, name: str, at: int, make: Callable[[], Any]) -> Any:
+        """Return what is made of the services, anew when they change and each minute, as prices do.
+
+        ``at`` is when it is asked for, in microseconds since the epoch.
+        """
+        self._keep_up(gateway)
+        minute = at // 60_000_000
+        made, value = self._kept.get(name, (-1, None))
+        if made != minute:
+            value = make()
+            self._kept[name] = minute, value
+        return value
+
     def _keep_up(self, gateway: Gateway) -> None:
         directory = gateway.directory
         if self._generation == directory.services_generation:
             return
-        self._aliases = {}
+        self._aliases, self._kept = {}, {}
         for service in directory.services.values():
             if service.status in _TO_CALL:
                 for alias in service.policy.aliases:
@@ -124,16 +143,25 @@ def best(gateway: Gateway, call: Call, found: list[Service], policy: Policy = "p
         names = ", ".join(sorted(service.path for service in found)[:10])
         raise NotSubscribed(f"The application is subscribed to none of those who do this: {names}.")
 
-    def rank(service: Service) -> tuple[bool, Decimal, str]:
-        price = _price(service, subscriptions[credential.application, service.id].plan, call.started)
-        try:
-            route = gateway.routes.find(service.path.encode("ascii"))
-        except HaatError:
-            return True, price, service.path
-        broken = not route.breaker.ready(call.started)
-        return broken, _latency(route) if policy == "latency" else price, service.path
+    return min(mine, key=lambda service: _rank(gateway, call, service, policy))
 
-    return min(mine, key=rank)
+
+def in_order(gateway: Gateway, call: Call, found: list[Service]) -> list[Service]:
+    """Return services as `best` would take them, also for a caller nobody knows: he has no plan yet."""
+    return sorted(found, key=lambda service: _rank(gateway, call, service, "price"))
+
+
+def _rank(gateway: Gateway, call: Call, service: Service, policy: Policy) -> tuple[bool, Decimal, str]:
+    subscription = None
+    if call.credential is not None:
+        subscription = gateway.directory.subscriptions.get((call.credential.application, service.id))
+    price = _price(service, subscription.plan if subscription is not None else "", call.started)
+    try:
+        route = gateway.routes.find(service.path.encode("ascii"))
+    except HaatError:
+        return True, price, service.path
+    broken = not route.breaker.ready(call.started)
+    return broken, _latency(route) if policy == "latency" else price, service.path
 
 
 def _price(service: Service, plan: str, at: int) -> Decimal:

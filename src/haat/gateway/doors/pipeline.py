@@ -6,7 +6,7 @@ failure is billed, what was not isn't. The whole has one deadline.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,13 +31,21 @@ _TEXTS = ("text", "command", "summary")
 
 
 class Stage:
-    """One step: whose service, with which options, and in the end what came of it."""
+    """One step: whose service, with which options, and in the end what came of it.
 
-    __slots__ = ("call", "config", "name", "output", "route", "usage")
+    ``silence`` is what it makes of an empty text without being asked; None leaves it to the service to refuse that.
+    """
 
-    def __init__(self, name: str, route: Route, config: dict[str, Any]) -> None:
-        self.name, self.route, self.config = name, route, config
+    __slots__ = ("call", "config", "items", "name", "output", "route", "silence", "usage")
+
+    def __init__(
+        self, name: str, route: Route, config: dict[str, Any], silence: Mapping[str, Any] | None = None
+    ) -> None:
+        self.name, self.route, self.config, self.silence = name, route, config, silence
         self.call: Call | None = None
+        """None too when there was nothing to ask."""
+        self.items: list[dict[str, Any]] = []
+        """What it was given."""
         self.output: list[dict[str, Any]] = []
         self.usage: dict[str, Any] = {}
 
@@ -46,13 +54,33 @@ class Stage:
         """The native address of its calls."""
         return native_target(self.route, b"/invoke")
 
+    def asked(self) -> list[dict[str, Any]]:
+        """Return those of its items that its service is asked for."""
+        return self.items if self.silence is None else [item for item in self.items if not _is_silent(item)]
+
+    def answered(self, outputs: list[dict[str, Any]]) -> None:
+        """Take the outputs of what was asked, one for one; raise ProviderFailed when they are not as many."""
+        if self.silence is None:
+            self.output = outputs
+            return
+        if len(outputs) != len(self.asked()):
+            raise ProviderFailed("The provider did not answer each input.")
+        left = iter(outputs)
+        self.output = [dict(self.silence) if _is_silent(item) else next(left) for item in self.items]
+
     def report(self) -> dict[str, Any]:
         """Return what was done: the stage's own request id leads to its usage event and its charge."""
         call = self.call
-        assert call is not None
+        if call is None:
+            return {"name": self.name, "service": self.route.service.path, "request_id": "", "units": {}}
         said = {"name": self.name, "service": self.route.service.path, "request_id": call.id, "units": call.units}
         charge = unit_header(call, self.route).partition(b"X-Haat-Charge: ")[2].strip()
         return {**said, "charge": charge.decode("ascii")} if charge else said
+
+
+def _is_silent(item: dict[str, Any]) -> bool:
+    text = item.get("text")
+    return isinstance(text, str) and not text.strip()
 
 
 class StageFailed(HaatError):
@@ -98,8 +126,25 @@ class Pipeline:
 
     def _ask(self, items: list[dict[str, Any]]) -> None:
         stage = self.stages[self._at]
-        body = _encode({"input": items, "config": stage.config})
+        stage.items = items
+        asked = stage.asked()
+        if not asked:
+            self._go_on([])
+            return
+        body = _encode({"input": asked, "config": stage.config})
         stage.call = inner.begin(self._gateway, self._outer, stage.target, body, self._until, self._stage_ended)
+
+    def _go_on(self, outputs: list[dict[str, Any]]) -> None:
+        """Take what the present stage has answered, and begin the next one; raise what speaks against that."""
+        stage = self.stages[self._at]
+        stage.answered(outputs)
+        self._at += 1
+        if self._at == len(self.stages):
+            self._done(self, None)
+            return
+        if self._gateway.clock.now_us() >= self._until:
+            raise ProviderTimeout("The time for the whole pipeline was over before this stage began.")
+        self._ask([next_input(output, self.stages[self._at]) for output in stage.output])
 
     def _stage_ended(self, call: Call, answer: Whole | None, error: HaatError | None) -> None:
         if self._outer.answered:
@@ -110,14 +155,8 @@ class Pipeline:
         if error is None:
             assert answer is not None
             try:
-                stage.output, stage.usage = read_task_answer(answer)
-                self._at += 1
-                if self._at == len(self.stages):
-                    self._done(self, None)
-                    return
-                if self._gateway.clock.now_us() >= self._until:
-                    raise ProviderTimeout("The time for the whole pipeline was over before this stage began.")
-                self._ask([next_input(output, self.stages[self._at]) for output in stage.output])
+                outputs, stage.usage = read_task_answer(answer)
+                self._go_on(outputs)
                 return
             except HaatError as trouble:
                 error = trouble

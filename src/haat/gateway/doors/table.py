@@ -9,6 +9,7 @@ from haat.gateway.doors.inference.door import OPERATIONS as INFERENCE
 from haat.gateway.doors.native import OPERATIONS as NATIVE
 from haat.gateway.doors.openai import OPERATIONS as OPENAI
 from haat.gateway.doors.passage import OPERATIONS as SPEECH
+from haat.gateway.doors.ulca import OPERATIONS as ULCA
 from haat.gateway.doors.visit import Operation
 
 _ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
@@ -16,7 +17,7 @@ _ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 Address = tuple[bytes, bytes]
 """A method, and a path. A path that ends with ``/*`` covers whatever begins so."""
 
-DOORS: Mapping[Address, Operation] = {**NATIVE, **OPENAI, **INFERENCE, **SPEECH}
+DOORS: Mapping[Address, Operation] = {**NATIVE, **OPENAI, **ULCA, **INFERENCE, **SPEECH}
 
 
 class Doors:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from haat.gateway.call import Call
-from haat.gateway.http import answers
+from haat.gateway.http import answers, cors
 from haat.gateway.http.answers import Whole
 from haat.gateway.http.headers import without
 from haat.kernel.errors import HaatError, MalformedJson, ProviderFailed, ValidationFailed
@@ -38,9 +38,11 @@ class Operation:
     """The protocol and what it calls this, as in ``openai embeddings``."""
     open_to_all: bool = False
     """Asked without a key: nobody's call, and about nobody."""
+    body_limit: int = 0
+    """Most bytes that its requests have; 0 for as many as any call's."""
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
-        """Take a request that is here whole, from a caller who is known.
+        """Take a request that is here whole, from a caller who is known unless it is open to all.
 
         Return True when it has been made the native call it stands for, with `Visit.become` or `Visit.pass_on`; False
         when it was answered here, with `Visit.answer`, or will be. Raise HaatError for what can't be done: it is
@@ -117,7 +119,8 @@ class Visit:
         call.answered = True
         if call.client.gateway.draining:
             call.keep_alive = False
-        call.client.write(answers.plain(call, status, content_type, body, b"Cache-Control: no-store\r\n"))
+        headers = b"Cache-Control: no-store\r\n" + cors.lines(call.client.gateway, call)
+        call.client.write(answers.plain(call, status, content_type, body, headers))
         call.client.finished(call)
 
     # --- out --------------------------------------------------------------------------------------
@@ -170,7 +173,18 @@ def refusal_in(answer: Whole) -> HaatError:
     code = said.code or ("PROVIDER_FAILED" if answer.status >= 500 else "PROVIDER_REFUSED")
     fields = [one for one in said.errors if one.keys() >= {"field", "message"}]
     extensions: dict[str, Any] = {"errors": fields} if fields else {}
+    if answer.status in (429, 503) and (pause := retry_after(answer.lines)):
+        extensions["reset_seconds"] = pause
     return Refused(answer.status, code, said.title or "The provider refused the call", detail, **extensions)
+
+
+def retry_after(lines: list[bytes]) -> int:
+    """Return the seconds that an answer's ``Retry-After`` asks to wait for; 0 when it says none, or a date."""
+    for line in lines:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"retry-after" and value.strip().isdigit():
+            return min(int(value.strip()[:9]), 86_400)
+    return 0
 
 
 class _TaskAnswer(msgspec.Struct):

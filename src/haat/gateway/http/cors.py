@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 HEADERS = (
     b"Authorization, X-API-Key, Content-Type, Accept, Accept-Language, API-Version, Idempotency-Key, If-None-Match, "
-    b"X-Request-ID, X-Haat-User, X-Haat-Tags, traceparent, tracestate"
+    b"X-Request-ID, X-Haat-User, X-Haat-Tags, traceparent, tracestate, "
+    b"ulcaApiKey, userID"
 )
 EXPOSED = (
     b"X-Request-ID, RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, "

@@ -79,7 +79,7 @@ class Version(msgspec.Struct, frozen=True):
     @property
     def takes_tasks(self) -> bool:
         """Whether it is called in the task schema, whatever its endpoint is then asked in."""
-        return self.dialect in ("task", "inference")
+        return self.dialect in ("task", "inference", "ulca")
 
 
 class Price(msgspec.Struct, frozen=True):

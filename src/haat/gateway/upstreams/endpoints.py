@@ -101,7 +101,12 @@ class Endpoint:
             self.lines += f"{service.credential_header}: {credential}\r\n".encode("latin-1")
 
     def request(self, tail: bytes) -> bytes:
-        """Return the request line after its method, and the lines that are the same for every call."""
+        """Return the request line after its method, and the lines that are the same for every call.
+
+        A service that speaks ULCA is asked at its own address, which is its task's, whatever is called.
+        """
+        if self.version.dialect == "ulca":
+            tail = b""
         return b" %b HTTP/1.1\r\n%b" % (self.prefix + (self.model or tail) or b"/", self.lines)
 
     def succeeded(self, now: int, ticket: object) -> None:
