@@ -92,8 +92,23 @@ def market(found: Iterable[Shelf]) -> Directory:
         version = Version("1", "http://simulator.invalid:9", 30_000, 10 * 1024 * 1024, "", shelf.dialect,
                           languages=shelf.languages, language_pairs=shelf.language_pairs)  # fmt: skip
         services.append(
-            Service(identifier, shelf.provider, _PROVIDER, shelf.slug, "published", "", shelf.unit, "IN", (), "", b"",
-                    (version,), "1", ServicePolicy(aliases=shelf.aliases), shelf.category)  # fmt: skip
+            Service(
+                identifier,
+                shelf.provider,
+                _PROVIDER,
+                shelf.slug,
+                "published",
+                "",
+                shelf.unit,
+                "IN",
+                (),
+                "",
+                b"",
+                (version,),
+                "1",
+                ServicePolicy(aliases=shelf.aliases),
+                shelf.category,
+            )
         )
         subscriptions.append(
             Subscription(f"{identifier}:sub", _ORG, _APPLICATION, identifier, "mock", PlanLimits(), "Asia/Kolkata")
@@ -112,7 +127,7 @@ async def serve(
     """Answer calls on a port until ``stop`` is set; ``say`` gets the address once they are taken. Raise OSError."""
     with tempfile.TemporaryDirectory(prefix="haat-mock-") as folder:
         home = Path(folder)
-        settings = Settings(_env_file=None, data_dir=home, host=host, gateway_port=port, plugins={})  # type: ignore[call-arg]
+        settings = Settings(_env_file=None, data_dir=home, host=host, gateway_port=port, plugins={})
         writer = JournalWriter(home / "journal", "gateway-0", SEGMENT_BYTES, sync_ms=1000, reserve_bytes=0)
         gateway = Gateway(settings, Keyring(bytes(KEY_BYTES)), writer, market(found))
         gateway.key_hashes = AnyKey()

@@ -19,7 +19,9 @@ from haat.identity.model import make_key
 from haat.usage import event as usage
 from haat.usage.event import Outcome
 
-HELLO = json.dumps({"input": [{"text": "नमस्ते"}], "config": {"source": "hi", "target": "ur"}}, ensure_ascii=False).encode()
+HELLO = json.dumps(
+    {"input": [{"text": "नमस्ते"}], "config": {"source": "hi", "target": "ur"}}, ensure_ascii=False
+).encode()
 
 
 @pytest.fixture
@@ -152,7 +154,12 @@ async def test_the_simulated_quota_has_the_headers_of_a_real_one(market: Market,
     for _ in range(3):  # its place among the concurrent ones is free again each time
         response = await ask(market, test_key, "X-Haat-Simulate: quota")
     problem = response.json()
-    assert (problem["limit"], problem["quota"], problem["remaining"], problem["unit"]) == ("month", 5000, 0, "characters")
+    assert (problem["limit"], problem["quota"], problem["remaining"], problem["unit"]) == (
+        "month",
+        5000,
+        0,
+        "characters",
+    )
     assert response.header("X-RateLimit-Remaining") == "0" and response.header("X-RateLimit-Limit") == "5000"
     assert response.header("RateLimit") is not None and response.header("X-Should-Retry") == "false"
     assert response.header("Retry-After") == str(problem["reset_seconds"])
@@ -230,8 +237,15 @@ async def test_every_kind_of_task_has_its_answer(
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [(b"[", 400), (b"[]", 400), (b"{}", 422), (b'{"input":[]}', 422), (b'{"input":[1]}', 422), (b'{"input":[{"text":"a"}],"x":1}', 422)],
-)  # fmt: skip
+    [
+        (b"[", 400),
+        (b"[]", 400),
+        (b"{}", 422),
+        (b'{"input":[]}', 422),
+        (b'{"input":[1]}', 422),
+        (b'{"input":[{"text":"a"}],"x":1}', 422),
+    ],
+)
 async def test_what_a_task_service_refuses_is_refused_here(
     market: Market, test_key: str, body: bytes, status: int
 ) -> None:

@@ -23,8 +23,8 @@ HEADERS = (
 )
 EXPOSED = (
     b"X-Request-ID, RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, "
-    b"Retry-After, X-Should-Retry, X-Haat-Units, X-Haat-Charge, X-Haat-Served-By, X-Haat-Mode, X-Cache, ETag, API-Version, "
-    b"Deprecation, Sunset, Link, Idempotency-Replayed"
+    b"Retry-After, X-Should-Retry, X-Haat-Units, X-Haat-Charge, X-Haat-Served-By, X-Haat-Mode, X-Cache, ETag, "
+    b"API-Version, Deprecation, Sunset, Link, Idempotency-Replayed"
 )
 MOST_PREFLIGHTS = 1000
 """Answered a second. They cost next to nothing, are not metered, and nobody needs more: browsers remember them."""

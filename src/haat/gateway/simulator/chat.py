@@ -7,8 +7,8 @@ import re
 import struct
 from typing import Any
 
-from haat.gateway.simulator.shapes import EVENTS, JSON, Simulated, read_object
 from haat.gateway.simulator.marks import encode, mark, marked, tone, vector
+from haat.gateway.simulator.shapes import EVENTS, JSON, Simulated, read_object
 
 _WORDS = re.compile(r"\S+\s*")
 CREATED = 1_700_000_000

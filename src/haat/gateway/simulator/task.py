@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-from haat.gateway.simulator.shapes import EVENTS, JSON, Simulated, read_object
 from haat.gateway.simulator.marks import RATE, SECONDS, encode, mark, marked, seconds_of, tone, vector
+from haat.gateway.simulator.shapes import EVENTS, JSON, Simulated, read_object
 from haat.kernel.errors import ValidationFailed
 from haat.language import detect
 

@@ -12,8 +12,8 @@ def upgrade() -> None:
     op.execute(
         """
         ALTER TABLE usage ADD COLUMN mode text NOT NULL DEFAULT 'live' CHECK (mode IN ('live', 'test'));
-        COMMENT ON COLUMN usage.mode IS 'test: a test key called, the gateway answered itself. Such a row is in no rollup,
-            no invoice line and no settlement.';
+        COMMENT ON COLUMN usage.mode IS 'test: a test key called, the gateway answered itself. Such a row is in no
+            rollup, no invoice line and no settlement.';
         """
     )
 
