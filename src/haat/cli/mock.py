@@ -12,7 +12,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import click
 import uvloop
@@ -23,7 +23,9 @@ from haat.gateway.market.policy import ServicePolicy
 from haat.gateway.market.snapshot import Credential, Directory, Service, Snapshot, Subscription, Version
 from haat.infra.keyring import KEY_BYTES, Keyring
 from haat.models.hosted import Category
+from haat.plugins.api import Arrival
 from haat.plugins.manager import hosted_services
+from haat.plugins.running import Hook
 from haat.settings import Settings
 from haat.usage import journal
 from haat.usage.journal import JournalWriter
@@ -34,7 +36,7 @@ SWEEP_SECONDS = 5.0
 _NAME = re.compile(r"([a-z0-9][a-z0-9-]{0,62})/([a-z0-9][a-z0-9-]{0,62})(?:=([a-z_]+))?")
 _ORG, _APPLICATION, _PROVIDER = (f"00000000-0000-7000-8000-00000000000{digit}" for digit in "abc")
 _UNITS = {"embedding": "tokens", "llm": "tokens", "ocr": "images", "speech_to_text": "audio_seconds", "nlp": "requests"}
-_HASH = b"whoever asks"
+_CALLER, _HASH = "mock", b"whoever asks"
 
 
 class Shelf(NamedTuple):
@@ -59,11 +61,9 @@ MADE_UP = (
 """Beside the built-in services: one of each kind that those lack, under names that programs hold already."""
 
 
-class AnyKey(dict[bytes, bytes]):
-    """Knows every key: all of them are the one caller's."""
-
-    def get(self, key: bytes, default: Any = None) -> Any:
-        return _HASH
+def anyone(arrival: Arrival) -> str | None:
+    """Know every caller that has a key, as a plugin for authentication would: all are the one credential's."""
+    return _CALLER if arrival.headers.get("authorization") or arrival.headers.get("x-api-key") else None
 
 
 def shelves(named: Iterable[str]) -> Iterator[Shelf]:
@@ -113,7 +113,7 @@ def market(found: Iterable[Shelf]) -> Directory:
         subscriptions.append(
             Subscription(f"{identifier}:sub", _ORG, _APPLICATION, identifier, "mock", PlanLimits(), "Asia/Kolkata")
         )
-    caller = Credential("mock", _ORG, _APPLICATION, _HASH, 0, 0, True)
+    caller = Credential(_CALLER, _ORG, _APPLICATION, _HASH, 0, 0, True)
     return Directory(Snapshot(credentials=[caller], subscriptions=subscriptions, services=services))
 
 
@@ -130,7 +130,7 @@ async def serve(
         settings = Settings(_env_file=None, data_dir=home, host=host, gateway_port=port, plugins={})
         writer = JournalWriter(home / "journal", "gateway-0", SEGMENT_BYTES, sync_ms=1000, reserve_bytes=0)
         gateway = Gateway(settings, Keyring(bytes(KEY_BYTES)), writer, market(found))
-        gateway.key_hashes = AnyKey()
+        gateway.authenticators = (cast(Hook, anyone),)  # a hook is what can be called with an arrival
         gateway.feed_connected = True
         sweeping: asyncio.Task[None] | None = None
         try:
