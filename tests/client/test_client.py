@@ -173,6 +173,23 @@ async def test_an_api_of_its_own_is_called_as_it_is(mock: str) -> None:
     await asyncio.to_thread(work)
 
 
+async def test_a_client_that_nobody_here_wrote_is_answered_by_the_mock_too(mock: str) -> None:
+    from openai import OpenAI, RateLimitError
+
+    def work() -> None:
+        with OpenAI(api_key=KEY, base_url=f"{mock}/v1", max_retries=0) as client:
+            found = client.embeddings.create(model="text-embedding-3-small", input=["one", "two words"])
+            assert [len(one.embedding) for one in found.data] == [64, 64] and found.usage.total_tokens == 3
+            assert "text-embedding-3-small" in {one.id for one in client.models.list()}
+            with pytest.raises(RateLimitError) as refused:
+                client.embeddings.create(
+                    model="text-embedding-3-small", input="a", extra_headers={"X-Haat-Simulate": "quota"}
+                )
+            assert refused.value.code == "QUOTA_EXHAUSTED"
+
+    await asyncio.to_thread(work)
+
+
 # --- trying again -----------------------------------------------------------------------------------
 
 

@@ -127,6 +127,14 @@ def test_the_client_imports_nothing_but_httpx_and_the_standard_library() -> None
     assert names - set(sys.stdlib_module_names) == {"httpx", "haat_client"}
 
 
+def test_the_client_says_which_release_it_is_of() -> None:
+    from importlib.metadata import version
+
+    from haat_client import asking
+
+    assert version("haat") == asking.VERSION
+
+
 def test_what_is_exported_is_there() -> None:
     assert sorted(haat_client.__all__) == haat_client.__all__
     assert all(hasattr(haat_client, name) for name in haat_client.__all__)

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from gateway.rig import Market, Response, answer
 from haat.gateway.limits.registry import PlanLimits
-from haat.gateway.market.policy import CachePolicy, ServicePolicy
+from haat.gateway.market.policy import CachePolicy, ServicePolicy, Transform, VersionPolicy
 from haat.gateway.market.snapshot import Price
 from haat.identity.model import make_key
 from haat.usage import event as usage
@@ -198,6 +198,48 @@ async def test_a_failure_that_nobody_knows_is_refused_by_its_header(market: Mark
     response = await ask(market, test_key, "X-Haat-Simulate: earthquake")
     assert (response.status, response.json()["code"]) == (400, "INVALID_REQUEST")
     assert response.json()["field"] == "X-Haat-Simulate"
+
+
+async def test_a_websocket_session_has_no_test_mode(market: Market, test_key: str) -> None:
+    response = await market.call(
+        "GET", "/v1/services/acme/echo/live", b"", "Connection: Upgrade", "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", key=test_key,
+    )  # fmt: skip
+    assert (response.status, response.json()["code"]) == (501, "NOT_SUPPORTED")
+    assert market.provider.connections == 0
+
+
+async def test_a_large_body_is_taken_whole_and_a_caller_that_leaves_ends_its_slow_call(
+    market: Market, test_key: str
+) -> None:
+    big = json.dumps({"input": [{"text": "a" * 300_000}]}).encode()
+    assert (await ask(market, test_key, body=big)).json()["usage"] == {"characters": 300_000}
+    path = "/v1/services/acme/translate/invoke"
+    client = await market.connect()
+    await client.send(market.raw("POST", path, HELLO, "X-Haat-Simulate: slow", key=test_key))
+    await market.until(lambda: bool(market.gateway.calls))
+    client.close()
+    await market.until(lambda: not market.gateway.calls)
+    left = [event for event in market.events() if event.outcome is Outcome.CLIENT_LEFT]
+    assert [event.mode for event in left] == ["test"] and left[0].units == {}
+
+
+async def test_a_head_request_and_an_old_client_are_answered(market: Market, test_key: str) -> None:
+    head = await market.call("HEAD", "/v1/services/acme/echo/thing", key=test_key)
+    assert (head.status, head.body) == (200, b"")
+    old = await market.call("GET", "/v1/services/acme/echo/thing", key=test_key, version="1.0")
+    assert old.status == 200 and old.json()["path"] == "/thing"
+
+
+async def test_a_version_that_adapts_another_is_adapted_for_test_keys_as_well(market: Market, test_key: str) -> None:
+    service = market.gateway.directory.services["acme/translate"]
+    one, two = service.versions
+    rename = Transform("rename", "input", "items")
+    adapter = structs.replace(two, policy=VersionPolicy(serves="1", answer=(structs.replace(rename, path="output"),)))
+    market.gateway.directory.put_service(service.id, structs.replace(service, versions=(one, adapter)))
+    path = "/v1/services/acme/translate@2/invoke"
+    response = await market.call("POST", path, HELLO, "Content-Type: application/json", key=test_key)
+    assert response.status == 200 and response.json()["items"][0]["text"].startswith("[test ")
 
 
 async def test_failures_on_purpose_say_nothing_about_the_provider(market: Market, test_key: str) -> None:
