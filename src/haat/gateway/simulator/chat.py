@@ -9,6 +9,7 @@ from typing import Any
 
 from haat.gateway.simulator.marks import encode, mark, marked, tone, vector
 from haat.gateway.simulator.shapes import EVENTS, JSON, Simulated, read_object
+from haat.kernel.errors import InvalidRequest
 
 _WORDS = re.compile(r"\S+\s*")
 CREATED = 1_700_000_000
@@ -43,10 +44,12 @@ def text_of(content: Any) -> str:
 
 
 def _said(asked: dict[str, Any]) -> tuple[str, int]:
-    """Return the reply to the last message, and how many words were sent."""
-    messages = [one for one in asked.get("messages") or [] if isinstance(one, dict)]
+    """Return the reply to the last message, and how many words were sent; raise InvalidRequest without messages."""
+    messages = asked.get("messages")
+    if not isinstance(messages, list) or not messages or not all(isinstance(one, dict) for one in messages):
+        raise InvalidRequest("messages: must be a list with at least one message", field="messages")
     texts = [text_of(message.get("content")) for message in messages]
-    return marked(texts[-1] if texts else "", [asked.get("model"), texts]), sum(len(text.split()) for text in texts)
+    return marked(texts[-1], [asked.get("model"), texts]), sum(len(text.split()) for text in texts)
 
 
 def _completion(asked: dict[str, Any], unit: str) -> Simulated:

@@ -20,7 +20,7 @@ from haat.gateway.metering import settle
 from haat.gateway.simulator.answer import answer_to
 from haat.gateway.simulator.wire import Line
 from haat.kernel.clock import month_of
-from haat.kernel.errors import HaatError, InvalidRequest, NotSupported, Overloaded, ProviderTimeout
+from haat.kernel.errors import HaatError, InvalidRequest, MalformedJson, NotSupported, Overloaded, ProviderTimeout
 from haat.usage.event import Outcome
 
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ def simulate(gateway: Gateway, call: Call) -> bool:
     if wish == "timeout":
         relay.fail(call, ProviderTimeout("Simulated: the provider did not answer in time; the call is not billed."))
         return False
-    answer = answer_to(call)
+    try:
+        answer = answer_to(call)
+    except RecursionError as error:
+        raise MalformedJson("The body is nested too deeply.") from error
     line = Line(call, answer, breaks_off=wish == "midstream")
     line.begin(SLOW_SECONDS if wish == "slow" else 0.0)
     return False
