@@ -100,7 +100,7 @@ class Front:
     def keyed(self, asking: Asking) -> Asking:
         """Return an asking that may be sent again, where a key makes that safe: the same one each time."""
         wants = asking.operation.keyed and asking.verb not in ("GET", "HEAD")
-        if not wants or any(name.lower() == "idempotency-key" for name in asking.headers):
+        if not wants or _has_key(asking):
             return asking
         return _with_key(asking)
 
@@ -150,7 +150,7 @@ class Front:
         """Return after how many seconds a request is sent again whose connection failed; None when it isn't."""
         unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
         slow = isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout)
-        safe = asking.verb in ("GET", "HEAD") or "Idempotency-Key" in asking.headers
+        safe = asking.verb in ("GET", "HEAD") or (asking.operation.keyed and _has_key(asking))
         if isinstance(error, httpx.UnsupportedProtocol | httpx.ProxyError) or not (unsent or (safe and not slow)):
             return None
         return self._policy(asking).wait(sent, None, random)
@@ -194,6 +194,10 @@ def _text(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _has_key(asking: Asking) -> bool:
+    return any(name.lower() == "idempotency-key" for name in asking.headers)
 
 
 def _with_key(asking: Asking) -> Asking:

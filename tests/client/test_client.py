@@ -224,6 +224,12 @@ def test_a_broken_connection_is_tried_again_with_the_same_key() -> None:
     assert len(told.requests) == 3 and len(set(told.keys)) == 1
 
 
+def test_a_key_among_the_headers_is_the_callers_however_it_is_written() -> None:
+    told = Told(httpx.ReadError("reset"), problem(502, "PROVIDER_FAILED"), good())
+    told.client().services.invoke("acme/echo", "hi", headers={"idempotency-key": "mine"})
+    assert told.keys == ["mine", "mine", "mine"]
+
+
 def test_what_the_market_says_is_in_vain_is_not_tried_again() -> None:
     told = Told(problem(429, "QUOTA_EXHAUSTED", ("X-Should-Retry", "false"), ("Retry-After", "5")))
     with pytest.raises(QuotaExhausted):
