@@ -191,7 +191,8 @@ async def test_a_stream_breaks_off_in_its_middle_with_the_event_that_says_so(mar
 
 async def test_an_answer_that_is_no_stream_breaks_its_connection_off(market: Market, test_key: str) -> None:
     response = await ask(market, test_key, "X-Haat-Simulate: midstream")
-    assert response.status in (200, 502) and not (response.status == 200 and response.whole)
+    assert (response.status, response.whole) == (200, False) and response.body
+    assert (await market.settled_event()).outcome is Outcome.PROVIDER_FAILED
 
 
 async def test_a_failure_that_nobody_knows_is_refused_by_its_header(market: Market, test_key: str) -> None:
