@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from haat.cli.main import GROUPS, PROCESSES, haat
 
-COMMANDS = {"serve", "demo", "sandbox", "operator", "migrate", "doctor", *PROCESSES, *GROUPS}
+COMMANDS = {"serve", "demo", "sandbox", "operator", "migrate", "doctor", "mock", *PROCESSES, *GROUPS}
 HEAVY = ("psycopg", "pydantic", "sqlalchemy", "alembic", "fastapi", "rich", "haat.settings", "haat.app")
 
 

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h11
 
@@ -310,11 +310,14 @@ class Market:
             Subscription(f"sub-{app}-{service}", ORG, app, identifier, plan, limits, "Asia/Kolkata"),
         )
 
-    def add_key(self, *, app: str = APP, expires_at: int = 0, revoked_at: int = 0) -> str:
-        key = make_key()
+    def add_key(
+        self, *, app: str = APP, expires_at: int = 0, revoked_at: int = 0, mode: Literal["live", "test"] = "live"
+    ) -> str:
+        key = make_key(mode)
         identifier = f"key-{key[-6:]}"
         self.gateway.directory.put_credential(
-            identifier, Credential(identifier, ORG, app, self.keyring.hash_key(key), expires_at, revoked_at)
+            identifier,
+            Credential(identifier, ORG, app, self.keyring.hash_key(key), expires_at, revoked_at, mode == "test"),
         )
         return key
 

@@ -106,3 +106,11 @@ async def test_an_error_of_our_own_is_told_as_ours_and_logged(
     response = await market.call(body=b"{}")
     assert response.status == 500 and response.json()["code"] == "INTERNAL"
     assert "a bug" in caplog.text
+
+
+async def test_a_body_that_is_nested_without_end_is_the_services_business(market: Market) -> None:
+    market.add_service("deep", dialect="task", unit="characters")
+    body = b'{"config":' + b"[" * 100_000
+    assert (await market.call("POST", "/v1/services/acme/deep/invoke", body)).status == 200
+    [request] = market.provider.requests
+    assert request.body == body

@@ -11,8 +11,13 @@ import pytest
 from fastapi.routing import APIRoute
 
 from haat.app import Platform
+from haat.infra.postgres import PLATFORM_SCOPE
 from haat.kernel.clock import SetClock
+from haat.kernel.ids import id_at
 from haat.portal.pages import PARTS
+from haat.usage import intake
+from haat.usage.event import Outcome, UsageEvent
+from haat.usage.intake import Record
 
 from .conftest import Browser, faults_of
 from .street import DEVELOPER, OPERATOR, PASSWORD, PROVIDER, STRANGER, Street
@@ -158,6 +163,38 @@ async def test_a_key_is_shown_once_and_can_be_rotated_and_revoked(
     assert "goes on working until" in rotated.text and key not in rotated.text
     revoked = await browser.send(f"/account/keys/{stored.id}/revoke", page="/account")
     assert "The key is revoked" in revoked.text
+
+
+async def test_a_test_key_is_made_where_it_is_asked_for_and_stays_one_when_rotated(
+    street: Street, platform: Platform, browser_for: BrowserFor
+) -> None:
+    browser = await browser_for(DEVELOPER)
+    page = f"/account/applications/{street.application.id}/keys"
+    made = await browser.send(page, page="/account", name="ci", mode="test")
+    assert re.search(r"haat_test_[0-9A-Za-z]{28}", made.text) is not None
+    keys = await platform.identity.keys(street.developer, street.application.id)
+    [stored] = [one for one in keys if one.name == "ci"]
+    assert stored.prefix.startswith("haat_test_")
+    rotated = await browser.send(f"/account/keys/{stored.id}/rotate", page="/account")
+    assert re.search(r"haat_test_[0-9A-Za-z]{28}", rotated.text) is not None
+
+
+async def test_the_calls_of_a_test_key_are_marked_and_cost_nothing(
+    street: Street, platform: Platform, browser_for: BrowserFor
+) -> None:
+    listing, now = street.listings[0], int(platform.clock.now().timestamp() * 1000)
+    event = UsageEvent(
+        id=str(id_at(now + 1)), at=now + 1, outcome=Outcome.COMPLETED,
+        org=str(street.developer.org_id), application=str(street.application.id), service=str(listing.id),
+        provider=listing.provider_slug, service_slug=listing.slug, plan="basic", status=200, mode="test",
+        units={"characters": "12"},
+    )  # fmt: skip
+    async with platform.service_db.transaction(PLATFORM_SCOPE) as connection:
+        await intake.take(connection, [Record(event, "street", 9, 1)], platform.clock.now())
+    browser = await browser_for(DEVELOPER)
+    assert '<span class="small muted">test</span>' in (await browser.get("/account/calls")).text
+    story = (await browser.get(f"/account/calls/{event.id}")).text
+    assert "It was made with a test key" in story and "not invoiced yet" not in story
 
 
 async def test_subscribing_makes_a_first_application_on_the_way(street: Street, browser_for: BrowserFor) -> None:

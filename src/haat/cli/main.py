@@ -225,6 +225,28 @@ def doctor(settings: Settings) -> None:
     sys.exit(run(settings))
 
 
+@haat.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="Port; 0 takes a free one."
+)
+@click.option(
+    "--service",
+    "services",
+    multiple=True,
+    metavar="PROVIDER/SERVICE=CATEGORY",
+    help="A further service to simulate: its category, or `http`. May be repeated.",
+)
+def mock(host: str, port: int, services: tuple[str, ...]) -> None:
+    """Answer calls as the gateway would, without a platform: for tests and CI.
+
+    Every key opens every service. Answers are deterministic and marked `[test …]`; X-Haat-Simulate makes a call fail.
+    """
+    from haat.cli.mock import run
+
+    sys.exit(run(host, port, services))
+
+
 @haat.command(hidden=True)
 @with_settings()
 def stock(settings: Settings) -> None:

@@ -29,7 +29,7 @@ def read_languages(call: Call) -> None:
     """Note the languages a task call names: ``hi-Deva>ur-Arab``, or one alone. Its form is the service's business."""
     try:
         config = _task_body.decode(b"".join(call.body)).config
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return
     named = (config.source, config.target) if config.source or config.target else (config.language,)
     call.language_pair = ">".join(tag for tag in named if _LANGUAGE.fullmatch(tag))

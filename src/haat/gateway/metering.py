@@ -24,7 +24,7 @@ from haat.gateway.market.routes import MICRO_UNITS, Route
 from haat.gateway.upstreams.traffic import Traffic
 from haat.kernel.errors import JournalFull, JournalUnavailable
 from haat.usage.disk import Disk
-from haat.usage.event import VERSION, Checkpoint, Outcome, Timings, UsageEvent, encode
+from haat.usage.event import TEST, VERSION, Checkpoint, Outcome, Timings, UsageEvent, encode
 from haat.usage.journal import JournalError, JournalWriter, Kind
 
 if TYPE_CHECKING:
@@ -289,6 +289,8 @@ class Meter:
             bytes_out=call.bytes_out,
             gateway=self.worker,
         )
+        if credential.test:
+            event.mode = TEST
         if route is not None:
             service = route.service
             event.provider = service.provider
@@ -312,6 +314,8 @@ class Meter:
         if subscription is not None:
             event.subscription = subscription.id
             event.plan = subscription.plan
+        if credential.test:  # nobody earns by it, and no reader of any release can put it on a bill
+            event.provider_org = event.subscription = ""
         if outcome is Outcome.COMPLETED or (outcome is Outcome.CLIENT_LEFT and call.streaming and call.bytes_out):
             event.units = call.units if call.units else _counted(call)
             event.units_source = "upstream" if call.units and (raw_usage or call.cache == "hit") else "counted"
@@ -370,6 +374,9 @@ def record_part(
         **({"units": {"requests": "1"}, "units_source": "counted"} if counted else {}),
         "gateway": worker,
     }
+    if credential.test:  # as `Meter._event` has it
+        del members["subscription"], members["provider_org"]
+        members["mode"] = TEST
     return encode(members)[1:-1]
 
 

@@ -111,6 +111,8 @@ _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_LENGTH = 22
 _CHECKSUM_LENGTH = 6
 KEY_PREFIXES: dict[str, KeyMode] = {"haat_live_": "live", "haat_test_": "test"}
+TEST_PREFIX = b"haat_test_"
+"""As a key comes with a call. It is a part of what is hashed: nobody's key can be given another."""
 _KEY_LENGTH = len("haat_live_") + _RANDOM_LENGTH + _CHECKSUM_LENGTH
 
 

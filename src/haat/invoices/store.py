@@ -238,7 +238,7 @@ async def calls_of_line(connection: Connection, line: Row, after: UUID | None, l
         WHERE org_id = %(org_id)s AND subscription_id = %(subscription_id)s AND plan IS NOT DISTINCT FROM %(plan)s
           AND service_id = %(service_id)s AND provider_org = %(provider_org)s
           AND id >= %(id_from)s AND id < %(id_to)s AND batch > %(batch_from)s AND batch <= %(batch_to)s
-          AND {part} AND outcome = ANY(%(billed)s) AND (%(after)s::uuid IS NULL OR id > %(after)s)
+          AND {part} AND outcome = ANY(%(billed)s) AND mode = 'live' AND (%(after)s::uuid IS NULL OR id > %(after)s)
         ORDER BY id LIMIT %(limit)s
         """,
         {**line, "billed": BILLED_VALUES, "after": after, "limit": limit},

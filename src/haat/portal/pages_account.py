@@ -8,7 +8,7 @@ from datetime import datetime
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from haat.identity.model import Application, Credential, IssuedKey
+from haat.identity.model import Application, Credential, IssuedKey, KeyMode
 from haat.kernel.errors import HaatError, NotFound
 from haat.portal.visit import Fields, Visit, VisitOf, messages, parse_id
 from haat.subscriptions.model import Plan, Subscription
@@ -79,8 +79,9 @@ async def create_application(visit: VisitOf) -> Response:
 @router.post("/applications/{application}/keys")
 async def create_key(visit: VisitOf, application: str) -> Response:
     """Make a key and show it in this very answer: it can't be shown again."""
+    mode: KeyMode = "test" if visit.text("mode") == "test" else "live"
     issued = await visit.platform.identity.create_key(
-        visit.require_actor(), parse_id(application), name=visit.text("name")
+        visit.require_actor(), parse_id(application), name=visit.text("name"), mode=mode
     )
     return await _applications_page(visit, issued=issued)
 

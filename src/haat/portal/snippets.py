@@ -1,4 +1,4 @@
-"""First calls to copy: the version's own sample in curl, Python and JavaScript."""
+"""First calls to copy: the version's own sample in curl, Python, our Python client and JavaScript."""
 
 from __future__ import annotations
 
@@ -78,6 +78,27 @@ def python(gateway: str, listing: Listing, version: Version) -> str:
     )
 
 
+def client(gateway: str, listing: Listing, version: Version) -> str:
+    """Return the call with `haat_client`, which is installed with this platform's package."""
+    sample, body = _sample(version)
+    given = json.loads(body) if body else None
+    first = f'    done = market.services.request("{listing.path}", "{sample.path}", method="{sample.method}"'
+    call, shown = [f"{first}, json={given!r})" if body else f"{first})"], "done.data"
+    if version.dialect == "task" and isinstance(given, dict) and sample.path == "/invoke":
+        options = f"        {given['config']!r}," if given.get("config") else ""
+        call = ["    done = market.services.invoke(", f'        "{listing.path}",', f"        {given['input']!r},"]
+        call, shown = [*call, *([options] if options else []), "    )"], "done.output"
+    return "\n".join(
+        [
+            "from haat_client import Haat",
+            "",
+            f'with Haat(base_url="{gateway}") as market:  # the key is in {KEY}',
+            *call,
+            f"    print({shown}, done.units, done.charge)",
+        ]
+    )
+
+
 def javascript(gateway: str, listing: Listing, version: Version) -> str:
     sample, body = _sample(version)
     return "\n".join(
@@ -100,5 +121,6 @@ def all_of(gateway: str, listing: Listing, version: Version) -> list[Snippet]:
     return [
         Snippet("curl", "curl", curl(gateway, listing, version)),
         Snippet("python", "Python", python(gateway, listing, version)),
+        Snippet("client", "Python, haat_client", client(gateway, listing, version)),
         Snippet("javascript", "JavaScript", javascript(gateway, listing, version)),
     ]

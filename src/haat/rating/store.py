@@ -47,7 +47,7 @@ async def measured(
                coalesce(sum(cached) FILTER (WHERE {ASKED}), 0) AS cached_of_asked
         FROM usage
         WHERE org_id = %(org)s AND id >= %(id_from)s AND id < %(id_to)s
-          AND batch > %(batch_from)s AND batch <= %(batch_to)s AND outcome = ANY(%(billed)s)
+          AND batch > %(batch_from)s AND batch <= %(batch_to)s AND outcome = ANY(%(billed)s) AND mode = 'live'
           AND subscription_id IS NOT NULL AND service_id IS NOT NULL AND provider_org IS NOT NULL
         GROUP BY subscription_id, service_id, plan, provider_org, slice, cached_share
         """,

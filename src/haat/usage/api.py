@@ -66,6 +66,8 @@ class CallView(BaseModel):
     end_user: str
     tags: dict[str, str]
     caller_request_id: str
+    mode: str
+    """``live``, or ``test`` for calls of test keys, which are answered by the gateway itself and cost nothing."""
     trace: str
     """The W3C trace id that the caller sent; without one the trace has the digits of the call's own id."""
 
@@ -97,6 +99,7 @@ def call_filter(
     outcome: OutcomeName | None = None,
     status_class: Annotated[int | None, Query(ge=0, le=9)] = None,
     user: Annotated[str | None, Query(max_length=200)] = None,
+    mode: Literal["live", "test"] | None = None,
     tag: Annotated[str | None, Query(max_length=300, pattern=r"^[^=\x00]+=[^\x00]*$", description="name=value")] = None,
 ) -> CallFilter:
     name, _, value = (tag or "").partition("=")
@@ -108,6 +111,7 @@ def call_filter(
         outcome=outcome,
         status_class=status_class,
         end_user=user.replace("\0", "\ufffd") if user else None,
+        mode=mode,
         tag=(name, value) if tag else None,
     )
 

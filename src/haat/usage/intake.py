@@ -67,7 +67,7 @@ _INSERT = f"""
     WITH fresh AS (
         INSERT INTO usage ({_STAGED}) SELECT {_STAGED} FROM usage_stage ON CONFLICT (id) DO NOTHING
         RETURNING at, org_id, application_id, subscription_id, service_id, provider_org, plan, status, outcome,
-                  {", ".join(UNITS)}, bytes_in, bytes_out, total_us
+                  {", ".join(UNITS)}, bytes_in, bytes_out, total_us, mode
     ), cells AS (
         SELECT org_id, date_trunc('hour', at, coalesce(organisations.zone, 'UTC')) AS hour, service_id,
                application_id, subscription_id, provider_org, plan, status / 100 AS status_class, outcome,
@@ -75,6 +75,7 @@ _INSERT = f"""
                {", ".join(f"coalesce(sum({unit}), 0) AS {unit}" for unit in UNITS)},
                sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out, sum(total_us) AS latency_us
         FROM fresh LEFT JOIN organisations ON organisations.id = fresh.org_id
+        WHERE mode = 'live'
         GROUP BY {", ".join(_KEY)}, bucket
     ), rolled AS (
         INSERT INTO usage_hourly ({", ".join((*_KEY, *_SUMS))}, latency, batch)

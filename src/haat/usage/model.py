@@ -18,7 +18,7 @@ import msgspec
 from haat.kernel.clock import Period, month_period
 from haat.kernel.errors import InvalidRequest
 from haat.kernel.ids import id_at
-from haat.usage.event import Outcome, UsageEvent
+from haat.usage.event import LIVE, TEST, Outcome, UsageEvent
 
 UNITS = (
     "requests",
@@ -108,6 +108,7 @@ COLUMNS = (
     "attempts",
     "executed_by",
     "trace",
+    "mode",
 )
 """Columns of a usage row in the order of `row_of`; the store adds ``batch``."""
 
@@ -132,6 +133,7 @@ class CallFilter:
     outcome: str | None = None
     status_class: int | None = None
     end_user: str | None = None
+    mode: str | None = None
     tag: tuple[str, str] | None = None
 
 
@@ -195,6 +197,7 @@ def row_of(event: UsageEvent, now_ms: int | None) -> tuple[Cell, ...]:
         _bounded(event.attempts, _MAX_SMALLINT),
         _reference(event.executed_by),
         _text(event.trace),
+        TEST if event.is_test else LIVE,
     )
 
 
@@ -362,6 +365,7 @@ EXPORT_COLUMNS = (
     "tags",
     "caller_request_id",
     "language_pair",
+    "mode",
 )
 
 

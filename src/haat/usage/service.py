@@ -20,7 +20,7 @@ from haat.kernel.money import multiply, total
 from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
 from haat.usage import intake, store
-from haat.usage.event import decode
+from haat.usage.event import LIVE, decode
 from haat.usage.intake import Record, Taken
 from haat.usage.model import (
     BILLED,
@@ -189,7 +189,7 @@ class Usage:
         # behind its customer's invoice line, so ownership is checked here instead.
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             card = await store.price_of(connection, row["service_id"], row["plan"], row["at"]) if row["plan"] else None
-            billed = row["outcome"] in _BILLED
+            billed = row["outcome"] in _BILLED and row["mode"] == LIVE
             lines = await store.lines_of(connection, row) if billed and row["subscription_id"] else []
         units = _units(row)
         quantity = units.get(card["unit"], Decimal(0)) if card and billed else None

@@ -128,7 +128,7 @@ _CALL = f"""
     usage.units_source, usage.raw_usage, usage.admission_us, usage.queue_us, usage.connect_us, usage.first_byte_us,
     usage.total_us, usage.bytes_in, usage.bytes_out, usage.cache, usage.cached,
     usage.cached_share, usage.region,
-    usage.language_pair, usage.gateway, usage.attempts, usage.executed_by, usage.trace,
+    usage.language_pair, usage.gateway, usage.attempts, usage.executed_by, usage.trace, usage.mode,
     coalesce(called.provider_slug, usage.provider) AS called_provider,
     usage.end_user, usage.tags, usage.caller_request_id
 """
@@ -155,6 +155,7 @@ def _where(chosen: CallFilter) -> tuple[str, dict[str, Any]]:
     add("usage.application_id = %(application_id)s", "application_id", chosen.application_id)
     add("usage.outcome = %(outcome)s", "outcome", chosen.outcome)
     add("usage.status / 100 = %(status_class)s", "status_class", chosen.status_class)
+    add("usage.mode = %(mode)s", "mode", chosen.mode)
     add("usage.end_user = %(end_user)s", "end_user", chosen.end_user)
     if chosen.tag:
         conditions.append("usage.tags ->> %(tag_name)s = %(tag_value)s")

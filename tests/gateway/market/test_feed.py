@@ -383,6 +383,15 @@ async def test_keys_without_the_scope_to_invoke_open_nothing(facts: Facts, tmp_p
         assert await store.credential(connection, identifier) is None
 
 
+async def test_a_key_is_known_as_a_test_key_by_its_record(facts: Facts, tmp_path: Path) -> None:
+    tester, other = await facts.key("tester"), await facts.key("other")
+    await facts.run("UPDATE credentials SET prefix = 'haat_test_abcd' WHERE id = %s", tester)
+    await facts.run("UPDATE credentials SET prefix = 'haat_live_test' WHERE id = %s", other)
+    async with facts.database.service.transaction(PLATFORM_SCOPE) as connection:
+        found = [await store.credential(connection, identifier) for identifier in (tester, other)]
+    assert [entry is not None and entry.test for entry in found] == [True, False]
+
+
 async def test_polling_finds_what_no_notification_announced(
     facts: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 HEADERS = (
     b"Authorization, X-API-Key, Content-Type, Accept, Accept-Language, API-Version, Idempotency-Key, If-None-Match, "
-    b"X-Request-ID, X-Haat-User, X-Haat-Tags, traceparent, tracestate, "
-    b"ulcaApiKey, userID"
+    b"X-Request-ID, X-Haat-User, X-Haat-Tags, X-Haat-Simulate, traceparent, tracestate, ulcaApiKey, userID"
 )
 EXPOSED = (
     b"X-Request-ID, RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, "
-    b"Retry-After, X-Should-Retry, X-Haat-Units, X-Haat-Charge, X-Haat-Served-By, X-Cache, ETag, API-Version, "
-    b"Deprecation, Sunset, Link, Idempotency-Replayed"
+    b"Retry-After, X-Should-Retry, X-Haat-Units, X-Haat-Charge, X-Haat-Served-By, X-Haat-Mode, X-Cache, ETag, "
+    b"API-Version, Deprecation, Sunset, Link, Idempotency-Replayed"
 )
 MOST_PREFLIGHTS = 1000
 """Answered a second. They cost next to nothing, are not metered, and nobody needs more: browsers remember them."""

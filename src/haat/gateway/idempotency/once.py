@@ -98,7 +98,8 @@ class Once:
         self._attempts: Attempts = gateway.attempts
         self.limit = gateway.settings.idempotency_answer_bytes
         self._repeatable: bool = route.service.policy.repeatable
-        self._scope = scope_of(credential.org, route.service.id, parse_key(self.value))
+        whose = f"{credential.org} test" if credential.test else credential.org  # no live call gets a simulated answer
+        self._scope = scope_of(whose, route.service.id, parse_key(self.value))
         self._call: bytes = gateway.ids.octets(call.number)
         fingerprint = fingerprint_of(call.method, call.target, call.body)
         now, until = call.started // SECOND, call.deadline // SECOND + GRACE_SECONDS

@@ -6,6 +6,7 @@ from decimal import ROUND_CEILING, Decimal
 from typing import NamedTuple
 
 import msgspec
+from msgspec import structs
 
 MICRO = 1_000_000
 """Quantities are whole millionths of a unit: one request is 1,000,000."""
@@ -33,6 +34,11 @@ class PlanLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     quota_unit: str = "requests"
     quota_reset: str = "calendar"
     overage: bool = False
+
+
+def without_quota(limits: PlanLimits) -> PlanLimits:
+    """Return the rates of a plan alone."""
+    return structs.replace(limits, quota_per_month=None, quota_per_day=None, quota_unit="requests", overage=False)
 
 
 class Refusal(NamedTuple):

@@ -129,7 +129,7 @@ class _Tally:
 
     def add_event(self, event: UsageEvent) -> None:
         """Count one event that the store doesn't have."""
-        if not event.application or not event.service or event.outcome is Outcome.REFUSED:
+        if not event.application or not event.service or event.outcome is Outcome.REFUSED or event.is_test:
             return
         key, at = (event.application, event.service), event.at * 1000
         for name, span in _WINDOWS:
@@ -267,7 +267,7 @@ def take_over(counts: SharedCounts, slot: int, journal_dir: Path) -> int:
             log.error("what streams of %s have used is not counted: %s", worker, error)
     cut: dict[str, list[UsageEvent]] = defaultdict(list)
     for event in found.values():
-        if event.outcome is Outcome.INTERRUPTED:
+        if event.outcome is Outcome.INTERRUPTED and not event.is_test:
             cut[f"{event.application}\n{event.service}"].append(event)
     ended = 0
     counts.acquire()

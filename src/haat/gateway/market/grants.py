@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from haat.gateway.call import Call
 from haat.gateway.charge import FOREVER, Tariff, tariff_of
 from haat.gateway.http import cors
+from haat.gateway.limits.plan import without_quota
 from haat.gateway.metering import ONE_REQUEST, record_part
 
 if TYPE_CHECKING:
@@ -60,10 +61,12 @@ class Grant:
         self.until: int = min(
             credential.expires_at or FOREVER, credential.revoked_at or FOREVER, route.sunset_at or FOREVER
         )
+        test = credential.test
         self.allowance: Allowance = gateway.limits.of(
-            subscription.application,
+            # Test keys keep to the plan's rates, counted apart, and use nothing of its quota.
+            f"{subscription.application} test" if test else subscription.application,
             subscription.service,
-            subscription.limits,
+            without_quota(subscription.limits) if test else subscription.limits,
             subscription.zone,
             call.started,
             subscription.started_at,
@@ -80,6 +83,8 @@ class Grant:
         self.varies: bytes = cors.varies(gateway, credential)
         """What it says to caches about web pages, when it isn't one that asks."""
         self.tariff: Tariff | None = tariff_of(route.service, subscription, call.started)
+        if test:
+            self.tariff = Tariff(route.service.unit, Decimal(0), Decimal(0), FOREVER)
         self.units_line: bytes = ONE_REQUEST if route.service.unit == "requests" else b""
         if self.tariff is not None:
             self.until = min(self.until, self.tariff.until)

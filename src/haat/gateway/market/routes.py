@@ -45,6 +45,7 @@ class Route:
         "pool",
         "reads_languages",
         "service",
+        "simulated",
         "steps",
         "sunset_at",
         "timeout_us",
@@ -72,6 +73,8 @@ class Route:
         """What every answer says of the version."""
         self.sunset_at: int = versions.end_of(service, version)
         """When it ends, in microseconds since the epoch; 0 for never."""
+        self.simulated: Route | None = None
+        """What calls of test keys go through in its place, once one has come."""
         self.path_template = "/v1/services/{provider}/{service}/{path}"
 
     def in_turn(self) -> tuple[Endpoint, ...]:

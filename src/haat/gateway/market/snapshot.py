@@ -34,6 +34,8 @@ class Credential(msgspec.Struct, frozen=True, gc=False, array_like=True):
     key_hash: bytes
     expires_at: int
     revoked_at: int
+    test: bool = False
+    """Its calls are answered by `haat.gateway.simulator`: they reach no provider and cost nothing."""
 
 
 class Subscription(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -175,6 +177,7 @@ def sharing(part: Part, shared: dict[Any, Any]) -> Part:
             entry.key_hash,
             entry.expires_at,
             entry.revoked_at,
+            entry.test,
         )
         for entry in part.credentials
     ]

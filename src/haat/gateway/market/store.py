@@ -35,7 +35,7 @@ from haat.usage.model import UNITS
 _CREDENTIALS = """
     SELECT id::text, org_id::text, application_id::text, key_hash,
            coalesce(extract(epoch FROM expires_at) * 1000000, 0)::bigint,
-           coalesce(extract(epoch FROM revoked_at) * 1000000, 0)::bigint
+           coalesce(extract(epoch FROM revoked_at) * 1000000, 0)::bigint, starts_with(prefix, 'haat_test_')
     FROM credentials WHERE scheme = 'haat' AND scopes @> '{invoke}'
 """
 _SUBSCRIPTIONS = """
@@ -303,7 +303,7 @@ async def used_since(
         f"""
         SELECT application_id, service_id, 0::bigint AS at_us, count(*) FILTER (WHERE cache <> 'replay') AS calls{sums}
         FROM usage
-        WHERE id >= %(first)s AND at >= %(start)s AND outcome = ANY(%(outcomes)s)
+        WHERE id >= %(first)s AND at >= %(start)s AND outcome = ANY(%(outcomes)s) AND mode = 'live'
           AND application_id IS NOT NULL AND service_id IS NOT NULL
         GROUP BY 1, 2
         """,
@@ -319,7 +319,7 @@ async def admitted_since(connection: Connection, start: datetime, grain_seconds:
         SELECT application_id, service_id,
                ceil(extract(epoch FROM at) / %(grain)s)::bigint * %(grain)s * 1000000 AS at_us, count(*) AS calls
         FROM usage
-        WHERE id >= %(first)s AND at >= %(start)s AND outcome <> 'refused'
+        WHERE id >= %(first)s AND at >= %(start)s AND outcome <> 'refused' AND mode = 'live'
           AND application_id IS NOT NULL AND service_id IS NOT NULL
         GROUP BY 1, 2, 3 ORDER BY 3
         """,
