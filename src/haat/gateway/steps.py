@@ -24,20 +24,24 @@ if TYPE_CHECKING:
 
 
 class BuiltIn(NamedTuple):
-    """A step of the house. ``of`` returns what a route's calls must go through, or None for nothing."""
+    """A step of the house. ``of`` returns what a route's calls must go through, or None for nothing.
+
+    ``translates`` says that it asks the endpoint in that one's words: where none is asked there is nothing to do.
+    """
 
     name: str
     order: int
     summary: str
     of: Callable[[Gateway, Route], Step | None]
+    translates: bool = False
 
 
 STEPS: tuple[BuiltIn, ...] = (
     BuiltIn("validation", 650, "Hold batches against what their version says of them", validation_step),
     BuiltIn("transforms", 700, "Change requests and answers as their version declares", transforms_step),
     BuiltIn("cache", 900, "Answer from the cache, or keep the provider's answer there", cache_step),
-    BuiltIn("inference", 950, "Ask a model its task in tensors, where its endpoint speaks those", inference_step),
-    BuiltIn("ulca", 950, "Ask a service in ULCA's words, where its endpoint speaks those", ulca_step),
+    BuiltIn("inference", 950, "Ask a model its task in tensors, where its endpoint speaks those", inference_step, True),
+    BuiltIn("ulca", 950, "Ask a service in ULCA's words, where its endpoint speaks those", ulca_step, True),
 )
 """In the order in which requests meet them; answers come back the other way round."""
 
@@ -50,8 +54,13 @@ STAGES: dict[str, tuple[Place, ...]] = {
 """Where plugins can place themselves: every pass of a call with the stages of the house."""
 
 
-def prepare(gateway: Gateway, route: Route) -> None:
+def prepare(gateway: Gateway, route: Route, *, asks_endpoint: bool = True) -> None:
     """Give a new route its steps, those of plugins among them, and what its answers say of the version."""
     settings = gateway.settings
-    route.steps = gateway.hooks.arrange({step.name: step.of for step in STEPS}, route)
+    steps = {step.name: step.of if asks_endpoint or not step.translates else _nothing for step in STEPS}
+    route.steps = gateway.hooks.arrange(steps, route)
     route.lines = versions.lines(route.service, route.version, settings.portal_address, settings.gateway_address)
+
+
+def _nothing(gateway: Gateway, route: Route) -> Step | None:
+    return None

@@ -321,48 +321,16 @@ async def test_a_language_model_answers_whole_and_streamed(market: Market, test_
     assert len(events) == 2
 
 
-async def test_a_pipeline_of_ulca_goes_from_task_to_task(market: Market, test_key: str) -> None:
-    market.add_service("bhasha", dialect="ulca", unit="characters")
-
-    async def compute(path: str, body: dict[str, Any]) -> Response:
-        target = f"/v1/services/acme/bhasha{path}"
-        return await market.call("POST", target, json.dumps(body).encode(), key=test_key)
-
-    tasks = [{"taskType": "asr"}, {"taskType": "translation"}, {"taskType": "tts", "config": {"gender": "female"}}]
-    data = {"audio": [{"audioContent": "aGFhdA=="}], "input": [{"source": None}]}
-    response = await compute("/services/inference/pipeline", {"pipelineTasks": tasks, "inputData": data})
+@pytest.mark.parametrize("dialect", ["ulca", "inference"])
+async def test_whatever_its_endpoint_speaks_a_service_of_tasks_answers_in_tasks(
+    market: Market, test_key: str, dialect: str
+) -> None:
+    market.add_service("model", dialect=dialect, category="translation", unit="characters")
+    body = json.dumps({"input": [{"text": "नमस्ते"}], "config": {"source": "hi", "target": "ur"}}).encode()
+    response = await market.call("POST", "/v1/services/acme/model/invoke", body, key=test_key)
     assert response.status == 200, response.body
-    heard, translated, spoken = response.json()["pipelineResponse"]
-    assert translated["output"][0]["source"] == heard["output"][0]["source"]
-    assert translated["output"][0]["target"].count("[test ") == 2
-    assert spoken["output"] is None and spoken["config"]["samplingRate"] == 16_000
-    assert base64.b64decode(spoken["audio"][0]["audioContent"])[:4] == b"RIFF"
-    for kind in ("transliteration", "ner", "txt-lang-detection"):
-        one = await compute(f"/services/inference/{kind}", {"config": {}, "input": [{"source": "नमस्ते दुनिया"}]})
-        assert one.json()["taskType"] == kind and one.json()["output"][0]["source"] == "नमस्ते दुनिया"
-    wrong = await compute("/x", {"pipelineTasks": [{"taskType": "poetry"}], "inputData": data})
-    assert (wrong.status, wrong.json()["errors"][0]["field"]) == (422, "pipelineTasks[0].taskType")
-    for body in ({"pipelineTasks": 7}, {"pipelineTasks": tasks}, {"pipelineTasks": [1], "inputData": {}}):
-        assert (await compute("/x", body)).status == 422
-
-
-async def test_tensors_come_back_marked_from_json_and_from_binary_form(market: Market, test_key: str) -> None:
-    market.add_service("triton", dialect="inference", unit="characters")
-    path = "/v1/services/acme/triton/v2/models/nmt/infer"
-    tensor = {"name": "INPUT_TEXT", "shape": [1, 1], "datatype": "BYTES"}
-    asked = {"id": "7", "inputs": [{**tensor, "data": [["नमस्ते"]]}], "outputs": [{"name": "OUTPUT_TEXT"}]}
-    plain = (await market.call("POST", path, json.dumps(asked).encode(), key=test_key)).json()
-    assert (plain["model_name"], plain["id"], plain["outputs"][0]["shape"]) == ("nmt", "7", [1, 1])
-    assert plain["outputs"][0]["data"][0].endswith("नमस्ते")
-    text = "नमस्ते".encode()
-    binary = len(text).to_bytes(4, "little") + text
-    sized = {**tensor, "parameters": {"binary_data_size": len(binary)}}
-    head = json.dumps({"inputs": [sized, {**sized, "name": "INPUT_LANGUAGE_ID"}]}).encode()
-    length = f"Inference-Header-Content-Length: {len(head)}"
-    packed = await market.call("POST", path, head + binary + b"\2\0\0\0hi", length, key=test_key)
-    assert [one.endswith("नमस्ते") for one in packed.json()["outputs"][0]["data"]] == [True]
-    for body, headers in ((b"{}", ()), (b'{"inputs":[1]}', ()), (b"{}", ("Inference-Header-Content-Length: 9",))):
-        assert (await market.call("POST", path, body, *headers, key=test_key)).status in (400, 422)
+    assert response.json()["output"][0]["text"].endswith("नमस्ते")
+    assert market.provider.requests == []
 
 
 async def test_a_provider_with_an_api_of_its_own_is_echoed(market: Market, test_key: str) -> None:

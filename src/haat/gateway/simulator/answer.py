@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from haat.gateway.simulator import chat, pipelines, task, tensors
+from haat.gateway.simulator import chat, task
 from haat.gateway.simulator.marks import encode, mark
 from haat.gateway.simulator.shapes import EVENTS, JSON, Simulated
 
@@ -20,12 +20,8 @@ def answer_to(call: Call) -> Simulated:
     assert route is not None and grant is not None
     body = call.body[0] if len(call.body) == 1 else b"".join(call.body)
     dialect, path = route.executing.dialect, grant.tail.partition(b"?")[0]
-    if dialect == "task":
+    if route.executing.takes_tasks:
         return task.answer(route.service, body, streams=call.accepts_stream)
-    if dialect == "ulca" and call.method == b"POST":
-        return pipelines.answer(path, body, route.service.unit)
-    if dialect == "inference" and path.endswith(b"/infer"):
-        return tensors.answer(call.lines, path, body, route.service.unit)
     found = chat.answer(dialect, path, body, route.service.unit) if dialect != "http" else None
     return echo(call, path, body, route.service.unit) if found is None else found
 

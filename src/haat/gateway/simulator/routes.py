@@ -42,7 +42,7 @@ def simulated(gateway: Gateway, route: Route) -> Route:
         endpoint = Endpoint("http://simulator.invalid:9", deque(maxlen=1), pool)
         endpoint.service, endpoint.version, endpoint.served_by = service, route.executing, SERVED_BY
         made = Route(service, route.version, route.executing, (endpoint,), Traffic(gateway.clock.lately))
-        prepare(gateway, made)
+        prepare(gateway, made, asks_endpoint=False)
         made.steps = (*made.steps, simulate)
         made.lines += MODE
         route.simulated = made
