@@ -12,9 +12,11 @@ import click
 from rich.console import Console
 
 from haat.catalog.acceptance import Report, check
-from haat.catalog.model import Dialect, SampleCall
+from haat.catalog.model import DIALECTS, Dialect, SampleCall
 from haat.infra.net import parse_networks
 from haat.settings import load_settings
+
+_PATHS = {"task": "/invoke", "openai": "/chat/completions", "anthropic": "/messages"}
 
 
 @click.group()
@@ -24,11 +26,9 @@ def provider() -> None:
 
 @provider.command()
 @click.argument("url")
-@click.option(
-    "--dialect", type=click.Choice(["task", "http"]), default="task", show_default=True, help="What it speaks."
-)
+@click.option("--dialect", type=click.Choice(list(DIALECTS)), default="task", show_default=True, help="What it speaks.")
 @click.option("--method", default="POST", show_default=True, help="Method of the sample call.")
-@click.option("--path", default=None, help="Path of the sample call below URL; /invoke for the dialect task.")
+@click.option("--path", default=None, help="Path of the sample call below URL; the usual one of its dialect.")
 @click.option("--body", default=None, help="JSON body of the sample call, or @FILE.")
 @click.option("--expect", default=200, show_default=True, help="Status that the sample call is answered with.")
 @click.option("--health-path", default="", help="Path that answers 200 when the service is up.")
@@ -56,7 +56,7 @@ def test(
     sample = SampleCall.parse(
         {
             "method": method.upper(),
-            "path": path or ("/invoke" if dialect == "task" else "/"),
+            "path": path or _PATHS.get(dialect, "/"),
             "body": _body(body, dialect),
             "expect_status": expect,
         }

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from haat.gateway.cache.step import cache_step
+from haat.gateway.dialects.step import meter, usage_step
 from haat.gateway.market import versions
 from haat.gateway.transforms import transforms_step
 from haat.plugins.order import Place
@@ -32,6 +33,7 @@ class BuiltIn(NamedTuple):
 STEPS: tuple[BuiltIn, ...] = (
     BuiltIn("transforms", 700, "Change requests and answers as their version declares", transforms_step),
     BuiltIn("cache", 900, "Answer from the cache, or keep the provider's answer there", cache_step),
+    BuiltIn("usage", 950, "Read from the answer what its provider says it has used", usage_step),
 )
 """In the order in which requests meet them; answers come back the other way round."""
 
@@ -48,4 +50,5 @@ def prepare(gateway: Gateway, route: Route) -> None:
     """Give a new route its steps, those of plugins among them, and what its answers say of the version."""
     settings = gateway.settings
     route.steps = gateway.hooks.arrange({step.name: step.of for step in STEPS}, route)
+    route.passes_forms = all(step is meter for step in route.steps)
     route.lines = versions.lines(route.service, route.version, settings.portal_address, settings.gateway_address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from haat.gateway.doors.anthropic import OPERATIONS as ANTHROPIC
 from haat.gateway.doors.native import OPERATIONS as NATIVE
 from haat.gateway.doors.openai import OPERATIONS as OPENAI
 from haat.gateway.doors.visit import Operation
@@ -14,7 +15,7 @@ _ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 Address = tuple[bytes, bytes]
 """A method, and a path. A path that ends with ``/*`` covers whatever begins so."""
 
-DOORS: Mapping[Address, Operation] = {**NATIVE, **OPENAI}
+DOORS: Mapping[Address, Operation] = {**NATIVE, **OPENAI, **ANTHROPIC}
 
 
 class Doors:

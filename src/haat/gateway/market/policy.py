@@ -58,12 +58,14 @@ class VersionPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``endpoints`` serve the same as its first endpoint. ``websocket``: the version's endpoint speaks
     WebSocket. ``serves``: this version only adapts the shape of another one, whose endpoint answers.
+    ``model``: what the provider calls its model, empty when callers name it as it does.
     Times are microseconds since the epoch, 0 for never.
     """
 
     endpoints: tuple[str, ...] = ()
     websocket: bool = False
     serves: str = ""
+    model: str = ""
     request: tuple[Transform, ...] = ()
     answer: tuple[Transform, ...] = ()
     deprecated_at: int = 0

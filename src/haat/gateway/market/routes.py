@@ -41,6 +41,7 @@ class Route:
         "executing",
         "lines",
         "max_micro_units",
+        "passes_forms",
         "path_template",
         "pool",
         "reads_languages",
@@ -68,6 +69,8 @@ class Route:
         self.reads_languages = version.dialect == "task"
         self.steps: tuple[Step, ...] = ()
         """What must happen with a request that is here whole before it goes to the provider."""
+        self.passes_forms: bool = False
+        """None of its steps has anything to do with a form that has files in it: it need not be here whole."""
         self.lines: bytes = b""
         """What every answer says of the version."""
         self.sunset_at: int = versions.end_of(service, version)

@@ -62,7 +62,7 @@ class Application(msgspec.Struct, frozen=True):
 
 
 class Version(msgspec.Struct, frozen=True):
-    """One version: ``max_units`` is decimal text or empty, ``dialect`` is ``task`` or ``http``."""
+    """One version: ``max_units`` is decimal text or empty, ``dialect`` as in ``docs/protocols.md``."""
 
     version: str
     endpoint: str
