@@ -70,10 +70,10 @@ def read(body: bytes) -> Asked:
 
 
 def asked_tokens(call: Call, tail: bytes) -> int:
-    """Return how many tokens the answer to a call may have; the default while its body isn't here."""
-    if path_of(tail) not in GENERATED:
+    """Return how many tokens the answer to a call may have; 0 while its body, which says so, isn't here."""
+    if not call.body_complete or path_of(tail) not in GENERATED:
         return 0
-    return (read(b"".join(call.body)) if call.body_complete else NOTHING).answer_tokens
+    return read(b"".join(call.body)).answer_tokens
 
 
 def with_usage(body: bytes, asked: Asked) -> bytes:
