@@ -69,13 +69,13 @@ class Speech(OpenAIOperation):
             if not isinstance(audio, dict):
                 raise ValueError("no audio")
             content = base64.b64decode(audio["content"], validate=True)
-            if visit.asked.response_format == "wav":
-                reply(answer, content, b"audio/wav")
-                return
             samples, rate = samples_of(content)
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             raise ProviderFailed("The provider's answer holds no WAV file; the call is not billed.") from error
-        reply(answer, samples, b"audio/pcm;rate=%d" % rate)
+        if visit.asked.response_format == "wav":
+            reply(answer, content, b"audio/wav")
+        else:
+            reply(answer, samples, b"audio/pcm;rate=%d" % rate)
 
 
 def _config(asked: _Speech, route: Route) -> dict[str, Any]:
