@@ -15,7 +15,6 @@ from gateway.rig import Market, answer
 from haat.gateway.limits.registry import PlanLimits
 from haat.usage.event import Outcome
 
-CLIENT = "anthropic (PyPI)"
 HELLO: Any = [{"role": "user", "content": "Namaste"}]
 MESSAGE = {
     "id": "msg_1",
@@ -57,7 +56,7 @@ async def client(market: Market) -> AsyncIterator[anthropic.AsyncAnthropic]:
         yield made
 
 
-@pytest.mark.speaks("anthropic messages", client=CLIENT)
+@pytest.mark.speaks("anthropic messages", client="anthropic (PyPI)")
 async def test_a_message(claude: Market, client: anthropic.AsyncAnthropic) -> None:
     made = await client.messages.create(
         model="acme/claude", max_tokens=64, messages=HELLO, extra_headers={"anthropic-beta": "own-2026"}
@@ -82,7 +81,7 @@ async def test_the_client_that_blocks_sees_the_same(claude: Market) -> None:
     assert made.usage.output_tokens == 20
 
 
-@pytest.mark.speaks("anthropic messages (stream)", client=CLIENT)
+@pytest.mark.speaks("anthropic messages", client="anthropic (PyPI)")
 async def test_a_streamed_message(claude: Market, client: anthropic.AsyncAnthropic) -> None:
     claude.provider.behaviour = stream([events(STREAM, named=True)])
     async with client.messages.stream(model="acme/claude", max_tokens=64, messages=HELLO) as streamed:
@@ -108,7 +107,7 @@ async def test_a_stream_that_breaks_off_is_an_error_in_the_client(
     assert (await claude.settled_event()).outcome == Outcome.PROVIDER_FAILED
 
 
-@pytest.mark.speaks("anthropic messages.count_tokens", client=CLIENT)
+@pytest.mark.speaks("anthropic messages.count_tokens", client="anthropic (PyPI)")
 async def test_tokens_are_counted_by_the_provider_and_take_none(
     claude: Market, client: anthropic.AsyncAnthropic
 ) -> None:

@@ -17,7 +17,6 @@ from haat.gateway.limits.registry import PlanLimits
 from haat.usage.event import Outcome
 
 T = TypeVar("T")
-CLIENT = "openai (PyPI)"
 HELLO: Any = [{"role": "user", "content": "Namaste"}]
 
 
@@ -50,7 +49,7 @@ def sent(market: Market) -> Any:
     return json.loads(market.provider.requests[-1].body)
 
 
-@pytest.mark.speaks("openai chat.completions", client=CLIENT)
+@pytest.mark.speaks("openai chat.completions", client="openai (PyPI)")
 async def test_a_chat_completion(llm: Market, client: openai.AsyncOpenAI) -> None:
     made = await client.chat.completions.create(model="gpt-small", messages=HELLO, temperature=0.5)
     assert made.choices[0].message.content == "Namaste!"
@@ -103,7 +102,7 @@ async def test_tool_calls_and_fields_that_nobody_here_knows_pass_both_ways(
     assert sent(llm)["tools"] == tools and sent(llm)["top_k"] == 40 and sent(llm)["guided"] == {"a": None}
 
 
-@pytest.mark.speaks("openai chat.completions (stream)", client=CLIENT)
+@pytest.mark.speaks("openai chat.completions", client="openai (PyPI)")
 @pytest.mark.parametrize("wants_usage", [False, True])
 async def test_a_streamed_completion(llm: Market, client: openai.AsyncOpenAI, wants_usage: bool) -> None:
     llm.provider.behaviour = chat_stream("Nam", "aste", "!")
@@ -184,7 +183,7 @@ async def test_a_client_that_retries_stops_where_that_is_no_use(llm: Market) -> 
     assert len(llm.events()) == 1
 
 
-@pytest.mark.speaks("openai models", "openai models.retrieve", client=CLIENT)
+@pytest.mark.speaks("openai models", "openai models.retrieve", client="openai (PyPI)")
 async def test_the_models(llm: Market, client: openai.AsyncOpenAI) -> None:
     assert [model.id async for model in client.models.list()] == ["acme/echo", "acme/llm", "gpt-small"]
     assert (await client.models.retrieve("acme/llm")).owned_by == "acme"
@@ -192,7 +191,7 @@ async def test_the_models(llm: Market, client: openai.AsyncOpenAI) -> None:
         await client.models.retrieve("acme/none")
 
 
-@pytest.mark.speaks("openai embeddings", client=CLIENT)
+@pytest.mark.speaks("openai embeddings", client="openai (PyPI)")
 @pytest.mark.parametrize("dialect", ["task", "openai"])
 async def test_embeddings_whoever_makes_them(market: Market, client: openai.AsyncOpenAI, dialect: str) -> None:
     market.add_service("embed", dialect=dialect, category="embedding", unit="tokens")
@@ -214,7 +213,7 @@ async def test_embeddings_whoever_makes_them(market: Market, client: openai.Asyn
     assert (await market.settled_event()).units["tokens"] == "7"
 
 
-@pytest.mark.speaks("openai responses", client=CLIENT)
+@pytest.mark.speaks("openai responses", client="openai (PyPI)")
 async def test_responses(llm: Market, client: openai.AsyncOpenAI) -> None:
     usage = {
         "input_tokens": 3,
@@ -239,7 +238,7 @@ async def test_responses(llm: Market, client: openai.AsyncOpenAI) -> None:
     assert usage_of(event.units) == (7, 3, 4) and event.units["reasoning_tokens"] == "1"
 
 
-@pytest.mark.speaks("openai responses (stream)", client=CLIENT)
+@pytest.mark.speaks("openai responses", client="openai (PyPI)")
 async def test_streamed_responses(llm: Market, client: openai.AsyncOpenAI) -> None:
     usage = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
     whole = {"id": "r", "object": "response", "created_at": 1, "model": "m", "output": []}
@@ -255,7 +254,7 @@ async def test_streamed_responses(llm: Market, client: openai.AsyncOpenAI) -> No
     assert usage_of((await llm.settled_event()).units) == (7, 3, 4)
 
 
-@pytest.mark.speaks("openai moderations", client=CLIENT)
+@pytest.mark.speaks("openai moderations", client="openai (PyPI)")
 @pytest.mark.parametrize("named", [{}, {"model": "acme/guard"}], ids=["unnamed", "named"])
 async def test_moderations_of_a_task_service(market: Market, client: openai.AsyncOpenAI, named: Any) -> None:
     market.add_service("guard", dialect="task", category="nlp", aliases=("omni-moderation-latest",))

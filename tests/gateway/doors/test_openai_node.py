@@ -14,7 +14,6 @@ import pytest
 from gateway.doors.upstreams import chat_stream, completion
 from gateway.rig import Market, Provider, Request, answer
 
-CLIENT = "openai (npm)"
 VERSION = "7"
 FOLDER = Path(__file__).parents[3] / "build" / "node-openai"
 PATIENCE = 60.0
@@ -81,11 +80,10 @@ async def behave(request: Request, reader: asyncio.StreamReader, writer: asyncio
 
 @pytest.mark.speaks(
     "openai chat.completions",
-    "openai chat.completions (stream)",
     "openai embeddings",
     "openai models",
     "openai audio.transcriptions",
-    client=CLIENT,
+    client="openai (npm)",
 )
 async def test_a_program_in_javascript_is_served(market: Market, node: Path) -> None:
     market.add_service("llm", dialect="openai", category="llm", unit="tokens")
