@@ -90,6 +90,7 @@ def sent(market: Market) -> Any:
             {"text": "a", "usage": {"type": "duration", "seconds": 7.5}},
             {"audio_seconds": "7.5"},
         ),
+        ("audio/transcriptions", {"text": "a", "duration": 8.470000267028809}, {"audio_seconds": "8.47"}),
     ],
 )
 async def test_a_whole_answer_is_metered_by_its_usage_block(
@@ -111,6 +112,15 @@ async def test_an_answer_without_a_report_is_estimated_and_says_so(llm: Market) 
     event = await llm.settled_event()
     asked = -(-len(json.dumps(CHAT)) // 4)
     assert (usage_of(event.units), event.units_source) == ((asked + 11, asked, 11), "counted")
+
+
+async def test_an_answer_too_large_to_be_looked_into_is_estimated(llm: Market) -> None:
+    llm.provider.behaviour = answer(200, b'{"data": "%b"}' % (b"x" * (17 << 20)))
+    response = await ask(llm, {"model": "m", "input": "a"}, path="/v1/services/acme/llm/embeddings")
+    assert len(response.body) > 17 << 20
+    event = await llm.settled_event()
+    asked = -(-len(json.dumps({"model": "m", "input": "a"})) // 4)
+    assert (usage_of(event.units), event.units_source) == ((asked, asked, 0), "counted")
 
 
 async def test_a_report_in_a_header_goes_before_all_others(llm: Market) -> None:
@@ -254,6 +264,28 @@ async def test_an_answer_out_of_the_cache_has_the_units_of_the_first(llm: Market
     first, second = llm.events()
     assert len(llm.provider.requests) == 1
     assert first.units == second.units and (first.cache, second.cache) == ("miss", "hit")
+
+
+async def test_streams_of_a_service_with_a_cache_each_go_to_the_provider(llm: Market) -> None:
+    llm.add_service("llm", dialect="openai", unit="tokens", cache=CachePolicy())
+    llm.provider.behaviour = chat_stream("Nam", "aste")
+    for _ in range(2):
+        response = await ask(llm, {**CHAT, "stream": True})
+        assert b"aste" in response.body and b"usage" not in response.body
+    await llm.until(lambda: len(llm.confirmed()) == 2)
+    assert [usage_of(event.units) for event in llm.events()] == [(30, 10, 20)] * 2
+    assert len(llm.provider.requests) == 2
+
+
+async def test_a_stream_with_a_key_is_given_again_without_what_only_we_asked_for(llm: Market) -> None:
+    llm.provider.behaviour = chat_stream("Nam", "aste")
+    key = "Idempotency-Key: one"
+    first = await ask(llm, {**CHAT, "stream": True}, key)
+    again = await ask(llm, {**CHAT, "stream": True}, key)
+    assert again.body == first.body and b"usage" not in first.body
+    assert again.header("idempotency-replayed") == "true"
+    await llm.until(lambda: len(llm.confirmed()) == 2)
+    assert [event.units["tokens"] for event in llm.events()] == ["30", "0"]
 
 
 # --- quotas -------------------------------------------------------------------------------------

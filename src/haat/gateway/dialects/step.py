@@ -109,7 +109,10 @@ class Reported(Watcher):
         self._count()
 
     def missed(self, call: Call) -> None:
-        """Nothing to do: a stream is looked at as it passes, and what has failed is not billed."""
+        """Estimate an answer that is too large to be looked into; a stream is looked at as it passes."""
+        streams = call.extras is not None and call.extras.rewriter is not None
+        if call.headed and not call.answered and not streams:
+            self._guess()
 
     def look(self, event: Event) -> bool:
         """See one event of a stream; keep from the caller what only we have asked for."""
@@ -140,6 +143,8 @@ class Reported(Watcher):
         if not isinstance(usage, dict):
             inside = document.get("response") or document.get("message")
             usage = inside.get("usage") if isinstance(inside, dict) else None
+        if usage is None and not self._estimates:
+            usage = {"seconds": document.get("duration")}  # of a recording
         if not isinstance(usage, dict) or not report_of(usage):
             return False
         self._usage.update({name: value for name, value in usage.items() if value is not None})

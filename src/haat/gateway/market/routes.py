@@ -107,7 +107,7 @@ class RouteTable:
         self._directory, self._keyring, self._endpoints, self._prepare = directory, keyring, endpoints, prepare
         self._allowed = allowed_networks
         self._routes: dict[bytes, Route] = {}
-        self._alike: dict[tuple[str, str, str], list[Route]] = {}
+        self._alike: dict[tuple[str, str, str, str], list[Route]] = {}
         self._generation = -1
 
     def find(self, name: bytes) -> Route:
@@ -154,10 +154,11 @@ class RouteTable:
         """Return the services that can do what this one does, itself included: see `haat.gateway.upstreams.fallback`.
 
         A version that only adapts another's shape, or has its own requests changed on their way, stands
-        in for nobody: what it is sent would not be what was sent here.
+        in for nobody: what it is sent would not be what was sent here. Nor does one that calls its model otherwise.
         """
         self._keep_up()
-        wanted = (route.service.policy.capability, route.version.dialect, route.service.unit)
+        dialect, model = route.version.dialect, route.executing.policy.model
+        wanted = (route.service.policy.capability, dialect, route.service.unit, model)
         found = self._alike.get(wanted)
         if found is None:
             found = self._alike[wanted] = []
@@ -174,6 +175,6 @@ class RouteTable:
                     continue
                 policy = other.version.policy
                 adapts = policy.serves or policy.request or policy.answer or policy.websocket
-                if (other.version.dialect, service.unit) == wanted[1:] and not adapts:
+                if (other.version.dialect, service.unit, policy.model) == wanted[1:] and not adapts:
                     found.append(other)
         return found
