@@ -187,7 +187,7 @@ class VersionPolicyDraft(_Draft):
     endpoints: Annotated[list[_Endpoint], Field(max_length=15)] = []
     websocket: bool = False
     serves: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,31})?$")] = ""
-    model: Annotated[str, Field(max_length=200)] = ""
+    model: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)] = ""
     request: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
     answer: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
 

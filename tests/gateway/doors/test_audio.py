@@ -96,6 +96,7 @@ async def test_pcm_is_the_samples_alone(audio: Market, client: openai.AsyncOpenA
     [
         ({"response_format": "mp3"}, "response_format"),
         ({"speed": 9.0}, "speed"),
+        ({"stream_format": "sse"}, "stream_format"),
         ({"input": " "}, "input"),
         ({"input": "12345"}, "language"),
         ({"model": "acme/echo"}, "model"),

@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from haat.gateway.market.routes import Route, Step
     from haat.plugins.api import Event
 
+
+class _Brief(msgspec.Struct):
+    """Of a whole answer what says how much was used: vectors may be long, and are not looked at."""
+
+    usage: Any = None
+    duration: Any = None
+
+
 _decode = msgspec.json.Decoder().decode
+_decode_brief = msgspec.json.Decoder(_Brief).decode
 _CHAT = (b"/chat/completions", b"/completions")
 _REPORTED = (*GENERATED, b"/embeddings")
 _AUDIO = (b"/audio/transcriptions", b"/audio/translations")
@@ -101,11 +110,11 @@ class Reported(Watcher):
         if answer.status >= 400 or call.raw_usage:
             return
         try:
-            document = _decode(answer.body)
+            brief = _decode_brief(answer.body)
+            if not self._take({"usage": brief.usage, "duration": brief.duration}):
+                self._written = text_bytes(_decode(answer.body))
         except (msgspec.MsgspecError, RecursionError, UnicodeError):
-            document = None
-        self._take(document)
-        self._written = text_bytes(document)
+            pass  # no object, or no JSON at all: it reports nothing
         self._count()
 
     def missed(self, call: Call) -> None:

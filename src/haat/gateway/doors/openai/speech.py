@@ -35,6 +35,7 @@ class _Speech(msgspec.Struct):
     voice: str | dict[str, Any] = ""
     response_format: str = "wav"
     speed: float = 1.0
+    stream_format: str = "audio"
     language: str = ""
     """None of the protocol's own: which of its languages the service is to speak."""
 
@@ -55,6 +56,8 @@ class Speech(OpenAIOperation):
             raise wrong_service(route, "speech")
         if asked.response_format not in FORMATS:
             raise wrong_field("response_format", f"this model gives {' or '.join(FORMATS)}")
+        if asked.stream_format != "audio":
+            raise wrong_field("stream_format", "this model gives raw audio, no events")
         if not asked.input.strip():
             raise wrong_field("input", "must be a text that is not empty")
         visit.asked = asked
