@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import io
 import json
@@ -24,6 +25,15 @@ from haat.usage.event import Outcome
 
 MB = 1 << 20
 PATH = "/v1/audio/transcriptions"
+
+
+def open_files() -> int:
+    """Return how many nameless bodies this process has open."""
+    names = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            names.append(str(link.readlink()))
+    return sum("/body-" in name for name in names)
 
 
 def wav(samples: bytes = b"\1\0\2\0", rate: int = 22050) -> bytes:
@@ -266,6 +276,33 @@ async def test_a_form_is_passed_on_as_it_came_but_for_the_models_name(
     await client.send(raw)  # the connection is as good as before
     again = await client.receive("POST")
     assert again is not None and again.status == 200
+
+
+@pytest.mark.parametrize("path", [PATH, "/v1/services/acme/whisper/audio/transcriptions"], ids=["door", "native"])
+async def test_a_form_goes_on_before_it_is_here_whole(audio: Market, path: str) -> None:
+    audio.provider.behaviour = answer(200, b'{"text": "a"}')
+    body = form(("model", None, b"acme/whisper"), ("file", "a.wav", bytes(900_000)))
+    raw = audio.raw("POST", path, body, CONTENT_TYPE)
+    client = await audio.connect()
+    await client.send(raw[:500_000])
+    await audio.until(lambda: audio.provider.connections == 1)
+    await client.send(raw[500_000:])
+    response = await client.receive("POST")
+    assert response is not None and response.status == 200
+    assert len(audio.provider.requests[0].body) == len(body) - (len("acme/whisper") - len("whisper-1")) * (path == PATH)
+
+
+async def test_a_client_that_leaves_while_its_form_waits_leaves_no_file_open(audio: Market) -> None:
+    open_before = open_files()
+    client = await audio.connect()
+    raw = audio.raw(
+        "POST", PATH, form(("file", "a.wav", bytes(900_000)), ("model", None, b"acme/whisper")), CONTENT_TYPE
+    )
+    await client.send(raw[:500_000])
+    await audio.until(lambda: open_files() > open_before)
+    client.reset()
+    await audio.until(lambda: open_files() <= open_before)
+    assert audio.provider.requests == []
 
 
 async def test_a_stream_of_a_transcription_passes_and_is_metered(audio: Market, client: openai.AsyncOpenAI) -> None:

@@ -151,6 +151,7 @@ class ClientConnection:
             else:
                 meter.client_left(call)
         self.unconfirmed.clear()
+        self._parsing = None  # what it holds, a file perhaps, is free with the call
         active, self.active = self.active, None
         if active is not None and (active.once is None or not active.once.goes_on(active)):
             self.gateway.calls.discard(active)
