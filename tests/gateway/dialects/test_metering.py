@@ -256,14 +256,17 @@ async def test_speech_is_counted_by_the_characters_of_its_text(llm: Market) -> N
     assert (await llm.settled_event()).units == {"requests": "1", "characters": "6"}
 
 
-async def test_an_answer_out_of_the_cache_has_the_units_of_the_first(llm: Market) -> None:
+@pytest.mark.parametrize("usage", [USAGE, None], ids=["reported", "estimated"])
+async def test_an_answer_out_of_the_cache_has_the_units_of_the_first(llm: Market, usage: dict[str, Any] | None) -> None:
     llm.add_service("llm", dialect="openai", unit="tokens", cache=CachePolicy())
+    llm.provider.behaviour = completion(usage=usage)
     for _ in range(2):
         assert (await ask(llm, CHAT)).status == 200
     await llm.until(lambda: len(llm.confirmed()) == 2)
     first, second = llm.events()
     assert len(llm.provider.requests) == 1
-    assert first.units == second.units and (first.cache, second.cache) == ("miss", "hit")
+    assert first.units == second.units and int(first.units["tokens"]) > 0
+    assert (first.cache, second.cache) == ("miss", "hit")
 
 
 async def test_streams_of_a_service_with_a_cache_each_go_to_the_provider(llm: Market) -> None:
