@@ -208,6 +208,30 @@ async def test_an_answer_its_buyers_could_not_use_fails(
     assert [step["ok"] for step in refusal.value.extensions["steps"]] == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("dialect", "path", "body", "reason"),
+    [
+        ("openai", "/chat/completions", b'{"choices": []}', ""),
+        ("openai", "/v1/embeddings", b'{"data": []}', ""),
+        ("openai", "/audio/speech", b"RIFF", ""),
+        ("anthropic", "/messages", b'{"content": []}', ""),
+        ("openai", "/chat/completions", b'{"output": []}', "an object with `choices`"),
+        ("openai", "/chat/completions", b"<html>", "is not JSON"),
+        ("openai", "/chat/completions", b"[]", "an object with `choices`"),
+        ("anthropic", "/messages", b"{}", "an object with `content`"),
+    ],
+)
+async def test_who_speaks_a_protocol_answers_in_its_shape(
+    server: Server, dialect: str, path: str, body: bytes, reason: str
+) -> None:
+    server.script = lambda _: _answers(200, body)
+    report = await _check(
+        server, dialect=dialect, sample=SampleCall(path=path, body={"model": "m"}), warm_up_seconds=0.1
+    )
+    assert report.ok is not bool(reason)
+    assert reason in report.steps[-1].detail
+
+
 async def test_a_redirect_is_not_followed(server: Server) -> None:
     server.script = lambda request: _answers(302, b"", Location=server.endpoint + "/elsewhere")
     await _check(server, warm_up_seconds=0.1)

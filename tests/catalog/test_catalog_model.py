@@ -8,11 +8,12 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from haat.catalog.model import PriceDraft, SampleCall, ServiceDraft, Status, VersionDraft, check_transition
+from haat.catalog.model import DIALECTS, PriceDraft, SampleCall, ServiceDraft, Status, VersionDraft, check_transition
 from haat.kernel.errors import Conflict, ValidationFailed
 from market import draft
 
 VERSION: dict[str, Any] = {"endpoint": "https://api.example.in", "sample": {}}
+TASK_SAMPLE = {"body": {"input": [{"text": "a"}]}}
 
 
 def test_a_draft_has_the_usual_values() -> None:
@@ -98,6 +99,8 @@ ULCA = {
         {"version": {**ULCA, "endpoint": "https://api.example.in/services/inference"}},
         {"version": {**ULCA, "policy": {"endpoints": ["https://api.example.in/other"]}}},
         {"version": {**ULCA, "policy": {"endpoints": ["https://api.example.in/services/inference/tts"]}}},
+        {"version": {**VERSION, "dialect": "soap"}},
+        {"version": {**VERSION, "dialect": "openai", "policy": {"model": "a\r\nb"}}},
         {"price": {"unit_price": 0.1}},
         {"price": {"unit_price": "-1"}},
         {"price": {"unit_price": "NaN"}},
@@ -128,6 +131,12 @@ def test_a_form_is_told_each_field_without_its_input() -> None:
 def test_a_sound_form_becomes_a_draft() -> None:
     made = VersionDraft.parse({**VERSION, "sample": {"path": "/invoke"}})
     assert isinstance(made, VersionDraft) and made.sample == SampleCall(path="/invoke")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_version_says_what_it_speaks_and_what_it_calls_its_model(dialect: str) -> None:
+    made = VersionDraft.parse({**VERSION, "dialect": dialect, "sample": TASK_SAMPLE, "policy": {"model": "org/m-1"}})
+    assert (made.dialect, made.policy.model) == (dialect, "org/m-1")
 
 
 def test_a_price_keeps_twelve_decimals() -> None:

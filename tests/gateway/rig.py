@@ -14,7 +14,7 @@ import h11
 
 from haat.gateway.gateway import Gateway
 from haat.gateway.limits.registry import PlanLimits
-from haat.gateway.market.policy import ServicePolicy
+from haat.gateway.market.policy import CachePolicy, ServicePolicy, VersionPolicy
 from haat.gateway.market.snapshot import Credential, Directory, Service, Snapshot, Subscription, Version
 from haat.identity.model import make_key
 from haat.infra.keyring import Keyring
@@ -338,6 +338,8 @@ class Market:
         dialect: str = "http",
         category: str = "custom",
         aliases: tuple[str, ...] = (),
+        model: str = "",
+        cache: CachePolicy | None = None,
         languages: tuple[str, ...] = (),
         language_pairs: tuple[str, ...] = (),
         subscribed: PlanLimits | None = PlanLimits(),  # noqa: B008  # frozen
@@ -362,6 +364,7 @@ class Market:
                     max_body_bytes,
                     max_units,
                     dialect,
+                    VersionPolicy(model=model),
                     languages=languages,
                     language_pairs=language_pairs,
                 ),
@@ -376,7 +379,7 @@ class Market:
             ),
             default_version="1",
             category=category,
-            policy=ServicePolicy(aliases=aliases),
+            policy=ServicePolicy(aliases=aliases, cache=cache),
         )
         self.gateway.directory.put_service(service.id, service)
         if subscribed is not None:

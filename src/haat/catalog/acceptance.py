@@ -142,6 +142,20 @@ async def check(
     return report
 
 
+_PROTOCOLS = ("openai", "anthropic")
+_MEMBERS = {
+    "/chat/completions": "choices",
+    "/completions": "choices",
+    "/embeddings": "data",
+    "/models": "data",
+    "/moderations": "results",
+    "/responses": "output",
+    "/audio/transcriptions": "text",
+    "/messages": "content",
+}
+"""What an answer holds at the addresses of the protocols that programs know."""
+
+
 class _Refused(Exception):
     """The service did something that its buyers could not use."""
 
@@ -186,6 +200,16 @@ class _Target:
         return response
 
 
+def _require_member(response: httpx.Response, path: str, member: str) -> None:
+    """Raise _Refused for an answer that isn't an object with this member."""
+    try:
+        document = response.json()
+    except (ValueError, RecursionError) as error:
+        raise _Refused(f"the answer of {path} is not JSON") from error
+    if not isinstance(document, dict) or member not in document:
+        raise _Refused(f"the answer of {path} should be an object with `{member}`")
+
+
 def _trial(dialect: Dialect, endpoint: str, tensors: TensorMap | None, task: Any) -> Trial | TaskTrial | None:
     """Return how a sample is asked that is a task for an endpoint which speaks something else."""
     try:
@@ -214,6 +238,9 @@ def _judge(
             raise _Refused(f"the answer isn't of the shape that its version's changes expect: {error}") from error
         except (ValueError, RecursionError) as error:
             raise _Refused(f"the answer is not {kind}") from error
+    member = _MEMBERS.get(sample.path.partition("?")[0].removeprefix("/v1")) if dialect in _PROTOCOLS else None
+    if member is not None and "text/event-stream" not in response.headers.get("content-type", ""):
+        _require_member(response, sample.path, member)
     if is_task:
         try:
             output = document["output"]

@@ -28,12 +28,13 @@ Unit = Literal[
 ]
 Status = Literal["draft", "published", "deprecated", "retired", "suspended"]
 Visibility = Literal["public", "members", "invited"]
-Dialect = Literal["task", "http", "openai", "inference", "ulca"]
+Dialect = Literal["task", "http", "openai", "anthropic", "inference", "ulca"]
 
 CATEGORIES: tuple[Category, ...] = Category.__args__  # type: ignore[attr-defined]  # typing's own tuple of values
 TASK_DIALECTS: tuple[Dialect, ...] = ("task", "inference", "ulca")
 """Those that are called in the task schema, whatever their endpoints are then asked in."""
 UNITS: tuple[Unit, ...] = Unit.__args__  # type: ignore[attr-defined]
+DIALECTS: tuple[Dialect, ...] = Dialect.__args__  # type: ignore[attr-defined]
 
 _TRANSITIONS: dict[Status, frozenset[Status]] = {
     "draft": frozenset({"published", "retired"}),
@@ -185,13 +186,15 @@ class VersionPolicyDraft(_Draft):
 
     With ``websocket`` they also speak WebSocket, and callers may open sessions.
     ``request`` and ``answer`` are changed on their way, in this order. A version that ``serves`` another
-    one only adapts its own shape to that one's, whose endpoints execute its calls. ``tensors`` are those in
-    which endpoints of the dialect ``inference`` are asked.
+    one only adapts its own shape to that one's, whose endpoints execute its calls. ``model`` is what the
+    provider calls its model: front doors write it in place of the name that the caller knows. ``tensors`` are
+    those in which endpoints of the dialect ``inference`` are asked.
     """
 
     endpoints: Annotated[list[_Endpoint], Field(max_length=15)] = []
     websocket: bool = False
     serves: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,31})?$")] = ""
+    model: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)] = ""
     request: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
     answer: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
     tensors: TensorMapDraft | None = None
@@ -229,7 +232,7 @@ class VersionDraft(_Draft):
     openapi: dict[str, Any] | None = None
     timeout_ms: Annotated[int, Field(ge=10, le=600_000)] = 30_000
     warm_up_seconds: Annotated[int, Field(ge=1, le=600)] = 5
-    max_body_bytes: Annotated[int, Field(ge=1, le=10 * 1024 * 1024)] = 1024 * 1024
+    max_body_bytes: Annotated[int, Field(ge=1, le=1024 * 1024 * 1024)] = 1024 * 1024
     max_units: Annotated[Decimal, Field(gt=0, max_digits=24, decimal_places=6)] | None = None
     policy: VersionPolicyDraft = VersionPolicyDraft()
 

@@ -12,13 +12,15 @@ import click
 from pydantic import ValidationError
 
 from haat.catalog.acceptance import check
-from haat.catalog.model import TASK_DIALECTS, Dialect, SampleCall, field_errors
+from haat.catalog.model import DIALECTS, TASK_DIALECTS, Dialect, SampleCall, field_errors
 from haat.catalog.tensors import TensorMapDraft
 from haat.cli.inspection import inspect
 from haat.cli.trials import print_report, read_credential
 from haat.infra.inference.mapping import TensorMap
 from haat.infra.net import parse_networks
 from haat.settings import load_settings
+
+_PATHS: dict[str, str] = {**dict.fromkeys(TASK_DIALECTS, "/invoke"), "openai": "/chat/completions", "anthropic": "/messages"}
 
 
 @click.group()
@@ -31,15 +33,9 @@ provider.add_command(inspect)
 
 @provider.command()
 @click.argument("url")
-@click.option(
-    "--dialect",
-    type=click.Choice(["task", "http", "inference", "ulca"]),
-    default="task",
-    show_default=True,
-    help="What it speaks.",
-)
+@click.option("--dialect", type=click.Choice(DIALECTS), default="task", show_default=True, help="What it speaks.")
 @click.option("--method", default="POST", show_default=True, help="Method of the sample call.")
-@click.option("--path", default=None, help="Path of the sample call below URL; /invoke for tasks, none for ulca.")
+@click.option("--path", default=None, help="Path of the sample call below URL; the usual one of its dialect.")
 @click.option("--tensors", default=None, help="For the dialect inference: its tensors as in a listing, JSON or @FILE.")
 @click.option("--body", default=None, help="JSON body of the sample call, or @FILE.")
 @click.option("--expect", default=200, show_default=True, help="Status that the sample call is answered with.")
@@ -69,7 +65,7 @@ def test(
     sample = SampleCall.parse(
         {
             "method": method.upper(),
-            "path": path or ("/invoke" if dialect in TASK_DIALECTS else "/"),
+            "path": path or _PATHS.get(dialect, "/"),
             "body": _body(body, dialect),
             "expect_status": expect,
         }

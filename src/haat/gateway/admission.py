@@ -9,7 +9,7 @@ from haat.gateway.call import BUFFERED_BODY, Call
 from haat.gateway.doors.visit import Operation, Visit
 from haat.gateway.extras import extras_of
 from haat.gateway.http import answers, cors
-from haat.gateway.http.headers import METHODS, without
+from haat.gateway.http.headers import METHODS, is_form, without
 from haat.gateway.languages import read_languages
 from haat.gateway.market import versions
 from haat.gateway.market.grants import Grant
@@ -108,7 +108,23 @@ def _enter(gateway: Gateway, call: Call) -> None:
         return
     call.admission = gateway.clock.now_us() - call.started
     gateway.calls.add(call)
-    send_on(gateway, call)
+    if call.body_complete or visit.spool is not None or not is_wanted_whole(call):
+        send_on(gateway, call)
+
+
+def look_ahead(gateway: Gateway, call: Call) -> None:
+    """Show a front door what has come of a large body: it may admit the call, or refuse it, before the rest comes."""
+    assert call.extras is not None and call.extras.visit is not None
+    visit = call.extras.visit
+    if visit.operation.needs_whole:
+        return
+    try:
+        enough = visit.operation.look(gateway, call, visit)
+    except HaatError as error:
+        relay.refuse(call, error, Outcome.REFUSED)
+        return
+    if enough:
+        _enter(gateway, call)
 
 
 def go_on(gateway: Gateway, call: Call) -> None:
@@ -150,9 +166,12 @@ def send_on(gateway: Gateway, call: Call) -> None:
 
 def is_wanted_whole(call: Call) -> bool:
     """Tell whether something must see the request whole before it goes to the provider."""
-    if call.once is not None or (call.route is not None and bool(call.route.steps)):
+    route = call.route
+    if call.once is not None or (
+        route is not None and route.steps and not (route.passes_forms and is_form(call.lines))
+    ):
         return True
-    return call.extras is not None and call.extras.visit is not None
+    return call.extras is not None and call.extras.visit is not None and call.grant is None
 
 
 def _is_about_us(gateway: Gateway, call: Call) -> bool:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from haat.gateway.call import NO_ANSWER_STEPS, Call
-from haat.gateway.http import answers, cors
+from haat.gateway.http import answers, cors, streams
 from haat.gateway.http.answers import Whole
 from haat.gateway.metering import CHECKPOINT_BYTES, read_usage, unit_header
-from haat.gateway.plugins import hooks
 from haat.kernel.errors import ContentRefused, HaatError, JournalUnavailable, Overloaded, PluginFailed, ProviderFailed
 from haat.usage.event import Outcome
 from haat.usage.journal import JournalError
@@ -209,9 +208,9 @@ def _is_event_stream(lines: list[bytes]) -> bool:
 
 
 def _begins_stream(call: Call, upstream: UpstreamConnection) -> bool:
-    """Let plugins look at an answer that isn't collected as it passes; tell whether it may."""
+    """Let steps look at an answer that isn't collected as it passes; tell whether it may."""
     try:
-        if hooks.begin_stream(call, _is_event_stream(upstream.lines)):
+        if streams.begin(call, _is_event_stream(upstream.lines)):
             upstream.length = -1
     except HaatError as error:
         fail(call, error)
@@ -336,6 +335,7 @@ def fail(call: Call, error: HaatError) -> None:
         refuse(call, error, Outcome.REFUSED if ours else Outcome.PROVIDER_FAILED)
         return
     call.answered = True
+    _cut_off(call)
     meter = call.client.gateway.meter
     try:
         meter.record(call, Outcome.PROVIDER_FAILED, call.status, error.code)
@@ -351,6 +351,12 @@ def fail(call: Call, error: HaatError) -> None:
         call.client.abort()
 
 
+def _cut_off(call: Call) -> None:
+    """Tell who looks at a stream's events that no more come."""
+    if call.extras is not None and call.extras.rewriter is not None:
+        call.extras.rewriter.cut_off()
+
+
 def client_left(call: Call) -> None:
     """End a call whose client is gone: nobody waits for the provider's work any more."""
     if call.answered:
@@ -358,6 +364,7 @@ def client_left(call: Call) -> None:
     call.answered = True
     if call.on_answer:
         missed(call)
+    _cut_off(call)
     if call.endpoint is not None:
         call.endpoint.breaker.released(call)
     if call.upstream is not None:

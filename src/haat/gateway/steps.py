@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from haat.gateway.cache.step import cache_step
 from haat.gateway.dialects.inference import inference_step
+from haat.gateway.dialects.step import meter, usage_step
 from haat.gateway.dialects.ulca import ulca_step
 from haat.gateway.market import versions
 from haat.gateway.transforms import transforms_step
@@ -42,6 +43,7 @@ STEPS: tuple[BuiltIn, ...] = (
     BuiltIn("cache", 900, "Answer from the cache, or keep the provider's answer there", cache_step),
     BuiltIn("inference", 950, "Ask a model its task in tensors, where its endpoint speaks those", inference_step, True),
     BuiltIn("ulca", 950, "Ask a service in ULCA's words, where its endpoint speaks those", ulca_step, True),
+    BuiltIn("usage", 950, "Read from the answer what its provider says it has used", usage_step),
 )
 """In the order in which requests meet them; answers come back the other way round."""
 
@@ -59,6 +61,7 @@ def prepare(gateway: Gateway, route: Route, *, asks_endpoint: bool = True) -> No
     settings = gateway.settings
     steps = {step.name: step.of if asks_endpoint or not step.translates else _nothing for step in STEPS}
     route.steps = gateway.hooks.arrange(steps, route)
+    route.passes_forms = all(step is meter for step in route.steps)
     route.lines = versions.lines(route.service, route.version, settings.portal_address, settings.gateway_address)
 
 

@@ -21,6 +21,7 @@ MODULES = (
     "gateway/admission",
     "gateway/call",
     "gateway/clock",
+    "gateway/doors/inner",
     "gateway/gateway",
     "gateway/http/answers",
     "gateway/http/connection",

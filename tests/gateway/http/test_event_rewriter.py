@@ -59,3 +59,30 @@ def test_an_event_without_an_end_is_not_collected_for_ever() -> None:
     with pytest.raises(ProviderFailed):
         for _ in range(20):
             rewriter.feed(b"data: " + b"x" * (MAX_EVENT // 10), False)
+
+
+def drop_quiet(event: Event) -> bool:
+    return "quiet" not in event.data
+
+
+@given(st.lists(st.integers(0, 40), max_size=8))
+def test_an_event_that_is_dropped_leaves_nothing_behind(cuts: list[int]) -> None:
+    rewriter = Rewriter((drop_quiet, shout))
+    stream, out, at = b"data: a\n\nevent: x\ndata: quiet\n\ndata: b\n\n", b"", 0
+    for cut in sorted(cuts):
+        out += rewriter.feed(stream[at:cut], False)
+        at = max(at, cut)
+    assert out + rewriter.feed(stream[at:], True) == b"data: a\n\ndata: b\n\n"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_who_looks_is_told_once_that_it_is_over(whole: bool) -> None:
+    told: list[tuple[str, bool]] = []
+    inner = Rewriter((), (lambda end: told.append(("inner", end)),))
+    outer = Rewriter((shout,), (lambda end: told.append(("outer", end)),), inner)
+    assert outer.feed(b"data: quiet\n\ndata: b", False) == b"data: LOUD\n\n"
+    if whole:
+        assert outer.feed(b"", True) == b"data: b"
+    outer.cut_off()
+    outer.cut_off()
+    assert told == [("inner", whole), ("outer", whole)]

@@ -491,3 +491,25 @@ def test_what_was_used_before_a_restart_counts() -> None:
     assert allowance.admit(START + 31 * SECOND) is None
     refusal = allowance.admit(START + 31 * SECOND)
     assert refusal is not None and refusal.limit == "month"
+
+
+def test_a_call_can_reserve_more_within_both_quotas() -> None:
+    plan = PlanLimits(quota_per_month=100, quota_per_day=60, quota_unit="tokens")
+    allowance = allowance_of(plan)
+    assert allowance.admit(START, 10 * MICRO) is None
+    assert allowance.extend(allowance.period, 40 * MICRO) is None
+    assert allowance.reserved == 50
+    refusal = allowance.extend(allowance.period, 20 * MICRO)
+    assert refusal is not None and (refusal.limit, refusal.remaining) == ("day-quota", 10)
+    assert allowance.reserved == 50
+    allowance.settle(allowance.period, 50 * MICRO, 30 * MICRO)
+    assert (allowance.used, allowance.reserved) == (30, 0)
+
+
+def test_a_call_that_outlived_its_period_reserves_nothing_in_the_next() -> None:
+    allowance = allowance_of(PlanLimits(quota_per_month=100, quota_unit="tokens"))
+    assert allowance.admit(START, 10 * MICRO) is None
+    period = allowance.period
+    assert allowance.admit(START + 40 * DAY, 10 * MICRO) is None
+    assert allowance.extend(period, 1000 * MICRO) is None
+    assert allowance.reserved == 10

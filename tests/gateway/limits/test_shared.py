@@ -259,6 +259,21 @@ def test_a_reservation_holds_until_recovery_replaces_it_by_the_last_checkpoint(t
     assert left.admit(NOW, MICRO) is not None
 
 
+def test_what_a_call_reserves_later_is_counted_among_processes(tmp_path: Path) -> None:
+    plan = PlanLimits(quota_per_month=100, quota_unit="tokens")
+    one, other = (Worker(tmp_path, slot, 2).serve() for slot in range(2))
+    first = one.limits.of("app", "service", plan, KOLKATA, NOW)
+    second = other.limits.of("app", "service", plan, KOLKATA, NOW)
+    assert first.admit(NOW, 10 * MICRO) is None and second.admit(NOW, 10 * MICRO) is None
+    assert first.extend(first.period, 50 * MICRO) is None
+    refusal = second.extend(second.period, 50 * MICRO)
+    assert refusal is not None and refusal.remaining == 30
+    assert second.extend(second.period, 30 * MICRO) is None
+    first.settle(first.period, 60 * MICRO, 5 * MICRO)
+    second.settle(second.period, 40 * MICRO, 0)
+    assert (second.used, second.reserved) == (5, 0)
+
+
 def test_a_process_follows_a_record_that_another_has_moved(tmp_path: Path) -> None:
     first, second = Worker(tmp_path, 0, 2).serve(), Worker(tmp_path, 1, 2).serve()
     small, large = PlanLimits(per_minute=4), PlanLimits(per_minute=4, per_hour=30_000, per_day=9000)

@@ -161,6 +161,7 @@ async def test_a_stand_in_that_fails_as_well_ends_the_call(market: Market, secon
         ({"unit": "characters"}, None),
         ({"version": {"dialect": "task"}}, None),
         ({"version": {"max_body_bytes": 0}}, None),
+        ({"version": {"policy": VersionPolicy(model="another")}}, None),
         ({"version": {"policy": VersionPolicy(request=(Transform("remove_header", "x"),))}}, None),
     ],
     ids=lambda value: repr(value)[:60],

@@ -15,6 +15,7 @@ import msgspec
 
 from haat.gateway.cache.batch import Micro
 from haat.gateway.cache.keys import digest, entity_tag
+from haat.gateway.call import NO_UNITS
 from haat.gateway.market.policy import CachePolicy
 from haat.gateway.market.snapshot import Directory, Service, Version
 
@@ -75,9 +76,12 @@ class Entry:
 
 
 class Answer(Entry):
-    """A whole answer with status 200. ``raw_usage`` is what the provider reported with it, in its own words."""
+    """A whole answer with status 200. ``raw_usage`` is what the provider reported with it, in its own words.
 
-    __slots__ = ("body", "head", "raw_usage", "tag")
+    ``counted`` are the units that were counted here for a provider who reports nothing.
+    """
+
+    __slots__ = ("body", "counted", "head", "raw_usage", "tag")
 
     def __init__(
         self,
@@ -88,13 +92,15 @@ class Answer(Entry):
         lines: list[bytes],
         body: bytes,
         raw_usage: str,
+        counted: dict[str, str] = NO_UNITS,
     ) -> None:
         super().__init__(space, key, stored_at, seconds)
         self.head = b"".join(lines)
         self.body = body
         self.raw_usage = raw_usage
+        self.counted = counted
         self.tag = entity_tag(space.digest, lines, body)
-        self.size = _SLOT + _sizes(self, key, self.head, body, self.tag, raw_usage)
+        self.size = _SLOT + _sizes(self, key, self.head, body, self.tag, raw_usage, *counted.items())
 
 
 class Item(Entry):

@@ -128,6 +128,8 @@ class CacheStep:
         call = question.call
         if entry.raw_usage:  # taken in as if it were reported for this very call
             read_usage(call, self._route, entry.raw_usage.encode("ascii", "replace"))
+        elif entry.counted:
+            call.units = capped(call, entry.counted)
         lines = entry.head.splitlines(keepends=True)
         answer = Whole(200, REASONS[200], lines, entry.body)
         self._send(gateway, question, answer, entry.tag, entry.age(now), entry.seconds(), now)
@@ -220,7 +222,8 @@ class CacheStep:
                 kept = self._take_batch(question, question.batch, answer, seconds, now)
             elif seconds:
                 lines = kept_lines(answer.lines)
-                entry = Answer(self._space, question.key, now, seconds, lines, answer.body, call.raw_usage)
+                counted = NO_UNITS if call.raw_usage else call.units
+                entry = Answer(self._space, question.key, now, seconds, lines, answer.body, call.raw_usage, counted)
                 kept = cache.keep(entry)
                 if kept:
                     answer.lines = lines

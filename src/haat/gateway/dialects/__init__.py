@@ -1,1 +1,5 @@
-"""What endpoints speak that don't speak the task schema: a task is written so on its last step to the provider."""
+"""What endpoints speak that programs know already, or that is not the task schema.
+
+A task is written in a model's or a service's own words on its last step to the provider. Where callers and endpoint
+speak the same, requests and answers pass as they are, and only those fields are read by which calls are metered.
+"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from haat.gateway.doors.anthropic import OPERATIONS as ANTHROPIC
 from haat.gateway.doors.inference.door import OPERATIONS as INFERENCE
 from haat.gateway.doors.native import OPERATIONS as NATIVE
 from haat.gateway.doors.openai import OPERATIONS as OPENAI
@@ -17,7 +18,7 @@ _ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 Address = tuple[bytes, bytes]
 """A method, and a path. A path that ends with ``/*`` covers whatever begins so."""
 
-DOORS: Mapping[Address, Operation] = {**NATIVE, **OPENAI, **ULCA, **INFERENCE, **SPEECH}
+DOORS: Mapping[Address, Operation] = {**NATIVE, **OPENAI, **ANTHROPIC, **ULCA, **INFERENCE, **SPEECH}
 
 
 class Doors:

@@ -15,6 +15,7 @@ from haat.gateway.http.headers import without
 from haat.kernel.errors import HaatError, MalformedJson, ProviderFailed, ValidationFailed
 
 if TYPE_CHECKING:
+    from haat.gateway.doors.spool import Spool
     from haat.gateway.gateway import Gateway
     from haat.gateway.http.streams import Rewriter
     from haat.gateway.market.routes import Route
@@ -40,6 +41,16 @@ class Operation:
     """Asked without a key: nobody's call, and about nobody."""
     body_limit: int = 0
     """Most bytes that its requests have; 0 for as many as any call's."""
+
+    needs_whole = True
+    """Whether `enter` wants the whole body; where not, `look` is shown a large one as it comes."""
+
+    def look(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
+        """Look at what has come of a large body; return True when `enter` may be called without the rest of it.
+
+        What is in ``call.body`` may be taken away. Raise HaatError for what can't be done.
+        """
+        return False
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
         """Take a request that is here whole, from a caller who is known unless it is open to all.
@@ -82,12 +93,14 @@ class Visit:
     answer goes on as it comes. ``asked`` is what the operation wants to remember of the request.
     """
 
-    __slots__ = ("asked", "bytes_out", "operation", "passes", "target")
+    __slots__ = ("asked", "bytes_out", "operation", "passes", "spool", "target")
 
     def __init__(self, operation: Operation, target: bytes) -> None:
         self.operation, self.target = operation, target
         self.asked: Any = None
         self.passes = False
+        self.spool: Spool | None = None
+        """Where the body is, when it is too large for memory."""
         self.bytes_out = -1
         """Size of the native answer: what is recorded, whichever shape it leaves in. -1 while there is none."""
 
@@ -110,6 +123,7 @@ class Visit:
         call.target = native_target(route, tail)
         self.passes = True
         if body is not None:
+            call.lines = without(call.lines, (b"content-md5", b"digest", b"content-digest"))
             call.body = [body]
             call.body_size = call.content_length = len(body)
             call.chunked = False

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from haat.gateway import relay
-from haat.gateway.admission import begin, go_on, is_wanted_whole, send_on
+from haat.gateway.admission import begin, go_on, is_wanted_whole, look_ahead, send_on
 from haat.gateway.call import BUFFERED_BODY, Call
 from haat.gateway.extras import extras_of
 from haat.gateway.http import answers, trace, upgrades
@@ -151,6 +151,7 @@ class ClientConnection:
             else:
                 meter.client_left(call)
         self.unconfirmed.clear()
+        self._parsing = None  # what it holds, a file perhaps, is free with the call
         active, self.active = self.active, None
         if active is not None and (active.once is None or not active.once.goes_on(active)):
             self.gateway.calls.discard(active)
@@ -471,7 +472,11 @@ class ClientConnection:
             call.upstream.send_body(data, call.chunked)
         else:
             call.body.append(data)
-            if call.body_size > BUFFERED_BODY and call is self.active and not is_wanted_whole(call):
+            if call.body_size > BUFFERED_BODY and call is self.active:
+                if call.grant is None and call.extras is not None and call.extras.visit is not None:
+                    look_ahead(self.gateway, call)
+                if call.answered or is_wanted_whole(call):
+                    return
                 if not call.dispatched:
                     send_on(self.gateway, call)
                 if call.upstream is None:

@@ -145,6 +145,14 @@ def ends_chunked(value: bytes) -> bool:
     return all(map(_TOKEN.fullmatch, codings)) and codings[-1] == b"chunked" and codings.count(b"chunked") == 1
 
 
+def is_form(lines: list[bytes]) -> bool:
+    """Tell whether these header lines announce a form with files in it (RFC 7578)."""
+    for line in lines:
+        if line[:13].lower() == b"content-type:":
+            return line[13:].strip().lower().startswith(b"multipart/form-data")
+    return False
+
+
 def without(lines: list[bytes], names: Container[bytes]) -> list[bytes]:
     """Return the header lines but those of the names given in small letters."""
     return [line for line in lines if line.partition(b":")[0].lower() not in names]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from haat.kernel.errors import ProviderFailed
+from haat.kernel.errors import PluginFailed, ProviderFailed
 from haat.plugins.api import Event
+
+if TYPE_CHECKING:
+    from haat.gateway.call import Call
 
 MAX_EVENT = 1024 * 1024
 """An event longer than this is no event that anybody waits for."""
@@ -14,21 +18,84 @@ MAX_EVENT = 1024 * 1024
 _END_OF_EVENT = re.compile(rb"\r\n\r\n|\n\n|\r\r(?!\n)|\n\r\n|\r\n\n|\r\n\r(?!\n)")
 _LINE = re.compile(r"\r\n|\n|\r")
 
-Look = Callable[[Event], None]
+Look = Callable[[Event], bool | None]
+"""Sees an event and may change it; False keeps it from going on."""
+Over = Callable[[bool], None]
+"""Is told that a stream is over, and whether it came to its end."""
+
+
+class Watcher:
+    """An answer step that looks at streams of events as well: a plugin, or who reads a provider's usage in them."""
+
+    __slots__ = ()
+
+    @property
+    def sees_streams(self) -> bool:
+        return True
+
+    @property
+    def guards(self) -> bool:
+        """Whether nothing may pass that it can't see."""
+        return False
+
+    def look(self, event: Event) -> bool | None:
+        """See one event; return False to keep it from the caller."""
+        raise NotImplementedError
+
+    def over(self, whole: bool) -> None:
+        """The stream is over, and the call about to be recorded; ``whole`` tells whether it came to its end."""
+
+
+def begin(call: Call, is_events: bool) -> bool:
+    """Let the steps of a call look at an answer that isn't collected; tell whether they may change its length.
+
+    Raise PluginFailed when a guard would have to let pass what it can't see.
+    """
+    steps = [step for step in call.on_answer if isinstance(step, Watcher)]
+    if any(step.guards and not (is_events and step.sees_streams) for step in steps):
+        raise PluginFailed("The answer is of a kind that a guard of this service can't look into.")
+    watching = [step for step in reversed(steps) if step.sees_streams]
+    if not watching or not is_events:
+        return False
+    assert call.extras is not None
+    call.extras.rewriter = Rewriter(
+        tuple(step.look for step in watching), tuple(step.over for step in watching), call.extras.rewriter
+    )
+    return True
 
 
 class Rewriter:
     """Takes a stream's bytes as they come, and gives back those of whole events.
 
-    Events that nobody changes pass as they came, comments and other fields included (HTML, 9.2.6).
+    Events that nobody changes pass as they came, comments and other fields included (HTML, 9.2.6). ``over`` are told
+    once when the stream is over. ``before`` is what the bytes go through first.
     """
 
-    def __init__(self, looks: tuple[Look, ...]) -> None:
-        self._looks = looks
+    def __init__(self, looks: tuple[Look, ...], over: tuple[Over, ...] = (), before: Rewriter | None = None) -> None:
+        self._looks, self._over, self._before = looks, over, before
         self._pending = b""
 
     def feed(self, data: bytes, ended: bool) -> bytes:
         """Return what can go on; raise what a look raises, or ProviderFailed for an endless event."""
+        if self._before is not None:
+            data = self._before.feed(data, ended)
+        given = self._whole_events(data, ended)
+        if ended:
+            self._end(True)
+        return given
+
+    def cut_off(self) -> None:
+        """Learn that nothing more comes, or that nobody takes it: what was not given yet is dropped."""
+        if self._before is not None:
+            self._before.cut_off()
+        self._end(False)
+
+    def _end(self, whole: bool) -> None:
+        over, self._over = self._over, ()
+        for tell in over:
+            tell(whole)
+
+    def _whole_events(self, data: bytes, ended: bool) -> bytes:
         pending = self._pending + data
         given: list[bytes] = []
         at = 0
@@ -59,7 +126,8 @@ class Rewriter:
         before = "\n".join(line[5:].removeprefix(" ") for line in data)
         event = Event(before)
         for look in self._looks:
-            look(event)
+            if look(event) is False:
+                return b""
         if event.data == before:
             return raw
         line_end = match.group() if (match := _LINE.search(text)) else "\n"

@@ -208,8 +208,8 @@ class _Copy(Rewriter):
     """Stands in a stream's way and changes nothing: after whatever else does."""
 
     def __init__(self, once: Once, call: Call, upstream: UpstreamConnection, before: Rewriter | None) -> None:
-        super().__init__(())
-        self._once, self._call, self._before = once, call, before
+        super().__init__((), (), before)
+        self._once, self._call = once, call
         self._answer = Whole(upstream.status, upstream.reason, upstream.lines, b"")
         self._copied: list[bytes] | None = []
         self._room = once.limit

@@ -216,6 +216,30 @@ class Allowance(Windows):
         cells[COUNT] = count + 1
         return None
 
+    def extend(self, period: int, more: int) -> Refusal | None:
+        """Reserve ``more`` for a call that was admitted when less was known of it, or say which quota forbids it.
+
+        A call that outlived its period since then belongs to that one, and reserves nothing here.
+        """
+        cells = self._cells
+        if period != self.period:
+            return None
+        month, day = cells[self._month] + more, 0
+        if month > self._month_most:
+            assert self._month_face is not None
+            return _refusal(self._month_face, self._month_quota - month + more, self._month_end - self._latest)
+        if self._daily:
+            day = cells[self._day] + more
+            if day > self._day_most:
+                assert self._day_face is not None
+                return _refusal(self._day_face, self._day_quota - day + more, self._day_end - self._latest)
+        cells[self._month] = month
+        cells[self._reserved] += more
+        if self._daily:
+            cells[self._day] = day
+            cells[self._reserved_day] += more
+        return None
+
     def settle(self, period: int, reserved: int, used: int) -> None:
         """End one admitted call: its reservation becomes what was really used, 0 to release it."""
         cells = self._cells
@@ -430,6 +454,15 @@ class SharedAllowance(Allowance):
             return refusal
         finally:
             self._let()
+
+    def extend(self, period: int, more: int) -> Refusal | None:
+        self._counts.acquire()
+        try:
+            self._rebind()
+            self._take_ticket()
+            return Allowance.extend(self, period, more)
+        finally:
+            self._counts.release()
 
     def settle(self, period: int, reserved: int, used: int) -> None:
         code = self._take()

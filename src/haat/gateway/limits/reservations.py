@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 
 from haat.gateway.call import Call
+from haat.gateway.dialects.asking import asked_tokens
 from haat.gateway.limits.plan import MICRO, Refusal
 from haat.gateway.limits.windows import FAR
 from haat.kernel.errors import HaatError, InvalidRequest, ProviderBusy, QuotaExhausted, RateLimited
 
+GENERATING = ("openai", "anthropic")
+"""Dialects in which a caller says how many tokens the answer may have."""
 SESSION_BYTES = 4 * 1024 * 1024
 """What a WebSocket session may carry under a quota of bytes when nobody has said otherwise; then it ends."""
 DECLARATION = b"x-haat-max-units"
@@ -22,7 +25,8 @@ def bound(call: Call, unit: str) -> int:
     In this order: of the body's bytes, the declared length or the limit; what the caller declares and what
     the version says is its most, the smaller one; for compute time, the time it has; else one unit for
     each byte of the body, because no text has more characters, graphemes or tokens than bytes, and no
-    recording or document more seconds or pages. Raise InvalidRequest for a declaration that can't be read.
+    recording or document more seconds or pages. Who generates text counts tokens of its own: to those of
+    the body come as many as the caller allows. Raise InvalidRequest for a declaration that can't be read.
     """
     grant = call.grant
     assert grant is not None
@@ -38,7 +42,24 @@ def bound(call: Call, unit: str) -> int:
         return SESSION_BYTES * MICRO
     if unit == "compute_seconds":
         return route.version.timeout_ms * (MICRO // 1000)
+    if unit == "tokens" and route.executing.dialect in GENERATING:
+        body += asked_tokens(call, grant.tail)
     return max(1, body) * MICRO
+
+
+def extend(call: Call) -> None:
+    """Reserve what a call may use now that its body is here, if that is more than its head let expect."""
+    allowance = call.allowance
+    if allowance is None or not call.admitted or allowance.unit != "tokens":
+        return
+    wanted = bound(call, allowance.unit)
+    if wanted <= call.reserved:
+        return
+    refusal = allowance.extend(call.period, wanted - call.reserved)
+    if refusal is not None:
+        raise refused(refusal)
+    if call.period == allowance.period:
+        call.reserved = wanted
 
 
 def declared_most(lines: list[bytes], unit: str) -> int:

@@ -85,14 +85,16 @@ class VersionPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     """Said by one version.
 
     ``endpoints`` serve the same as its first endpoint. ``websocket``: the version's endpoint speaks
-    WebSocket. ``serves``: this version only adapts the shape of another one, whose endpoint answers. ``tensors``
-    says in which tensors an endpoint of the dialect ``inference`` is asked.
+    WebSocket. ``serves``: this version only adapts the shape of another one, whose endpoint answers.
+    ``model``: what the provider calls its model, empty when callers name it as it does. ``tensors`` says in which
+    tensors an endpoint of the dialect ``inference`` is asked.
     Times are microseconds since the epoch, 0 for never.
     """
 
     endpoints: tuple[str, ...] = ()
     websocket: bool = False
     serves: str = ""
+    model: str = ""
     request: tuple[Transform, ...] = ()
     answer: tuple[Transform, ...] = ()
     tensors: TensorMap | None = None

@@ -41,6 +41,7 @@ class Route:
         "executing",
         "lines",
         "max_micro_units",
+        "passes_forms",
         "path_template",
         "pool",
         "reads_languages",
@@ -69,6 +70,8 @@ class Route:
         self.reads_languages = version.takes_tasks
         self.steps: tuple[Step, ...] = ()
         """What must happen with a request that is here whole before it goes to the provider."""
+        self.passes_forms: bool = False
+        """None of its steps has anything to do with a form that has files in it: it need not be here whole."""
         self.lines: bytes = b""
         """What every answer says of the version."""
         self.sunset_at: int = versions.end_of(service, version)
@@ -107,7 +110,7 @@ class RouteTable:
         self._directory, self._keyring, self._endpoints, self._prepare = directory, keyring, endpoints, prepare
         self._allowed = allowed_networks
         self._routes: dict[bytes, Route] = {}
-        self._alike: dict[tuple[str, str, str], list[Route]] = {}
+        self._alike: dict[tuple[str, str, str, str], list[Route]] = {}
         self._generation = -1
 
     def find(self, name: bytes) -> Route:
@@ -154,10 +157,11 @@ class RouteTable:
         """Return the services that can do what this one does, itself included: see `haat.gateway.upstreams.fallback`.
 
         A version that only adapts another's shape, or has its own requests changed on their way, stands
-        in for nobody: what it is sent would not be what was sent here.
+        in for nobody: what it is sent would not be what was sent here. Nor does one that calls its model otherwise.
         """
         self._keep_up()
-        wanted = (route.service.policy.capability, route.version.dialect, route.service.unit)
+        dialect, model = route.version.dialect, route.executing.policy.model
+        wanted = (route.service.policy.capability, dialect, route.service.unit, model)
         found = self._alike.get(wanted)
         if found is None:
             found = self._alike[wanted] = []
@@ -174,6 +178,6 @@ class RouteTable:
                     continue
                 policy = other.version.policy
                 adapts = policy.serves or policy.request or policy.answer or policy.websocket or policy.tensors
-                if (other.version.dialect, service.unit) == wanted[1:] and not adapts:
+                if (other.version.dialect, service.unit, policy.model) == wanted[1:] and not adapts:
                     found.append(other)
         return found

@@ -64,7 +64,7 @@ class Application(msgspec.Struct, frozen=True):
 
 
 class Version(msgspec.Struct, frozen=True):
-    """One version: ``max_units`` is decimal text or empty, ``dialect`` is what its endpoint speaks."""
+    """One version: ``max_units`` is decimal text or empty, ``dialect`` as in ``docs/protocols.md``."""
 
     version: str
     endpoint: str

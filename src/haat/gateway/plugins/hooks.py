@@ -11,7 +11,7 @@ from haat.gateway.extras import extras_of
 from haat.gateway.http import cors
 from haat.gateway.http.answers import REASONS, Whole
 from haat.gateway.http.headers import without
-from haat.gateway.http.streams import Rewriter
+from haat.gateway.http.streams import Watcher
 from haat.kernel.errors import InvalidCredential, PluginFailed
 from haat.plugins.api import Answer, Arrival, Event, Request, Service, Usage
 from haat.plugins.registry import Loaded
@@ -233,7 +233,7 @@ class _Choice:
 # --- answers ------------------------------------------------------------------------------------
 
 
-class PluginAnswer:
+class PluginAnswer(Watcher):
     """What a plugin wants to do with the answer of one call."""
 
     __slots__ = ("_guards", "_on_response", "_on_stream", "_request")
@@ -270,21 +270,3 @@ class PluginAnswer:
     @property
     def guards(self) -> bool:
         return self._guards
-
-
-def begin_stream(call: Call, is_events: bool) -> bool:
-    """Let the plugins of a call look at an answer that isn't collected; tell whether they change its length.
-
-    Raise PluginFailed when a guard would have to let pass what it can't see.
-    """
-    steps = [step for step in call.on_answer if isinstance(step, PluginAnswer)]
-    if not steps:
-        return False
-    if any(step.guards and not (is_events and step.sees_streams) for step in steps):
-        raise PluginFailed("The answer is of a kind that a guard of this service can't look into.")
-    looks = tuple(step.look for step in reversed(steps) if step.sees_streams)
-    if not looks or not is_events:
-        return False
-    assert call.extras is not None
-    call.extras.rewriter = Rewriter(looks)
-    return True

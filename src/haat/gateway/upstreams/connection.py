@@ -129,7 +129,7 @@ class UpstreamConnection:
         via = VIA if call.minor_version else VIA_1_0
         self._transport.write(b"".join((call.method, request, *call.lines, via, call.id_line, traced, framing, body)))
         if call.body_streamed and not self._write_paused:
-            call.client.release_reading()
+            self._take_more(call)
 
     def send_body(self, data: bytes, chunked: bool) -> None:
         """Forward a part of a streamed body."""
@@ -158,7 +158,13 @@ class UpstreamConnection:
     def resume_writing(self) -> None:
         self._write_paused = False
         if self.call is not None:
-            self.call.client.release_reading()
+            self._take_more(self.call)
+
+    def _take_more(self, call: Call) -> None:
+        """Let the rest of a streamed body come: from the client, or out of the file in which it waits."""
+        if call.extras is not None and call.extras.visit is not None and call.extras.visit.spool is not None:
+            call.extras.visit.spool.pump(call, self)
+        call.client.release_reading()
 
     def hold_reading(self) -> None:
         """Take no more of the answer while the client doesn't."""

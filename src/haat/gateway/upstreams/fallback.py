@@ -2,8 +2,8 @@
 
 Only what a caller has agreed to: its plan lets others answer, its application doesn't forbid it, and
 nobody stands in whom the application's data may not reach. What stands in has the same capability,
-speaks the same dialect, is sold by the same unit, takes the languages and the size of this call, and has
-room for it in what its provider takes a second.
+speaks the same dialect, calls its model by the same name, is sold by the same unit, takes the languages and
+the size of this call, and has room for it in what its provider takes a second.
 """
 
 from __future__ import annotations
