@@ -20,7 +20,8 @@ from haat.infra.inference.mapping import TensorMap
 from haat.infra.net import parse_networks
 from haat.settings import load_settings
 
-_PATHS: dict[str, str] = {**dict.fromkeys(TASK_DIALECTS, "/invoke"), "openai": "/chat/completions", "anthropic": "/messages"}
+_PATHS: dict[str, str] = {"openai": "/chat/completions", "anthropic": "/messages"}
+_PATHS |= dict.fromkeys(TASK_DIALECTS, "/invoke")
 
 
 @click.group()
