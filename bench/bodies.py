@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 REQUEST_BYTES, ANSWER_BYTES = 185, 290
 
 
-def padded(content: dict[str, object], size: int) -> bytes:
+def padded(content: Mapping[str, object], size: int) -> bytes:
     """Return JSON of exactly ``size`` bytes: peers that speak different formats carry equally much."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
     if len(text) > size:

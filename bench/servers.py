@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench import market
 from bench.bodies import CHAT_ANSWER, TASK, TASK_ANSWER
-from bench.doors import CASES
+from bench.doors import SERVICES as BEHIND_DOORS
 from bench.load import Target
 from bench.market import Market
 from bench.processes import LOOPBACK, NotStarted, Request, ask, await_answer, free_port, running
@@ -73,7 +73,7 @@ def upstreams(work: Path) -> Iterator[Upstreams]:
     """Run both upstreams of all the rows."""
     ports = Upstreams(free_port(), free_port())
     doors = "\n".join(
-        _NGINX_CASE.format(slug=case.slug, usage=case.usage, answer=case.answer.decode()) for case in CASES
+        _NGINX_CASE.format(slug=case.slug, usage=case.usage, answer=case.answer.decode()) for case in BEHIND_DOORS
     )
     body = _NGINX_UPSTREAM.format(port=ports.plain, task=TASK_ANSWER.decode(), chat=CHAT_ANSWER.decode(), doors=doors)
     stream_log = work / "stream.log"
@@ -134,7 +134,7 @@ def services(up: Upstreams) -> list[Service]:
             market.service(
                 case.slug, f"{plain}/{case.slug}", dialect=case.dialect, unit=case.unit, category=case.category
             )
-            for case in CASES
+            for case in BEHIND_DOORS
         ),
     ]
 

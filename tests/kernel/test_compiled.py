@@ -70,3 +70,8 @@ def test_another_name_counts_as_a_change(elsewhere: Path, monkeypatch: pytest.Mo
     (elsewhere / "gateway" / "renamed.py").write_text("pass\n")
     monkeypatch.setattr(compiled, "MODULES", ("gateway/renamed", *compiled.MODULES[1:]))
     assert compiled.folder() != before
+
+
+def test_every_package_with_a_compiled_module_looks_for_it() -> None:
+    for package in {module.rpartition("/")[0] for module in compiled.MODULES}:
+        assert f'compiled.use("{package}", __path__)' in (compiled.SOURCE / package / "__init__.py").read_text()
