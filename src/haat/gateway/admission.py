@@ -42,11 +42,11 @@ def begin(gateway: Gateway, call: Call) -> None:
                 _answer_preflight(gateway, call)
                 return
             if not call.target.startswith(PREFIX):
-                if _is_about_us(gateway, call):
-                    return
                 operation = gateway.doors.find(call.method, call.target)
                 if operation is not None:
                     _open(gateway, call, operation)
+                    return
+                if _is_about_us(gateway, call):
                     return
             grant = resolve(gateway, call)
         _admit(gateway, call, grant)

@@ -8,25 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from haat.gateway.extras import extras_of
+from haat.gateway.dialects.tasks import JSON, STALE, coding_of, give, give_refusal, refuse_streams, refusing, task_in
 from haat.gateway.http.answers import Whole
 from haat.gateway.http.headers import without
-from haat.gateway.metering import read_usage
 from haat.infra.ulca import NAMES, Asked, Task, Unfit, ask, read_answer, sentence_in, task_at
-from haat.kernel.errors import HaatError, InvalidRequest, MethodNotAllowed, NotFound, ProviderFailed, problem_type
+from haat.kernel.errors import InvalidRequest, ProviderFailed
 from haat.plugins.text import Unreadable, unfold
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
     from haat.gateway.gateway import Gateway
     from haat.gateway.market.routes import Route, Step
-
-_encode = msgspec.json.Encoder(decimal_format="number").encode
-_STALE = (b"content-type", b"content-encoding", b"content-md5", b"digest", b"content-digest", b"repr-digest", b"etag")
-_JSON = b"Content-Type: application/json\r\n"
-_INVOKE = b"/invoke"
 
 
 def ulca_step(gateway: Gateway, route: Route) -> Step | None:
@@ -35,44 +27,17 @@ def ulca_step(gateway: Gateway, route: Route) -> Step | None:
         return None
     task = task_at(route.executing.endpoint)
     if task is None:
-        return _refusing(InvalidRequest(f"The service's address ends with no task of ULCA's: {', '.join(NAMES)}."))
+        return refusing(InvalidRequest(f"The service's address ends with no task of ULCA's: {', '.join(NAMES)}."))
     known, unit = task, route.service.unit
 
     def step(gateway: Gateway, call: Call) -> bool:
-        assert call.grant is not None
-        if call.grant.tail.partition(b"?")[0] != _INVOKE:
-            raise NotFound("This service is called at /invoke, in the task schema.")
-        if call.method != b"POST":
-            raise MethodNotAllowed
-        asked = ask(known, _plain(b"".join(call.body), call.lines), unit)
+        asked = ask(known, task_in(call), unit)
         call.body = [asked.body]
-        call.lines = [*without(call.lines, (*_STALE, b"accept-encoding")), _JSON]
+        call.lines = [*without(call.lines, (*STALE, b"accept-encoding")), JSON]
         call.on_answer = [*call.on_answer, _Answered(known, asked)]
         return True
 
     return step
-
-
-def _refusing(error: HaatError) -> Step:
-    def step(gateway: Gateway, call: Call) -> bool:
-        raise error
-
-    return step
-
-
-def _plain(body: bytes, lines: list[bytes]) -> bytes:
-    try:
-        return unfold(body, _coding(lines))
-    except Unreadable as error:
-        raise InvalidRequest(f"The body can't be read: {error}.") from error
-
-
-def _coding(lines: list[bytes]) -> str:
-    for line in lines:
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-encoding":
-            return value.strip().lower().decode("latin-1")
-    return ""
 
 
 class _Answered:
@@ -84,39 +49,17 @@ class _Answered:
         self._task, self._asked = task, asked
 
     def answered(self, call: Call, answer: Whole) -> None:
-        coding = _coding(answer.lines)
-        answer.lines = without(answer.lines, _STALE)
+        coding = coding_of(answer.lines)
+        answer.lines = without(answer.lines, STALE)
         try:
             body = unfold(answer.body, coding)
             if answer.status >= 400:
-                answer.lines.append(b"Content-Type: application/problem+json\r\n")
-                answer.body = _refusal(answer.status, sentence_in(body), call.id)
+                give_refusal(call, answer, sentence_in(body))
                 return
             outputs = read_answer(self._task, body, self._asked.items)
         except (Unfit, Unreadable) as error:
             raise ProviderFailed(f"The service's answer can't be used: {error}. The call is not billed.") from error
-        units = {unit: quantity.normalize() for unit, quantity in self._asked.units.items()}
-        if not call.raw_usage and call.route is not None:
-            read_usage(call, call.route, "; ".join(f"{unit}={n:f}" for unit, n in units.items()).encode("ascii"))
-            extras_of(call).counted = True
-        answer.lines.append(_JSON)
-        usage = {unit: int(count) if count == int(count) else count for unit, count in units.items()}
-        answer.body = _encode({"output": outputs, "usage": usage})
+        give(call, answer, outputs, self._asked.units)
 
     def missed(self, call: Call) -> None:
-        """Nothing was promised to anybody."""
-
-
-def _refusal(status: int, sentence: str, request_id: str) -> bytes:
-    """Return a service's refusal as a problem (RFC 9457)."""
-    code = "PROVIDER_REFUSED" if status < 500 else "PROVIDER_FAILED"
-    return _encode(
-        {
-            "type": problem_type(code),
-            "title": "The provider refused the call" if status < 500 else "The provider gave no usable answer",
-            "status": status,
-            "detail": sentence or "The provider gave no reason.",
-            "code": code,
-            "request_id": request_id,
-        }
-    )
+        refuse_streams(call)

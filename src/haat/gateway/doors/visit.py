@@ -22,14 +22,10 @@ if TYPE_CHECKING:
 
 PREFIX = b"/v1/services/"
 JSON = b"Content-Type: application/json\r\n"
-_ABOUT_THE_BODY = (
-    b"content-type",
-    b"content-encoding",
-    b"accept-encoding",
-    b"content-md5",
-    b"digest",
-    b"content-digest",
+_ABOUT_THE_BODY = frozenset(
+    {b"content-type", b"content-encoding", b"accept-encoding", b"content-md5", b"digest", b"content-digest"}
 )
+_OF_AN_ANSWER = _ABOUT_THE_BODY | {b"etag"}
 
 
 class Operation:
@@ -243,4 +239,4 @@ def read_body(
 def reply(answer: Whole, body: bytes, content_type: bytes = b"application/json") -> None:
     """Replace the body of an answer."""
     answer.body = body
-    answer.lines = [*without(answer.lines, (*_ABOUT_THE_BODY, b"etag")), b"Content-Type: %b\r\n" % content_type]
+    answer.lines = [*without(answer.lines, _OF_AN_ANSWER), b"Content-Type: %b\r\n" % content_type]
