@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 PATH = "/v1/services/acme/echo/invoke"
 TARGET = "/base/invoke"
-KEY = "haat_test_OfTheCorpusOfTheCorpus2S6AHg"
+KEY = "haat_live_OfTheCorpusOfTheCorpus3dgwew"
 """A key that the corpus' gateway knows."""
 AUTH = f"Authorization: Bearer {KEY}"
 

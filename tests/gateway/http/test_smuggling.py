@@ -78,7 +78,7 @@ async def test_a_streamed_body_that_is_full_of_requests_stays_one_body(market: M
             b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:70_000], body[70_000:])) + b"0\r\n\r\n"
         )
     )
-    raw = raw.replace(b"haat_test_OfTheCorpusOfTheCorpus2S6AHg", market.key.encode())
+    raw = raw.replace(b"haat_live_OfTheCorpusOfTheCorpus3dgwew", market.key.encode())
     client = await market.connect()
     await client.send(raw, [100, 5000, 100_000])
     response = await client.receive()
