@@ -14,9 +14,9 @@ from pathlib import Path
 import uvloop
 
 from bench.processes import LOOPBACK
+from haat.gateway import admission
 from haat.gateway.call import Call
 from haat.gateway.gateway import Gateway
-from haat.gateway.http import connection
 from haat.gateway.market import snapshot_file
 from haat.gateway.market.snapshot import Directory
 from haat.gateway.stages import check_body
@@ -31,7 +31,7 @@ async def serve(settings: Settings) -> None:
     journal = JournalWriter(settings.data_dir / "journal", "gateway-0", settings.journal_segment_bytes, 200)
     gateway = Gateway(settings, keyring, journal, directory)
     # No seam of the product: that nothing is limited or recorded is the whole point of this row.
-    connection.ADMIT = (check_body, forget_caller)  # type: ignore[attr-defined]
+    admission.ADMIT = (check_body, forget_caller)
     await gateway.listen(LOOPBACK, settings.gateway_port)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
