@@ -31,7 +31,7 @@ async def serve(settings: Settings) -> None:
     journal = JournalWriter(settings.data_dir / "journal", "gateway-0", settings.journal_segment_bytes, 200)
     gateway = Gateway(settings, keyring, journal, directory)
     # No seam of the product: that nothing is limited or recorded is the whole point of this row.
-    admission.ADMIT = (check_body, forget_caller)
+    admission.ADMIT = (check_body, forget_caller)  # type: ignore[attr-defined]
     await gateway.listen(LOOPBACK, settings.gateway_port)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
