@@ -6,6 +6,7 @@ them, the service execution module runs them, `haat doctor` asks them what is mi
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -70,7 +71,7 @@ def nothing_missing() -> str | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hosted:
+class Hosted(ABC):
     """What the two kinds of services that the platform runs have in common: how they are listed.
 
     ``languages`` are BCP-47 tags with script (``hi-Deva``). ``sample`` is the body of a call that succeeds.
@@ -117,9 +118,9 @@ class Hosted:
         return f"{self.company.slug}/{self.slug}"
 
     @property
+    @abstractmethod
     def max_body_bytes(self) -> int:
         """Most bytes a well-formed call can have."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ _ABOUT_THE_BODY = frozenset(
 _OF_AN_ANSWER = _ABOUT_THE_BODY | {b"etag"}
 
 
-class Operation:
+class Operation(ABC):
     """What a protocol lets its clients ask for at one address. One object serves all calls, and keeps nothing."""
 
     name: str = ""
@@ -48,6 +49,7 @@ class Operation:
         """
         return False
 
+    @abstractmethod
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
         """Take a request that is here whole, from a caller who is known unless it is open to all.
 
@@ -55,19 +57,17 @@ class Operation:
         when it was answered here, with `Visit.answer`, or will be. Raise HaatError for what can't be done: it is
         answered as `problem` says.
         """
-        raise NotImplementedError
 
-    def leave(self, call: Call, visit: Visit, answer: Whole) -> None:
+    def leave(self, call: Call, visit: Visit, answer: Whole) -> None:  # noqa: B027  # passed on, it needs no shape
         """Give a native answer that is good the protocol's shape, in place; raise HaatError when it can't have it."""
-        raise NotImplementedError
 
     def stream(self, call: Call, visit: Visit, before: Rewriter | None) -> Rewriter | None:
         """Return what gives a native stream of events the protocol's shape, behind what already looks at it."""
         return before
 
+    @abstractmethod
     def problem(self, error: HaatError, request_id: str) -> tuple[bytes, bytes]:
         """Return the content type and the body of a refusal."""
-        raise NotImplementedError
 
     def error_event(self, error: HaatError, request_id: str) -> bytes:
         """Return the event that ends a stream which can't go on, ``data:`` and empty line included."""
