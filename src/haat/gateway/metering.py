@@ -28,7 +28,7 @@ from haat.usage.event import TEST, VERSION, Checkpoint, Outcome, Timings, UsageE
 from haat.usage.journal import JournalError, JournalWriter, Kind
 
 if TYPE_CHECKING:
-    from haat.gateway.http.connection import ClientConnection
+    from haat.gateway.http.client import Client
     from haat.gateway.market.snapshot import Credential, Subscription
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Meter:
         """Who wants to see each event after it was recorded: plugins."""
         self.worker = journal.worker
         self._journal, self._clock, self._ids = journal, clock, ids
-        self._draining: set[ClientConnection] = set()
+        self._draining: set[Client] = set()
         self._final: list[bytes] = []
         self._turn: list[Call] = []
         """Plain calls whose records are kept until the turn ends."""
@@ -191,7 +191,7 @@ class Meter:
                 call.client.take_back(call, self.trouble())
                 self.unrecorded += 1
 
-    def await_confirmation(self, client: ClientConnection) -> None:
+    def await_confirmation(self, client: Client) -> None:
         """Look at this connection until its transport has given everything to the kernel."""
         self._draining.add(client)
 
@@ -235,7 +235,7 @@ class Meter:
                 return
             self._final.clear()
 
-    def forget(self, client: ClientConnection) -> None:
+    def forget(self, client: Client) -> None:
         self._draining.discard(client)
 
     def probe(self) -> None:

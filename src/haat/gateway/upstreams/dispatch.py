@@ -25,7 +25,7 @@ from haat.usage.event import Outcome
 
 if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
-    from haat.gateway.upstreams.connection import UpstreamConnection
+    from haat.gateway.upstreams.reader import AnswerReader
 
 SECOND = 1_000_000
 UNAVAILABLE = frozenset({502, 503, 504})
@@ -114,7 +114,7 @@ def failed(call: Call, error: HaatError, sent: bool) -> None:
         relay.fail(call, error)
 
 
-def answered(call: Call, upstream: UpstreamConnection) -> bool:
+def answered(call: Call, upstream: AnswerReader) -> bool:
     """Take in the head of an answer; return True when the call goes elsewhere instead of passing it on."""
     gateway = call.client.gateway
     now = gateway.clock.now_us()

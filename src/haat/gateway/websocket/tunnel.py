@@ -35,6 +35,7 @@ from haat.usage.journal import JournalError
 
 if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
+    from haat.gateway.http.connection import ClientConnection
     from haat.gateway.market.routes import Route
 
 log = logging.getLogger(__name__)
@@ -180,9 +181,9 @@ class Tunnel:
             for line in head.split(b"\r\n")[1:]
             if line.partition(b":")[0].lower() in (b"sec-websocket-accept", b"sec-websocket-protocol")
         ]
-        client, extras = call.client, call.extras
+        extras = call.extras
         assert extras is not None
-        self.near = client.hand_over(cast(Any, _Near(self)))
+        self.near = _connection(call).hand_over(cast(Any, _Near(self)))
         self.near.write(
             b"".join(
                 (
@@ -318,7 +319,7 @@ class Tunnel:
             if self.far is not None:
                 self.far.close()
             self._record(Outcome.CLIENT_LEFT)
-        client = self.call.client
+        client = _connection(self.call)
         client.active = None
         client.connection_lost(exc)
 
@@ -368,6 +369,11 @@ class Tunnel:
         task = asyncio.get_running_loop().create_task(work)
         self.gateway.tunnel_work.add(task)
         task.add_done_callback(self.gateway.tunnel_work.discard)
+
+
+def _connection(call: Call) -> ClientConnection:
+    """Return the connection of a call that asks for a session: no inner call does."""
+    return cast("ClientConnection", call.client)
 
 
 def _error_for(status: int, head: bytes) -> HaatError:
