@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from haat.gateway.call import NO_ANSWER_STEPS, Call
 from haat.gateway.http import answers, cors, streams
 from haat.gateway.http.answers import Whole
-from haat.gateway.metering import CHECKPOINT_BYTES, read_usage, unit_header
+from haat.gateway.metering import CHECKPOINT_BYTES
+from haat.gateway.units import read_usage, unit_header
 from haat.kernel.errors import ContentRefused, HaatError, JournalUnavailable, Overloaded, PluginFailed, ProviderFailed
 from haat.usage.event import Outcome
 from haat.usage.journal import JournalError

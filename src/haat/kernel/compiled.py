@@ -42,6 +42,7 @@ MODULES = (
     "gateway/metering",
     "gateway/relay",
     "gateway/stages",
+    "gateway/units",
     "gateway/upstreams/breaker",
     "gateway/upstreams/connection",
     "gateway/upstreams/dispatch",

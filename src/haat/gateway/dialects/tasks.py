@@ -11,7 +11,7 @@ import msgspec
 from haat.gateway.extras import extras_of
 from haat.gateway.http.answers import Whole
 from haat.gateway.http.streams import Rewriter
-from haat.gateway.metering import read_usage
+from haat.gateway.units import read_usage
 from haat.kernel.errors import HaatError, InvalidRequest, MethodNotAllowed, NotFound, ProviderFailed, problem_type
 from haat.plugins.text import Unreadable, unfold
 
