@@ -25,6 +25,15 @@ Step = Callable[["Gateway", "Call"], bool]
 """Return True to go on; False when the step has taken the call over. Refuse by raising HaatError."""
 
 
+def refusing(error: HaatError) -> Step:
+    """Return the step of a version that can't be called."""
+
+    def step(gateway: Gateway, call: Call) -> bool:
+        raise error
+
+    return step
+
+
 class Route:
     """One version of one service. ``executing`` is another version when this one only adapts its shape.
 
