@@ -13,13 +13,13 @@ from haat.catalog.discovery import index_words
 from haat.catalog.model import Listing, PriceDraft, ServiceDraft, ServicePolicyDraft, Status, check_transition
 from haat.catalog.provider import ProviderSide
 from haat.catalog.versions import Versions
-from haat.identity.model import check_name
 from haat.infra.keyring import Keyring
 from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database, tenant
 from haat.kernel.clock import Clock, check_ahead
 from haat.kernel.errors import AcceptanceFailed, Conflict, ValidationFailed
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor, Permission
+from haat.kernel.text import check_name
 from haat.partners.service import Partners
 
 _PROVIDER_SUSPENDED = "The provider is suspended."
