@@ -19,9 +19,6 @@ class Metered:
     outcomes: dict[UUID, str] = field(default_factory=dict)
     confirmed: Counter[UUID] = field(default_factory=Counter)
 
-    def by_outcome(self) -> Counter[str]:
-        return Counter(self.outcomes.values())
-
     def missing(self, answered: list[bytes]) -> int:
         """Return how many of these answered calls are not there as completed and confirmed exactly once."""
         return sum(

@@ -115,7 +115,7 @@ async def _ensure_service(platform: Platform, actor: Actor, service: Hosted) -> 
     version = _version_draft(platform, service)
     if listing is None:
         made = await catalog.register(actor, _service_draft(platform, service, version))
-        await catalog.accept(actor, made.service_id, made.version_id)
+        await catalog.versions.accept(actor, made.service_id, made.version_id)
         await catalog.publish(actor, made.service_id)
         return
     if not listing.policy and service.capability:  # it was listed before it had a name for what it does
@@ -123,12 +123,12 @@ async def _ensure_service(platform: Platform, actor: Actor, service: Hosted) -> 
     versions = await platform.discovery.versions(actor, listing.id)
     present = next((v for v in versions if v.version == service.version), None)
     if present is None:
-        version_id = await catalog.add_version(actor, listing.id, version)
-        await catalog.accept(actor, listing.id, version_id)
+        version_id = await catalog.versions.add(actor, listing.id, version)
+        await catalog.versions.accept(actor, listing.id, version_id)
     elif present.endpoint != version.endpoint:
-        await catalog.move_endpoint(actor, listing.id, present.id, version.endpoint)
+        await catalog.versions.move_endpoint(actor, listing.id, present.id, version.endpoint)
     if present is not None and present.accepted_at is None:
-        await catalog.accept(actor, listing.id, present.id)
+        await catalog.versions.accept(actor, listing.id, present.id)
     if listing.status == "draft":
         await catalog.publish(actor, listing.id)
 

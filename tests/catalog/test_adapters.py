@@ -67,12 +67,12 @@ async def test_an_adapter_is_tried_in_its_own_shape_and_serves_beside_what_it_ad
     async with task_service() as (endpoint, asked):
         provider = await market.provider()
         made = await market.catalog.register(provider, draft(version=two(endpoint)))
-        old = await market.catalog.add_version(provider, made.service_id, one())
+        old = await market.catalog.versions.add(provider, made.service_id, one())
         with pytest.raises(Conflict, match="accepted first"):
-            await market.catalog.accept(provider, made.service_id, old)
-        await market.catalog.accept(provider, made.service_id, made.version_id)
+            await market.catalog.versions.accept(provider, made.service_id, old)
+        await market.catalog.versions.accept(provider, made.service_id, made.version_id)
         asked.clear()
-        await market.catalog.accept(provider, made.service_id, old)
+        await market.catalog.versions.accept(provider, made.service_id, old)
     [(head, body)] = asked
     assert body == NEW and "X-Model: two" in head
     versions = {version.version: version for version in await market.discovery.versions(provider, made.service_id)}
@@ -84,19 +84,19 @@ async def test_an_adapter_that_does_not_fit_fails_with_the_place(market: Market)
     async with task_service() as (endpoint, _):
         provider = await market.provider()
         made = await market.catalog.register(provider, draft(version=two(endpoint)))
-        await market.catalog.accept(provider, made.service_id, made.version_id)
+        await market.catalog.versions.accept(provider, made.service_id, made.version_id)
         wrong = one(request=[{"do": "rename", "path": "text", "to": "words"}]).model_copy(update={"warm_up_seconds": 1})
-        old = await market.catalog.add_version(provider, made.service_id, wrong)
+        old = await market.catalog.versions.add(provider, made.service_id, wrong)
         with pytest.raises(AcceptanceFailed, match="422"):
-            await market.catalog.accept(provider, made.service_id, old)
+            await market.catalog.versions.accept(provider, made.service_id, old)
         policy = VersionPolicyDraft.parse({"serves": "2", "request": TO_NEW, "answer": TO_OLD})
-        await market.catalog.set_version_policy(provider, made.service_id, old, policy)
-        await market.catalog.accept(provider, made.service_id, old)
+        await market.catalog.versions.set_policy(provider, made.service_id, old, policy)
+        await market.catalog.versions.accept(provider, made.service_id, old)
         fitting = VersionPolicyDraft.parse(
             {"serves": "2", "request": TO_NEW, "answer": [{"do": "set", "path": "output.text", "value": 1}]}
         )
         with pytest.raises(AcceptanceFailed, match="`output` is not an object"):
-            await market.catalog.set_version_policy(provider, made.service_id, old, fitting)
+            await market.catalog.versions.set_policy(provider, made.service_id, old, fitting)
 
 
 async def test_what_an_adapter_serves_exists_is_executed_itself_and_stays(market: Market) -> None:
@@ -104,14 +104,14 @@ async def test_what_an_adapter_serves_exists_is_executed_itself_and_stays(market
         provider = await market.provider()
         made = await market.catalog.register(provider, draft(version=two(endpoint)))
         with pytest.raises(ValidationFailed):
-            await market.catalog.add_version(provider, made.service_id, one(serves="9"))
-        old = await market.catalog.add_version(provider, made.service_id, one())
+            await market.catalog.versions.add(provider, made.service_id, one(serves="9"))
+        old = await market.catalog.versions.add(provider, made.service_id, one())
         with pytest.raises(ValidationFailed):
-            await market.catalog.add_version(provider, made.service_id, one("0", serves="1"))
+            await market.catalog.versions.add(provider, made.service_id, one("0", serves="1"))
         with pytest.raises(Conflict):
-            await market.catalog.set_version_policy(provider, made.service_id, old, VersionPolicyDraft())
+            await market.catalog.versions.set_policy(provider, made.service_id, old, VersionPolicyDraft())
         with pytest.raises(Conflict):
-            await market.catalog.move_endpoint(provider, made.service_id, old, endpoint)
+            await market.catalog.versions.move_endpoint(provider, made.service_id, old, endpoint)
     with pytest.raises(ValidationFailed):
         await market.catalog.register(provider, draft(slug="first", version=one().model_dump()))
 
@@ -151,18 +151,18 @@ async def test_the_end_of_a_version_is_announced_and_taken_back(market: Market) 
     async with task_service() as (endpoint, _):
         provider = await market.provider()
         made = await market.catalog.register(provider, draft(version=two(endpoint)))
-        old = await market.catalog.add_version(provider, made.service_id, one())
+        old = await market.catalog.versions.add(provider, made.service_id, one())
         ends = market.clock.now() + timedelta(days=90)
-        announced = await market.catalog.deprecate_version(
+        announced = await market.catalog.versions.deprecate(
             provider, made.service_id, old, sunset_at=ends, successor="2"
         )
         assert (announced.sunset_at, announced.successor, announced.deprecated_at) == (ends, "2", market.clock.now())
-        await market.catalog.accept(provider, made.service_id, made.version_id)
+        await market.catalog.versions.accept(provider, made.service_id, made.version_id)
         policy = VersionPolicyDraft.parse({"serves": "2", "request": TO_NEW, "answer": TO_OLD})
-        await market.catalog.set_version_policy(provider, made.service_id, old, policy)
+        await market.catalog.versions.set_policy(provider, made.service_id, old, policy)
     versions = {version.id: version for version in await market.discovery.versions(provider, made.service_id)}
     assert versions[old].sunset_at == ends and versions[old].serves == "2"
-    back = await market.catalog.restore_version(provider, made.service_id, old)
+    back = await market.catalog.versions.restore(provider, made.service_id, old)
     assert (back.sunset_at, back.successor, back.deprecated_at, back.serves) == (None, "", None, "2")
 
 
@@ -173,12 +173,12 @@ async def test_an_end_lies_ahead_and_a_successor_exists(market: Market) -> None:
     catalog, service, version = market.catalog, made.service_id, made.version_id
     with pytest.raises(ValidationFailed):
         past = market.clock.now() - timedelta(days=1)
-        await catalog.deprecate_version(provider, service, version, sunset_at=past, successor="")
+        await catalog.versions.deprecate(provider, service, version, sunset_at=past, successor="")
     for successor in ("2", "7"):
         with pytest.raises(ValidationFailed):
-            await catalog.deprecate_version(provider, service, version, sunset_at=None, successor=successor)
+            await catalog.versions.deprecate(provider, service, version, sunset_at=None, successor=successor)
     with pytest.raises(NotFound):
-        await catalog.deprecate_version(await market.provider("other"), service, version, sunset_at=None, successor="")
+        await catalog.versions.deprecate(await market.provider("other"), service, version, sunset_at=None, successor="")
 
 
 def test_what_is_kept_is_what_the_gateway_reads() -> None:

@@ -55,7 +55,7 @@ async def test_from_registration_to_the_market_through_a_real_call(market: Marke
     made = await market.catalog.register(provider, draft(version=_version(endpoint).model_dump()))
     with pytest.raises(AcceptanceFailed):
         await market.catalog.publish(provider, made.service_id)
-    report = await market.catalog.accept(provider, made.service_id, made.version_id)
+    report = await market.catalog.versions.accept(provider, made.service_id, made.version_id)
     listing = await market.catalog.publish(provider, made.service_id)
     server.close()
     assert report.ok and (listing.status, listing.path) == ("published", "bhasha/anuvad")
@@ -69,7 +69,7 @@ async def test_a_failed_acceptance_changes_nothing(market: Market) -> None:
     provider = await market.provider()
     made = await market.catalog.register(provider, draft(version=_version(endpoint).model_dump()))
     with pytest.raises(AcceptanceFailed):
-        await market.catalog.accept(provider, made.service_id, made.version_id)
+        await market.catalog.versions.accept(provider, made.service_id, made.version_id)
     server.close()
     versions = await market.discovery.versions(provider, made.service_id)
     assert [(version.is_default, version.accepted_at) for version in versions] == [(False, None)]
@@ -79,12 +79,12 @@ async def test_a_new_version_serves_after_its_acceptance_beside_the_old_one(mark
     server, endpoint, _ = await _endpoint()
     provider = await market.provider()
     listing = await market.listing(provider)
-    second = await market.catalog.add_version(
+    second = await market.catalog.versions.add(
         provider, listing.id, _version(endpoint, version="2", languages=["ta-Taml"])
     )
     assert [version.version for version in await market.discovery.versions(None, listing.id)] == ["1"]
     assert [version.version for version in await market.discovery.versions(provider, listing.id)] == ["2", "1"]
-    await market.catalog.accept(provider, listing.id, second)
+    await market.catalog.versions.accept(provider, listing.id, second)
     server.close()
     versions = await market.discovery.versions(None, listing.id)
     assert [(version.version, version.is_default) for version in versions] == [("2", True), ("1", False)]
@@ -98,8 +98,8 @@ async def test_an_endpoint_moves_only_to_an_address_that_passes(market: Market) 
     provider = await market.provider()
     made = await market.catalog.register(provider, draft(version=_version(nowhere).model_dump()))
     with pytest.raises(AcceptanceFailed):
-        await market.catalog.move_endpoint(provider, made.service_id, made.version_id, nowhere)
-    await market.catalog.move_endpoint(provider, made.service_id, made.version_id, endpoint + "/")
+        await market.catalog.versions.move_endpoint(provider, made.service_id, made.version_id, nowhere)
+    await market.catalog.versions.move_endpoint(provider, made.service_id, made.version_id, endpoint + "/")
     server.close()
     broken.close()
     assert (await market.discovery.versions(provider, made.service_id))[0].endpoint == endpoint
@@ -112,10 +112,10 @@ async def test_every_endpoint_of_a_version_has_to_pass(market: Market) -> None:
     both = _version(endpoint, policy={"endpoints": [nowhere]}).model_dump()
     made = await market.catalog.register(provider, draft(version=both))
     with pytest.raises(AcceptanceFailed):
-        await market.catalog.accept(provider, made.service_id, made.version_id)
+        await market.catalog.versions.accept(provider, made.service_id, made.version_id)
     further = VersionPolicyDraft(endpoints=[endpoint + "/second/"])
-    await market.catalog.set_version_policy(provider, made.service_id, made.version_id, further)
-    report = await market.catalog.accept(provider, made.service_id, made.version_id)
+    await market.catalog.versions.set_policy(provider, made.service_id, made.version_id, further)
+    report = await market.catalog.versions.accept(provider, made.service_id, made.version_id)
     server.close()
     broken.close()
     assert [step.name for step in report.steps] == ["address", "sample call"] * 2
@@ -129,7 +129,7 @@ async def test_a_version_that_speaks_websocket_is_one_to_the_gateway(market: Mar
     provider = await market.provider()
     speaking = _version(endpoint, policy={"websocket": True}).model_dump()
     made = await market.catalog.register(provider, draft(version=speaking))
-    await market.catalog.accept(provider, made.service_id, made.version_id)
+    await market.catalog.versions.accept(provider, made.service_id, made.version_id)
     await market.catalog.publish(provider, made.service_id)
     server.close()
     async with database.service.transaction(PLATFORM_SCOPE) as connection:
@@ -150,7 +150,7 @@ async def test_a_further_endpoint_that_fails_changes_nothing(market: Market) -> 
         (endpoint, Conflict),
     ):
         with pytest.raises(refusal):
-            await market.catalog.set_version_policy(
+            await market.catalog.versions.set_policy(
                 provider, made.service_id, made.version_id, VersionPolicyDraft(endpoints=[wrong])
             )
     server.close()
@@ -217,14 +217,14 @@ async def test_an_unknown_version_is_not_found(market: Market) -> None:
     provider = await market.provider()
     listing = await market.listing(provider)
     with pytest.raises(NotFound):
-        await market.catalog.accept(provider, listing.id, uuid4())
+        await market.catalog.versions.accept(provider, listing.id, uuid4())
 
 
 async def test_a_version_is_never_replaced(market: Market) -> None:
     provider = await market.provider()
     listing = await market.listing(provider)
     with pytest.raises(AlreadyExists):
-        await market.catalog.add_version(provider, listing.id, _version("http://8.8.8.8", version="1"))
+        await market.catalog.versions.add(provider, listing.id, _version("http://8.8.8.8", version="1"))
     with pytest.raises(AlreadyExists):
         await market.catalog.register(provider, draft())
 
@@ -234,7 +234,7 @@ async def test_versions_added_at_once_are_all_kept(market: Market) -> None:
     listing = await market.listing(provider)
     await asyncio.gather(
         *(
-            market.catalog.add_version(provider, listing.id, _version("http://8.8.8.8", version=f"v{number}"))
+            market.catalog.versions.add(provider, listing.id, _version("http://8.8.8.8", version=f"v{number}"))
             for number in range(6)
         )
     )
@@ -287,7 +287,7 @@ async def test_a_partner_suspended_while_its_call_runs_is_not_accepted(market: M
     endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     made = await market.catalog.register(provider, draft(version=_version(endpoint).model_dump()))
     with pytest.raises(PermissionDenied):
-        await market.catalog.accept(provider, made.service_id, made.version_id)
+        await market.catalog.versions.accept(provider, made.service_id, made.version_id)
     server.close()
 
 
@@ -297,9 +297,9 @@ async def test_somebody_elses_service_is_not_there_to_be_changed(market: Market)
     later = market.clock.now() + timedelta(days=1)
     catalog = market.catalog
     for call in (
-        catalog.add_version(rival, listing.id, _version("http://8.8.8.8", version="2")),
-        catalog.accept(rival, listing.id, uuid4()),
-        catalog.move_endpoint(rival, listing.id, uuid4(), "http://8.8.8.8"),
+        catalog.versions.add(rival, listing.id, _version("http://8.8.8.8", version="2")),
+        catalog.versions.accept(rival, listing.id, uuid4()),
+        catalog.versions.move_endpoint(rival, listing.id, uuid4(), "http://8.8.8.8"),
         catalog.publish(rival, listing.id),
         catalog.deprecate(rival, listing.id, later, ""),
         catalog.retire(rival, listing.id),
@@ -389,7 +389,7 @@ async def test_a_retired_listing_takes_no_version(market: Market) -> None:
     made = await market.catalog.register(provider, draft(version=_version(endpoint).model_dump()))
     await market.catalog.retire(provider, made.service_id)
     with pytest.raises(Conflict):
-        await market.catalog.accept(provider, made.service_id, made.version_id)
+        await market.catalog.versions.accept(provider, made.service_id, made.version_id)
     server.close()
 
 

@@ -74,4 +74,4 @@ async def test_plain_http_is_taken_in_production_only_inside_an_opened_network(m
     await market.partners.allow_networks(PLATFORM, actor.org_id, ["10.1.0.0/16"])
     made = await strict.register(actor, draft())
     with pytest.raises(AcceptanceFailed, match="Only https addresses are taken, except in networks"):
-        await strict.accept(actor, made.service_id, made.version_id)
+        await strict.versions.accept(actor, made.service_id, made.version_id)

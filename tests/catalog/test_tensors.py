@@ -132,7 +132,7 @@ async def test_a_model_is_listed_accepted_and_known_to_the_gateway(market: Marke
     provider = await market.provider()
     service = draft("nmt", version=version(endpoint=server.url, warm_up_seconds=1), unit="characters")
     made = await market.catalog.register(provider, service)
-    await market.catalog.accept(provider, made.service_id, made.version_id)
+    await market.catalog.versions.accept(provider, made.service_id, made.version_id)
     await market.catalog.publish(provider, made.service_id)
     directory = Directory(Snapshot())
     async with market.db.transaction(PLATFORM_SCOPE) as connection:
@@ -148,10 +148,10 @@ async def test_other_tensors_are_tried_before_they_count(market: Market, server:
     made = await market.catalog.register(provider, service)
     where = (provider, made.service_id, made.version_id)
     with pytest.raises(AcceptanceFailed, match="model takes BYTES"):
-        await market.catalog.set_version_policy(*where, VersionPolicyDraft.parse({"tensors": TENSORS | {"rank": 1}}))
+        await market.catalog.versions.set_policy(*where, VersionPolicyDraft.parse({"tensors": TENSORS | {"rank": 1}}))
     with pytest.raises(Conflict):
-        await market.catalog.set_version_policy(*where, VersionPolicyDraft())
+        await market.catalog.versions.set_policy(*where, VersionPolicyDraft())
     changed = TENSORS | {"version": "3"}
-    await market.catalog.set_version_policy(*where, VersionPolicyDraft.parse({"tensors": changed}))
+    await market.catalog.versions.set_policy(*where, VersionPolicyDraft.parse({"tensors": changed}))
     [kept] = await market.discovery.versions(provider, made.service_id)
     assert kept.policy["tensors"] == changed

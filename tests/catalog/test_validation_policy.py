@@ -60,6 +60,6 @@ async def test_only_versions_of_the_task_schema_can_ask_for_it(market: Market) -
     provider = await market.provider()
     made = await market.catalog.register(provider, draft(version=http))
     with pytest.raises(ValidationFailed):
-        await market.catalog.set_version_policy(
+        await market.catalog.versions.set_policy(
             provider, made.service_id, made.version_id, VersionPolicyDraft.parse(policy)
         )

@@ -1,4 +1,4 @@
-"""API keys, e-mail addresses, names, GSTINs: the rules that need no database."""
+"""API keys, e-mail addresses, passwords, GSTINs: the rules that need no database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from haat.identity.model import (
     Credential,
     check_email,
     check_gstin,
-    check_name,
     check_password,
     check_state,
     gstin_check_letter,
@@ -162,26 +161,6 @@ def test_a_password_is_taken_as_it_is(password: str) -> None:
 def test_a_password_too_short_or_too_long_or_unstorable_is_refused(password: str) -> None:
     with pytest.raises(ValidationFailed, match=r"."):
         check_password(password)
-
-
-def test_a_name_is_tidied() -> None:
-    assert check_name("  Anuvad \n Labs ") == "Anuvad Labs"
-
-
-@pytest.mark.parametrize("name", ["", "   ", "x" * 121, "\u200b", "a\0b", "a\u202eb", "\ud800"])
-def test_a_name_nobody_can_read_is_refused_at_its_field(name: str) -> None:
-    with pytest.raises(ValidationFailed) as refusal:
-        check_name(name, "organisation")
-    assert refusal.value.extensions["errors"][0]["field"] == "organisation"
-
-
-@given(st.text(max_size=300))
-def test_a_name_that_is_taken_is_taken_again_unchanged(text: str) -> None:
-    try:
-        taken = check_name(text)
-    except ValidationFailed:
-        return
-    assert check_name(taken) == taken and 1 <= len(taken) <= 120
 
 
 @pytest.mark.parametrize("code", ["07", "27", "33"])

@@ -18,8 +18,8 @@ import pytest
 
 from haat.infra import embedded, embedded_host
 from haat.infra.dsn import dsn_for
-from haat.infra.embedded import OWNER, EmbeddedPostgres, cluster_home, socket_dir
-from haat.infra.embedded_host import EmbeddedPostgresError
+from haat.infra.embedded import EmbeddedPostgres
+from haat.infra.embedded_host import OWNER, EmbeddedPostgresError, cluster_home, socket_dir
 from haat.infra.keyring import Keyring
 from haat.infra.prepare import prepare_database
 from haat.settings import Settings

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haat.kernel.text import is_readable, is_storable, tidy
+from haat.kernel.errors import ValidationFailed
+from haat.kernel.text import check_name, is_readable, is_storable, tidy
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,23 @@ def test_names_that_show_nothing_or_hide_something_are_not(name: str) -> None:
 
 def test_a_line_is_tidied_to_nfc_and_single_spaces() -> None:
     assert tidy("  caf\u0065\u0301 \t\n  \u0928\u093c ") == "caf\u00e9 \u0929"
+
+
+def test_a_name_is_tidied() -> None:
+    assert check_name("  Anuvad \n Labs ") == "Anuvad Labs"
+
+
+@pytest.mark.parametrize("name", ["", "   ", "x" * 121, "\u200b", "a\0b", "a\u202eb", "\ud800"])
+def test_a_name_nobody_can_read_is_refused_at_its_field(name: str) -> None:
+    with pytest.raises(ValidationFailed) as refusal:
+        check_name(name, "organisation")
+    assert refusal.value.extensions["errors"][0]["field"] == "organisation"
+
+
+@given(st.text(max_size=300))
+def test_a_name_that_is_taken_is_taken_again_unchanged(text: str) -> None:
+    try:
+        taken = check_name(text)
+    except ValidationFailed:
+        return
+    assert check_name(taken) == taken and 1 <= len(taken) <= 120

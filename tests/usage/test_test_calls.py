@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from bazaar import Bazaar, Subscription, consumer, partner
+from haat.gateway.limits import store
 from haat.gateway.limits.recovery import COUNTED
-from haat.gateway.market import store as gateway_store
 from haat.infra.postgres import PLATFORM_SCOPE
 from haat.invoices.service import Invoices
 from haat.kernel.clock import SetClock
@@ -133,6 +133,6 @@ async def test_what_was_used_of_quotas_and_rates_before_a_restart_leaves_it_out(
     await bazaar.take([bazaar.event(subscription), *[form(bazaar.event(subscription)) for form in FORMS]])
     since = clock.now() - timedelta(hours=1)
     async with database.service.transaction(PLATFORM_SCOPE) as connection:
-        [used] = await gateway_store.used_since(connection, since, COUNTED, ["characters"])
-        [admitted] = await gateway_store.admitted_since(connection, since, 60)
+        [used] = await store.used_since(connection, since, COUNTED, ["characters"])
+        [admitted] = await store.admitted_since(connection, since, 60)
     assert (used.calls, used.units["characters"], admitted.calls) == (1, "10.000000", 1)

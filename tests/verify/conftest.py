@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from running import RunningPlatform
+from trade import Market, open_market
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,10 @@ def platform_process(short_tmp: Path) -> Iterator[RunningPlatform]:
         yield platform
     finally:
         platform.stop()
+
+
+@pytest.fixture(scope="module")
+def market(platform_process: RunningPlatform) -> Iterator[Market]:
+    """A buyer, a provider and the operator on it."""
+    with open_market(platform_process) as market:
+        yield market

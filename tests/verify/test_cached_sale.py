@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from uuid import uuid4
 
 import httpx
 import pytest
-from running import RunningPlatform
-from trade import Market, open_market
+from trade import Handler, Market, serving
 
 pytestmark = pytest.mark.verify
 
-PATIENCE_SECONDS = 15
 SAMPLE = {"method": "POST", "path": "/invoke", "body": {"input": [{"text": "sample"}]}}
 
 
-class Capitals(BaseHTTPRequestHandler):
+class Capitals(Handler):
     """A task service; ``asked`` is what it was asked for, batch by batch."""
 
     asked: ClassVar[list[list[str]]] = []
@@ -30,38 +26,18 @@ class Capitals(BaseHTTPRequestHandler):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         texts = [item["text"] for item in request["input"]]
         self.asked.append(texts)
-        body = json.dumps({"output": [{"text": text.upper()} for text in texts]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing on the console."""
-
-
-@pytest.fixture(scope="module")
-def market(platform_process: RunningPlatform) -> Iterator[Market]:
-    with open_market(platform_process) as market:
-        yield market
+        self.answer(200, json.dumps({"output": [{"text": text.upper()} for text in texts]}).encode())
 
 
 @pytest.fixture(scope="module")
 def capitals(market: Market) -> Iterator[str]:
     """A service whose answers are kept, item by item, with a plan on which known answers cost a quarter."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Capitals) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            path = market.offer(f"http://127.0.0.1:{server.server_port}", SAMPLE, dialect="task")
-            service = f"/services/{market.id_of(path)}"
-            market.provider.ask("PUT", f"{service}/policy", cache={"ttl_seconds": 600, "items": True})
-            market.provider.ask("POST", f"{service}/plans", code="saver", name="Saver", cached_share="0.25")
-            yield path
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Capitals) as address:
+        path = market.offer(address, SAMPLE, dialect="task")
+        service = f"/services/{market.id_of(path)}"
+        market.provider.ask("PUT", f"{service}/policy", cache={"ttl_seconds": 600, "items": True})
+        market.provider.ask("POST", f"{service}/plans", code="saver", name="Saver", cached_share="0.25")
+        yield path
 
 
 class Caller:
@@ -83,14 +59,7 @@ class Caller:
         )
 
     def story(self, response: httpx.Response) -> Any:
-        """Return a call's story once it is in the usage store."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            found = self.market.buyer.client.get(f"/usage/calls/{response.headers['X-Request-ID']}")
-            if found.status_code == 200:
-                return found.json()
-            assert time.monotonic() < deadline, found.text
-            time.sleep(0.05)
+        return self.market.buyer.story(response.headers["X-Request-ID"])
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,8 +20,8 @@ from uuid import uuid4
 import httpx
 import psutil
 import pytest
-from running import RunningPlatform, free_ports
-from trade import Market, open_market
+from running import free_ports
+from trade import Handler, Market, serving
 
 from haat.identity.model import make_key
 
@@ -30,7 +29,6 @@ pytestmark = pytest.mark.verify
 
 CODES = set(re.findall(r"^\| `([A-Z_]+)` \|", (Path(__file__).parents[2] / "docs/errors.md").read_text(), re.MULTILINE))
 INSIDES = re.compile(r'Traceback|File "|\.py\b|(?<![\w.])/(?:home|usr|tmp|root|var|opt|etc)/')
-PATIENCE_SECONDS = 15
 GOOD = {"input": [{"text": "नमस्ते दुनिया"}], "config": {"source": "hi-Deva", "target": "te-Telu"}}
 TRANSLITERATE = "akshara/transliterate"
 
@@ -93,7 +91,7 @@ class Caller:
     def check_accounts(self) -> None:
         """The usage store holds exactly one event a call, as it ended, and only what was answered is billed."""
         for request_id, (status, outcome) in self.outcomes.items():
-            story = self.story(request_id)
+            story = self.market.buyer.story(request_id)
             call = story["call"]
             assert (call["status"], call["outcome"]) == (status, outcome), story
             assert story["billed"] is (outcome == "completed"), story
@@ -101,21 +99,6 @@ class Caller:
                 assert not any(map(float, story["units"].values())) and not float(story["list_charge"] or 0), story
         recorded = self.market.buyer.ask("GET", f"/usage/calls?limit=100&tag=trial={self.tag}")["items"]
         assert sorted(call["id"] for call in recorded) == sorted(self.outcomes)
-
-    def story(self, request_id: str) -> Any:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            response = self.market.buyer.client.get(f"/usage/calls/{request_id}")
-            if response.status_code == 200:
-                return response.json()
-            assert time.monotonic() < deadline, f"{request_id} has not reached the usage store: {response.text}"
-            time.sleep(0.05)
-
-
-@pytest.fixture(scope="module")
-def market(platform_process: RunningPlatform) -> Iterator[Market]:
-    with open_market(platform_process) as market:
-        yield market
 
 
 @pytest.fixture
@@ -231,7 +214,7 @@ def test_the_eleventh_call_of_a_minute_on_the_free_plan(caller: Caller) -> None:
 # --- the provider -----------------------------------------------------------------------------
 
 
-class Trickster(BaseHTTPRequestHandler):
+class Trickster(Handler):
     """A real HTTP API that answers well at ``/well`` and badly elsewhere."""
 
     protocol_version = "HTTP/1.1"
@@ -240,9 +223,9 @@ class Trickster(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/well":
-            self._answer(200, b'{"ok": true}')
+            self.answer(200, b'{"ok": true}')
         elif self.path == "/sorry":
-            self._answer(500, b'{"error": "out of paper"}')
+            self.answer(500, b'{"error": "out of paper"}')
         elif self.path == "/hang":
             self.release.wait(20)
             self.close_connection = True
@@ -256,30 +239,16 @@ class Trickster(BaseHTTPRequestHandler):
             self.wfile.write(said[self.path])
             self.close_connection = True
 
-    def _answer(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        pass
-
 
 @contextlib.contextmanager
 def trickster() -> Iterator[str]:
     """Serve for the length of a block; yield the address."""
     Trickster.release.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Trickster) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+    with serving(Trickster) as address:
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield address
         finally:
             Trickster.release.set()
-            server.shutdown()
-            thread.join()
 
 
 SAMPLE = {"method": "POST", "path": "/well", "body": {}}

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from uuid import uuid4
 
 import pytest
-from running import RunningPlatform
-from trade import Market, open_market
+from trade import PATIENCE_SECONDS, Handler, Market, serving
 
 from haat_client import ApiError, Haat, QuotaExhausted
 
 pytestmark = pytest.mark.verify
 
-PATIENCE_SECONDS = 15
 ANSWER = b'{"output":[{"text":"real"}]}'
 
 
-class Asked(BaseHTTPRequestHandler):
+class Asked(Handler):
     """A task service that counts how often it is asked."""
 
     times: ClassVar[int] = 0
@@ -29,33 +25,14 @@ class Asked(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         Asked.times += 1
         self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(ANSWER)))
-        self.end_headers()
-        self.wfile.write(ANSWER)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing on the console."""
-
-
-@pytest.fixture(scope="module")
-def market(platform_process: RunningPlatform) -> Iterator[Market]:
-    with open_market(platform_process) as market:
-        yield market
+        self.answer(200, ANSWER)
 
 
 @pytest.fixture(scope="module")
 def service(market: Market) -> Iterator[str]:
     sample = {"method": "POST", "path": "/invoke", "body": {"input": [{"text": "sample"}]}}
-    with ThreadingHTTPServer(("127.0.0.1", 0), Asked) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield market.offer(f"http://127.0.0.1:{server.server_port}", sample, dialect="task")
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Asked) as address:
+        yield market.offer(address, sample, dialect="task")
 
 
 def story(client: Haat, request_id: str) -> Any:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import uuid4
 
@@ -18,6 +21,35 @@ from haat.bootstrap import OPERATOR_EMAIL, local_sign_in, models_credential
 from haat.cli.sandbox import gateway_reaches
 from haat.infra import events
 from haat.infra.keyring import Keyring
+
+PATIENCE_SECONDS = 15
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A provider that says nothing on the console."""
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        pass
+
+
+@contextmanager
+def serving(handler: type[Handler]) -> Iterator[str]:
+    """Run a provider for the length of a block; yield its address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class Api:
@@ -32,6 +64,16 @@ class Api:
         response = self.client.request(method, path, json=members or None)
         assert response.is_success, response.text
         return response.json() if response.content else None
+
+    def story(self, request_id: str) -> Any:
+        """Return what became of a call, once it is in the usage store."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            response = self.client.get(f"/usage/calls/{request_id}")
+            if response.status_code == 200:
+                return response.json()
+            assert time.monotonic() < deadline, f"{request_id} has not reached the usage store: {response.text}"
+            time.sleep(0.05)
 
 
 @dataclass

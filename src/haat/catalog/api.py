@@ -172,13 +172,13 @@ async def register(body: ServiceDraft, actor: ActorOf, platform: PlatformOf) -> 
 @router.post("/services/{service_id}/versions", status_code=201)
 async def add_version(service_id: UUID, body: VersionDraft, actor: ActorOf, platform: PlatformOf) -> VersionAdded:
     """Add a version beside the others."""
-    return VersionAdded(version_id=await platform.catalog.add_version(actor, service_id, body))
+    return VersionAdded(version_id=await platform.catalog.versions.add(actor, service_id, body))
 
 
 @router.post("/services/{service_id}/versions/{version_id}/accept")
 async def accept(service_id: UUID, version_id: UUID, actor: ActorOf, platform: PlatformOf) -> list[StepView]:
     """Make the acceptance call; a version that passes becomes the default one."""
-    report = await platform.catalog.accept(actor, service_id, version_id)
+    report = await platform.catalog.versions.accept(actor, service_id, version_id)
     return [StepView.model_validate(asdict(step)) for step in report.steps]
 
 
@@ -187,7 +187,7 @@ async def move_endpoint(
     service_id: UUID, version_id: UUID, body: Endpoint, actor: ActorOf, platform: PlatformOf
 ) -> list[StepView]:
     """Send a version's calls to another address, once it has passed the acceptance call."""
-    report = await platform.catalog.move_endpoint(actor, service_id, version_id, body.endpoint)
+    report = await platform.catalog.versions.move_endpoint(actor, service_id, version_id, body.endpoint)
     return [StepView.model_validate(asdict(step)) for step in report.steps]
 
 
@@ -196,7 +196,7 @@ async def set_version_policy(
     service_id: UUID, version_id: UUID, body: VersionPolicyDraft, actor: ActorOf, platform: PlatformOf
 ) -> list[StepView]:
     """Replace what a version says to the gateway; further endpoints must pass the acceptance call first."""
-    report = await platform.catalog.set_version_policy(actor, service_id, version_id, body)
+    report = await platform.catalog.versions.set_policy(actor, service_id, version_id, body)
     return [StepView.model_validate(asdict(step)) for step in report.steps]
 
 
@@ -206,7 +206,7 @@ async def deprecate_version(
 ) -> VersionView:
     """Announce with every answer that a version should be left; after its end it is answered with 410."""
     return VersionView.of(
-        await platform.catalog.deprecate_version(
+        await platform.catalog.versions.deprecate(
             actor, service_id, version_id, sunset_at=body.sunset_at, successor=body.successor
         )
     )
@@ -215,7 +215,7 @@ async def deprecate_version(
 @router.post("/services/{service_id}/versions/{version_id}/restore")
 async def restore_version(service_id: UUID, version_id: UUID, actor: ActorOf, platform: PlatformOf) -> VersionView:
     """Take back what was announced of a version's end."""
-    return VersionView.of(await platform.catalog.restore_version(actor, service_id, version_id))
+    return VersionView.of(await platform.catalog.versions.restore(actor, service_id, version_id))
 
 
 @router.put("/services/{service_id}/policy")

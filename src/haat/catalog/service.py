@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
-from haat.catalog import acceptance, store, tensors
+from haat.catalog import store
 from haat.catalog.discovery import index_words
-from haat.catalog.model import (
-    TASK_DIALECTS,
-    Listing,
-    PriceDraft,
-    SampleCall,
-    ServiceDraft,
-    ServicePolicyDraft,
-    Status,
-    Version,
-    VersionDraft,
-    VersionPolicyDraft,
-    check_transition,
-)
-from haat.identity.model import check_name
-from haat.infra import events
+from haat.catalog.model import Listing, PriceDraft, ServiceDraft, ServicePolicyDraft, Status, check_transition
+from haat.catalog.provider import ProviderSide
+from haat.catalog.versions import Versions
 from haat.infra.keyring import Keyring
-from haat.infra.net import check_url, parse_networks
 from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database, tenant
 from haat.kernel.clock import Clock, check_ahead
-from haat.kernel.errors import AcceptanceFailed, Conflict, NotFound, PermissionDenied, ValidationFailed
+from haat.kernel.errors import AcceptanceFailed, Conflict, ValidationFailed
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor, Permission
-from haat.kernel.reshaping import Reshaping
-from haat.partners.model import Partner
+from haat.kernel.text import check_name
 from haat.partners.service import Partners
 
 _PROVIDER_SUSPENDED = "The provider is suspended."
@@ -51,8 +35,8 @@ class Registered:
     credential: str
 
 
-class Catalog:
-    """Services, versions, prices, acceptance."""
+class Catalog(ProviderSide):
+    """Services and prices; ``versions`` are their versions."""
 
     def __init__(
         self,
@@ -65,13 +49,9 @@ class Catalog:
         https_only: bool,
         provider_share: Decimal,
     ) -> None:
-        self._db = db
-        self._clock = clock
-        self._keyring = keyring
-        self._partners = partners
-        self._allowed = parse_networks(allowed_networks)
-        self._https_only = https_only
+        super().__init__(db, clock, keyring, partners, allowed_networks, https_only)
         self._share = provider_share
+        self.versions = Versions(db, clock, keyring, partners, allowed_networks, https_only)
 
     # --- providers ------------------------------------------------------------------------------
 
@@ -100,142 +80,6 @@ class Catalog:
                 connection, actor, service_id, partner.org_id, "service.registered", {"slug": draft.slug}
             )
         return Registered(service_id, version_id, draft.credential_header, secret)
-
-    async def add_version(self, actor: Actor, service_id: UUID, draft: VersionDraft) -> UUID:
-        """Add a version beside the others; it serves nobody before it is accepted."""
-        partner = await self._approved_partner(actor)
-        self._check_endpoints(partner, draft)
-        version_id, now = new_id(), self._clock.now()
-        async with self._db.transaction(tenant(partner.org_id)) as connection:
-            await self._own(connection, partner, service_id)
-            if draft.policy.serves:
-                executing = _executing(await store.versions(connection, service_id), draft.policy.serves)
-                draft = draft.model_copy(update={"endpoint": executing.endpoint})
-            await store.add_version(connection, version_id, service_id, draft, now)
-            await self._record(
-                connection, actor, service_id, partner.org_id, "service.version_added", {"version": draft.version}
-            )
-        return version_id
-
-    async def accept(self, actor: Actor, service_id: UUID, version_id: UUID) -> acceptance.Report:
-        """Make the acceptance call at each endpoint; when all succeed the version becomes the default one.
-
-        An adapter is tried in its own shape, at the endpoints of the version it serves, and serves beside it.
-        Raise AcceptanceFailed with the steps when it doesn't.
-        """
-        partner, version, report = await self._try(actor, service_id, version_id)
-        async with self._db.transaction(tenant(partner.org_id)) as connection:
-            listing = await self._own(connection, partner, service_id)
-            if listing.status == "retired":
-                raise Conflict("The listing is retired: it takes no new versions.")
-            versions = await store.versions(connection, service_id)
-            if version.serves and _executing(versions, version.serves).accepted_at is None:
-                raise Conflict(f"Version {version.serves}, which this one adapts, is to be accepted first.")
-            await store.accept_version(
-                connection, service_id, version_id, self._clock.now(), default=not version.serves
-            )
-            await self._record(
-                connection, actor, service_id, partner.org_id, "service.accepted", {"version": version.version}
-            )
-            listing = await store.listing_by_id(connection, service_id, self._clock.now())
-            if listing.status in ("published", "deprecated"):
-                await store.index(connection, listing.id, index_words(listing))
-        return report
-
-    async def move_endpoint(self, actor: Actor, service_id: UUID, version_id: UUID, endpoint: str) -> acceptance.Report:
-        """Send a version's calls to another address, once that address has passed the acceptance call."""
-        partner, version, report = await self._try(actor, service_id, version_id, [endpoint])
-        if version.serves:
-            raise Conflict(f"The version adapts version {version.serves}: move that one's endpoint.")
-        if endpoint.rstrip("/") in version.endpoints[1:]:
-            raise Conflict("That endpoint is one of the version's further ones already.")
-        async with self._db.transaction(tenant(partner.org_id)) as connection:
-            await self._own(connection, partner, service_id)
-            await store.set_endpoint(connection, version_id, endpoint)
-            await self._record(
-                connection, actor, service_id, partner.org_id, "service.endpoint_moved", {"version": version.version}
-            )
-        return report
-
-    async def set_version_policy(
-        self, actor: Actor, service_id: UUID, version_id: UUID, draft: VersionPolicyDraft
-    ) -> acceptance.Report:
-        """Replace what a version says to the gateway, once each further endpoint has passed the acceptance call.
-
-        With other changes to requests and answers all its endpoints have to pass it. Which version an
-        adapter serves stays: add another adapter instead.
-        """
-        partner, version, report = await self._try(actor, service_id, version_id, policy=draft)
-        if version.endpoint in draft.endpoints:
-            raise Conflict("That endpoint is the version's first one already.")
-        if draft.validation is not None and version.dialect not in TASK_DIALECTS:
-            message = "is for versions that speak the task schema"
-            raise ValidationFailed(errors=[{"field": "validation", "message": message}])
-        async with self._db.transaction(tenant(partner.org_id)) as connection:
-            await self._own(connection, partner, service_id)
-            await store.set_version_policy(connection, version_id, draft)
-            await self._record(
-                connection,
-                actor,
-                service_id,
-                partner.org_id,
-                "service.version_policy_changed",
-                {"version": version.version},
-            )
-        return report
-
-    async def deprecate_version(
-        self, actor: Actor, service_id: UUID, version_id: UUID, *, sunset_at: datetime | None, successor: str
-    ) -> Version:
-        """Announce with every answer that a version should be left, and when it ends; None names no day."""
-        partner, now = await self._approved_partner(actor), self._clock.now()
-        if sunset_at is not None:
-            sunset_at = check_ahead(sunset_at, now, "sunset_at")
-        async with self._db.transaction(tenant(partner.org_id)) as connection:
-            await self._own(connection, partner, service_id)
-            versions = await store.versions(connection, service_id)
-            version = next((one for one in versions if one.id == version_id), None)
-            if version is None:
-                raise NotFound
-            if successor and (successor == version.version or successor not in {one.version for one in versions}):
-                message = "Name another version of this service."
-                raise ValidationFailed(errors=[{"field": "successor", "message": message}])
-            since = version.deprecated_at or now
-            return await self._announce(connection, actor, partner, service_id, version, since, sunset_at, successor)
-
-    async def restore_version(self, actor: Actor, service_id: UUID, version_id: UUID) -> Version:
-        """Take back what was announced of a version's end."""
-        partner = await self._approved_partner(actor)
-        async with self._db.transaction(tenant(partner.org_id)) as connection:
-            await self._own(connection, partner, service_id)
-            versions = await store.versions(connection, service_id)
-            version = next((one for one in versions if one.id == version_id), None)
-            if version is None:
-                raise NotFound
-            return await self._announce(connection, actor, partner, service_id, version, None, None, "")
-
-    async def _announce(
-        self,
-        connection: Connection,
-        actor: Actor,
-        partner: Partner,
-        service_id: UUID,
-        version: Version,
-        deprecated_at: datetime | None,
-        sunset_at: datetime | None,
-        successor: str,
-    ) -> Version:
-        await store.announce_end(
-            connection, version.id, deprecated_at=deprecated_at, sunset_at=sunset_at, successor=successor
-        )
-        data = {
-            "version": version.version,
-            "sunset_at": sunset_at.isoformat() if sunset_at else None,
-            "successor": successor,
-        }
-        kind = "service.version_deprecated" if deprecated_at else "service.version_restored"
-        await self._record(connection, actor, service_id, partner.org_id, kind, data)
-        return next(one for one in await store.versions(connection, service_id) if one.id == version.id)
 
     async def set_policy(self, actor: Actor, service_id: UUID, draft: ServicePolicyDraft) -> Listing:
         """Replace what a service says to the gateway: whether its calls may be repeated, what it can stand in for."""
@@ -266,64 +110,6 @@ class Catalog:
         data = {"generation": generation}
         await self._record(connection, actor, listing.id, listing.org_id, "service.cache_purged", data)
         return generation
-
-    async def _try(
-        self,
-        actor: Actor,
-        service_id: UUID,
-        version_id: UUID,
-        endpoints: Sequence[str] | None = None,
-        policy: VersionPolicyDraft | None = None,
-    ) -> tuple[Partner, Version, acceptance.Report]:
-        """Make the acceptance call at these endpoints, or the version's own; raise AcceptanceFailed.
-
-        With a new ``policy`` it is made as that says, at whatever is new in it. No transaction is open meanwhile.
-        """
-        partner = await self._approved_partner(actor)
-        async with self._db.transaction(tenant(partner.org_id)) as connection:
-            await self._own(connection, partner, service_id)
-            versions = await store.versions(connection, service_id)
-            version = next((one for one in versions if one.id == version_id), None)
-            stored = await store.provider_credential(connection, service_id)
-        if version is None:
-            raise NotFound
-        present = VersionPolicyDraft.model_validate(
-            {key: value for key, value in version.policy.items() if key in VersionPolicyDraft.model_fields}
-        )
-        if policy is not None and policy.serves != version.serves:
-            raise Conflict("Whether a version adapts another one, and which, stays as it was declared.")
-        if policy is not None and (policy.tensors is None) != (present.tensors is None):
-            raise Conflict("Whether a version is asked in tensors stays as it was declared.")
-        executing = _executing(versions, version.serves) if version.serves else version
-        if policy is not None and (policy.request, policy.answer, policy.tensors) == (
-            present.request,
-            present.answer,
-            present.tensors,
-        ):
-            endpoints = policy.endpoints
-        elif policy is not None:
-            endpoints = [executing.endpoint, *(executing.endpoints[1:] if version.serves else policy.endpoints)]
-        changes = policy or present
-        asked_in = tensors.stored(executing.policy) if changes.tensors is None else changes.tensors.tensor_map()
-        credential = (stored[0], self._keyring.decrypt(stored[1], str(service_id))) if stored else None
-        steps: list[acceptance.Step] = []
-        for endpoint in executing.endpoints if endpoints is None else endpoints:
-            tried = await acceptance.check(
-                endpoint,
-                dialect=version.dialect,
-                sample=SampleCall.model_validate(version.sample),
-                health_path=version.health_path,
-                warm_up_seconds=version.warm_up_seconds,
-                credential=credential,
-                allowed=(*self._allowed, *parse_networks(partner.allowed_networks)),
-                https_only=self._https_only,
-                request=Reshaping([change.model_dump() for change in changes.request]),
-                answer=Reshaping([change.model_dump() for change in changes.answer]),
-                tensors=asked_in,
-            )
-            tried.require()
-            steps += tried.steps
-        return await self._approved_partner(actor), version, acceptance.Report(steps)  # it took time: still approved?
 
     async def publish(self, actor: Actor, service_id: UUID) -> Listing:
         """Open a listing that has an accepted version; raise AcceptanceFailed when it has none."""
@@ -429,27 +215,6 @@ class Catalog:
 
     # --- within ---------------------------------------------------------------------------------
 
-    async def _approved_partner(self, actor: Actor) -> Partner:
-        actor.require(Permission.SERVICES_EDIT)
-        partner = await self._partners.of(actor)
-        if partner is None or partner.status != "approved":
-            raise PermissionDenied("Services are offered by approved partners: register, or wait for the decision.")
-        return partner
-
-    def _check_endpoints(self, partner: Partner, draft: VersionDraft) -> None:
-        """Refuse what can't be an endpoint. Plain http is left to networks that the operator has opened."""
-        opened = bool(self._allowed or partner.allowed_networks)
-        for endpoint in filter(None, (draft.endpoint, *draft.policy.endpoints)):
-            check_url(endpoint, https_only=self._https_only and not opened)
-
-    async def _own(self, connection: Connection, partner: Partner, service_id: UUID) -> Listing:
-        """Return the partner's listing, locked until the transaction ends; raise NotFound for another's."""
-        await store.lock_service(connection, service_id)
-        listing = await store.listing_by_id(connection, service_id, self._clock.now())
-        if listing.org_id != partner.org_id:
-            raise NotFound  # it may be visible, but it is somebody else's
-        return listing
-
     async def _move(
         self, connection: Connection, actor: Actor, service_id: UUID, status: Status, reason: str
     ) -> Listing:
@@ -465,34 +230,6 @@ class Catalog:
             await store.unindex(connection, service_id)
         await self._record(connection, actor, service_id, listing.org_id, f"service.{status}", {"reason": reason})
         return listing
-
-    async def _record(
-        self,
-        connection: Connection,
-        actor: Actor,
-        service_id: UUID,
-        org_id: UUID,
-        type: str,
-        data: dict[str, Any],
-    ) -> None:
-        await events.append(
-            connection,
-            stream=f"service/{service_id}",
-            type=type,
-            data=data,
-            actor=actor.label,
-            org=org_id,
-            at=self._clock.now(),
-        )
-
-
-def _executing(versions: Sequence[Version], name: str) -> Version:
-    """Return the version that an adapter serves; raise ValidationFailed for one that can't be adapted."""
-    found = next((one for one in versions if one.version == name), None)
-    if found is None or found.serves:
-        message = "Name a version of this service that is executed itself."
-        raise ValidationFailed(errors=[{"field": "policy.serves", "message": message}])
-    return found
 
 
 def _not_suspended(listing: Listing) -> None:

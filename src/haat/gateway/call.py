@@ -9,7 +9,7 @@ from haat.kernel.errors import HaatError
 if TYPE_CHECKING:
     from haat.gateway.extras import Extras
     from haat.gateway.http.answers import AnswerStep
-    from haat.gateway.http.connection import ClientConnection
+    from haat.gateway.http.client import Client
     from haat.gateway.idempotency.once import Once
     from haat.gateway.limits.registry import Allowance
     from haat.gateway.market.grants import Grant
@@ -113,7 +113,7 @@ class Call:
     cached_units: dict[str, str]
     """The part of ``units`` that came out of the cache; set when ``cache`` is ``partial``."""
 
-    def __init__(self, client: ClientConnection) -> None:
+    def __init__(self, client: Client) -> None:
         self.client = client
         self.lines: list[bytes] = []
         """Header lines to forward, each with its line end."""

@@ -10,17 +10,13 @@ others of the same turn of the event loop, before the first of that turn's bytes
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from haat.gateway.call import ID_AT, ID_END, NO_UNITS, Call
-from haat.gateway.charge import charge_line
 from haat.gateway.clock import CallIds, GatewayClock
-from haat.gateway.limits.plan import to_micro
-from haat.gateway.limits.reservations import most_of
-from haat.gateway.limits.windows import FAR
-from haat.gateway.market.routes import MICRO_UNITS, Route
+from haat.gateway.market.routes import Route
+from haat.gateway.units import counted_units, settle
 from haat.gateway.upstreams.traffic import Traffic
 from haat.kernel.errors import JournalFull, JournalUnavailable
 from haat.usage.disk import Disk
@@ -28,7 +24,7 @@ from haat.usage.event import TEST, VERSION, Checkpoint, Outcome, Timings, UsageE
 from haat.usage.journal import JournalError, JournalWriter, Kind
 
 if TYPE_CHECKING:
-    from haat.gateway.http.connection import ClientConnection
+    from haat.gateway.http.client import Client
     from haat.gateway.market.snapshot import Credential, Subscription
 
 log = logging.getLogger(__name__)
@@ -37,22 +33,17 @@ CHECKPOINT_BYTES = 256 * 1024
 """A stream writes a checkpoint before each further so many bytes are forwarded."""
 _LONGEST_TURN = 256
 """Records that are kept for the end of a turn, at most."""
+_PLAIN = (
+    b'{"id":"%b","at":%d,"outcome":"completed","v":%d,%b,"method":"%b","status":%d,"timings_us":{"admission":%d,'
+    b'"queue":%d,"connect":%d,"first_byte":%d,"total":%d},"bytes_in":%d,"bytes_out":%d}'
+)
+"""A completed call about which nothing special is known: as `encode` would write it, without making the event."""
 _OPENING = (
     b'{"id":"%b","at":%d,"outcome":"interrupted","v":%d,%b,"method":"%b","timings_us":{"admission":%d,'
     b'"queue":%d,"connect":%d,"first_byte":%d,"total":%d},"bytes_in":%d,"bytes_out":%d}'
 )
 """The same for the opening of a stream."""
 _USAGE, _OPEN = int(Kind.USAGE), int(Kind.OPEN)  # an enum's member costs more to use than a number
-_USED_OUTCOMES = (Outcome.COMPLETED, Outcome.CLIENT_LEFT, Outcome.INTERRUPTED)
-REPORTED = re.compile(r"\s*([a-z_]{1,32})\s*=\s*([0-9]{1,18})(?:\.([0-9]{1,6}))?\s*")
-
-
-ONE_REQUEST = b"X-Haat-Units: requests=1\r\n"
-_PLAIN = (
-    b'{"id":"%b","at":%d,"outcome":"completed","v":%d,%b,"method":"%b","status":%d,"timings_us":{"admission":%d,'
-    b'"queue":%d,"connect":%d,"first_byte":%d,"total":%d},"bytes_in":%d,"bytes_out":%d}'
-)
-"""A completed call about which nothing special is known: as `encode` would write it, without making the event."""
 
 
 class Meter:
@@ -72,7 +63,7 @@ class Meter:
         """Who wants to see each event after it was recorded: plugins."""
         self.worker = journal.worker
         self._journal, self._clock, self._ids = journal, clock, ids
-        self._draining: set[ClientConnection] = set()
+        self._draining: set[Client] = set()
         self._final: list[bytes] = []
         self._turn: list[Call] = []
         """Plain calls whose records are kept until the turn ends."""
@@ -107,7 +98,7 @@ class Meter:
 
     def checkpoint(self, call: Call) -> None:
         """Say how far a stream has come before that part is forwarded; raise JournalError."""
-        units = call.units if call.units else _counted(call)
+        units = call.units if call.units else counted_units(call)
         self._append(Kind.CHECKPOINT, encode(Checkpoint(call.id, units, call.bytes_out)))
         call.checkpointed = call.bytes_out
 
@@ -191,7 +182,7 @@ class Meter:
                 call.client.take_back(call, self.trouble())
                 self.unrecorded += 1
 
-    def await_confirmation(self, client: ClientConnection) -> None:
+    def await_confirmation(self, client: Client) -> None:
         """Look at this connection until its transport has given everything to the kernel."""
         self._draining.add(client)
 
@@ -235,7 +226,7 @@ class Meter:
                 return
             self._final.clear()
 
-    def forget(self, client: ClientConnection) -> None:
+    def forget(self, client: Client) -> None:
         self._draining.discard(client)
 
     def probe(self) -> None:
@@ -317,7 +308,7 @@ class Meter:
         if credential.test:  # nobody earns by it, and no reader of any release can put it on a bill
             event.provider_org = event.subscription = ""
         if outcome is Outcome.COMPLETED or (outcome is Outcome.CLIENT_LEFT and call.streaming and call.bytes_out):
-            event.units = call.units if call.units else _counted(call)
+            event.units = call.units if call.units else counted_units(call)
             event.units_source = "upstream" if call.units and (raw_usage or call.cache == "hit") else "counted"
             if call.cache == "hit" and route is not None and route.service.unit in event.units:
                 event.cached_units = {route.service.unit: event.units[route.service.unit]}
@@ -378,77 +369,6 @@ def record_part(
         del members["subscription"], members["provider_org"]
         members["mode"] = TEST
     return encode(members)[1:-1]
-
-
-def settle(call: Call, outcome: Outcome) -> bool:
-    """Turn the call's reservation into what it used of the quota: one request, its units, or nothing."""
-    allowance = call.allowance
-    if not call.admitted or allowance is None:
-        return False
-    reserved, used = call.reserved, 0
-    if call.dispatched and (outcome is Outcome.COMPLETED or outcome in _USED_OUTCOMES):
-        used = reserved if allowance.in_requests else _micro_units(call, allowance.unit)
-    allowance.settle(call.period, reserved, used)
-    call.reserved = used
-    call.admitted = False
-    return True
-
-
-def _micro_units(call: Call, unit: str) -> int:
-    """Return what a call used of its quota's unit; what nobody has counted is what was reserved."""
-    if unit == "bytes" and (call.extras is None or not call.extras.websocket):
-        return call.body_size * MICRO_UNITS
-    quantity = call.units.get(unit)
-    return call.reserved if quantity is None else to_micro(quantity)
-
-
-def _counted(call: Call) -> dict[str, str]:
-    if call.route is not None and call.route.service.unit == "bytes":
-        return {"requests": "1", "bytes": str(call.body_size)}
-    return {"requests": "1"}
-
-
-def read_usage(call: Call, route: Route, reported: bytes) -> None:
-    """Take over what the provider reports in ``X-Haat-Usage``: ``characters=120; graphemes=100``.
-
-    The text is kept as it came. Units are capped at what the version allows, and at what the call has
-    reserved of a quota with a hard cap.
-    """
-    text = reported[:512].decode("ascii", "replace")
-    call.raw_usage = text
-    units = {"requests": "1"}
-    for part in text.split(";"):
-        match = REPORTED.fullmatch(part)
-        if match is None:
-            continue
-        name, whole, fraction = match.groups()
-        most = most_of(call, name)
-        if most < FAR:
-            micro = int(whole) * MICRO_UNITS + int((fraction or "").ljust(6, "0"))
-            if micro > most:
-                whole, rest = str(most // MICRO_UNITS), most % MICRO_UNITS
-                fraction = f"{rest:06d}".rstrip("0")
-        units[name] = f"{whole}.{fraction}" if fraction else whole
-    if len(units) > 1 or "requests=" in text:
-        call.units = units
-
-
-def unit_header(call: Call, route: Route) -> bytes:
-    """Return the ``X-Haat-Units`` line, and what that costs: as far as it is known with the head."""
-    unit = route.service.unit
-    quantity = call.units.get(unit)
-    if quantity is None:
-        if unit == "bytes":
-            quantity = str(call.body_size)
-        elif unit == "requests":
-            quantity = "1"
-        else:
-            return b""
-    line = f"X-Haat-Units: {unit}={quantity}\r\n".encode("ascii")
-    tariff = call.grant.tariff if call.grant is not None else None
-    if tariff is None or (unit == "bytes" and not call.body_complete):
-        return line
-    return line + charge_line(call, tariff, quantity)
 
 
 def parse_tags(value: bytes) -> dict[str, str]:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from haat.gateway.call import NO_ANSWER_STEPS, Call
 from haat.gateway.http import answers, cors, streams
 from haat.gateway.http.answers import Whole
-from haat.gateway.metering import CHECKPOINT_BYTES, read_usage, unit_header
+from haat.gateway.metering import CHECKPOINT_BYTES
+from haat.gateway.units import read_usage, unit_header
 from haat.kernel.errors import ContentRefused, HaatError, JournalUnavailable, Overloaded, PluginFailed, ProviderFailed
 from haat.usage.event import Outcome
 from haat.usage.journal import JournalError
 
 if TYPE_CHECKING:
-    from haat.gateway.upstreams.connection import UpstreamConnection
+    from haat.gateway.upstreams.reader import AnswerReader
 
 SECOND = 1_000_000
 _LINE_ENDS = b"\r\n"
@@ -25,7 +26,7 @@ MAX_COLLECTED = 16 * 1024 * 1024
 """The largest answer that is taken whole into memory because a step asks for it."""
 
 
-def proceed(call: Call, upstream: UpstreamConnection, ended: bool) -> None:
+def proceed(call: Call, upstream: AnswerReader, ended: bool) -> None:
     """Carry on what this turn has brought of the provider's answer."""
     parts = upstream.parts
     if not parts:
@@ -89,7 +90,7 @@ def proceed(call: Call, upstream: UpstreamConnection, ended: bool) -> None:
     call.client.write(head + data)
 
 
-def pass_on(call: Call, upstream: UpstreamConnection, chunk: bytes, size: int) -> None:
+def pass_on(call: Call, upstream: AnswerReader, chunk: bytes, size: int) -> None:
     """Carry on a chunk of a stream as it came, unless something has to be done with the ``size`` bytes in it."""
     if not call.chunk_answer or not call.opened or call.extras is not None:
         upstream.parts.append(chunk[-2 - size : -2])
@@ -116,7 +117,7 @@ def _extend(call: Call) -> None:
     call.deadline = deadline if deadline < longest else longest
 
 
-def _head(call: Call, upstream: UpstreamConnection) -> bytes:
+def _head(call: Call, upstream: AnswerReader) -> bytes:
     """Return the head of the answer to the client."""
     client, grant, status = call.client, call.grant, upstream.status
     gateway = client.gateway
@@ -183,7 +184,7 @@ def _end(call: Call, head: bytes, data: bytes) -> None:
 # --- answers that something must see whole ------------------------------------------------------
 
 
-def _collects(call: Call, upstream: UpstreamConnection) -> bool:
+def _collects(call: Call, upstream: AnswerReader) -> bool:
     """Begin to take the answer whole, unless it is a stream or larger than anybody should hold."""
     if upstream.length > MAX_COLLECTED or _is_event_stream(upstream.lines):
         return False
@@ -207,7 +208,7 @@ def _is_event_stream(lines: list[bytes]) -> bool:
     return found
 
 
-def _begins_stream(call: Call, upstream: UpstreamConnection) -> bool:
+def _begins_stream(call: Call, upstream: AnswerReader) -> bool:
     """Let steps look at an answer that isn't collected as it passes; tell whether it may."""
     try:
         if streams.begin(call, _is_event_stream(upstream.lines)):
@@ -218,7 +219,7 @@ def _begins_stream(call: Call, upstream: UpstreamConnection) -> bool:
     return True
 
 
-def _collect(call: Call, upstream: UpstreamConnection, data: bytes, ended: bool) -> None:
+def _collect(call: Call, upstream: AnswerReader, data: bytes, ended: bool) -> None:
     collected = call.collected
     assert collected is not None
     if data:

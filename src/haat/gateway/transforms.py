@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from haat.gateway.http.answers import Whole
-from haat.gateway.http.headers import without
+from haat.gateway.http.headers import coding_of, without
 from haat.gateway.market.policy import Transform
+from haat.gateway.market.routes import refusing
 from haat.kernel.errors import HaatError, InvalidRequest, MalformedJson, ProviderFailed
 from haat.kernel.reshaping import Change, Do, Misshapen, check, compile_change
 from haat.plugins.text import Unreadable, unfold
@@ -75,7 +76,7 @@ def transforms_step(gateway: Gateway, route: Route) -> Step | None:
     try:
         request, answer = Program(policy.request), Program(policy.answer)
     except ValueError as error:  # written by a newer control plane, or past ours
-        return _refusing(InvalidRequest(f"Version {route.version.version} can't be called here: {error}."))
+        return refusing(InvalidRequest(f"Version {route.version.version} can't be called here: {error}."))
     shapes_answers = bool(policy.answer)
     version = route.version.version
 
@@ -91,22 +92,15 @@ def transforms_step(gateway: Gateway, route: Route) -> Step | None:
     return step
 
 
-def _refusing(error: HaatError) -> Step:
-    def step(gateway: Gateway, call: Call) -> bool:
-        raise error
-
-    return step
-
-
 def _change_request(call: Call, program: Program, version: str) -> None:
-    body = call.body[0] if len(call.body) == 1 else b"".join(call.body)
+    body = b"".join(call.body)
     if not body:
         return
     with _explained(
         lambda sentence: InvalidRequest(f"The request is not of the shape of version {version}: {sentence}.")
     ):
         try:
-            call.body = [program.change_body(unfold(body, _coding(call.lines)))]
+            call.body = [program.change_body(unfold(body, coding_of(call.lines)))]
         except msgspec.DecodeError as error:
             raise MalformedJson from error
     call.lines = without(call.lines, _STALE)
@@ -126,7 +120,7 @@ class _Reshaped:
             return
         with _explained(lambda sentence: ProviderFailed(f"The provider's answer can't be adapted: {sentence}.")):
             try:
-                answer.body = self._program.change_body(unfold(answer.body, _coding(answer.lines)))
+                answer.body = self._program.change_body(unfold(answer.body, coding_of(answer.lines)))
             except msgspec.DecodeError as error:
                 raise ProviderFailed(
                     "The provider's answer says that it is JSON and isn't; it can't be adapted."
@@ -155,11 +149,3 @@ def _is_json(lines: list[bytes]) -> bool:
             kind = value.partition(b";")[0].strip().lower()
             return kind == b"application/json" or kind.endswith(b"+json")
     return True
-
-
-def _coding(lines: list[bytes]) -> str:
-    for line in lines:
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-encoding":
-            return value.strip().lower().decode("latin-1")
-    return ""

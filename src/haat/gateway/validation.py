@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from haat.gateway.http.answers import Whole
+from haat.gateway.http.headers import coding_of
 from haat.kernel.errors import InvalidRequest, MalformedJson, ValidationFailed
 from haat.language import validation
 from haat.language.validation import Finding, Rules
@@ -70,21 +71,12 @@ def rules_of(policy: ValidationPolicy, plan: str) -> Rules:
 
 
 def _body(call: Call) -> object:
-    body = call.body[0] if len(call.body) == 1 else b"".join(call.body)
     try:
-        return _decode(unfold(body, _coding(call.lines)))
+        return _decode(unfold(b"".join(call.body), coding_of(call.lines)))
     except Unreadable as error:
         raise InvalidRequest(f"This service looks at what it is sent, and can't: {error}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedJson from error
-
-
-def _coding(lines: list[bytes]) -> str:
-    for line in lines:
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-encoding":
-            return value.strip().lower().decode("latin-1")
-    return ""
 
 
 @lru_cache(maxsize=1)

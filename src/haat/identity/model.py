@@ -171,17 +171,6 @@ def check_password(password: str) -> str:
     return password
 
 
-def check_name(name: str, field: str = "name", longest: int = 120) -> str:
-    """Return a name in NFC without surrounding space; raise ValidationFailed when empty or too long.
-
-    Nothing that can't be seen makes a name, and nothing in it may turn the text around it.
-    """
-    name = tidy(name)
-    if len(name) > longest or not is_readable(name):
-        raise ValidationFailed(errors=[{"field": field, "message": f"Enter 1 to {longest} visible characters."}])
-    return name
-
-
 def check_state(code: str) -> str:
     """Return a two-digit GST State code; raise ValidationFailed for what is none."""
     if not re.fullmatch("[0-9]{2}", code):

@@ -25,7 +25,6 @@ from haat.identity.model import (
     User,
     check_email,
     check_gstin,
-    check_name,
     check_password,
     check_state,
     key_prefix,
@@ -40,7 +39,7 @@ from haat.kernel.clock import Clock, check_ahead
 from haat.kernel.errors import Conflict, NotFound, SignInFailed, Unauthenticated, ValidationFailed
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor, Permission, Role
-from haat.kernel.text import is_storable, tidy
+from haat.kernel.text import check_name, is_storable, tidy
 
 ROTATION_GRACE = timedelta(hours=24)
 _ROLE_OF_KIND = {

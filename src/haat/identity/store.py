@@ -50,10 +50,6 @@ async def operator(connection: Connection) -> Organisation | None:
     return Organisation(**row) if row else None
 
 
-async def set_organisation_kind(connection: Connection, identifier: UUID, kind: str) -> None:
-    await connection.execute("UPDATE organisations SET kind = %s WHERE id = %s", (kind, identifier))
-
-
 async def add_user(connection: Connection, user: User, password_hash: str) -> None:
     try:
         async with connection.transaction():

@@ -6,7 +6,7 @@ from typing import Literal
 
 from psycopg.conninfo import make_conninfo
 
-from haat.infra.embedded import DATABASE, OWNER, cluster_home, socket_dir
+from haat.infra.embedded_host import DATABASE, OWNER, cluster_home, socket_dir
 from haat.infra.keyring import Keyring
 from haat.settings import Settings
 

@@ -26,21 +26,21 @@ from pathlib import Path
 import psutil
 
 from haat.infra.embedded_host import (
+    DATABASE,
+    OWNER,
     SYSTEM_HOME,
     Account,
     EmbeddedPostgresError,
     account_of,
+    cluster_home,
     name_of,
     programs,
     server_account,
     server_environment,
+    socket_dir,
 )
 from haat.infra.keyring import Keyring
 
-OWNER = "haat_owner"
-DATABASE = "haat"
-_SOCKET_NAME = ".s.PGSQL.5432"
-_SOCKET_PATH_BYTES = 107  # sun_path of Linux without its final zero
 _POLL_SECONDS = 0.01
 
 _OPTIONS: Mapping[str, str] = {
@@ -66,31 +66,6 @@ _OPTIONS: Mapping[str, str] = {
     "log_min_error_statement": "panic",  # statements and details hold personal data
     "log_error_verbosity": "terse",
 }
-
-
-def cluster_home(data_dir: Path, keyring: Keyring, account: str) -> Path:
-    """Return the folder of the cluster that belongs to ``data_dir``; it may not exist yet.
-
-    Every process must come to the same answer, so an existing cluster decides before anything else.
-    """
-    data_dir = data_dir.absolute()
-    inside = data_dir / "postgres"
-    outside = SYSTEM_HOME / keyring.derive(f"embedded-postgres/{data_dir}").hex()[:16]
-    if os.geteuid() != 0 or (inside / "cluster").exists():
-        return inside
-    if (outside / "cluster").exists():
-        return outside
-    data_dir.mkdir(parents=True, exist_ok=True)
-    return inside if server_account(account).reaches(data_dir) else outside
-
-
-def socket_dir(home: Path, keyring: Keyring) -> Path:
-    """Return the folder of the server's socket, short enough for a socket's address."""
-    usual = home / "socket"
-    if len(os.fsencode(usual / _SOCKET_NAME)) <= _SOCKET_PATH_BYTES:
-        return usual
-    parent = SYSTEM_HOME if os.geteuid() == 0 else Path("/tmp")  # noqa: S108 - the name is secret, the owner checked
-    return parent / f"haat-{keyring.derive(f'embedded-postgres-socket/{home}').hex()[:16]}"
 
 
 class EmbeddedPostgres:

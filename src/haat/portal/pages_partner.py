@@ -181,7 +181,7 @@ async def add_version(visit: VisitOf, service: str) -> Response:
     listing = await _own(visit, service)
     try:
         draft: VersionDraft = read_version(visit)
-        await visit.platform.catalog.add_version(visit.require_actor(), listing.id, draft)
+        await visit.platform.catalog.versions.add(visit.require_actor(), listing.id, draft)
     except HaatError as error:
         return await _service_page(visit, service, error.status, errors=fold(messages(error), VERSION_FIELDS))
     return visit.redirect(f"/partner/services/{listing.id}", done="version")
@@ -192,7 +192,7 @@ async def accept(visit: VisitOf, service: str, version: str) -> Response:
     """Make the acceptance call now and show what it saw, step by step, when it fails."""
     listing = await _own(visit, service)
     try:
-        await visit.platform.catalog.accept(visit.require_actor(), listing.id, parse_id(version))
+        await visit.platform.catalog.versions.accept(visit.require_actor(), listing.id, parse_id(version))
     except AcceptanceFailed as error:
         steps = error.extensions.get("steps", [])
         return await _service_page(visit, service, error.status, errors=messages(error), steps=steps)

@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 from haat.catalog.discovery import Discovery
-from haat.identity.model import check_name
 from haat.identity.service import Identity
 from haat.infra import events
 from haat.infra.postgres import Connection, Database, Scope, tenant
@@ -15,6 +14,7 @@ from haat.kernel.clock import Clock
 from haat.kernel.errors import Conflict, NotFound, PermissionDenied
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor, Permission
+from haat.kernel.text import check_name
 from haat.partners.model import check_slug
 from haat.subscriptions import store
 from haat.subscriptions.model import TERMS, Plan, Subscription, Terms, check_terms

@@ -17,7 +17,7 @@ import msgspec
 
 from haat.kernel.clock import Period, month_period
 from haat.kernel.errors import InvalidRequest
-from haat.kernel.ids import id_at
+from haat.kernel.ids import id_at, milliseconds_of
 from haat.usage.event import LIVE, TEST, Outcome, UsageEvent
 
 UNITS = (
@@ -211,7 +211,7 @@ def _identity(event: UsageEvent, now_ms: int | None) -> tuple[str, int]:
         raise Misfit("its id is not a UUID") from error
     if identifier.version != 7:
         raise Misfit("its id is not a UUIDv7, which carries the time")
-    time_ms = identifier.int >> 80
+    time_ms = milliseconds_of(identifier)
     if time_ms > _LAST_MS:
         raise Misfit("the time in its id is thousands of years ahead")
     if abs(event.at - time_ms) > MAX_AHEAD_MS:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from gateway.http.corpus import CASES
 from gateway.http.wire import Wire
-from haat.gateway.http import connection, surplus
+from haat.gateway.http import connection, reader, surplus
 from haat.gateway.http.headers import METHODS
-from haat.gateway.upstreams.connection import MAX_ANSWER_HEAD
+from haat.gateway.upstreams.reader import MAX_ANSWER_HEAD
 
 PAGE = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
 
@@ -28,7 +28,7 @@ def test_each_refusal_is_on_the_page_with_its_code(wire: Wire) -> None:
 
 def test_the_figures_on_the_page_are_the_gateways() -> None:
     for figure in (
-        f"more than {connection.MAX_FIELDS} to be forwarded",
+        f"more than {reader.MAX_FIELDS} to be forwarded",
         f"{connection.MAX_PIPELINED} wait at most",
         f"of {surplus.WAITED_FOR} at a",
         f"beyond {MAX_ANSWER_HEAD // 1024} KiB",

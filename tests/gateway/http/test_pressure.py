@@ -13,7 +13,8 @@ import pytest
 from gateway.http.case import call, chunked, get
 from gateway.http.wire import BODY, HIGH_WATER, Peer, Visit, Wire
 from haat.gateway.call import BUFFERED_BODY
-from haat.gateway.http.connection import CHUNK_OVERHEAD, LINGER_BYTES
+from haat.gateway.http.connection import LINGER_BYTES
+from haat.gateway.http.reader import CHUNK_OVERHEAD
 from haat.infra.keyring import Keyring
 
 READ = 64 * 1024

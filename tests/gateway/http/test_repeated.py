@@ -16,9 +16,9 @@ from gateway.http.fuzz.http_stream import CHUNKS, HEAD, STREAM, behind_a_stream
 from gateway.http.test_answers import Outside
 from gateway.http.test_corpus import comparable
 from gateway.http.wire import Visit, Wire
-from haat.gateway.http import connection
+from haat.gateway.http import reader
 from haat.gateway.http.repeated import MAX_MISSES, chunk_size, ends_with_a_chunk, head_of, last_chunk_size
-from haat.gateway.upstreams import connection as upstream
+from haat.gateway.upstreams import reader as upstream
 
 BODY = b'{"input":[{"text":"x"}]}'
 ORDINARY = call(f"Content-Length: {len(BODY)}", "Content-Type: application/json", "X-Own: a", body=BODY)
@@ -50,7 +50,7 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Makes connections remember no head, or remember again."""
 
     def forget(everything: bool) -> None:
-        for module in (connection, upstream):
+        for module in (reader, upstream):
             monkeypatch.setattr(module, "MAX_MISSES", 0 if everything else MAX_MISSES)
 
     return forget

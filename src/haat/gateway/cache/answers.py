@@ -8,7 +8,7 @@ from haat.gateway.call import NO_UNITS, Call
 from haat.gateway.http.answers import REASONS, Whole
 from haat.gateway.limits.reservations import most_of
 from haat.gateway.limits.windows import FAR
-from haat.gateway.metering import REPORTED
+from haat.gateway.units import REPORTED
 
 
 class Untouched:

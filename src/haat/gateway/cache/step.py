@@ -44,7 +44,7 @@ from haat.gateway.cache.memory import Answer, Cache, Flight, Item, Space
 from haat.gateway.call import NO_UNITS, Call
 from haat.gateway.http.answers import REASONS, Whole
 from haat.gateway.limits.reservations import most_of
-from haat.gateway.metering import read_usage
+from haat.gateway.units import read_usage
 from haat.gateway.upstreams import dispatch
 from haat.kernel.errors import ProviderFailed
 

@@ -19,7 +19,7 @@ from haat.gateway.extras import extras_of
 from haat.gateway.http.headers import without
 from haat.gateway.http.streams import Watcher
 from haat.gateway.limits.reservations import GENERATING, extend
-from haat.gateway.metering import read_usage
+from haat.gateway.units import read_usage
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call

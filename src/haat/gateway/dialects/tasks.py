@@ -10,15 +10,14 @@ import msgspec
 
 from haat.gateway.extras import extras_of
 from haat.gateway.http.answers import Whole
+from haat.gateway.http.headers import coding_of
 from haat.gateway.http.streams import Rewriter
-from haat.gateway.metering import read_usage
-from haat.kernel.errors import HaatError, InvalidRequest, MethodNotAllowed, NotFound, ProviderFailed, problem_type
+from haat.gateway.units import read_usage
+from haat.kernel.errors import InvalidRequest, MethodNotAllowed, NotFound, ProviderFailed, problem_type
 from haat.plugins.text import Unreadable, unfold
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
-    from haat.gateway.gateway import Gateway
-    from haat.gateway.market.routes import Step
 
 JSON = b"Content-Type: application/json\r\n"
 STALE = (b"content-type", b"content-encoding", b"content-md5", b"digest", b"content-digest", b"repr-digest", b"etag")
@@ -26,15 +25,6 @@ STALE = (b"content-type", b"content-encoding", b"content-md5", b"digest", b"cont
 _INVOKE = b"/invoke"
 _MICRO = Decimal("0.000001")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
-
-
-def refusing(error: HaatError) -> Step:
-    """Return the step of a version that can't be called."""
-
-    def step(gateway: Gateway, call: Call) -> bool:
-        raise error
-
-    return step
 
 
 def task_in(call: Call) -> bytes:
@@ -48,20 +38,6 @@ def task_in(call: Call) -> bytes:
         return unfold(b"".join(call.body), coding_of(call.lines))
     except Unreadable as error:
         raise InvalidRequest(f"The body can't be read: {error}.") from error
-
-
-def coding_of(lines: list[bytes]) -> str:
-    """Return how a body is folded, empty when it isn't."""
-    return value_of(lines, b"content-encoding").decode("latin-1").lower()
-
-
-def value_of(lines: list[bytes], name: bytes) -> bytes:
-    """Return a header's value, empty when it isn't there."""
-    for line in lines:
-        found, _, value = line.partition(b":")
-        if found.lower() == name:
-            return value.strip()
-    return b""
 
 
 def give(call: Call, answer: Whole, outputs: Sequence[Any], counted: Mapping[str, Decimal]) -> None:

@@ -14,7 +14,7 @@ from haat.gateway import admission, relay
 from haat.gateway.call import NO_ID_LINE, Call
 from haat.gateway.extras import extras_of
 from haat.gateway.http.answers import Whole
-from haat.gateway.http.connection import ClientConnection
+from haat.gateway.http.client import Client
 from haat.gateway.simulator.step import HEADER
 from haat.kernel.errors import HaatError, ProviderFailed
 
@@ -28,16 +28,14 @@ Done = Callable[[Call, Whole | None, HaatError | None], None]
 """Is told how an inner call ended: with an answer, good or not, or with what refused it."""
 
 
-class InnerClient(ClientConnection):
+class InnerClient(Client):
     """The client's end of an inner call: takes the answer in, and confirms its record at once.
 
     What a stage has done is done, whatever becomes of those behind it.
     """
 
     def __init__(self, gateway: Gateway, done: Done) -> None:
-        self.gateway = gateway
-        self.active: Call | None = None
-        self.unconfirmed: list[Call] = []
+        super().__init__(gateway)
         self._done_with = done
         self._answer: Whole | None = None
         self._error: HaatError | None = None

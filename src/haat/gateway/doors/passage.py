@@ -17,6 +17,7 @@ from haat.usage.event import Outcome
 if TYPE_CHECKING:
     from haat.gateway.call import Call
     from haat.gateway.gateway import Gateway
+    from haat.gateway.http.connection import ClientConnection
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class Passage:
         call.answered = True
         extras = call.extras
         assert extras is not None
-        self.near = call.client.hand_over(cast(Any, _End(self, "near")))
+        self.near = cast("ClientConnection", call.client).hand_over(cast(Any, _End(self, "near")))
         self._gateway.passages.add(self)
         if extras.early:
             self.far.write(extras.early)
@@ -106,7 +107,7 @@ class Passage:
             other.close()
         if side == "near":
             self._gateway.passages.discard(self)
-            client = self._call.client
+            client = cast("ClientConnection", self._call.client)
             client.active = None
             client.connection_lost(exc)
 

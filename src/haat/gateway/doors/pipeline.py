@@ -15,7 +15,7 @@ from haat.gateway.call import Call
 from haat.gateway.doors import inner
 from haat.gateway.doors.visit import native_target, read_task_answer, refusal_in
 from haat.gateway.http.answers import Whole
-from haat.gateway.metering import unit_header
+from haat.gateway.units import unit_header
 from haat.kernel.errors import HaatError, ProviderFailed, ProviderTimeout
 
 if TYPE_CHECKING:

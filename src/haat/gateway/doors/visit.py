@@ -12,7 +12,7 @@ import msgspec
 from haat.gateway.call import Call
 from haat.gateway.http import answers, cors
 from haat.gateway.http.answers import Whole
-from haat.gateway.http.headers import without
+from haat.gateway.http.headers import value_of, without
 from haat.kernel.errors import HaatError, MalformedJson, ProviderFailed, ValidationFailed
 
 if TYPE_CHECKING:
@@ -190,11 +190,8 @@ def refusal_in(answer: Whole) -> HaatError:
 
 def retry_after(lines: list[bytes]) -> int:
     """Return the seconds that an answer's ``Retry-After`` asks to wait for; 0 when it says none, or a date."""
-    for line in lines:
-        name, _, value = line.partition(b":")
-        if name.lower() == b"retry-after" and value.strip().isdigit():
-            return min(int(value.strip()[:9]), 86_400)
-    return 0
+    said = value_of(lines, b"retry-after")
+    return min(int(said[:9]), 86_400) if said.isdigit() else 0
 
 
 class _TaskAnswer(msgspec.Struct):
@@ -227,7 +224,7 @@ def read_body(
 ) -> Any:
     """Return the request's body as a struct; raise MalformedJson, or what ``wrong`` makes of a field and a sentence."""
     try:
-        return decoder.decode(call.body[0] if len(call.body) == 1 else b"".join(call.body))
+        return decoder.decode(b"".join(call.body))
     except msgspec.ValidationError as error:
         sentence, _, place = str(error).partition(" - at `$")
         field = place.rstrip("`").lstrip(".") or _MISSING.sub(r"\1", sentence)

@@ -145,6 +145,20 @@ def ends_chunked(value: bytes) -> bool:
     return all(map(_TOKEN.fullmatch, codings)) and codings[-1] == b"chunked" and codings.count(b"chunked") == 1
 
 
+def value_of(lines: list[bytes], name: bytes) -> bytes:
+    """Return the value of the first of these header lines with a name in small letters, empty when there is none."""
+    for line in lines:
+        found, _, value = line.partition(b":")
+        if found.lower() == name:
+            return value.strip()
+    return b""
+
+
+def coding_of(lines: list[bytes]) -> str:
+    """Return the content coding that these header lines name, empty for none."""
+    return value_of(lines, b"content-encoding").decode("latin-1").lower()
+
+
 def is_form(lines: list[bytes]) -> bool:
     """Tell whether these header lines announce a form with files in it (RFC 7578)."""
     for line in lines:

@@ -14,7 +14,7 @@ import httptools
 from haat.gateway.call import Call
 
 if TYPE_CHECKING:
-    from haat.gateway.http.connection import ClientConnection
+    from haat.gateway.http.reader import RequestReader
 
 
 def is_ignored(call: Call, wish: bytes) -> bool:
@@ -31,7 +31,7 @@ def head_again(call: Call) -> bytes:
     return b"POST / HTTP/1.1\r\n%b%b\r\n" % (framing, b"" if call.keep_alive else b"Connection: close\r\n")
 
 
-def parser_behind(client: ClientConnection) -> httptools.HttpRequestParser:
+def parser_behind(client: RequestReader) -> httptools.HttpRequestParser:
     """Return a parser that tells the client connection everything but the first head that it is given."""
     return httptools.HttpRequestParser(_Deafened(client))
 
@@ -39,7 +39,7 @@ def parser_behind(client: ClientConnection) -> httptools.HttpRequestParser:
 class _Deafened:
     """The callbacks of a connection, which has heard the first head already."""
 
-    def __init__(self, client: ClientConnection) -> None:
+    def __init__(self, client: RequestReader) -> None:
         self._client, self._heard = client, False
         self.on_body = client.on_body
         self.on_message_complete = client.on_message_complete

@@ -37,7 +37,7 @@ from haat.kernel.errors import (
 
 if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
-    from haat.gateway.upstreams.connection import UpstreamConnection
+    from haat.gateway.upstreams.reader import AnswerReader
 
 SECOND = 1_000_000
 MAX_KEY = 255
@@ -167,7 +167,7 @@ class Once:
         else:
             self._keep(_kept_problem(call, error))
 
-    def copies(self, call: Call, upstream: UpstreamConnection) -> None:
+    def copies(self, call: Call, upstream: AnswerReader) -> None:
         """Keep a stream as it passes. What isn't kept to its end stays NOT_KEPT."""
         if self.claimed and call.method != b"HEAD":
             extras = call.extras = call.extras or Extras()
@@ -207,7 +207,7 @@ class Once:
 class _Copy(Rewriter):
     """Stands in a stream's way and changes nothing: after whatever else does."""
 
-    def __init__(self, once: Once, call: Call, upstream: UpstreamConnection, before: Rewriter | None) -> None:
+    def __init__(self, once: Once, call: Call, upstream: AnswerReader, before: Rewriter | None) -> None:
         super().__init__((), (), before)
         self._once, self._call = once, call
         self._answer = Whole(upstream.status, upstream.reason, upstream.lines, b"")

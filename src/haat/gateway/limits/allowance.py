@@ -11,13 +11,11 @@ say that as much as is true has been used, or more.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Final
 
 from haat.gateway.limits.counts import (
     DAY,
     DAY_END,
-    END,
     FLYING,
     MONTH,
     MONTH_END,
@@ -31,25 +29,15 @@ from haat.gateway.limits.counts import (
     Counts,
 )
 from haat.gateway.limits.faces import Face, faces_of
+from haat.gateway.limits.pace import Pace
+from haat.gateway.limits.periods import day_and_month
 from haat.gateway.limits.plan import MICRO, PlanLimits, Refusal, Standing
 from haat.gateway.limits.windows import COUNT, FAR, SECOND, TAT, History, Rate, Windows, in_span, merge, replay
-from haat.kernel.clock import Period, anniversary_of, day_of, month_of
 from haat.usage.model import UNITS
 
-_SECOND, _MINUTE, _HOUR, _DAY = range(4)
+_MINUTE, _HOUR, _DAY = range(1, 4)  # their places among the spans
 _MONTHS: Final = 20  # a period's number: months in the upper bits, days in the lower
 _TICKET: Final = 5  # below it in a ticket: whether the day counts, and the unit
-
-
-class Pace(Windows):
-    """What a provider is ready to take a second, from all callers together."""
-
-    __slots__ = ("key", "limit")
-
-    def __init__(self, counts: Counts, key: str, limit: int, now: int) -> None:
-        rates = [Rate(_SECOND, limit)]
-        self.key, self.limit = key, limit
-        super().__init__(rates, counts.fitting(key, rates, now), now)
 
 
 class Allowance(Windows):
@@ -59,40 +47,11 @@ class Allowance(Windows):
     when it subscribed, in microseconds: where a plan's anniversaries count from.
     """
 
-    __slots__ = (
-        "_burst_face",
-        "_counts",
-        "_daily",
-        "_day",
-        "_day_end",
-        "_day_face",
-        "_day_most",
-        "_day_quota",
-        "_faces",
-        "_faces_differ",
-        "_flying",
-        "_month",
-        "_month_end",
-        "_month_face",
-        "_month_most",
-        "_month_quota",
-        "_most",
-        "_pace",
-        "_reserved",
-        "_reserved_day",
-        "_shared",
-        "_slot",
-        "_started_at",
-        "_unit",
-        "_zone",
-        "in_requests",
-        "is_hard",
-        "key",
-        "limits",
-        "period",
-        "policy_line",
-        "unit",
-    )
+    __slots__ = ("_burst_face", "_counts", "_daily", "_day", "_day_end", "_day_face", "_day_most", "_day_quota",
+                 "_faces", "_faces_differ", "_flying", "_month", "_month_end", "_month_face", "_month_most",
+                 "_month_quota", "_most", "_pace", "_reserved", "_reserved_day", "_shared", "_slot",
+                 "_started_at", "_unit", "_zone", "in_requests", "is_hard", "key", "limits", "period",
+                 "policy_line", "unit")  # fmt: skip
 
     def __init__(self, counts: Counts, key: str, limits: PlanLimits, zone: str, now: int, started_at: int = 0) -> None:
         self.key = key
@@ -363,17 +322,16 @@ class Allowance(Windows):
         A period that is cut or drawn out by a change of plan or zone goes on with what was used in it.
         """
         cells = self._cells
-        month, day = _calendar(self._zone, now)
-        if self.limits.quota_reset == "anniversary":
-            month = anniversary_of(_instant(now), _instant(self._started_at), self._zone)
-        self._month_end, self._day_end = _microseconds(month.end), _microseconds(day.end)
+        by_anniversary = self.limits.quota_reset == "anniversary"
+        day, month = day_and_month(now, self._zone, self._started_at if by_anniversary else None)
+        self._month_end, self._day_end = month.end, day.end
         if now >= cells[MONTH_END]:
             self._begin(1 << _MONTHS, SLOT_RESERVED_MONTH, MONTH)
         cells[MONTH_END] = self._month_end
         if now >= cells[DAY_END]:
             self._begin(1, SLOT_RESERVED_DAY, DAY)
         cells[DAY_END] = self._day_end
-        self._draw_faces(month, day)
+        self._draw_faces(month.seconds, day.seconds)
 
     def _begin(self, step: int, reserved: int, used: int) -> None:
         cells = self._cells
@@ -383,9 +341,9 @@ class Allowance(Windows):
         for unit in range(len(UNITS)):
             cells[used + unit] = 0
 
-    def _draw_faces(self, month: Period, day: Period) -> None:
+    def _draw_faces(self, month_seconds: int, day_seconds: int) -> None:
         """Prepare the headers: they change with the plan and with the length of the month."""
-        faces = faces_of(self.limits, _length(month), _length(day))
+        faces = faces_of(self.limits, month_seconds, day_seconds)
         self._faces = faces
         self._burst_face, self._day_face, self._month_face = faces.burst, faces.day, faces.month
         self.policy_line = faces.policy_line
@@ -427,95 +385,6 @@ class Allowance(Windows):
         return self._cells[self._month] // MICRO - self.reserved
 
 
-class SharedAllowance(Allowance):
-    """An allowance in cells that other processes change, too: each change under the lock of all."""
-
-    __slots__ = ("_let", "_take", "_version")
-
-    def __init__(self, counts: Counts, key: str, limits: PlanLimits, zone: str, now: int, started_at: int = 0) -> None:
-        assert counts.lock is not None
-        self._take, self._let = counts.lock.take, counts.lock.let
-        self._version = counts.version
-        super().__init__(counts, key, limits, zone, now, started_at)
-
-    def admit(self, now: int, amount: int = MICRO) -> Refusal | None:
-        code = self._take()
-        if code:
-            self._counts.mend(code)
-        try:
-            counts = self._counts
-            if counts.header[END] != counts.seen or counts.version != self._version:
-                self._rebind()
-            self.follow()
-            if self._pace is not None:
-                self._pace.follow()
-            refusal = Allowance.admit(self, now, amount)
-            self._take_ticket()
-            return refusal
-        finally:
-            self._let()
-
-    def extend(self, period: int, more: int) -> Refusal | None:
-        self._counts.acquire()
-        try:
-            self._rebind()
-            self._take_ticket()
-            return Allowance.extend(self, period, more)
-        finally:
-            self._counts.release()
-
-    def settle(self, period: int, reserved: int, used: int) -> None:
-        code = self._take()
-        if code:
-            self._counts.mend(code)
-        try:
-            counts = self._counts
-            if counts.header[END] != counts.seen or counts.version != self._version:
-                self._rebind()
-            self._take_ticket()
-            Allowance.settle(self, period, reserved, used)
-        finally:
-            self._let()
-
-    def give_back(self, period: int, used: int) -> None:
-        self._counts.acquire()
-        try:
-            self._rebind()
-            Allowance.give_back(self, period, used)
-        finally:
-            self._counts.release()
-
-    def _tightest(self, now: int) -> tuple[Face, int, int] | None:
-        if now < self._wakes:
-            return Allowance._tightest(self, now)  # reads only, and what it reads may be a moment old
-        self._counts.acquire()
-        try:
-            self._rebind()
-            return Allowance._tightest(self, now)
-        finally:
-            self._counts.release()
-
-    def change(self, limits: PlanLimits, zone: str, now: int, started_at: int = 0) -> None:
-        self._counts.acquire()
-        try:
-            self._rebind()
-            Allowance.change(self, limits, zone, now, started_at)
-        finally:
-            self._counts.release()
-
-    def _rebind(self) -> None:
-        """Look where another process may have moved the records."""
-        counts, pace = self._counts, self._pace
-        self._version = counts.look()
-        cells = counts.find(self.key)
-        if cells is not None:
-            self.bind(cells)
-        if pace is not None:
-            cells = counts.find(pace.key)
-            if cells is not None:
-                pace.bind(cells)
-
-
 def _rates(limits: PlanLimits) -> list[Rate]:
     named = ((_MINUTE, limits.per_minute), (_HOUR, limits.per_hour), (_DAY, limits.per_day))
     return [Rate(place, limit) for place, limit in named if limit is not None]
@@ -527,26 +396,3 @@ def _refusal(face: Face, left: int, wait: int) -> Refusal:
 
 def _seconds(microseconds: int) -> int:
     return max(1, -(-microseconds // SECOND))
-
-
-def _microseconds(at: datetime) -> int:
-    return int(at.timestamp()) * SECOND
-
-
-def _instant(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds / SECOND, UTC)
-
-
-_CALENDARS: dict[str, tuple[Period, Period]] = {}
-"""The month and the day that were asked for last, by zone: the same for nearly everybody."""
-
-
-def _calendar(zone: str, now: int) -> tuple[Period, Period]:
-    at, known = _instant(now), _CALENDARS.get(zone)
-    if known is None or at not in known[0] or at not in known[1]:
-        known = _CALENDARS[zone] = month_of(at, zone), day_of(at, zone)
-    return known
-
-
-def _length(period: Period) -> int:
-    return int((period.end - period.start).total_seconds())

@@ -24,6 +24,7 @@ import msgspec
 from psycopg import AsyncConnection, IsolationLevel
 from psycopg.rows import dict_row
 
+from haat.gateway.limits import store
 from haat.gateway.limits.counts import (
     DAY,
     DAY_END,
@@ -41,7 +42,6 @@ from haat.gateway.limits.plan import MICRO, Kept, PlanLimits, to_micro
 from haat.gateway.limits.registry import Limits
 from haat.gateway.limits.shared import SharedCounts
 from haat.gateway.limits.windows import SECOND, SPANS, History, in_span
-from haat.gateway.market import store
 from haat.gateway.market.snapshot import Directory, Subscription, save
 from haat.kernel.clock import Period, anniversary_of, day_of, month_of
 from haat.usage import event as usage

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from haat.gateway.limits.allowance import Allowance, Pace, SharedAllowance
+from haat.gateway.limits.allowance import Allowance
 from haat.gateway.limits.counts import Counts
+from haat.gateway.limits.pace import Pace
 from haat.gateway.limits.plan import MICRO, PlanLimits, Refusal, Standing
+from haat.gateway.limits.shared_allowance import SharedAllowance
 from haat.gateway.limits.windows import SECOND, History
 from haat.kernel.errors import Overloaded
 

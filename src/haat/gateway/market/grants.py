@@ -14,7 +14,8 @@ from haat.gateway.call import Call
 from haat.gateway.charge import FOREVER, Tariff, tariff_of
 from haat.gateway.http import cors
 from haat.gateway.limits.plan import without_quota
-from haat.gateway.metering import ONE_REQUEST, record_part
+from haat.gateway.metering import record_part
+from haat.gateway.units import ONE_REQUEST
 
 if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway

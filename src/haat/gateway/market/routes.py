@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 
+from haat.gateway.limits.plan import MICRO
 from haat.gateway.market import versions
 from haat.gateway.market.snapshot import Directory, Service, Version
 from haat.gateway.upstreams.endpoints import Endpoint, Endpoints
@@ -22,7 +23,15 @@ if TYPE_CHECKING:
 
 Step = Callable[["Gateway", "Call"], bool]
 """Return True to go on; False when the step has taken the call over. Refuse by raising HaatError."""
-MICRO_UNITS = 1_000_000
+
+
+def refusing(error: HaatError) -> Step:
+    """Return the step of a version that can't be called."""
+
+    def step(gateway: Gateway, call: Call) -> bool:
+        raise error
+
+    return step
 
 
 class Route:
@@ -65,7 +74,7 @@ class Route:
         self.credential_name = self.endpoint.credential_name
         self._turn = 0
         most = version.max_units or executing.max_units
-        self.max_micro_units = int(Decimal(most) * MICRO_UNITS) if most else 0
+        self.max_micro_units = int(Decimal(most) * MICRO) if most else 0
         self.timeout_us = executing.timeout_ms * 1000
         self.reads_languages = version.takes_tasks
         self.steps: tuple[Step, ...] = ()

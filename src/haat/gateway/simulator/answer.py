@@ -18,7 +18,7 @@ def answer_to(call: Call) -> Simulated:
     """Return the answer to a call whose body is here whole; raise what a provider would refuse."""
     route, grant = call.route, call.grant
     assert route is not None and grant is not None
-    body = call.body[0] if len(call.body) == 1 else b"".join(call.body)
+    body = b"".join(call.body)
     dialect, path = route.executing.dialect, grant.tail.partition(b"?")[0]
     if route.executing.takes_tasks:
         return task.answer(route.service, body, streams=call.accepts_stream)

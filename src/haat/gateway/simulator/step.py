@@ -16,9 +16,9 @@ from haat.gateway.limits.allowance import Allowance
 from haat.gateway.limits.counts import Counts
 from haat.gateway.limits.plan import Refusal
 from haat.gateway.limits.reservations import refused
-from haat.gateway.metering import settle
 from haat.gateway.simulator.answer import answer_to
 from haat.gateway.simulator.wire import Line
+from haat.gateway.units import settle
 from haat.kernel.clock import month_of
 from haat.kernel.errors import HaatError, InvalidRequest, MalformedJson, NotSupported, Overloaded, ProviderTimeout
 from haat.usage.event import Outcome

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from haat.gateway import relay
 from haat.gateway.call import Call
-from haat.gateway.http.headers import without
+from haat.gateway.http.headers import value_of, without
 from haat.gateway.upstreams.endpoints import Endpoint, choose
 from haat.gateway.upstreams.fallback import stand_in
 from haat.gateway.upstreams.retries import MAX_ATTEMPTS, SAFE_METHODS, wait
@@ -25,7 +25,7 @@ from haat.usage.event import Outcome
 
 if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
-    from haat.gateway.upstreams.connection import UpstreamConnection
+    from haat.gateway.upstreams.reader import AnswerReader
 
 SECOND = 1_000_000
 UNAVAILABLE = frozenset({502, 503, 504})
@@ -114,7 +114,7 @@ def failed(call: Call, error: HaatError, sent: bool) -> None:
         relay.fail(call, error)
 
 
-def answered(call: Call, upstream: UpstreamConnection) -> bool:
+def answered(call: Call, upstream: AnswerReader) -> bool:
     """Take in the head of an answer; return True when the call goes elsewhere instead of passing it on."""
     gateway = call.client.gateway
     now = gateway.clock.now_us()
@@ -212,15 +212,12 @@ def _endpoint(call: Call) -> Endpoint:
 
 def _retry_after(lines: list[bytes], now: int) -> int:
     """Return the microseconds that a provider asks to be left alone for, 0 when it doesn't."""
-    for line in lines:
-        name, _, value = line.partition(b":")
-        if name.lower() != b"retry-after":
-            continue
-        text = value.strip()
-        if text.isdigit():
-            return int(text[:9]) * SECOND
-        try:
-            return max(0, int(parsedate_to_datetime(text.decode("ascii", "replace")).timestamp() * SECOND) - now)
-        except ValueError:
-            return 0
-    return 0
+    text = value_of(lines, b"retry-after")
+    if not text:
+        return 0
+    if text.isdigit():
+        return int(text[:9]) * SECOND
+    try:
+        return max(0, int(parsedate_to_datetime(text.decode("ascii", "replace")).timestamp() * SECOND) - now)
+    except ValueError:
+        return 0

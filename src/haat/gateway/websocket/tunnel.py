@@ -15,13 +15,13 @@ from urllib.parse import urlencode
 import msgspec
 
 from haat.gateway import relay
-from haat.gateway.call import ID_AT, ID_END, Call
+from haat.gateway.call import Call
 from haat.gateway.http import answers
-from haat.gateway.http.headers import without
 from haat.gateway.limits.plan import MICRO
 from haat.gateway.metering import CHECKPOINT_BYTES
 from haat.gateway.upstreams.endpoints import Endpoint, choose
-from haat.gateway.websocket.session import Admission, Ended, header_lines
+from haat.gateway.websocket.asking import CONNECT_SECONDS, MAX_HEAD, ask_of, opening
+from haat.gateway.websocket.session import Ended
 from haat.kernel.errors import (
     HaatError,
     InvalidRequest,
@@ -35,22 +35,13 @@ from haat.usage.journal import JournalError
 
 if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
+    from haat.gateway.http.connection import ClientConnection
     from haat.gateway.market.routes import Route
 
 log = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 10.0
-ASK_SECONDS = 2.0
 CHECKPOINT_US = 10_000_000
-MAX_HEAD = 32 * 1024
 GOING_AWAY, POLICY_VIOLATION = 1001, 1008
-_HANDSHAKE = (
-    b"sec-websocket-key",
-    b"sec-websocket-version",
-    b"sec-websocket-protocol",
-    b"sec-websocket-extensions",
-    b"sec-websocket-accept",
-)
 
 
 def is_wanted(call: Call, wish: bytes) -> bool:
@@ -123,7 +114,7 @@ class Tunnel:
             async with asyncio.timeout(CONNECT_SECONDS + 1):
                 await loop.create_unix_connection(lambda: _Far(self), gateway.rendezvous.path)
                 assert self.far is not None
-                self.far.write(self._request())
+                self.far.write(opening(call, self.route, self.endpoint))
                 head = await self._answer
         except TimeoutError:
             self._refuse(ProviderTimeout())
@@ -137,34 +128,7 @@ class Tunnel:
             elif status == 101:
                 self._join(head)
             else:
-                self._refuse(_error_for(status, head))
-
-    def _request(self) -> bytes:
-        """Return the opening handshake for the WebSocket process."""
-        call, route, endpoint = self.call, self.route, self.endpoint
-        handshake = [line for line in call.lines if line.partition(b":")[0].lower() in _HANDSHAKE[:3]]
-        own = [line for line in endpoint.lines.split(b"\r\n") if line and not line.lower().startswith(b"host:")]
-        others = without(call.lines, (*_HANDSHAKE, endpoint.credential_name))
-        headers = [_pair(line) for line in (*own, *others, call.id_line)]
-        scheme, _, rest = endpoint.url.partition("://")
-        authority = rest.partition("/")[0]
-        path = (endpoint.prefix + call.tail or b"/").decode("latin-1")
-        admission = Admission(
-            call.id,
-            f"{'wss' if scheme == 'https' else 'ws'}://{authority}{path}",
-            headers,
-            [str(network) for network in endpoint.pool.networks],
-            min(route.version.max_body_bytes, self.gateway.settings.max_body_bytes),
-            CONNECT_SECONDS,
-        )
-        return b"".join(
-            (
-                b"GET / HTTP/1.1\r\nHost: websocket\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
-                *handshake,
-                header_lines(admission),
-                b"\r\n",
-            )
-        )
+                self._refuse(_error_for(status))
 
     def _join(self, head: bytes) -> None:
         """Tell the client, and leave its connection to the session."""
@@ -180,9 +144,9 @@ class Tunnel:
             for line in head.split(b"\r\n")[1:]
             if line.partition(b":")[0].lower() in (b"sec-websocket-accept", b"sec-websocket-protocol")
         ]
-        client, extras = call.client, call.extras
+        extras = call.extras
         assert extras is not None
-        self.near = client.hand_over(cast(Any, _Near(self)))
+        self.near = _connection(call).hand_over(cast(Any, _Near(self)))
         self.near.write(
             b"".join(
                 (
@@ -301,7 +265,7 @@ class Tunnel:
         """Have both sides closed in order."""
         if not self._asked_to_end:
             self._asked_to_end = True
-            self._spawn(self._ask(f"/end?{urlencode({'code': code, 'reason': reason})}"))
+            self._spawn(ask_of(self.call, f"/end?{urlencode({'code': code, 'reason': reason})}"))
 
     def far_lost(self) -> None:
         """The WebSocket process has ended the session, or itself."""
@@ -318,12 +282,12 @@ class Tunnel:
             if self.far is not None:
                 self.far.close()
             self._record(Outcome.CLIENT_LEFT)
-        client = self.call.client
+        client = _connection(self.call)
         client.active = None
         client.connection_lost(exc)
 
     async def _close(self) -> None:
-        content = await self._ask("")
+        content = await ask_of(self.call)
         try:
             ended = msgspec.json.decode(content, type=Ended)
         except msgspec.MsgspecError:
@@ -346,41 +310,23 @@ class Tunnel:
         except JournalError:
             pass  # the open record stays: recovery reports the session as interrupted
 
-    async def _ask(self, what: str) -> bytes:
-        """Ask the WebSocket process about this session; return the body of its answer, empty for none."""
-        name = self.call.id_line[ID_AT:ID_END].decode("ascii")
-        writer: asyncio.StreamWriter | None = None
-        try:
-            async with asyncio.timeout(ASK_SECONDS):
-                reader, writer = await asyncio.open_unix_connection(self.gateway.rendezvous.path)
-                writer.write(f"GET /sessions/{name}{what} HTTP/1.1\r\nHost: websocket\r\n\r\n".encode("ascii"))
-                head, _, body = (await reader.read(MAX_HEAD)).partition(b"\r\n\r\n")
-                while more := await reader.read(MAX_HEAD):
-                    body += more
-                return body if head[9:12] == b"200" else b""
-        except (OSError, TimeoutError):
-            return b""
-        finally:
-            if writer is not None:
-                writer.close()
-
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self.gateway.tunnel_work.add(task)
         task.add_done_callback(self.gateway.tunnel_work.discard)
 
 
-def _error_for(status: int, head: bytes) -> HaatError:
+def _connection(call: Call) -> ClientConnection:
+    """Return the connection of a call that asks for a session: no inner call does."""
+    return cast("ClientConnection", call.client)
+
+
+def _error_for(status: int) -> HaatError:
     if status == 504:
         return ProviderTimeout()
     if status == 503:
         return ProviderUnavailable("The provider can't be reached for a session; the call is not billed.")
     return ProviderFailed("The provider did not open the session; the call is not billed.")
-
-
-def _pair(line: bytes) -> tuple[str, str]:
-    name, _, value = line.decode("latin-1").partition(":")
-    return name, value.strip()
 
 
 class _Far(asyncio.Protocol):

@@ -118,12 +118,12 @@ def main(target: Target, seeds: Iterable[bytes]) -> None:
 
 def _with_atheris(target: Target, wire: Wire, seeds: Iterable[bytes], seconds: float) -> None:
     from haat.gateway import relay, stages
-    from haat.gateway.http import connection as client
-    from haat.gateway.http import headers, upgrades
+    from haat.gateway.http import connection, headers, reader, upgrades
     from haat.gateway.upstreams import connection as upstream
+    from haat.gateway.upstreams import reader as answers
 
     atheris: Any = importlib.import_module("atheris")
-    for module in (client, upstream, relay, stages, headers, upgrades):
+    for module in (connection, reader, upstream, answers, relay, stages, headers, upgrades):
         for value in vars(module).values():
             if isinstance(value, type) and value.__module__ == module.__name__:
                 for name, method in list(vars(value).items()):

@@ -11,7 +11,7 @@ from gateway.http.corpus import CASES
 from gateway.http.fuzz.engine import main
 from gateway.http.test_corpus import comparable
 from gateway.http.wire import Seen, Visit, Wire
-from haat.gateway.http import connection
+from haat.gateway.http import reader
 
 FIRST = [
     call("Content-Length: 5", "X-Own: a", body=b"hello"),
@@ -26,12 +26,12 @@ def target(wire: Wire, data: bytes) -> None:
     if not data:
         return
     first, second = FIRST[data[0] % len(FIRST)], data[6:]
-    kept, most = comparable(wire.play(one_after_the_other(wire, first, second))), connection.MAX_MISSES
-    connection.MAX_MISSES = 0
+    kept, most = comparable(wire.play(one_after_the_other(wire, first, second))), reader.MAX_MISSES
+    reader.MAX_MISSES = 0
     try:
         assert kept == comparable(wire.play(one_after_the_other(wire, first, second)))
     finally:
-        connection.MAX_MISSES = most
+        reader.MAX_MISSES = most
 
 
 async def one_after_the_other(wire: Wire, first: bytes, second: bytes) -> Seen:

@@ -14,7 +14,7 @@ from gateway.http.corpus.answers import ANSWERS, LAST
 from gateway.http.fuzz.engine import main
 from gateway.http.test_corpus import comparable
 from gateway.http.wire import Visit, Wire
-from haat.gateway.upstreams import connection
+from haat.gateway.upstreams import reader
 
 HEAD = head("HTTP/1.1 200 OK", "Content-Type: text/event-stream", "X-Own: a", "Transfer-Encoding: chunked")
 CHUNKS = [b"%x\r\n%b\r\n" % (len(event), event) for event in (b"data: one\n\n", b"data: two, longer\n\n")]
@@ -34,12 +34,12 @@ def target(wire: Wire, data: bytes) -> None:
     if data[1] >= 128 and len(data) > 7:
         places = sorted(6 + place % (len(data) - 6) for place in data[1:6])
         pieces = [data[start:stop].replace(b"|", b"") for start, stop in pairwise([6, *places, len(data)])]
-    kept, most = wire.play(behind_a_stream(wire, pieces, ends)), connection.MAX_MISSES
-    connection.MAX_MISSES = 0
+    kept, most = wire.play(behind_a_stream(wire, pieces, ends)), reader.MAX_MISSES
+    reader.MAX_MISSES = 0
     try:
         assert kept == wire.play(behind_a_stream(wire, pieces, ends))
     finally:
-        connection.MAX_MISSES = most
+        reader.MAX_MISSES = most
 
 
 async def behind_a_stream(wire: Wire, pieces: Sequence[bytes], ends: bool = False) -> tuple[object, ...]:

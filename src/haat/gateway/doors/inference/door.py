@@ -13,7 +13,7 @@ from haat.gateway import health
 from haat.gateway.doors.inference.message import read_request, write_response
 from haat.gateway.doors.inference.tasks import metadata, outputs_of, required, task_of
 from haat.gateway.doors.visit import Operation, Visit, read_task_answer, reply
-from haat.gateway.http.headers import without
+from haat.gateway.http.headers import coding_of, value_of, without
 from haat.infra.inference.mapping import tensors_of
 from haat.infra.inference.tensors import SIZE_HEADER, Unfit
 from haat.kernel.errors import HaatError, InvalidRequest, MalformedJson, NotFound, NotSubscribed, ProviderFailed
@@ -145,8 +145,8 @@ class Infer(InferenceOperation):
         category = route.service.category
         tensors = tensors_of(category)
         try:
-            body = unfold(b"".join(call.body), _header(call.lines, b"content-encoding").decode("latin-1").lower())
-            asked = read_request(body, _header(call.lines, _SIZE) or None)
+            body = unfold(b"".join(call.body), coding_of(call.lines))
+            asked = read_request(body, value_of(call.lines, _SIZE) or None)
             task, shape = task_of(asked, tensors, required(category, route.executing, tensors))
         except Unfit as error:
             raise InvalidRequest(f"{error}.", field=error.field) from error
@@ -177,15 +177,6 @@ class Infer(InferenceOperation):
             return
         reply(answer, body, b"application/octet-stream")
         answer.lines.append(f"{SIZE_HEADER}: {json_size}\r\n".encode("ascii"))
-
-
-def _header(lines: list[bytes], name: bytes) -> bytes:
-    """Return a header's value, empty when it isn't there."""
-    for line in lines:
-        found, _, value = line.partition(b":")
-        if found.lower() == name:
-            return value.strip()
-    return b""
 
 
 class Nothing(InferenceOperation):
