@@ -24,7 +24,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def as_method(method: Method, say: Callable[..., Any]) -> Method:
-    """Give a method made of one of these functions its name, its sentence and its signature, with ``self`` before it."""
+    """Give a method made of one of these functions its name, sentence and signature, with ``self`` before it."""
     update_wrapper(method, say)
     said = inspect.signature(say)
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)

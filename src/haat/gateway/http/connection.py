@@ -249,7 +249,10 @@ class ClientConnection:
             if self._last_head is not None:
                 body = self._last_head.body_of(data)
                 if body is not None:
-                    self._repeated(body)
+                    try:
+                        self._repeated(body)
+                    except Exception as error:
+                        self._failed(error)
                     return
             self._last_head = None
             self._meaning = None
@@ -263,8 +266,7 @@ class ClientConnection:
         except httptools.HttpParserUpgrade as pause:
             self._go_on_without_upgrade(data[pause.args[0] :])
         except httptools.HttpParserCallbackError as error:
-            log.error("a call met an error that should not happen", exc_info=error.__context__)
-            self._broken(HaatError())
+            self._failed(error.__context__ or error)
         except httptools.HttpParserError as error:
             self._broken(_explain(error))
         if self._parsing is not None:
@@ -499,6 +501,15 @@ class ClientConnection:
             go_on(self.gateway, call)
         elif call.body_streamed and call.upstream is not None:
             call.upstream.end_body(call.chunked)
+
+    def _failed(self, error: BaseException) -> None:
+        """Answer the call that has met an error of ours, and end the connection: nobody waits for what won't come."""
+        log.error("a call met an error that should not happen", exc_info=error)
+        active = self.active
+        if self._parsing is None and active is not None:  # it was here whole, and was being carried on
+            self._give_up(active, HaatError())
+        else:
+            self._broken(HaatError())
 
     def _broken(self, error: HaatError) -> None:
         """What arrives can't be read on: answer what came before, then this, then end."""
