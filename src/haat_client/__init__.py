@@ -9,6 +9,7 @@ with Haat() as market:  # HAAT_BASE_URL, HAAT_API_KEY
 
 from haat_client.aio import AsyncHaat
 from haat_client.blocking import Haat
+from haat_client.content import audio, image
 from haat_client.errors import (
     ApiError,
     ConnectionFailed,
@@ -61,4 +62,6 @@ __all__ = [
     "Translation",
     "Unauthenticated",
     "UnreadableAnswer",
+    "audio",
+    "image",
 ]

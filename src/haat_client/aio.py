@@ -1,38 +1,47 @@
-"""`AsyncHaat`: the client for asyncio. Every method is that of `haat_client.blocking`, awaited."""
+"""`AsyncHaat`: the client for asyncio. Here is only its I/O: what its methods ask for is in `haat_client.calls`."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
-from decimal import Decimal
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import httpx
 
-from haat_client import asking as ask
-from haat_client.asking import Asking, Front, Input, Simulate
-from haat_client.operations import (
-    CALL,
-    CALLS,
-    COMPLETE,
-    HOURS,
-    INVOKE,
-    LISTING,
-    MODEL,
-    MODELS,
-    PIPELINE,
-    REQUEST,
-    SEARCH,
-    TRANSLATE,
-    USAGE,
-    performs,
-)
-from haat_client.results import Answer, Invocation, Items, Meta, PipelineRun, Translation
+from haat_client import calls as ask
+from haat_client.asking import Asking
+from haat_client.results import Items
 from haat_client.retries import Retries
+from haat_client.sending import TIMEOUT, Attempts, Front, is_good
 from haat_client.streams import AsyncStream
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Sender(Protocol):
+    async def _send(self, asking: Asking[T]) -> T: ...
+
+    async def _stream(self, asking: Asking[Any]) -> AsyncStream: ...
+
+
+def _awaits(say: Callable[P, Asking[T]]) -> Callable[Concatenate[_Sender, P], Coroutine[Any, Any, T]]:
+    """Return the method that sends a request and awaits its result."""
+
+    async def method(self: _Sender, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._send(say(*args, **kwargs))
+
+    return ask.as_method(method, say)
+
+
+def _streams(say: Callable[P, Asking[Any]]) -> Callable[Concatenate[_Sender, P], Coroutine[Any, Any, AsyncStream]]:
+    """Return the method that sends a request and gives its answer as it comes."""
+
+    async def method(self: _Sender, /, *args: P.args, **kwargs: P.kwargs) -> AsyncStream:
+        return await self._stream(say(*args, **kwargs))
+
+    return ask.as_method(method, say)
 
 
 class AsyncHaat:
@@ -50,7 +59,7 @@ class AsyncHaat:
         base_url: str | None = None,
         control_url: str | None = None,
         token: str | None = None,
-        timeout: float = ask.TIMEOUT,
+        timeout: float = TIMEOUT,
         retries: Retries = Retries(),  # noqa: B008  # frozen
         cached: int = 256,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -64,28 +73,17 @@ class AsyncHaat:
         self.catalog = Catalog(self)
         self.usage = Usage(self)
 
-    @performs(TRANSLATE)
-    async def translate(
-        self,
-        text: str | Sequence[str],
-        target: str,
-        *,
-        source: str | None = None,
-        policy: Literal["price", "latency"] | None = None,
-        pivot: Literal["never", "allow"] | None = None,
-        via: str | None = None,
-        timeout_ms: int | None = None,
-        user: str | None = None,
-        tags: Mapping[str, str] | None = None,
-        simulate: Simulate | None = None,
-    ) -> Translation:
-        """Translate texts of one language with the service that suits best; without ``source`` it is told from them."""
-        texts = text if isinstance(text, str) else list(text)
-        body = ask.members(
-            text=texts, target=target, source=source, policy=policy, pivot=pivot, via=via, timeout_ms=timeout_ms
-        )
-        headers = ask.call_headers(user, tags, None, simulate, None)
-        return ask.translation_of(*await self._send(Asking(TRANSLATE, TRANSLATE.path, body=body, headers=headers)))
+    translate = _awaits(ask.translate)
+
+    async def every(self, page: Callable[..., Awaitable[Items]], **query: Any) -> AsyncIterator[dict[str, Any]]:
+        """Yield the items of all pages of a method that gives pages: ``market.every(market.usage.calls)``."""
+        while True:
+            found = await page(**query)
+            for item in found.items:
+                yield item
+            if not found.next:
+                return
+            query["cursor"] = found.next
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -100,38 +98,27 @@ class AsyncHaat:
 
     # --- sending --------------------------------------------------------------------------------
 
-    async def _send(self, asking: Asking) -> tuple[Meta, bytes]:
-        place = self._front.place(asking)
-        kept = self._front.etags.find(place) if place and self._front.etags is not None else None
-        response = await self._open(asking, kept, stream=False)
-        return self._front.take(place, kept, response)
+    async def _send(self, asking: Asking[T]) -> T:
+        attempts = Attempts(self._front, asking)
+        return attempts.result(await self._open(attempts, stream=False))
 
-    async def _stream(self, asking: Asking) -> AsyncStream:
-        return AsyncStream(await self._open(asking, None, stream=True))
+    async def _stream(self, asking: Asking[Any]) -> AsyncStream:
+        return AsyncStream(await self._open(Attempts(self._front, asking, streams=True), stream=True))
 
-    async def _open(self, asking: Asking, kept: Any, stream: bool) -> httpx.Response:
-        """Send until there is a good answer, or nothing more to be hoped for: then raise."""
-        front, sent = self._front, 0
-        asking = front.keyed(asking)
+    async def _open(self, attempts: Attempts[Any], stream: bool) -> httpx.Response:
+        """Send until there is a good answer; raise when nothing more is to be hoped for."""
         while True:
-            sent += 1
-            chance = random.random()  # noqa: S311  # jitter, no secret
             try:
-                response = await self._http.send(front.request(self._http, asking, kept), stream=stream)
-                if response.is_success or response.status_code == 304:
+                response = await self._http.send(attempts.request(self._http), stream=stream)
+                if is_good(response):
                     return response
                 try:
                     await response.aread()
                 finally:
                     await response.aclose()
-                pause = front.pause(asking, response, sent, chance)
-                if pause is None:
-                    raise ask.refusal(response)
-                asking = front.again(asking, response)
+                pause = attempts.pause_after(response)
             except httpx.TransportError as error:
-                pause = front.pause_after(asking, error, sent, chance)
-                if pause is None:
-                    ask.connection_failed(error)
+                pause = attempts.pause_without(error)
             await self._sleep(pause)
 
 
@@ -139,205 +126,46 @@ class _Part:
     def __init__(self, client: AsyncHaat) -> None:
         self._client = client
 
+    async def _send(self, asking: Asking[T]) -> T:
+        return await self._client._send(asking)
+
+    async def _stream(self, asking: Asking[Any]) -> AsyncStream:
+        return await self._client._stream(asking)
+
 
 class Services(_Part):
     """Calls of services."""
 
-    @performs(INVOKE)
-    async def invoke(
-        self,
-        service: str,
-        input: Input | str,
-        config: Mapping[str, Any] | None = None,
-        *,
-        user: str | None = None,
-        tags: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
-        simulate: Simulate | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109  # of one try: httpx keeps to it
-        retries: Retries | None = None,
-    ) -> Invocation:
-        """Call a service of the task schema. A text alone stands for ``{"text": …}``."""
-        return ask.invocation_of(
-            *await self._client._send(
-                Asking(
-                    INVOKE,
-                    ask.service_path(service) + "/invoke",
-                    body={"input": ask.inputs(input), "config": dict(config or {})},
-                    headers=ask.call_headers(user, tags, idempotency_key, simulate, headers),
-                    timeout=timeout,
-                    retries=retries,
-                )
-            )
-        )
-
-    @performs(INVOKE)
-    async def stream(
-        self,
-        service: str,
-        input: Input | str,
-        config: Mapping[str, Any] | None = None,
-        *,
-        user: str | None = None,
-        tags: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
-        simulate: Simulate | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109  # of one try: httpx keeps to it
-        retries: Retries | None = None,
-    ) -> AsyncStream:
-        """Call a service and take its answer event by event; what has begun is not sent again."""
-        made = ask.call_headers(user, tags, idempotency_key, simulate, headers)
-        return await self._client._stream(
-            Asking(
-                INVOKE,
-                ask.service_path(service) + "/invoke",
-                body={"input": ask.inputs(input), "config": dict(config or {})},
-                headers={"Accept": "text/event-stream", **made},
-                timeout=timeout,
-                retries=retries,
-            )
-        )
-
-    @performs(REQUEST)
-    async def request(
-        self,
-        service: str,
-        path: str = "",
-        *,
-        method: str = "POST",
-        query: Mapping[str, Any] | None = None,
-        json: Any = None,
-        content: bytes | None = None,
-        user: str | None = None,
-        tags: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
-        simulate: Simulate | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109  # of one try: httpx keeps to it
-        retries: Retries | None = None,
-    ) -> Answer:
-        """Call a service with an API of its own; ``path`` is below the service and begins with a slash."""
-        return ask.answer_of(
-            *await self._client._send(
-                Asking(
-                    REQUEST,
-                    ask.service_path(service) + path,
-                    method.upper(),
-                    query or {},
-                    json,
-                    content,
-                    ask.call_headers(user, tags, idempotency_key, simulate, headers),
-                    timeout,
-                    retries,
-                )
-            )
-        )
+    invoke = _awaits(ask.invoke)
+    stream = _streams(ask.stream)
+    request = _awaits(ask.request)
 
 
 class Pipelines(_Part):
     """Several services in a row."""
 
-    @performs(PIPELINE)
-    async def run(
-        self,
-        stages: Sequence[Mapping[str, Any]],
-        input: Input | str,
-        *,
-        timeout_ms: int | None = None,
-        user: str | None = None,
-        tags: Mapping[str, str] | None = None,
-        simulate: Simulate | None = None,
-    ) -> PipelineRun:
-        """Run stages, each ``{"service", "config"?, "name"?}``. It is sent again only while no stage was billed."""
-        body = ask.members(stages=[dict(one) for one in stages], input=ask.inputs(input), timeout_ms=timeout_ms)
-        headers = ask.call_headers(user, tags, None, simulate, None)
-        return ask.pipeline_of(*await self._client._send(Asking(PIPELINE, PIPELINE.path, body=body, headers=headers)))
+    run = _awaits(ask.run_pipeline)
 
 
 class Models(_Part):
     """What the application may call, by the names that programs know."""
 
-    @performs(MODELS)
-    async def list(self) -> Items:
-        return ask.items_of(*await self._client._send(Asking(MODELS, MODELS.path)), name="data")
-
-    @performs(MODEL)
-    async def get(self, name: str) -> Answer:
-        path = "/".join(ask.part(one) for one in name.split("/"))
-        return ask.answer_of(*await self._client._send(Asking(MODEL, f"/v1/models/{path}")))
+    list = _awaits(ask.list_models)
+    get = _awaits(ask.get_model)
 
 
 class Catalog(_Part):
     """What the market has. It needs no key."""
 
-    @performs(SEARCH)
-    async def search(
-        self,
-        q: str | None = None,
-        *,
-        category: str | None = None,
-        language: str | None = None,
-        provider: str | None = None,
-        max_price: Decimal | None = None,
-        cursor: str | None = None,
-        limit: int | None = None,
-    ) -> Items:
-        """Search in any script; ``next`` of the answer is the cursor of the page behind it."""
-        query = {"q": q, "category": category, "language": language, "provider": provider, "max_price": max_price,
-                 "cursor": cursor, "limit": limit}  # fmt: skip
-        return ask.items_of(*await self._client._send(Asking(SEARCH, SEARCH.path, query=query)))
-
-    @performs(COMPLETE)
-    async def autocomplete(self, prefix: str) -> Items:
-        """Complete the last word that is being typed."""
-        return ask.items_of(*await self._client._send(Asking(COMPLETE, COMPLETE.path, query={"prefix": prefix})))
-
-    @performs(LISTING)
-    async def get(self, provider: str, service: str) -> Answer:
-        """Return a listing with its versions and prices."""
-        path = f"/listings/{ask.part(provider)}/{ask.part(service)}"
-        return ask.answer_of(*await self._client._send(Asking(LISTING, path)))
+    search = _awaits(ask.search_catalog)
+    autocomplete = _awaits(ask.autocomplete)
+    get = _awaits(ask.get_listing)
 
 
 class Usage(_Part):
     """What was used. It needs a session token."""
 
-    @performs(USAGE)
-    async def summary(self, month: str | None = None) -> Items:
-        """Return a month by service, the running one if none is named."""
-        return ask.items_of(*await self._client._send(Asking(USAGE, USAGE.path, query={"month": month})))
-
-    @performs(HOURS)
-    async def hours(self, month: str | None = None, service_id: str | None = None) -> Items:
-        """Return the hours of a month that had calls."""
-        query = {"month": month, "service_id": service_id}
-        return ask.items_of(*await self._client._send(Asking(HOURS, HOURS.path, query=query)))
-
-    @performs(CALLS)
-    async def calls(
-        self,
-        *,
-        start: datetime | None = None,
-        end: datetime | None = None,
-        service_id: str | None = None,
-        application_id: str | None = None,
-        outcome: str | None = None,
-        status_class: int | None = None,
-        user: str | None = None,
-        mode: Literal["live", "test"] | None = None,
-        tag: str | None = None,
-        cursor: str | None = None,
-        limit: int | None = None,
-    ) -> Items:
-        """Return calls, newest first; ``tag`` is ``name=value``."""
-        query = {"start": start, "end": end, "service_id": service_id, "application_id": application_id,
-                 "outcome": outcome, "status_class": status_class, "user": user, "mode": mode, "tag": tag,
-                 "cursor": cursor, "limit": limit}  # fmt: skip
-        return ask.items_of(*await self._client._send(Asking(CALLS, CALLS.path, query=query)))
-
-    @performs(CALL)
-    async def call(self, request_id: str) -> Answer:
-        """Return one call's story by its request id: its units, its price, the lines it lies on."""
-        return ask.answer_of(*await self._client._send(Asking(CALL, f"/usage/calls/{ask.part(request_id)}")))
+    summary = _awaits(ask.usage_summary)
+    hours = _awaits(ask.usage_hours)
+    calls = _awaits(ask.usage_calls)
+    call = _awaits(ask.usage_call)

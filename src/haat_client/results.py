@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -92,6 +93,12 @@ class Invocation(Result):
     def texts(self) -> list[str]:
         """The texts of the outputs, empty where one has none."""
         return [str(one.get("text", "")) for one in self.output]
+
+    @property
+    def sounds(self) -> list[bytes]:
+        """The sounds of the outputs, as files; empty where one has none."""
+        found = [one.get("audio") for one in self.output]
+        return [base64.b64decode(one.get("content") or "") if isinstance(one, dict) else b"" for one in found]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import httpx
 
-from haat_client.asking import connection_failed
 from haat_client.errors import StreamBroken, read_problem
 from haat_client.events import DONE, Event, EventReader
 from haat_client.results import Meta, lower
+from haat_client.sending import connection_failed
 
 
 class _Reading:
@@ -19,18 +20,19 @@ class _Reading:
     def __init__(self, response: httpx.Response) -> None:
         headers = lower(response.headers)
         self.meta = Meta.of(response.status_code, headers)
+        self._response = response
         self._reader = EventReader()
-        self.is_events = headers.get("content-type", "").partition(";")[0].strip() == "text/event-stream"
+        self._is_events = headers.get("content-type", "").partition(";")[0].strip() == "text/event-stream"
 
-    def read(self, data: bytes) -> Iterator[Event]:
+    def _read(self, data: bytes) -> Iterator[Event]:
         """Yield the events that these bytes complete, but not the word that ends a stream; raise StreamBroken."""
         try:
             for event in self._reader.feed(data):
                 yield from self._look(event)
         except ValueError as error:
-            raise self.broken(str(error)) from error
+            raise self._broken(str(error)) from error
 
-    def end(self) -> Iterator[Event]:
+    def _end(self) -> Iterator[Event]:
         for event in self._reader.close():
             yield from self._look(event)
 
@@ -41,32 +43,38 @@ class _Reading:
         if event.data != DONE:
             yield event
 
-    def broken(self, detail: str) -> StreamBroken:
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Raise our own errors for those of the connection."""
+        try:
+            yield
+        except httpx.TimeoutException as error:
+            connection_failed(error)
+        except httpx.TransportError as error:
+            raise self._broken(str(error) or type(error).__name__) from error
+
+    def _broken(self, detail: str) -> StreamBroken:
         problem = {"code": "STREAM_BROKEN", "detail": f"The stream broke off: {detail}."}
         return StreamBroken(self.meta.status, problem, self.meta.request_id)
 
 
-class Stream:
+def _whole(content: bytes) -> Event:
+    """Return the one event that an answer is which is no stream: its data is the body."""
+    return Event("message", content.decode("utf-8", "replace"))
+
+
+class Stream(_Reading):
     """Iterate over it for the events; use it in a ``with`` statement, or close it."""
 
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
-        self._reading = _Reading(response)
-        self.meta = self._reading.meta
-
     def __iter__(self) -> Iterator[Event]:
-        """Yield events. An answer that is no stream is one event, whose data is its body."""
         try:
-            if not self._reading.is_events:
-                yield Event("message", self._response.read().decode("utf-8", "replace"))
-                return
-            for data in self._response.iter_bytes():
-                yield from self._reading.read(data)
-            yield from self._reading.end()
-        except httpx.TimeoutException as error:
-            connection_failed(error)
-        except httpx.TransportError as error:
-            raise self._reading.broken(str(error) or type(error).__name__) from error
+            with self._connected():
+                if not self._is_events:
+                    yield _whole(self._response.read())
+                    return
+                for data in self._response.iter_bytes():
+                    yield from self._read(data)
+                yield from self._end()
         finally:
             self.close()
 
@@ -82,28 +90,20 @@ class Stream:
         self.close()
 
 
-class AsyncStream:
+class AsyncStream(_Reading):
     """The same for ``async for`` and ``async with``."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
-        self._reading = _Reading(response)
-        self.meta = self._reading.meta
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         try:
-            if not self._reading.is_events:
-                yield Event("message", (await self._response.aread()).decode("utf-8", "replace"))
-                return
-            async for data in self._response.aiter_bytes():
-                for event in self._reading.read(data):
+            with self._connected():
+                if not self._is_events:
+                    yield _whole(await self._response.aread())
+                    return
+                async for data in self._response.aiter_bytes():
+                    for event in self._read(data):
+                        yield event
+                for event in self._end():
                     yield event
-            for event in self._reading.end():
-                yield event
-        except httpx.TimeoutException as error:
-            connection_failed(error)
-        except httpx.TransportError as error:
-            raise self._reading.broken(str(error) or type(error).__name__) from error
         finally:
             await self.close()
 

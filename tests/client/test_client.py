@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,6 +26,8 @@ from haat_client import (
     StreamBroken,
     TimedOut,
     UnreadableAnswer,
+    audio,
+    image,
 )
 
 KEY = "haat_test_anything"
@@ -373,6 +376,56 @@ def test_what_is_missing_or_wrong_is_said_before_anything_is_sent() -> None:
     for name in ("echo", "acme/", "acme/echo/invoke", "acme/.."):
         with pytest.raises(ValueError):
             Haat(KEY).services.invoke(name, "hi")
+
+
+def test_pages_are_gone_through_to_the_last() -> None:
+    told = Told(
+        httpx.Response(200, json={"items": [{"id": 1}, {"id": 2}], "next": "two"}),
+        httpx.Response(200, json={"items": [{"id": 3}], "next": None}),
+    )
+    market = told.client()
+    found = market.every(market.catalog.search, category="translation", limit=2)
+    assert next(found) == {"id": 1} and len(told.requests) == 1, "a page is asked for when it is wanted"
+    assert [one["id"] for one in found] == [2, 3]
+    assert dict(told.requests[1].url.params) == {"category": "translation", "limit": "2", "cursor": "two"}
+
+
+async def test_so_they_are_by_the_async_client() -> None:
+    told = Told(
+        httpx.Response(200, json={"items": [{"id": 1}], "next": "two"}),
+        httpx.Response(200, json={"items": [{"id": 2}], "next": None}),
+    )
+    async with AsyncHaat(KEY, base_url="http://market", transport=httpx.MockTransport(told)) as market:
+        assert [one["id"] async for one in market.every(market.catalog.search, q="ocr")] == [1, 2]
+
+
+def test_sounds_and_images_are_items_and_sounds_are_files_again(tmp_path: Path) -> None:
+    assert audio(b"RIFF....") == {"audio": {"content": "UklGRi4uLi4=", "format": "wav"}}
+    (tmp_path / "page.JP2").write_bytes(b"x")
+    assert image(tmp_path / "page.JP2") == {"image": {"content": "eA==", "format": "jp2"}}
+    assert image(str(tmp_path / "page.JP2"), "png")["image"]["format"] == "png"
+    with pytest.raises(ValueError, match="format"):
+        audio(b"who knows")
+    told = Told(httpx.Response(200, json={"output": [{"audio": {"content": "eA=="}}, {"text": "x"}]}))
+    assert told.client().services.invoke("acme/echo", [audio(b"RIFF")]).sounds == [b"x", b""]
+
+
+def test_each_further_try_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    told = Told(problem(503, "OVERLOADED"), httpx.ReadError("reset"), good())
+    with caplog.at_level("INFO", "haat_client"):
+        told.client().services.invoke("acme/echo", "hi")
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith("POST /v1/services/acme/echo/invoke: 503 OVERLOADED: no") and "sent again in" in first
+    assert ": reset; sent again in" in second
+    assert KEY not in first + second
+
+
+def test_a_method_says_itself_what_it_takes() -> None:
+    import inspect
+
+    bound = inspect.signature(Haat(KEY).services.invoke)
+    assert list(bound.parameters)[:3] == ["service", "input", "config"]
+    assert "task schema" in (inspect.getdoc(AsyncHaat(KEY).services.invoke) or "")
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}"])

@@ -42,7 +42,7 @@ def begin(gateway: Gateway, call: Call) -> None:
                 _answer_preflight(gateway, call)
                 return
             if not call.target.startswith(PREFIX):
-                operation = gateway.doors.find(call.method, call.target)
+                operation = gateway.doors.find(call.method, call.target, call.lines)
                 if operation is not None:
                     _open(gateway, call, operation)
                     return
@@ -97,6 +97,8 @@ def _enter(gateway: Gateway, call: Call) -> None:
     assert call.extras is not None and call.extras.visit is not None
     visit = call.extras.visit
     try:
+        if call.body_complete and call.body and visit.operation.unfolds:
+            visit.unfold(call)
         if not visit.operation.enter(gateway, call, visit):
             return
         grant = gateway.grants.find(call.bearer or call.api_key, call.target)

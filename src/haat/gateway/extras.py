@@ -65,3 +65,8 @@ def extras_of(call: Call) -> Extras:
     if extras is None:
         extras = call.extras = Extras()
     return extras
+
+
+def was_counted(call: Call) -> bool:
+    """Tell whether what a call used was counted here, and not reported by its provider."""
+    return call.extras is not None and call.extras.counted

@@ -261,7 +261,8 @@ class Meter:
     def _event(self, call: Call, outcome: Outcome, status: int = 0, error_code: str = "") -> UsageEvent:
         credential, route, subscription = call.credential, call.route, call.subscription
         assert credential is not None
-        raw_usage = "" if call.extras is not None and call.extras.counted else call.raw_usage
+        counted_here = call.extras is not None and call.extras.counted
+        raw_usage = "" if counted_here else call.raw_usage
         event = UsageEvent(
             id=call.id,
             at=call.started // 1000,
@@ -309,7 +310,8 @@ class Meter:
             event.provider_org = event.subscription = ""
         if outcome is Outcome.COMPLETED or (outcome is Outcome.CLIENT_LEFT and call.streaming and call.bytes_out):
             event.units = call.units if call.units else counted_units(call)
-            event.units_source = "upstream" if call.units and (raw_usage or call.cache == "hit") else "counted"
+            known = call.units and not counted_here and (raw_usage or call.cache == "hit")
+            event.units_source = "upstream" if known else "counted"
             if call.cache == "hit" and route is not None and route.service.unit in event.units:
                 event.cached_units = {route.service.unit: event.units[route.service.unit]}
             elif call.cache == "partial":

@@ -6,6 +6,7 @@ a call that ended in this turn goes before it.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from haat.gateway.call import NO_ANSWER_STEPS, Call
@@ -19,6 +20,8 @@ from haat.usage.journal import JournalError
 
 if TYPE_CHECKING:
     from haat.gateway.upstreams.reader import AnswerReader
+
+log = logging.getLogger(__name__)
 
 SECOND = 1_000_000
 _LINE_ENDS = b"\r\n"
@@ -250,6 +253,10 @@ def answer_whole(call: Call, answer: Whole, cache: str = "") -> None:
             step.answered(call, answer)
         except HaatError as error:
             fail(call, error)
+            return
+        except Exception:
+            log.exception("an answer met an error that should not happen")
+            fail(call, HaatError())
             return
     call.status = status = answer.status
     call.no_body = status in (204, 304) or call.method == b"HEAD"

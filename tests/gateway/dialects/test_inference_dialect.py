@@ -80,6 +80,17 @@ async def test_what_the_endpoint_reports_goes_before_what_is_counted(market: Mar
     assert (event.units["characters"], event.units_source, event.raw_usage) == ("99", "upstream", "characters=99")
 
 
+async def test_what_is_known_already_was_counted_here_too(market: Market) -> None:
+    add(market, NMT, cache=True)
+    market.provider.behaviour = translator().behave
+    for _ in range(2):
+        assert (await invoke(market, HELLO)).header("x-haat-units") == "characters=7"
+    await market.until(lambda: len(market.confirmed()) == 2)
+    first, known = market.events()
+    assert (first.cache, known.cache) == ("miss", "hit")
+    assert (known.units, known.units_source, known.raw_usage) == (first.units, "counted", "")
+
+
 async def test_languages_defaults_parameters_and_a_version_are_as_the_mapping_says(market: Market) -> None:
     made = translator()
     told: list[dict[str, Any]] = []

@@ -289,7 +289,6 @@ SIZED = {"name": "INPUT_TEXT", "shape": [1], "datatype": "BYTES", "parameters": 
         ({"inputs": []}, "inputs"),
         ({"inputs": [5]}, "inputs[0]"),
         ({"inputs": [TEXT, TEXT]}, "INPUT_TEXT"),
-        ({"inputs": [TEXT], "extra": 1}, "extra"),
         ({"inputs": [TEXT], "id": 5}, "id"),
         ({"inputs": [TEXT], "parameters": []}, "parameters"),
         ({"inputs": [TEXT], "parameters": {"sequence_id": 7}}, "parameters.sequence_id"),

@@ -59,3 +59,23 @@ async def test_an_odd_body_is_the_callers_fault(market: Market, address: str, co
     assert market.provider.requests == []
     assert {event.outcome for event in market.events()} == {Outcome.REFUSED}
     assert len(market.events()) == len(BODIES)
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["first", "head-again"])
+async def test_an_error_of_ours_is_answered_too(
+    market: Market, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, times: int
+) -> None:
+    client = await market.connect()
+    raw = market.raw(
+        "POST", "/v1/embeddings", b'{"model": "acme/none", "input": "a"}', "Content-Type: application/json"
+    )
+    for _ in range(times - 1):
+        await client.send(raw)
+        response = await client.receive("POST")
+        assert response is not None and response.status == 404
+    monkeypatch.setattr(market.gateway, "names", None)
+    await client.send(raw)
+    response = await client.receive("POST")
+    assert response is not None and (response.status, response.json()["error"]["code"]) == (500, "INTERNAL")
+    assert await client.ended()
+    assert "should not happen" in caplog.text

@@ -78,10 +78,11 @@ class Entry:
 class Answer(Entry):
     """A whole answer with status 200. ``raw_usage`` is what the provider reported with it, in its own words.
 
-    ``counted`` are the units that were counted here for a provider who reports nothing.
+    ``counted`` are the units that were counted here for a provider who reports nothing; ``is_counted`` says that
+    what stands in ``raw_usage`` was counted here too.
     """
 
-    __slots__ = ("body", "counted", "head", "raw_usage", "tag")
+    __slots__ = ("body", "counted", "head", "is_counted", "raw_usage", "tag")
 
     def __init__(
         self,
@@ -93,26 +94,40 @@ class Answer(Entry):
         body: bytes,
         raw_usage: str,
         counted: dict[str, str] = NO_UNITS,
+        is_counted: bool = False,
     ) -> None:
         super().__init__(space, key, stored_at, seconds)
         self.head = b"".join(lines)
         self.body = body
         self.raw_usage = raw_usage
         self.counted = counted
+        self.is_counted = is_counted or bool(counted)
         self.tag = entity_tag(space.digest, lines, body)
         self.size = _SLOT + _sizes(self, key, self.head, body, self.tag, raw_usage, *counted.items())
 
 
 class Item(Entry):
-    """The output for one input of a batch, as it was spelt, with its part of what the provider reported."""
+    """The output for one input of a batch, as it was spelt, with its part of what the provider reported.
 
-    __slots__ = ("output", "units", "usage")
+    ``is_counted``: it reported nothing, and the units were counted here.
+    """
+
+    __slots__ = ("is_counted", "output", "units", "usage")
 
     def __init__(
-        self, space: Space, key: bytes, stored_at: int, seconds: int, output: bytes, units: Micro, usage: Micro
+        self,
+        space: Space,
+        key: bytes,
+        stored_at: int,
+        seconds: int,
+        output: bytes,
+        units: Micro,
+        usage: Micro,
+        is_counted: bool = False,
     ) -> None:
         super().__init__(space, key, stored_at, seconds)
         self.output = output
+        self.is_counted = is_counted
         self.units = units
         self.usage = units if usage == units else usage
         self.size = _SLOT + _sizes(self, key, output) + _numbers(units)

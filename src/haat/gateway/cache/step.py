@@ -42,6 +42,7 @@ from haat.gateway.cache.keys import (
 )
 from haat.gateway.cache.memory import Answer, Cache, Flight, Item, Space
 from haat.gateway.call import NO_UNITS, Call
+from haat.gateway.extras import extras_of, was_counted
 from haat.gateway.http.answers import REASONS, Whole
 from haat.gateway.limits.reservations import most_of
 from haat.gateway.units import read_usage
@@ -130,6 +131,8 @@ class CacheStep:
             read_usage(call, self._route, entry.raw_usage.encode("ascii", "replace"))
         elif entry.counted:
             call.units = capped(call, entry.counted)
+        if entry.is_counted:
+            extras_of(call).counted = True
         lines = entry.head.splitlines(keepends=True)
         answer = Whole(200, REASONS[200], lines, entry.body)
         self._send(gateway, question, answer, entry.tag, entry.age(now), entry.seconds(), now)
@@ -152,6 +155,8 @@ class CacheStep:
             add(usage, item.usage)
             add(units, item.units)
         question.call.units = capped(question.call, as_units(units))
+        if any(item.is_counted for item in items):
+            extras_of(question.call).counted = True
         body = put_together([item.output for item in items], usage)
         date = b"Date: %b\r\n" % formatdate(now / 1_000_000, usegmt=True).encode("ascii")
         oldest = max(items, key=lambda item: item.age(now))
@@ -223,7 +228,17 @@ class CacheStep:
             elif seconds:
                 lines = kept_lines(answer.lines)
                 counted = NO_UNITS if call.raw_usage else call.units
-                entry = Answer(self._space, question.key, now, seconds, lines, answer.body, call.raw_usage, counted)
+                entry = Answer(
+                    self._space,
+                    question.key,
+                    now,
+                    seconds,
+                    lines,
+                    answer.body,
+                    call.raw_usage,
+                    counted,
+                    was_counted(call),
+                )
                 kept = cache.keep(entry)
                 if kept:
                     answer.lines = lines
@@ -284,8 +299,9 @@ class CacheStep:
         """Return the outputs with the units that fall to each: what was reported, divided."""
         weights = [weight(batch.items[place]) for place in places]
         units, usage = divide(reported_units(question.call.raw_usage), weights), divide(found.usage, weights)
+        counted = was_counted(question.call)
         return [
-            Item(self._space, batch.keys[place], now, seconds, output, units[at], usage[at])
+            Item(self._space, batch.keys[place], now, seconds, output, units[at], usage[at], counted)
             for at, (place, output) in enumerate(zip(places, found.outputs, strict=True))
         ]
 

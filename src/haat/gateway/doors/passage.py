@@ -32,6 +32,7 @@ class StreamingSpeech(Operation):
 
     name = "bhashini streaming speech"
     open_to_all = True
+    unfolds = False  # what comes is the process's to read
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
         if len(gateway.passages) >= MOST_PASSAGES:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from haat.gateway.doors.anthropic import OPERATIONS as ANTHROPIC
+from haat.gateway.doors.anthropic import SHARED
 from haat.gateway.doors.inference.door import OPERATIONS as INFERENCE
 from haat.gateway.doors.native import OPERATIONS as NATIVE
 from haat.gateway.doors.openai import OPERATIONS as OPENAI
@@ -14,6 +15,10 @@ from haat.gateway.doors.ulca import OPERATIONS as ULCA
 from haat.gateway.doors.visit import Operation
 
 _ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+_SLASHES = re.compile(rb"/{2,}")
+_ELSEWHERE = b"/openai/v1/"
+"""Where some hosts have OpenAI's protocol: their clients can be told another host, but no other path."""
+_THEIRS = b"anthropic-version:"
 
 Address = tuple[bytes, bytes]
 """A method, and a path. A path that ends with ``/*`` covers whatever begins so."""
@@ -22,21 +27,37 @@ DOORS: Mapping[Address, Operation] = {**NATIVE, **OPENAI, **ANTHROPIC, **ULCA, *
 
 
 class Doors:
-    """The front doors of a gateway."""
+    """The front doors of a gateway. At ``shared`` addresses Anthropic's clients mean something else than OpenAI's."""
 
-    def __init__(self, doors: Mapping[Address, Operation] = DOORS) -> None:
-        self._exact = dict(doors)
-        wide = [(method, path[:-1], door) for (method, path), door in doors.items() if path.endswith(b"/*")]
-        self._wide = sorted(wide, key=lambda entry: len(entry[1]), reverse=True)
+    def __init__(
+        self, doors: Mapping[Address, Operation] = DOORS, shared: Mapping[Address, Operation] = SHARED
+    ) -> None:
+        self._doors, self._shared = dict(doors), dict(shared)
 
-    def find(self, method: bytes, target: bytes) -> Operation | None:
-        """Return the operation at a request target, None where no door is."""
+    def find(self, method: bytes, target: bytes, lines: Sequence[bytes] = ()) -> Operation | None:
+        """Return the operation at a request target, None where no door is; ``lines`` are the request's headers."""
         if not target.startswith(b"/"):
             target = _ABSOLUTE.sub(b"", target, count=1)
         path = target.partition(b"?")[0]
-        door = self._exact.get((method, path))
-        if door is None:
-            for wanted, begin, wide in self._wide:
-                if wanted == method and path.startswith(begin):
-                    return wide
-        return door
+        address = (method, path)
+        if address not in self._doors:
+            address = self._address(method, path)
+        if address in self._shared and any(line[: len(_THEIRS)].lower() == _THEIRS for line in lines):
+            return self._shared[address]
+        return self._doors.get(address)
+
+    def _address(self, method: bytes, path: bytes) -> Address:
+        """Return the address that a path means which is none as it stands: the nearest above it that covers it."""
+        plain = _SLASHES.sub(b"/", path)
+        if plain.startswith(_ELSEWHERE):
+            plain = plain.removeprefix(b"/openai")
+        bare = plain.rstrip(b"/")
+        if (method, bare) in self._doors:
+            return method, bare
+        end = plain.rfind(b"/")
+        while end >= 0:
+            address = (method, plain[: end + 1] + b"*")
+            if address in self._doors:
+                return address
+            end = plain.rfind(b"/", 0, end)
+        return method, plain

@@ -13,7 +13,15 @@ from haat.gateway.call import Call
 from haat.gateway.http import answers, cors
 from haat.gateway.http.answers import Whole
 from haat.gateway.http.headers import value_of, without
-from haat.kernel.errors import HaatError, MalformedJson, ProviderFailed, ValidationFailed
+from haat.kernel.errors import (
+    BodyTooLarge,
+    HaatError,
+    InvalidRequest,
+    MalformedJson,
+    ProviderFailed,
+    ValidationFailed,
+)
+from haat.plugins.text import Unreadable, unfold
 
 if TYPE_CHECKING:
     from haat.gateway.doors.spool import Spool
@@ -27,6 +35,9 @@ _ABOUT_THE_BODY = frozenset(
     {b"content-type", b"content-encoding", b"accept-encoding", b"content-md5", b"digest", b"content-digest"}
 )
 _OF_AN_ANSWER = _ABOUT_THE_BODY | {b"etag"}
+_OF_THE_CODING = (b"content-encoding", b"content-md5", b"digest", b"content-digest")
+_CODING = b"content-encoding:"
+_SLASHES = re.compile(rb"/{2,}")
 
 
 class Operation(ABC):
@@ -41,6 +52,10 @@ class Operation(ABC):
 
     needs_whole = True
     """Whether `enter` wants the whole body; where not, `look` is shown a large one as it comes."""
+    unfolds = True
+    """Whether `enter` wants a body as it was before its ``Content-Encoding``."""
+    id_header = b""
+    """Under which name, beside our own, clients look for the id of their request."""
 
     def look(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
         """Look at what has come of a large body; return True when `enter` may be called without the rest of it.
@@ -102,38 +117,59 @@ class Visit:
 
     # --- in ---------------------------------------------------------------------------------------
 
+    def unfold(self, call: Call) -> None:
+        """Undo the coding that a whole body came in; raise InvalidRequest, or BodyTooLarge for what is in it."""
+        coding = next((line for line in call.lines if line[: len(_CODING)].lower() == _CODING), b"")
+        if not coding:
+            return
+        try:
+            body = unfold(b"".join(call.body), coding[len(_CODING) :].strip().lower().decode("latin-1"))
+        except Unreadable as error:
+            raise InvalidRequest(f"body: {error}.", field="body") from error
+        if len(body) > call.body_limit > 0:
+            raise BodyTooLarge(limit_bytes=call.body_limit)
+        call.lines = without(call.lines, _OF_THE_CODING)
+        self._put(call, body)
+
+    def _put(self, call: Call, body: bytes) -> None:
+        call.body = [body] if body else []
+        call.body_size = call.content_length = len(body)
+        call.chunked = False
+
     def become(
         self, call: Call, route: Route, tail: bytes, body: bytes, content_type: bytes = b"application/json"
     ) -> None:
         """Make the call a native one of this route, in the task schema or whatever its version speaks."""
         call.target = native_target(route, tail)
         call.lines = [*without(call.lines, _ABOUT_THE_BODY), b"Content-Type: %b\r\n" % content_type]
-        call.body = [body] if body else []
-        call.body_size = call.content_length = len(body)
-        call.chunked = False
+        self._put(call, body)
         call.method = b"POST"
         call.on_answer = [self, *call.on_answer]
 
     def pass_on(self, call: Call, route: Route, tail: bytes, body: bytes | None = None) -> None:
         """Make the call a native one of a provider who speaks this protocol: its answer goes on as it comes."""
-        call.target = native_target(route, tail)
+        _, question, query = call.target.partition(b"?")
+        call.target = native_target(route, tail) + question + query
         self.passes = True
         if body is not None:
-            call.lines = without(call.lines, (b"content-md5", b"digest", b"content-digest"))
-            call.body = [body]
-            call.body_size = call.content_length = len(body)
-            call.chunked = False
+            call.lines = without(call.lines, _OF_THE_CODING)
+            self._put(call, body)
 
     def answer(self, call: Call, body: bytes, status: int = 200, content_type: bytes = b"application/json") -> None:
         """Answer at the door: nobody's service was called, and nothing is metered."""
         call.answered = True
         if call.client.gateway.draining:
             call.keep_alive = False
-        headers = b"Cache-Control: no-store\r\n" + cors.lines(call.client.gateway, call)
+        headers = b"Cache-Control: no-store\r\n" + cors.lines(call.client.gateway, call) + self.id_line(call)
         call.client.write(answers.plain(call, status, content_type, body, headers))
         call.client.finished(call)
 
     # --- out --------------------------------------------------------------------------------------
+
+    def id_line(self, call: Call) -> bytes:
+        """Return the header line with the request's id where the protocol's clients look for it, if elsewhere."""
+        name = self.operation.id_header
+        return b"%b: %b\r\n" % (name, call.id.encode("ascii")) if name else b""
 
     def answered(self, call: Call, answer: Whole) -> None:
         """Give the answer, or the provider's own refusal, the protocol's shape."""
@@ -154,6 +190,16 @@ class Visit:
         extras = call.extras
         assert extras is not None
         extras.rewriter = self.operation.stream(call, self, extras.rewriter)
+
+
+def path_behind(target: bytes, prefix: bytes) -> bytes:
+    """Return what follows a prefix in a request target's path, as it was sent but for slashes at its end."""
+    path = target.partition(b"?")[0]
+    at = path.find(prefix)
+    if at < 0:  # with doubled slashes
+        path = _SLASHES.sub(b"/", path)
+        at = path.find(prefix)
+    return path[at + len(prefix) :].strip(b"/") if at >= 0 else b""
 
 
 def native_target(route: Route, tail: bytes) -> bytes:
@@ -177,7 +223,7 @@ def refusal_in(answer: Whole) -> HaatError:
     """Read a provider's refusal: a problem of ours (RFC 9457), or whatever it is."""
     try:
         said = _problem.decode(answer.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         said = _Problem()
     detail = said.detail or answer.body[:500].decode("utf-8", "replace").strip() or "The provider gave no reason."
     code = said.code or ("PROVIDER_FAILED" if answer.status >= 500 else "PROVIDER_REFUSED")
@@ -206,7 +252,7 @@ def read_task_answer(answer: Whole) -> tuple[list[dict[str, Any]], dict[str, flo
     """Return the outputs and the usage in the answer of a task service; raise ProviderFailed for anything else."""
     try:
         found = _task_answer.decode(answer.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ProviderFailed("The provider's answer is not of the task schema; the call is not billed.") from error
     return found.output, found.usage
 

@@ -162,6 +162,7 @@ def problem(call: Call, error: HaatError, now: int) -> bytes:
     if error.code in NOT_CURED_BY_RETRY:
         headers += b"X-Should-Retry: false\r\n"
     if call.extras is not None and call.extras.visit is not None:
+        headers += call.extras.visit.id_line(call)
         content_type, body = call.extras.visit.operation.problem(error, call.id)
     else:
         content_type, body = b"application/problem+json", _encode(error.problem(call.id))

@@ -7,6 +7,7 @@ were pipelined behind it wait in a bounded queue.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -24,6 +25,8 @@ from haat.usage.event import Outcome
 
 if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
+
+log = logging.getLogger(__name__)
 
 SECOND = 1_000_000
 MAX_PIPELINED = 64
@@ -201,6 +204,15 @@ class ClientConnection(RequestReader):
         self._thrown_away += len(data)
         if self._thrown_away > LINGER_BYTES:
             self.abort()
+
+    def _failed(self, error: BaseException) -> None:
+        """Answer the call that has met an error of ours, and end the connection: nobody waits for what won't come."""
+        log.error("a call met an error that should not happen", exc_info=error)
+        active = self.active
+        if self._parsing is None and active is not None:  # it was here whole, and was being carried on
+            self._give_up(active, HaatError())
+        else:
+            self._broken(HaatError())
 
     def _broken(self, error: HaatError) -> None:
         """What arrives can't be read on: answer what came before, then this, then end."""

@@ -7,6 +7,7 @@ carries. The gateway enforces nothing here: the browser does, and a key works wi
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from haat.kernel.errors import RateLimited
@@ -21,8 +22,12 @@ HEADERS = (
     b"Authorization, X-API-Key, Content-Type, Accept, Accept-Language, API-Version, Idempotency-Key, If-None-Match, "
     b"X-Request-ID, X-Haat-User, X-Haat-Tags, X-Haat-Simulate, traceparent, tracestate, ulcaApiKey, userID"
 )
+"""Of these every page is told, whatever it asks for."""
+MOST_ASKED = 4096
+"""Bytes of further names that are allowed when a page asks for them."""
 EXPOSED = (
-    b"X-Request-ID, RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, "
+    b"X-Request-ID, Request-Id, "
+    b"RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, "
     b"Retry-After, X-Should-Retry, X-Haat-Units, X-Haat-Charge, X-Haat-Served-By, X-Haat-Mode, X-Cache, ETag, "
     b"API-Version, Deprecation, Sunset, Link, Idempotency-Replayed"
 )
@@ -31,6 +36,8 @@ MOST_PREFLIGHTS = 1000
 
 _EXPOSE = b"Access-Control-Expose-Headers: " + EXPOSED + b"\r\n"
 _VARY = b"Vary: Origin\r\n"
+_ASKED = b"access-control-request-headers:"
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Origins:
@@ -108,10 +115,23 @@ def preflight(gateway: Gateway, call: Call) -> bytes:
         return vary
     lines = gateway.origins.allowed(origin)
     lines += b"Access-Control-Allow-Methods: %b\r\n" % METHODS
-    lines += b"Access-Control-Allow-Headers: %b\r\nAccess-Control-Max-Age: %d\r\n" % (HEADERS, age)
+    lines += b"Access-Control-Allow-Headers: %b\r\nAccess-Control-Max-Age: %d\r\n" % (_allowed_headers(call), age)
     if gateway.origins.with_credentials(origin):
         lines += b"Access-Control-Allow-Credentials: true\r\n"
     return lines + vary
+
+
+def _allowed_headers(call: Call) -> bytes:
+    """Return the names of the headers that a page may send: ours, and what else it asks for.
+
+    Programs in browsers send headers of their own (``x-stainless-…``, ``anthropic-version``), and a service with an
+    API of its own may need any. They are forwarded as they are from every other client.
+    """
+    asked = b",".join(line[len(_ASKED) :] for line in call.lines if line[: len(_ASKED)].lower() == _ASKED)
+    names = [name.strip() for name in asked[:MOST_ASKED].split(b",")]
+    known = {name.lower() for name in HEADERS.split(b", ")}
+    further = [name for name in names if _NAME.fullmatch(name) and name.lower() not in known]
+    return b", ".join((HEADERS, *dict.fromkeys(further)))
 
 
 def lines(gateway: Gateway, call: Call) -> bytes:

@@ -6,7 +6,6 @@ through it (`haat.gateway.http.repeated`).
 
 from __future__ import annotations
 
-import logging
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
@@ -60,8 +59,6 @@ from haat.kernel.errors import (
 
 if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
-
-log = logging.getLogger(__name__)
 
 MAX_FIELDS = 128
 """Header lines of one request that are forwarded, at most."""
@@ -127,6 +124,10 @@ class RequestReader(Client):
         """What arrives can't be read on."""
 
     @abstractmethod
+    def _failed(self, error: BaseException) -> None:
+        """A call has met an error that should not happen."""
+
+    @abstractmethod
     def _pass_over(self, data: bytes) -> None:
         """This arrived behind all that is taken here."""
 
@@ -142,7 +143,10 @@ class RequestReader(Client):
             if self._last_head is not None:
                 body = self._last_head.body_of(data)
                 if body is not None:
-                    self._repeated(body)
+                    try:
+                        self._repeated(body)
+                    except Exception as error:
+                        self._failed(error)
                     return
             self._last_head = None
             self._meaning = None
@@ -156,8 +160,7 @@ class RequestReader(Client):
         except httptools.HttpParserUpgrade as pause:
             self._go_on_without_upgrade(data[pause.args[0] :])
         except httptools.HttpParserCallbackError as error:
-            log.error("a call met an error that should not happen", exc_info=error.__context__)
-            self._broken(HaatError())
+            self._failed(error.__context__ or error)
         except httptools.HttpParserError as error:
             self._broken(_explain(error))
         if self._parsing is not None:

@@ -22,6 +22,8 @@ def answer(dialect: str, path: bytes, body: bytes, unit: str) -> Simulated | Non
         return _messages(read_object(body), unit)
     if path.endswith(b"/chat/completions"):
         return _completion(read_object(body), unit)
+    if path.endswith(b"/completions"):
+        return _text_completion(read_object(body), unit)
     if path.endswith(b"/embeddings"):
         return _embeddings(read_object(body), unit)
     if path.endswith(b"/audio/speech"):
@@ -81,6 +83,35 @@ def _completion(asked: dict[str, Any], unit: str) -> Simulated:
     if isinstance(options, dict) and options.get("include_usage"):
         events.append(chunk([], usage=usage))
     return Simulated(EVENTS, reported, (*events, b"data: [DONE]\n\n"))
+
+
+def _text_completion(asked: dict[str, Any], unit: str) -> Simulated:
+    prompt = asked.get("prompt")
+    given = prompt if isinstance(prompt, list) else [prompt]
+    prompts = [one for one in given if isinstance(one, str)]
+    if not prompts or len(prompts) < len(given):
+        raise InvalidRequest("prompt: must be a text, or a list of texts", field="prompt")
+    replies = [marked(one, [asked.get("model"), one]) for one in prompts]
+    sent, said = (sum(len(text.split()) for text in texts) for texts in (prompts, replies))
+    usage = {"prompt_tokens": sent, "completion_tokens": said, "total_tokens": sent + said}
+
+    def whole(choices: list[dict[str, Any]], **more: Any) -> bytes:
+        return encode({"id": f"cmpl-test-{mark(prompts)}", "object": "text_completion", "created": CREATED,
+                       "model": str(asked.get("model", "")), "choices": choices, **more})  # fmt: skip
+
+    def choice(at: int, text: str, reason: str | None) -> dict[str, Any]:
+        return {"index": at, "text": text, "finish_reason": reason, "logprobs": None}
+
+    reported = _usage(unit, sent + said)
+    if not asked.get("stream"):
+        choices = [choice(at, reply, "stop") for at, reply in enumerate(replies)]
+        return Simulated(JSON, reported, (whole(choices, usage=usage),))
+    events = [whole([choice(at, word, None)]) for at, reply in enumerate(replies) for word in _WORDS.findall(reply)]
+    events += [whole([choice(at, "", "stop")]) for at in range(len(replies))]
+    options = asked.get("stream_options")
+    if isinstance(options, dict) and options.get("include_usage"):
+        events.append(whole([], usage=usage))
+    return Simulated(EVENTS, reported, (*[b"data: %b\n\n" % event for event in events], b"data: [DONE]\n\n"))
 
 
 def _embeddings(asked: dict[str, Any], unit: str) -> Simulated:

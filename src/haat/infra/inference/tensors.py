@@ -118,7 +118,7 @@ def read_tensors(entries: Any, rest: bytes, member: str, most: int = MOST_ELEMEN
 
 def _tensor(entry: dict[str, Any], name: str, rest: bytes, at: int, most: int) -> tuple[Tensor, int]:
     datatype, shape = entry.get("datatype"), entry.get("shape")
-    if datatype not in DATATYPES:
+    if not isinstance(datatype, str) or datatype not in DATATYPES:
         raise Unfit(name, f"`datatype` must be one of {', '.join(sorted(DATATYPES))}")
     if (
         not isinstance(shape, list)
@@ -126,10 +126,10 @@ def _tensor(entry: dict[str, Any], name: str, rest: bytes, at: int, most: int) -
         or not all(isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**40 for size in shape)
     ):
         raise Unfit(name, f"`shape` must be a list of 1 to {MOST_DIMENSIONS} sizes")
-    parameters = entry.get("parameters", {})
+    parameters = {} if entry.get("parameters") is None else entry["parameters"]
     if not isinstance(parameters, dict):
         raise Unfit(name, "`parameters` must be an object")
-    if "shared_memory_region" in parameters:
+    if parameters.get("shared_memory_region") is not None:
         raise Unfit(name, "no memory is shared here: send the data")
     size = parameters.get("binary_data_size")
     is_base64 = parameters.get("content_type") == "base64"
@@ -137,12 +137,13 @@ def _tensor(entry: dict[str, Any], name: str, rest: bytes, at: int, most: int) -
     count = math.prod(shape)
     if count > most:
         raise Unfit(name, f"has {count} elements; there may be {most}")
+    given = entry.get("data")
     if size is None:
-        if "data" not in entry:
+        if given is None:
             raise Unfit(name, "has neither `data` nor `binary_data_size`")
-        data = _listed(entry["data"], name, datatype, count)
+        data = _listed(given, name, datatype, count)
         return Tensor(name, datatype, shape, data, base64=is_base64, listed=True), at
-    if "data" in entry:
+    if given is not None:
         raise Unfit(name, "has both `data` and `binary_data_size`")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise Unfit(name, "`binary_data_size` must be a number of bytes")

@@ -12,12 +12,11 @@ import haat
 from haat.gateway import health
 from haat.gateway.doors.inference.message import read_request, write_response
 from haat.gateway.doors.inference.tasks import metadata, outputs_of, required, task_of
-from haat.gateway.doors.visit import Operation, Visit, read_task_answer, reply
-from haat.gateway.http.headers import coding_of, value_of, without
+from haat.gateway.doors.visit import Operation, Visit, path_behind, read_task_answer, reply
+from haat.gateway.http.headers import value_of, without
 from haat.infra.inference.mapping import tensors_of
 from haat.infra.inference.tensors import SIZE_HEADER, Unfit
 from haat.kernel.errors import HaatError, InvalidRequest, MalformedJson, NotFound, NotSubscribed, ProviderFailed
-from haat.plugins.text import Unreadable, unfold
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
@@ -90,8 +89,7 @@ class Place:
     __slots__ = ("name", "route", "what")
 
     def __init__(self, gateway: Gateway, call: Call) -> None:
-        raw = call.target[call.target.index(_PREFIX) + len(_PREFIX) :].partition(b"?")[0]
-        match = _PLACE.fullmatch(raw)
+        match = _PLACE.fullmatch(path_behind(call.target, _PREFIX))
         if match is None:
             raise NotFound("A model's name must follow /v2/models/.")
         self.name = _plain(match["model"])
@@ -145,13 +143,10 @@ class Infer(InferenceOperation):
         category = route.service.category
         tensors = tensors_of(category)
         try:
-            body = unfold(b"".join(call.body), coding_of(call.lines))
-            asked = read_request(body, value_of(call.lines, _SIZE) or None)
+            asked = read_request(b"".join(call.body), value_of(call.lines, _SIZE) or None)
             task, shape = task_of(asked, tensors, required(category, route.executing, tensors))
         except Unfit as error:
             raise InvalidRequest(f"{error}.", field=error.field) from error
-        except Unreadable as error:
-            raise InvalidRequest(f"body: {error}.", field="body") from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MalformedJson from error
         visit.asked = (place, asked, shape)

@@ -9,9 +9,13 @@ import msgspec
 from haat.infra.inference.asking import MOST_ITEMS
 from haat.infra.inference.tensors import Tensor, Unfit, read_tensors, split, write_tensor
 
-_MEMBERS = frozenset({"id", "inputs", "outputs", "parameters"})
-_OURS = frozenset({"binary_data_output", "priority", "timeout", "triton_enable_empty_final_response"})
-"""Parameters about the request, not options of the service. Nothing here has priorities, and time is its listing's."""
+_OURS = frozenset(
+    {"binary_data_output", "content_type", "headers", "priority", "timeout", "triton_enable_empty_final_response"}
+)
+"""Parameters about the request, not options of the service. Nothing here has priorities, and time is its listing's.
+
+``content_type`` and ``headers`` are what MLServer's clients say of the tensors and of HTTP.
+"""
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -28,14 +32,15 @@ class InferRequest:
 
 
 def read_request(body: bytes, json_size: bytes | None) -> InferRequest:
-    """Return what a body asks; raise Unfit for what isn't an infer request, msgspec.DecodeError for what isn't JSON."""
+    """Return what a body asks; raise Unfit for what isn't an infer request, msgspec.DecodeError for what isn't JSON.
+
+    Members that nobody here knows are passed over: some clients name the model again.
+    """
     head, rest = split(body, json_size)
     message = msgspec.json.decode(head)
     if not isinstance(message, dict):
         raise Unfit("body", "must be an object with `inputs`")
-    for member in message:
-        if member not in _MEMBERS:
-            raise Unfit(member[:100], "is not a member of an infer request")
+    message = {member: value for member, value in message.items() if value is not None}
     identifier, parameters = message.get("id", ""), message.get("parameters", {})
     if not isinstance(identifier, str) or len(identifier) > 1000:
         raise Unfit("id", "must be a text of at most 1000 characters")
@@ -45,7 +50,11 @@ def read_request(body: bytes, json_size: bytes | None) -> InferRequest:
         if parameters.get(name):
             raise Unfit(f"parameters.{name}", "services here keep nothing between calls: there are no sequences")
     binary = _truth(parameters, "binary_data_output", "parameters", False)
-    options = {name: value for name, value in parameters.items() if name not in _OURS and name not in _SEQUENCE}
+    options = {
+        name: value
+        for name, value in parameters.items()
+        if value is not None and name not in _OURS and name not in _SEQUENCE
+    }
     tensors = read_tensors(message.get("inputs"), rest, "inputs", MOST_ITEMS)
     return InferRequest(identifier, tensors, options, _wanted(message.get("outputs", []), binary), binary=binary)
 
@@ -58,19 +67,21 @@ def _wanted(outputs: Any, binary: bool) -> dict[str, bool]:
         name = output.get("name") if isinstance(output, dict) else None
         if not isinstance(name, str):
             raise Unfit(f"outputs[{number}]", "must be an object with a `name`")
-        parameters = output.get("parameters", {})
+        parameters = {} if output.get("parameters") is None else output["parameters"]
         if not isinstance(parameters, dict):
             raise Unfit(name, "`parameters` must be an object")
         if parameters.get("classification"):
             raise Unfit(name, "`classification` is not done here: ask for the tensor itself")
-        if "shared_memory_region" in parameters:
+        if parameters.get("shared_memory_region") is not None:
             raise Unfit(name, "no memory is shared here: the data is in the answer")
         wanted[name] = _truth(parameters, "binary_data", name, binary)
     return wanted
 
 
 def _truth(parameters: dict[str, Any], name: str, field: str, default: bool) -> bool:
-    value = parameters.get(name, default)
+    value = parameters.get(name)
+    if value is None:
+        return default
     if not isinstance(value, bool):
         raise Unfit(field, f"`{name}` must be true or false")
     return value

@@ -1,4 +1,4 @@
-"""``POST /v1/chat/completions`` and ``/v1/responses``: passed on to who speaks them, whatever they hold."""
+"""Chat completions, completions of texts and responses: passed on to who speaks them, whatever they hold."""
 
 from __future__ import annotations
 
@@ -42,6 +42,14 @@ class ChatCompletions(_Passing):
     name = "openai chat.completions"
     tail = b"/chat/completions"
     gives = "chat completions"
+
+
+class Completions(_Passing):
+    """``POST /v1/completions``: the older shape, of a text that is gone on with."""
+
+    name = "openai completions"
+    tail = b"/completions"
+    gives = "completions"
 
 
 class Responses(_Passing):

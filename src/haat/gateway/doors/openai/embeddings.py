@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class _Embeddings(msgspec.Struct):
     model: str
     input: str | list[str | int | list[int]]
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
 
 
@@ -60,13 +60,17 @@ class Embeddings(OpenAIOperation):
                 raise ProviderFailed("The provider's answer holds no embeddings; the call is not billed.")
             shown: Any = vector
             if wanted.encoding_format == "base64":
-                shown = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode("ascii")
+                try:
+                    shown = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode("ascii")
+                except (struct.error, OverflowError) as error:
+                    raise ProviderFailed("The provider's vectors are of no numbers; the call is not billed.") from error
             data.append({"object": "embedding", "index": index, "embedding": shown})
         tokens = tokens_of(usage)
         reply(
             answer,
             encode(
                 {
+                    "id": f"embd-{call.id}",  # not in OpenAI's own, but others' clients won't do without
                     "object": "list",
                     "data": data,
                     "model": wanted.model,

@@ -21,7 +21,7 @@ USUAL_MODEL = "omni-moderation-latest"
 
 class _Moderations(msgspec.Struct):
     input: str | list[str | dict[str, Any]]
-    model: str = USUAL_MODEL
+    model: str | None = None
 
 
 class Moderations(OpenAIOperation):
@@ -32,7 +32,8 @@ class Moderations(OpenAIOperation):
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
         asked: _Moderations = read_body(self._decoder, call, wrong_field)
-        route = gateway.names.find(gateway, call, asked.model)
+        model = asked.model or USUAL_MODEL
+        route = gateway.names.find(gateway, call, model)
         if route.executing.dialect == DIALECT:
             pass_on(call, visit, route, b"/moderations")
             return True
@@ -41,7 +42,7 @@ class Moderations(OpenAIOperation):
         texts = [_text(part) for part in ([asked.input] if isinstance(asked.input, str) else asked.input)]
         if not texts:
             raise wrong_field("input", "must be a text, or a list of texts")
-        visit.asked = asked.model
+        visit.asked = model
         visit.become(call, route, b"/invoke", encode({"input": [{"text": text} for text in texts]}))
         return True
 

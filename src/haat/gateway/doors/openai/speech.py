@@ -12,7 +12,7 @@ from haat.gateway.doors.names import tag_of
 from haat.gateway.doors.openai.protocol import DIALECT, OpenAIOperation, encode, pass_on, wrong_field, wrong_service
 from haat.gateway.doors.visit import Visit, read_body, read_task_answer, reply
 from haat.kernel.errors import ProviderFailed
-from haat.language import detect
+from haat.language import detect, detect_script
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 USUAL_RATE = 160
 """Words a minute that a speed of 1.0 stands for."""
 FORMATS = ("wav", "pcm")
+USUAL_FORMAT = "wav"
 _THEIR_VOICES = frozenset(
     "alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split()  # noqa: SIM905  # readable so
 )
@@ -32,11 +33,11 @@ _THEIR_VOICES = frozenset(
 class _Speech(msgspec.Struct):
     model: str
     input: str
-    voice: str | dict[str, Any] = ""
-    response_format: str = "wav"
-    speed: float = 1.0
-    stream_format: str = "audio"
-    language: str = ""
+    voice: str | dict[str, Any] | None = None
+    response_format: str | None = None
+    speed: float | None = None
+    stream_format: str | None = None
+    language: str | None = None
     """None of the protocol's own: which of its languages the service is to speak."""
 
 
@@ -54,9 +55,9 @@ class Speech(OpenAIOperation):
             return True
         if not route.executing.takes_tasks:
             raise wrong_service(route, "speech")
-        if asked.response_format not in FORMATS:
+        if (asked.response_format or USUAL_FORMAT) not in FORMATS:
             raise wrong_field("response_format", f"this model gives {' or '.join(FORMATS)}")
-        if asked.stream_format != "audio":
+        if asked.stream_format not in (None, "audio"):
             raise wrong_field("stream_format", "this model gives raw audio, no events")
         if not asked.input.strip():
             raise wrong_field("input", "must be a text that is not empty")
@@ -75,7 +76,7 @@ class Speech(OpenAIOperation):
             samples, rate = samples_of(content)
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             raise ProviderFailed("The provider's answer holds no WAV file; the call is not billed.") from error
-        if visit.asked.response_format == "wav":
+        if visit.asked.response_format in (None, USUAL_FORMAT):
             reply(answer, content, b"audio/wav")
         else:
             reply(answer, samples, b"audio/pcm;rate=%d" % rate)
@@ -84,23 +85,36 @@ class Speech(OpenAIOperation):
 def _config(asked: _Speech, route: Route) -> dict[str, Any]:
     """Return the service's options: what the request says of voice, speed and language."""
     config: dict[str, Any] = {}
-    voice = asked.voice if isinstance(asked.voice, str) else str(asked.voice.get("id", ""))
+    voice = str(asked.voice.get("id", "")) if isinstance(asked.voice, dict) else asked.voice
     if voice and voice not in _THEIR_VOICES:
         config["voice"] = voice
-    if not 0.25 <= asked.speed <= 4.0:
+    speed = 1.0 if asked.speed is None else asked.speed
+    if not 0.25 <= speed <= 4.0:
         raise wrong_field("speed", "must be a number from 0.25 to 4.0")
-    if asked.speed != 1.0:
-        config["rate"] = round(USUAL_RATE * asked.speed)
+    if speed != 1.0:
+        config["rate"] = round(USUAL_RATE * speed)
     language = tag_of(asked.language or asked.model.partition(":")[2])
     languages = route.version.languages
     if not language and len(languages) > 1:
-        best = detect(asked.input).best
-        language = str(best.tag) if best is not None and str(best.tag) in languages else ""
+        language = _language_of(asked.input, languages)
         if not language:
             raise wrong_field("language", f"say which one the text is in: {', '.join(languages)}")
     if language:
         config["language"] = language
     return config
+
+
+def _language_of(text: str, languages: tuple[str, ...]) -> str:
+    """Return the one of a service's languages that a text is in, empty when nothing tells.
+
+    A word or two are no evidence of a language, but their script is where only one of them is written in it.
+    """
+    best = detect(text).best
+    if best is not None and str(best.tag) in languages:
+        return str(best.tag)
+    script = detect_script(text)
+    fitting = [language for language in languages if language.partition("-")[2] == script]
+    return fitting[0] if len(fitting) == 1 and best is None else ""
 
 
 def samples_of(wav: bytes) -> tuple[bytes, int]:

@@ -19,8 +19,14 @@ if TYPE_CHECKING:
     from haat.gateway.market.routes import Route
 
 FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
+LONGEST_SECONDS = 10**7
+"""A recording that is said to be longer has no length that anybody knows."""
 _TEXTS = ("text", "command")
 """Members of an output that hold what was said, the first that is there."""
+
+
+_UNKNOWN = {"temperature": 0.0, "avg_logprob": 0.0, "compression_ratio": 1.0, "no_speech_prob": 0.0}
+"""What the protocol says of each segment and no task service does: typed clients take none without."""
 
 
 class _Asked(NamedTuple):
@@ -70,7 +76,8 @@ class Transcriptions(OpenAIOperation):
         if text is None and "command" not in output:
             raise ProviderFailed("The provider's answer holds no text; the call is not billed.")
         seconds = output.get("seconds", usage.get("audio_seconds", 0))
-        reply(answer, *_shape(visit.asked, text or "", float(seconds) if isinstance(seconds, (int, float)) else 0.0))
+        known = isinstance(seconds, (int, float)) and 0 <= seconds <= LONGEST_SECONDS
+        reply(answer, *_shape(visit.asked, text or "", float(seconds) if known else 0.0))
 
     @staticmethod
     def _upload(call: Call, visit: Visit) -> Upload:
@@ -95,9 +102,9 @@ def _task(call: Call, visit: Visit, upload: Upload) -> bytes:
     form = upload.field(call, "response_format") or "json"
     if form not in FORMATS:
         raise wrong_field("response_format", f"must be one of {', '.join(FORMATS)}")
-    if "word" in upload.fields(call, "timestamp_granularities[]"):
+    if any("word" in upload.fields(call, name) for name in ("timestamp_granularities[]", "timestamp_granularities")):
         raise wrong_field("timestamp_granularities", "this model does not say when each word was spoken")
-    streams = upload.field(call, "stream") or "false"
+    streams = (upload.field(call, "stream") or "false").lower()  # Python's word for it begins with a capital
     if streams not in ("true", "false"):
         raise wrong_field("stream", "must be true or false")
     model = upload.field(call, "model") or ""
@@ -126,7 +133,7 @@ def _shape(asked: _Asked, text: str, seconds: float) -> tuple[bytes, bytes]:
     if asked.form == "vtt":
         cue = f"WEBVTT\n\n{_clock(0, '.')} --> {_clock(seconds, '.')}\n{text}\n"
         return cue.encode(), b"text/vtt; charset=utf-8"
-    segment = {"id": 0, "seek": 0, "start": 0.0, "end": seconds, "text": text, "tokens": []}
+    segment = {"id": 0, "seek": 0, "start": 0.0, "end": seconds, "text": text, "tokens": [], **_UNKNOWN}
     whole = {
         "task": "transcribe",
         "language": asked.language,

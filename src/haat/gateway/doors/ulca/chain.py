@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from haat.gateway import relay
 from haat.gateway.doors.pipeline import MOST_STAGES, Pipeline, Stage
 from haat.gateway.doors.ulca.languages import tags_of
-from haat.gateway.doors.ulca.services import find
+from haat.gateway.doors.ulca.services import check_subscribed, find
 from haat.gateway.doors.ulca.shapes import Config, Task, UlcaOperation, encode
 from haat.gateway.doors.ulca.tasks import PIPELINE_TASKS, TASKS, Step
 from haat.gateway.doors.visit import Visit, read_task_answer, reply, wrong_field
@@ -91,6 +91,8 @@ def settle(gateway: Gateway, call: Call, steps: list[Step], service_ids: list[st
                 raise
             step.source = declared
             find(gateway, call, step, service_id)
+        if len(steps) > 1:
+            check_subscribed(gateway, call, step)
         begun.add(step.source)
         at_hand = step.target or step.source
 

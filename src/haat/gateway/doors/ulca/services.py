@@ -36,12 +36,20 @@ MOST_SHOWN = 100
 def find(gateway: Gateway, call: Call, step: Step, service_id: str) -> None:
     """Set a step's route, and its languages to what the service takes them for.
 
-    Raise ServiceNotFound, NotSubscribed, UnsupportedLanguage, or ValidationFailed for a service that does something
-    else.
+    Raise ServiceNotFound, UnsupportedLanguage, ValidationFailed for a service that does something else, or
+    NotSubscribed where none is named: whether one that is may be called is seen when it is.
     """
     step.route = (
         _named(gateway, call, step, service_id) if _is_a_name(gateway, step, service_id) else _best(gateway, call, step)
     )
+
+
+def check_subscribed(gateway: Gateway, call: Call, step: Step) -> None:
+    """Raise NotSubscribed for a step in a row that would be refused only after those before it are done and billed."""
+    credential, service = call.credential, step.route.service
+    assert credential is not None
+    if (credential.application, service.id) not in gateway.directory.subscriptions:
+        raise NotSubscribed(f"The application is not subscribed to {service.path}, which is to do {step.task.name}.")
 
 
 def _is_a_name(gateway: Gateway, step: Step, service_id: str) -> bool:
@@ -67,10 +75,6 @@ def _named(gateway: Gateway, call: Call, step: Step, service_id: str) -> Route:
         raise wrong_field(field, f"is {service.path}, which does not do {task.name}")
     if not route.version.takes_tasks:
         raise wrong_field(field, f"is {service.path}, which does not speak the task schema")
-    credential = call.credential
-    assert credential is not None
-    if (credential.application, service.id) not in gateway.directory.subscriptions:
-        raise NotSubscribed(f"The application is not subscribed to {service.path}, which is to do {task.name}.")
     for source, target in readings(task.name, step.source, step.target):
         if speaks(route.version, source, target) or task.languages == "none":
             step.source, step.target = source, target
