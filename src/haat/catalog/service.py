@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -64,6 +65,7 @@ class Catalog:
         allowed_networks: list[str],
         https_only: bool,
         provider_share: Decimal,
+        data_dir: Path | None = None,
     ) -> None:
         self._db = db
         self._clock = clock
@@ -72,6 +74,7 @@ class Catalog:
         self._allowed = parse_networks(allowed_networks)
         self._https_only = https_only
         self._share = provider_share
+        self._data_dir = data_dir
 
     # --- providers ------------------------------------------------------------------------------
 
@@ -320,6 +323,7 @@ class Catalog:
                 request=Reshaping([change.model_dump() for change in changes.request]),
                 answer=Reshaping([change.model_dump() for change in changes.answer]),
                 tensors=asked_in,
+                data_dir=self._data_dir,
             )
             tried.require()
             steps += tried.steps
@@ -440,7 +444,7 @@ class Catalog:
         """Refuse what can't be an endpoint. Plain http is left to networks that the operator has opened."""
         opened = bool(self._allowed or partner.allowed_networks)
         for endpoint in filter(None, (draft.endpoint, *draft.policy.endpoints)):
-            check_url(endpoint, https_only=self._https_only and not opened)
+            check_url(endpoint, https_only=self._https_only and not opened, grpc=True)
 
     async def _own(self, connection: Connection, partner: Partner, service_id: UUID) -> Listing:
         """Return the partner's listing, locked until the transaction ends; raise NotFound for another's."""
