@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haat.bridge import open_inference_pb2 as pb
-from haat.bridge.messages import is_final, read_request, write_event, write_response
+from haat.bridge.messages import is_final, read_part, read_request, write_event, write_response
 from haat.infra.inference.tensors import Tensor, Unfit, read_tensors, split, write_tensor
 
 NUMBERS: dict[str, st.SearchStrategy[Any]] = {
@@ -159,6 +159,20 @@ def test_numbers_that_are_none_are_kept_for_the_reader_to_refuse() -> None:
     body, json_size = write_response(response(tensor, struct.pack("<f", math.nan)))
     [read] = read_tensors(json.loads(body[:json_size])["outputs"], body[json_size:], "outputs")
     assert math.isnan(read.data[0])
+
+
+@given(tensors(), st.sampled_from(["", "1", "v1.0"]))
+def test_a_part_of_a_stream_is_read_wrapped_and_as_it_is(tensor: Tensor, version: str) -> None:
+    part = response(tensor, write_tensor(tensor, binary=True)[1])
+    part.model_version = version
+    wrapped = pb.ModelStreamInferResponse(infer_response=part)
+    assert read_part(wrapped.SerializeToString()) == read_part(part.SerializeToString()) == wrapped
+
+
+@given(st.text("aé\0 ", max_size=9))
+def test_what_a_stream_says_went_wrong_is_read(sentence: str) -> None:
+    said = pb.ModelStreamInferResponse(error_message=sentence)
+    assert read_part(said.SerializeToString()) == said
 
 
 def test_the_last_part_is_known_by_its_parameter() -> None:

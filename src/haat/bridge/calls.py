@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 
 from haat.bridge import open_inference_pb2 as pb
+from haat.bridge.messages import read_part
 from haat.bridge.status import Refused, refusal
 
 _PREFIX = "/inference.GRPCInferenceService/"
@@ -57,7 +58,7 @@ class Server:
         method = self._channel.stream_stream(
             _PREFIX + "ModelStreamInfer",
             request_serializer=_serialize,
-            response_deserializer=pb.ModelStreamInferResponse.FromString,
+            response_deserializer=read_part,
         )
         call = method(_once(request), timeout=self._seconds, metadata=(*self._metadata, _ERRORS_AS_STATUS))
         try:

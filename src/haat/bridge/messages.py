@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+from google.protobuf.message import DecodeError
 
 from haat.bridge import open_inference_pb2 as pb
 from haat.infra.inference.tensors import Unfit, read_tensors, split, write_tensor
@@ -135,6 +136,21 @@ def write_event(response: pb.ModelInferResponse, binary: frozenset[str]) -> byte
             fresh["parameters"] = {**said, **fresh.get("parameters", {})}
         written.append(fresh)
     return _encode(_document(response, written))
+
+
+def read_part(data: bytes) -> pb.ModelStreamInferResponse:
+    """Return a message of a stream, as Triton has it; raise DecodeError.
+
+    MLServer sends infer responses as they are, where Triton wraps each: only the former have outputs in themselves.
+    """
+    try:
+        bare = pb.ModelInferResponse.FromString(data)
+    except DecodeError:
+        pass  # what Triton wraps is no text, which the version has to be
+    else:
+        if bare.outputs:
+            return pb.ModelStreamInferResponse(infer_response=bare)
+    return pb.ModelStreamInferResponse.FromString(data)
 
 
 def is_final(response: pb.ModelInferResponse) -> bool:
