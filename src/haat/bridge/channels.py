@@ -33,6 +33,10 @@ _OPTIONS = (
     ("grpc.enable_retries", 0),  # the gateway knows what may be repeated
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.use_local_subchannel_pool", 1),
+    # What a server doesn't acknowledge within ten seconds ends the connection: with keepalives on, the kernel sees to
+    # that (TCP_USER_TIMEOUT). They themselves are rarer than the five minutes below which servers complain.
+    ("grpc.keepalive_time_ms", 600_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.min_reconnect_backoff_ms", _CONNECT_MS),  # which is the time that one attempt to connect has
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),

@@ -236,6 +236,21 @@ async def test_a_server_that_dies_on_the_way_fails_the_call(market: Market, mode
     assert (await market.settled_event()).outcome == Outcome.PROVIDER_FAILED
 
 
+async def test_an_ejected_endpoint_returns_when_its_server_is_ready(
+    market: Market, models: Models, refused: int
+) -> None:
+    elsewhere = f"grpc://127.0.0.1:{refused}"
+    add(market, models.url, MOODY, more=(elsewhere,))
+    service = market.gateway.directory.services["acme/model"]
+    versions = tuple(structs.replace(one, health_path="/v2/health/ready") for one in service.versions)
+    market.gateway.directory.put_service(service.id, structs.replace(service, versions=versions))
+    there, nowhere = market.gateway.routes.find(b"acme/model").endpoints
+    there.health.ejected_until = nowhere.health.ejected_until = 1
+    market.gateway.endpoints.look(market.gateway.clock.now_us())
+    await market.until(lambda: not there.health.ejected_until)
+    assert nowhere.health.ejected_until
+
+
 async def test_networks_that_nobody_opened_are_not_called(market: Market, models: Models) -> None:
     for slug, url in (("model", models.url), ("named", f"grpc://localhost:{models.port}")):
         add(market, url, MOODY, slug, networks=())
