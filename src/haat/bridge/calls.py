@@ -23,8 +23,6 @@ _RESPONSES: dict[type[Any], tuple[str, type[Any]]] = {
     pb.ModelInferRequest: ("ModelInfer", pb.ModelInferResponse),
 }
 """The method that takes a message, and what it answers."""
-_ERRORS_AS_STATUS = ("triton_grpc_error", "true")
-"""Asks for the status of what goes wrong within a stream, and not only for its sentence."""
 USAGE = "x-haat-usage"
 
 Metadata = tuple[tuple[str, str], ...]
@@ -54,13 +52,17 @@ class Server:
         return answer
 
     async def stream(self, request: pb.ModelInferRequest) -> AsyncGenerator[pb.ModelInferResponse, None]:
-        """Yield what is answered to one request, in any number of parts; raise Refused."""
+        """Yield what is answered to one request, in any number of parts; raise Refused.
+
+        What goes wrong within a stream has a sentence and no status: Triton would give one (``triton_grpc_error``), but
+        then dies itself of a model that sends something after an error.
+        """
         method = self._channel.stream_stream(
             _PREFIX + "ModelStreamInfer",
             request_serializer=_serialize,
             response_deserializer=read_part,
         )
-        call = method(_once(request), timeout=self._seconds, metadata=(*self._metadata, _ERRORS_AS_STATUS))
+        call = method(_once(request), timeout=self._seconds, metadata=self._metadata)
         try:
             self._note(await call.initial_metadata())
             async for part in call:

@@ -154,10 +154,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
     def ModelStreamInfer(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
         for request in requests:
             if request.model_name != "narrator":
-                strict = dict(context.invocation_metadata()).get("triton_grpc_error") == "true"
                 sentence = f"Request for unknown model: '{request.model_name}' is not found"
-                if strict:
-                    context.abort(grpc.StatusCode.NOT_FOUND, sentence)
                 yield service_pb2.ModelStreamInferResponse(error_message=sentence)
                 return
             values = self._asked(request, context)

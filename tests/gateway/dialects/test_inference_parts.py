@@ -57,7 +57,7 @@ async def test_each_part_is_an_event_in_the_task_schema(story: Market, models: M
     assert response.header("x-haat-units") == "characters=16"
     [asked] = [one for one in models.noted() if "model" in one]
     assert asked["parameters"] == {"triton_enable_empty_final_response": True}
-    assert asked["metadata"]["triton_grpc_error"] == "true"
+    assert "triton_grpc_error" not in asked["metadata"]  # of which Triton dies, where a model goes on after an error
     event = await story.settled_event()
     assert (event.outcome, event.units["characters"], event.units_source) == (Outcome.COMPLETED, "16", "counted")
     assert event.bytes_out == len(response.body)
@@ -132,7 +132,9 @@ async def test_one_that_fails_before_its_first_part_answers_with_a_status(
 async def test_a_model_that_is_not_there_answers_with_a_status(market: Market, models: Models) -> None:
     add(market, models.url, structs.replace(NARRATOR, model="nobody"))
     response = await tell(market, task("a"))
-    assert (response.status, "unknown model" in response.json()["detail"]) == (404, True)
+    assert (response.status, response.json()["code"]) == (500, "PROVIDER_FAILED")
+    assert "unknown model" in response.json()["detail"]
+    assert (await market.settled_event()).outcome == Outcome.PROVIDER_FAILED
 
 
 async def test_a_server_that_is_gone_on_the_way_is_told_and_not_billed(
