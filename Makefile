@@ -89,6 +89,10 @@ bench-programs:
 	    sh tools/apt.sh "the benchmark" $(BENCH_PACKAGES); \
 	fi
 
+.PHONY: proto
+proto: setup ## Make the messages of the Open Inference Protocol anew from their description
+	$(BIN)/python -m grpc_tools.protoc --proto_path=src --python_out=src --pyi_out=src haat/bridge/open_inference.proto
+
 .PHONY: lock
 lock: ## Write requirements.lock anew for Python 3.11 to 3.13 (UPGRADE=1 takes the newest versions)
 	@$(or $(PYTHON),python3) -m venv build/lock && build/lock/bin/pip install --quiet uv

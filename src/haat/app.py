@@ -73,6 +73,7 @@ def build_platform(
         allowed_networks=settings.allowed_networks,
         https_only=settings.environment == "production",
         provider_share=settings.provider_share,
+        data_dir=settings.data_dir,
     )
     discovery = Discovery(db, clock)
     pseudonyms = Pseudonyms(keyring.derive("customer-pseudonyms"))

@@ -11,14 +11,17 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from haat.catalog.model import TASK_DIALECTS, Dialect, SampleCall
+from haat.catalog.model import TASK_DIALECTS, Dialect, SampleCall, misaddressed
 from haat.catalog.tasks import TaskTrial
 from haat.catalog.tensors import Trial
+from haat.infra import bridge_client
 from haat.infra.inference.mapping import TensorMap
+from haat.infra.inference.upstream import DEADLINE, SCHEMES, is_asked_over_grpc
 from haat.infra.net import IPNetwork, check_url, resolve
 from haat.kernel.errors import AcceptanceFailed, AddressForbidden
 from haat.kernel.reshaping import Misshapen, Reshaping
@@ -72,11 +75,13 @@ async def check(
     request: Reshaping = _UNCHANGED,
     answer: Reshaping = _UNCHANGED,
     tensors: TensorMap | None = None,
+    data_dir: Path | None = None,
 ) -> Report:
     """Try a service at ``endpoint`` and report; never raise for what the service does wrong.
 
     ``credential`` is the header's name and value that the provider expects; ``request`` and ``answer`` are
-    what the gateway changes on the way. With ``tensors`` the sample is a task, which is asked in these.
+    what the gateway changes on the way. With ``tensors`` the sample is a task, which is asked in these. A model that
+    is asked over gRPC is asked by the bridge that works on ``data_dir``.
     """
     report = Report()
 
@@ -92,9 +97,13 @@ async def check(
         return value
 
     async def address() -> tuple[str, _Target]:
-        scheme, host, port = check_url(endpoint, https_only=https_only and not allowed)
+        scheme, host, port = check_url(endpoint, https_only=https_only and not allowed, grpc=True)
+        if reason := misaddressed(endpoint, dialect, tensors is not None and tensors.decoupled):
+            raise _Refused(reason)
+        if scheme in SCHEMES and not bridge_client.runs(data_dir):
+            raise _Refused("models over gRPC are asked by `haat bridge`, which does not run here")
         ip = await resolve(host, port, allowed)
-        if https_only and scheme == "http" and not any(ip in network for network in allowed):
+        if https_only and scheme in ("http", "grpc") and not any(ip in network for network in allowed):
             raise AddressForbidden("Only https addresses are taken, except in networks that the operator has opened.")
         return f"{host} is {ip}", _Target(endpoint.rstrip("/"), scheme, host, port, str(ip))
 
@@ -102,7 +111,9 @@ async def check(
     if target is None:
         return report
     headers = dict([credential]) if credential else {}
-    async with httpx.AsyncClient(follow_redirects=False, trust_env=False) as client:
+    if is_asked_over_grpc(endpoint):
+        headers = bridge_client.headers_for(endpoint, allowed, credential)
+    async with _client(target, data_dir) as client:
 
         async def health() -> tuple[str, bool]:
             response = await target.request(client, "GET", health_path, headers, None, HEALTH_SECONDS)
@@ -142,6 +153,13 @@ async def check(
     return report
 
 
+def _client(target: _Target, data_dir: Path | None) -> httpx.AsyncClient:
+    """Return what makes the requests to a service, or to the bridge that asks it over gRPC."""
+    if target.scheme in SCHEMES and data_dir is not None:
+        return bridge_client.client(data_dir)
+    return httpx.AsyncClient(follow_redirects=False, trust_env=False)
+
+
 _PROTOCOLS = ("openai", "anthropic")
 _MEMBERS = {
     "/chat/completions": "choices",
@@ -174,8 +192,12 @@ class _Target:
         self, client: httpx.AsyncClient, method: str, path: str, headers: dict[str, str], body: Any, seconds: float
     ) -> httpx.Response:
         url = httpx.URL(self.endpoint + path)
-        pinned = url.copy_with(host=self.ip, port=self.port)
         sent = {**headers, "Host": url.netloc.decode(), "Accept": "*/*"}
+        if self.scheme in SCHEMES:
+            pinned = url.copy_with(scheme="http", host=bridge_client.HOST, port=None)
+            sent |= {"Host": bridge_client.HOST, DEADLINE: bridge_client.deadline_in(seconds)}
+        else:
+            pinned = url.copy_with(host=self.ip, port=self.port)
         content = None
         if body is not None and method != "GET":
             if isinstance(body, bytes):

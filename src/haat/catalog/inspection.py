@@ -105,7 +105,11 @@ def propose(metadata: Mapping[str, Any], sample_rate: int = 16_000) -> Proposal:
         most_items=main.shape[0] if main.shape[0] > 0 else 0,
         sample_rate=sample_rate,
         base64=any(one.base64 for one in (*inputs, *outputs)),
+        version=str(metadata.get("version", "")),
+        decoupled=metadata.get("decoupled") is True,
     )
+    if tensors.decoupled:
+        notes.append("it answers in several parts: its callers get a stream of events")
     category, unit = _category(name, asked, answered)
     return Proposal(category, unit, tensors, _sample(asked, {one.name: one for one in inputs}, sample_rate), notes)
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from haat.catalog.tensors import COUNTED_UNITS, TensorMapDraft
 from haat.catalog.validation import ValidationDraft
+from haat.infra.inference.upstream import is_asked_over_grpc
 from haat.infra.ulca import NAMES as TASK_NAMES
 from haat.infra.ulca import task_at
 from haat.kernel import reshaping
@@ -93,8 +94,18 @@ _Slug = Annotated[str, Field(pattern=r"^[a-z0-9](-?[a-z0-9]){0,39}$")]
 _Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?$")]
 _VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
 _LONGEST_VALUE = 4096
-_Endpoint = Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$", max_length=500)]
+_Endpoint = Annotated[str, Field(pattern=r"^(https?|grpcs?)://[^\s?#@]+$", max_length=500)]
 _LanguagePair = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?>[a-z]{2,3}(-[A-Z][a-z]{3})?$")]
+
+
+def misaddressed(address: str, dialect: Dialect, decoupled: bool, websocket: bool = False) -> str:
+    """Return what is wrong with an endpoint's address for what a version says of itself; empty when nothing is."""
+    if is_asked_over_grpc(address):
+        if dialect != "inference" or websocket:
+            return "only models of the dialect `inference` are asked over gRPC, and without WebSocket"
+    elif decoupled:
+        return "a model that answers in several parts (`decoupled`) is asked over gRPC: grpcs://host:port"
+    return ""
 
 
 class _Draft(BaseModel):
@@ -222,7 +233,7 @@ class VersionDraft(_Draft):
     """One version of a service: where it is, what it speaks and how it is tried."""
 
     version: _VersionName = "1"
-    endpoint: Annotated[str, Field(pattern=r"^(https?://[^\s?#@]+)?$", max_length=500)] = ""
+    endpoint: Annotated[str, Field(pattern=r"^((https?|grpcs?)://[^\s?#@]+)?$", max_length=500)] = ""
     """Empty for an adapter."""
     dialect: Dialect = "http"
     health_path: Annotated[str, Field(pattern=r"^(/[^\s#]*)?$", max_length=200)] = ""
@@ -263,6 +274,17 @@ class VersionDraft(_Draft):
     def _models_have_tensors(self) -> VersionDraft:
         if (self.policy.tensors is not None) != (self.dialect == "inference" and not self.policy.serves):
             raise ValueError("`policy.tensors` says how an endpoint of the dialect `inference` is asked, and no other")
+        return self
+
+    @model_validator(mode="after")
+    def _speaks_as_it_is_asked(self) -> VersionDraft:
+        tensors = self.policy.tensors
+        decoupled = tensors is not None and tensors.decoupled
+        for address in filter(None, (self.endpoint, *self.policy.endpoints)):
+            if reason := misaddressed(address, self.dialect, decoupled, self.policy.websocket):
+                raise ValueError(reason)
+        if decoupled and self.policy.answer:
+            raise ValueError("answers in several parts are not changed: leave `policy.answer` out")
         return self
 
     @model_validator(mode="after")

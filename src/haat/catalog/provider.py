@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from pathlib import Path
 from uuid import UUID
 
 from haat.catalog import store
@@ -29,6 +30,7 @@ class ProviderSide:
         partners: Partners,
         allowed_networks: list[str],
         https_only: bool,
+        data_dir: Path | None = None,
     ) -> None:
         self._db = db
         self._clock = clock
@@ -36,6 +38,7 @@ class ProviderSide:
         self._partners = partners
         self._allowed = parse_networks(allowed_networks)
         self._https_only = https_only
+        self._data_dir = data_dir
 
     async def _approved_partner(self, actor: Actor) -> Partner:
         actor.require(Permission.SERVICES_EDIT)
@@ -48,7 +51,7 @@ class ProviderSide:
         """Refuse what can't be an endpoint. Plain http is left to networks that the operator has opened."""
         opened = bool(self._allowed or partner.allowed_networks)
         for endpoint in filter(None, (draft.endpoint, *draft.policy.endpoints)):
-            check_url(endpoint, https_only=self._https_only and not opened)
+            check_url(endpoint, https_only=self._https_only and not opened, grpc=True)
 
     async def _own(self, connection: Connection, partner: Partner, service_id: UUID) -> Listing:
         """Return the partner's listing, locked until the transaction ends; raise NotFound for another's."""

@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from uuid import UUID
 
 from haat.catalog import store
@@ -48,10 +49,11 @@ class Catalog(ProviderSide):
         allowed_networks: list[str],
         https_only: bool,
         provider_share: Decimal,
+        data_dir: Path | None = None,
     ) -> None:
-        super().__init__(db, clock, keyring, partners, allowed_networks, https_only)
+        super().__init__(db, clock, keyring, partners, allowed_networks, https_only, data_dir)
         self._share = provider_share
-        self.versions = Versions(db, clock, keyring, partners, allowed_networks, https_only)
+        self.versions = Versions(db, clock, keyring, partners, allowed_networks, https_only, data_dir)
 
     # --- providers ------------------------------------------------------------------------------
 

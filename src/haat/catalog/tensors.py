@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from haat.infra.inference.asking import Asked, ask, read_answer
+from haat.infra.inference.asking import Asked, ask, error_in, read_answer
 from haat.infra.inference.mapping import SAMPLES, TensorMap
 from haat.infra.inference.tensors import DATATYPES, SIZE_HEADER, Unfit
 from haat.kernel.errors import HaatError
@@ -41,6 +41,7 @@ class TensorMapDraft(BaseModel):
     most_items: Annotated[int, Field(ge=0, le=1000)] = 0
     sample_rate: Annotated[int, Field(ge=4_000, le=192_000)] = 16_000
     base64: bool = False
+    decoupled: bool = False
 
     @model_validator(mode="after")
     def _goes_together(self) -> TensorMapDraft:
@@ -100,7 +101,9 @@ class Trial:
         return {"Content-Type": "application/octet-stream", SIZE_HEADER: str(self._asked.json_size)}
 
     def read(self, body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
-        """Return the answer in the task schema; raise ValueError for one that is none."""
+        """Return the answer in the task schema, of one in several parts the first; raise ValueError for none."""
+        if self._tensors.decoupled:
+            body = _parts(body)[0]
         size = headers.get(SIZE_HEADER)
         try:
             outputs = read_answer(
@@ -109,3 +112,13 @@ class Trial:
         except Unfit as error:
             raise ValueError(f"the answer can't be used: {error}") from error
         return {"output": outputs}
+
+
+def _parts(body: bytes) -> list[bytes]:
+    """Return the parts that a stream of events holds; raise ValueError when it breaks off, or holds none."""
+    parts = [event.removeprefix(b"data: ") for event in body.split(b"\n\n") if event]
+    if not parts:
+        raise ValueError("the model gave no part of an answer")
+    if sentence := error_in(parts[-1]):
+        raise ValueError(f"the model broke off its answer: {sentence}")
+    return parts

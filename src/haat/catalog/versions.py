@@ -205,6 +205,7 @@ class Versions(ProviderSide):
                 request=Reshaping([change.model_dump() for change in changes.request]),
                 answer=Reshaping([change.model_dump() for change in changes.answer]),
                 tensors=asked_in,
+                data_dir=self._data_dir,
             )
             tried.require()
             steps += tried.steps

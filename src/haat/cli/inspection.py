@@ -16,8 +16,11 @@ import httpx
 from haat.catalog.acceptance import Report, check
 from haat.catalog.inspection import Proposal, Unclear, propose
 from haat.catalog.model import SampleCall, ServiceDraft
+from haat.cli.own_bridge import own_bridge
 from haat.cli.trials import print_report, read_credential
-from haat.infra.net import parse_networks
+from haat.infra import bridge_client
+from haat.infra.inference.upstream import is_asked_over_grpc, read_address
+from haat.infra.net import IPNetwork, parse_networks
 from haat.kernel.errors import ValidationFailed
 from haat.settings import load_settings
 
@@ -48,36 +51,40 @@ def inspect(
 ) -> None:
     """Read what the model at URL takes, propose its listing, and try it.
 
-    The server must speak the Open Inference Protocol (Triton, KServe, MLServer and others). The draft is JSON, which
-    is YAML as well: look at what it says of the tensors, and put in languages and a price.
+    The server must speak the Open Inference Protocol (Triton, KServe, MLServer and others), over HTTP or, at
+    grpc://HOST:PORT[/MODEL[/versions/VERSION]], over gRPC. The draft is JSON, which is YAML as well: look at what it
+    says of the tensors, and put in languages and a price.
     """
     settings = load_settings()
     header = read_credential(credential)
-    url = url.rstrip("/")
-    try:
-        proposal = propose(asyncio.run(_metadata(url, model, header)), sample_rate)
-    except Unclear as error:
-        raise click.ClickException(f"No task can be told from the model's metadata: {error}.") from error
-    if sample is not None:
-        proposal.sample = _sample(sample)
-    listing = draft(url, proposal, header)
-    try:
-        ServiceDraft.parse(listing)
-    except ValidationFailed as error:
-        wrong = "; ".join(f"{one['field']}: {one['message']}" for one in error.extensions["errors"])
-        raise click.ClickException(f"The draft is not one that can be listed: {wrong}.") from error
-    report = asyncio.run(
-        check(
-            url,
-            dialect="inference",
-            sample=SampleCall.parse(listing["version"]["sample"]),
-            warm_up_seconds=warm_up,
-            credential=header,
-            allowed=parse_networks([*settings.allowed_networks, *networks]),
-            https_only=settings.environment == "production",
-            tensors=proposal.tensors,
+    server = Server(url.rstrip("/"), header, parse_networks([*settings.allowed_networks, *networks]))
+    with own_bridge(server.url) as bridge:
+        server.bridge = bridge
+        try:
+            proposal = propose(asyncio.run(server.metadata(model)), sample_rate)
+        except Unclear as error:
+            raise click.ClickException(f"No task can be told from the model's metadata: {error}.") from error
+        if sample is not None:
+            proposal.sample = _sample(sample)
+        listing = draft(server.url, proposal, header)
+        try:
+            ServiceDraft.parse(listing)
+        except ValidationFailed as error:
+            wrong = "; ".join(f"{one['field']}: {one['message']}" for one in error.extensions["errors"])
+            raise click.ClickException(f"The draft is not one that can be listed: {wrong}.") from error
+        report = asyncio.run(
+            check(
+                server.url,
+                dialect="inference",
+                sample=SampleCall.parse(listing["version"]["sample"]),
+                warm_up_seconds=warm_up,
+                credential=header,
+                allowed=server.allowed,
+                https_only=settings.environment == "production",
+                tensors=proposal.tensors,
+                data_dir=bridge,
+            )
         )
-    )
     _tell(proposal, report)
     text = json.dumps(listing, ensure_ascii=False, indent=2) + "\n"
     if save is None:
@@ -134,34 +141,58 @@ def _sample(given: str) -> dict[str, Any]:
     return task
 
 
-async def _metadata(url: str, model: str, credential: tuple[str, str] | None) -> dict[str, Any]:
-    """Return a model's metadata; raise ClickException when the server doesn't say."""
-    headers = dict([credential]) if credential else {}
-    async with httpx.AsyncClient(follow_redirects=False, trust_env=False, timeout=_PATIENCE, headers=headers) as client:
-        name = model or await _only_model(client, url)
-        found = await _ask(client, "GET", f"{url}/v2/models/{quote(name, safe='')}")
-    if not isinstance(found, dict):
-        raise click.ClickException(f"What {url} says of {name} is no metadata.")
-    return {"name": name, **found}
+class Server:
+    """The server that is asked what its models are like: itself, or by a bridge over gRPC."""
 
+    def __init__(self, url: str, credential: tuple[str, str] | None, allowed: tuple[IPNetwork, ...]) -> None:
+        self.url, self.credential, self.allowed = url, credential, allowed
+        self.model = self.version = ""
+        """Those that the address names."""
+        self.bridge: Path | None = None
+        if is_asked_over_grpc(url):
+            try:
+                self.url, self.model, self.version = read_address(url)
+            except ValueError as error:
+                raise click.BadParameter(str(error), param_hint="URL") from error
 
-async def _only_model(client: httpx.AsyncClient, url: str) -> str:
-    index = await _ask(client, "POST", f"{url}/v2/repository/index")
-    entries = index if isinstance(index, list) else []
-    names = sorted({str(entry["name"]) for entry in entries if isinstance(entry, dict) and "name" in entry})
-    if len(names) != 1:
-        raise click.ClickException(f"Name one with --model: the server has {', '.join(names) or 'not said which'}.")
-    return names[0]
+    async def metadata(self, model: str) -> dict[str, Any]:
+        """Return a model's metadata; raise ClickException when the server doesn't say."""
+        async with self._client() as client:
+            name = model or self.model or await self._only_model(client)
+            version = f"/versions/{quote(self.version, safe='')}" if self.version else ""
+            found = await self._ask(client, "GET", f"/v2/models/{quote(name, safe='')}{version}")
+        if not isinstance(found, dict):
+            raise click.ClickException(f"What {self.url} says of {name} is no metadata.")
+        return {"name": name, **found, "version": self.version}
 
+    def _client(self) -> httpx.AsyncClient:
+        if self.bridge is not None:
+            client = bridge_client.client(self.bridge)
+            client.headers.update(bridge_client.headers_for(self.url, self.allowed, self.credential))
+        else:
+            client = httpx.AsyncClient(follow_redirects=False, trust_env=False)
+            client.headers.update([self.credential] if self.credential else [])
+        client.timeout = httpx.Timeout(_PATIENCE)
+        return client
 
-async def _ask(client: httpx.AsyncClient, method: str, address: str) -> Any:
-    try:
-        response = await client.request(method, address, json={} if method == "POST" else None)
-        if response.status_code != 200:
-            raise click.ClickException(f"{address} answered {response.status_code}: {response.text[:200]}")
-        return response.json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise click.ClickException(f"{address}: {error or type(error).__name__}") from error
+    async def _only_model(self, client: httpx.AsyncClient) -> str:
+        index = await self._ask(client, "POST", "/v2/repository/index")
+        entries = index if isinstance(index, list) else []
+        names = sorted({str(entry["name"]) for entry in entries if isinstance(entry, dict) and "name" in entry})
+        if len(names) != 1:
+            raise click.ClickException(f"Name one with --model: the server has {', '.join(names) or 'not said which'}.")
+        return names[0]
+
+    async def _ask(self, client: httpx.AsyncClient, method: str, path: str) -> Any:
+        address = f"{self.url}{path}"
+        asked = address if self.bridge is None else f"http://{bridge_client.HOST}{path}"
+        try:
+            response = await client.request(method, asked, json={} if method == "POST" else None)
+            if response.status_code != 200:
+                raise click.ClickException(f"{address} answered {response.status_code}: {response.text[:200]}")
+            return response.json()
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise click.ClickException(f"{address}: {error or type(error).__name__}") from error
 
 
 def _tell(proposal: Proposal, report: Report) -> None:

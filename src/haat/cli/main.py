@@ -32,6 +32,7 @@ PROCESSES = {
     "shipper": "Run the shipper alone: from the gateways' journals to the usage store.",
     "websocket": "Run the WebSocket process alone: it speaks for the gateway's sessions.",
     "speech": "Run the process alone that speaks Socket.IO: speech answered while it is spoken.",
+    "bridge": "Run the process alone that asks models over gRPC.",
     "models": "Run the service execution module alone: the built-in services.",
 }
 

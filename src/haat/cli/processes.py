@@ -31,8 +31,9 @@ MODULES = {
     "models": "haat.models.process",
     "websocket": "haat.gateway.websocket.process",
     "speech": "haat.speech.process",
+    "bridge": "haat.bridge.process",
 }
-_WITHOUT_DATABASE = {"models", "websocket", "speech"}
+_WITHOUT_DATABASE = {"models", "websocket", "speech", "bridge"}
 _WITHOUT_SCHEMA = {"gateway"}  # it goes on from its last snapshot
 _MODELS_SECONDS = 60.0
 

@@ -15,6 +15,7 @@ from haat.catalog.acceptance import check
 from haat.catalog.model import DIALECTS, TASK_DIALECTS, Dialect, SampleCall, field_errors
 from haat.catalog.tensors import TensorMapDraft
 from haat.cli.inspection import inspect
+from haat.cli.own_bridge import own_bridge
 from haat.cli.trials import print_report, read_credential
 from haat.infra.inference.mapping import TensorMap
 from haat.infra.net import parse_networks
@@ -71,19 +72,22 @@ def test(
             "expect_status": expect,
         }
     )
-    report = asyncio.run(
-        check(
-            url,
-            dialect=cast(Dialect, dialect),
-            sample=sample,
-            health_path=health_path,
-            warm_up_seconds=warm_up,
-            credential=read_credential(credential),
-            allowed=parse_networks([*settings.allowed_networks, *networks]),
-            https_only=settings.environment == "production",
-            tensors=_tensors(tensors, dialect),
+    asked_in = _tensors(tensors, dialect)
+    with own_bridge(url) as bridge:
+        report = asyncio.run(
+            check(
+                url,
+                dialect=cast(Dialect, dialect),
+                sample=sample,
+                health_path=health_path,
+                warm_up_seconds=warm_up,
+                credential=read_credential(credential),
+                allowed=parse_networks([*settings.allowed_networks, *networks]),
+                https_only=settings.environment == "production",
+                tensors=asked_in,
+                data_dir=bridge,
+            )
         )
-    )
     if as_json:
         steps = [{"name": s.name, "ok": s.ok, "detail": s.detail, "ms": round(s.ms, 1)} for s in report.steps]
         click.echo(json.dumps({"ok": report.ok, "steps": steps}, ensure_ascii=False))

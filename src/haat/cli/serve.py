@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from haat.cli.activation import Activation
 from haat.cli.gateways import Gateways
 from haat.cli.processes import SUPERVISED
 from haat.cli.run_folder import (
@@ -110,7 +111,13 @@ async def _run_children(
         status.write(settings.data_dir)
 
     supervisor = Supervisor(logs, _environment(settings), lambda sentence: console.print(sentence), write_status)
+
+    async def start_bridge(environment: dict[str, str], descriptors: tuple[int, ...]) -> None:
+        await supervisor.start("bridge", _command("bridge"), environment=environment, descriptors=descriptors)
+
+    bridge = Activation(settings, start_bridge)
     try:
+        bridge.watch()
         await gateways.start(supervisor)
         await supervisor.start("models", _command("models"))
         if not stop.is_set():  # not for long: the rest does not depend on them
@@ -129,7 +136,8 @@ async def _run_children(
     finally:
         gateways.close()
         # The gateway drains first; the shipper goes last, so that what it journalled is shipped.
-        order = (["stock"], gateways.names, ["websocket", "speech", "control", "worker", "models"], ["shipper"])
+        beside = ["websocket", "speech", "bridge", "control", "worker", "models"]
+        order = (["stock"], gateways.names, beside, ["shipper"])
         stopping = asyncio.create_task(supervisor.stop(order, settings.shutdown_seconds))
         hurrying = asyncio.create_task(hurry.wait())
         await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
@@ -137,6 +145,7 @@ async def _run_children(
             await supervisor.stop(order, 0)
         hurrying.cancel()
         await stopping
+        await bridge.close()
 
 
 async def _start_database(settings: Settings, keyring: Keyring, console: Console) -> EmbeddedPostgres | None:

@@ -38,7 +38,7 @@ from haat.gateway.websocket.tunnel import Tunnel
 from haat.gateway.workers.neighbours import Neighbours
 from haat.gateway.workers.place import ALONE, BACKLOG, Place, open_listeners
 from haat.infra.keyring import Keyring
-from haat.infra.rendezvous import SPEECH, WEBSOCKET, Rendezvous
+from haat.infra.rendezvous import BRIDGE, SPEECH, WEBSOCKET, Rendezvous
 from haat.plugins.running import Hook
 from haat.settings import Settings
 from haat.usage.event import Outcome
@@ -68,7 +68,14 @@ class Gateway:
         self.limits = Limits()
         self.meter = Meter(journal, self.clock, self.ids)
         self.outbox.before = self.meter.write_turn
-        self.pools = Pools(settings.upstream_connections, settings.upstream_wait_seconds, self.clock, self.outbox)
+        self.bridge_rendezvous = Rendezvous(settings.data_dir, BRIDGE)
+        self.pools = Pools(
+            settings.upstream_connections,
+            settings.upstream_wait_seconds,
+            self.clock,
+            self.outbox,
+            self.bridge_rendezvous.path,
+        )
         self.endpoints = Endpoints(directory, self.pools, self.clock)
         self.cache = Cache(settings.cache_bytes)
         self.security_lines = answers.security_lines(settings.gateway_address)
@@ -192,6 +199,7 @@ class Gateway:
         await asyncio.gather(*self.tunnel_work, return_exceptions=True)
         self.rendezvous.close()
         self.speech_rendezvous.close()
+        self.bridge_rendezvous.close()
         await self.endpoints.close()
         await self.pools.close()
         self.meter.flush()

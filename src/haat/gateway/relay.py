@@ -58,12 +58,19 @@ def proceed(call: Call, upstream: AnswerReader, ended: bool) -> None:
     if call.collected is not None:
         _collect(call, upstream, data, ended)
         return
+    failed: HaatError | None = None
     if call.extras is not None and call.extras.rewriter is not None:
         try:
             data = call.extras.rewriter.feed(data, ended)
         except HaatError as error:
             fail(call, error)
             return
+        failed = call.extras.rewriter.failed
+        if failed is not None:
+            ended = False
+            if not data:
+                fail(call, failed)
+                return
     if data:
         if call.no_body:
             data = b""
@@ -91,6 +98,8 @@ def proceed(call: Call, upstream: AnswerReader, ended: bool) -> None:
         _extend(call)
     call.head_flushed = True
     call.client.write(head + data)
+    if failed is not None:
+        fail(call, failed)
 
 
 def pass_on(call: Call, upstream: AnswerReader, chunk: bytes, size: int) -> None:

@@ -15,6 +15,7 @@ import socket
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from haat.infra.inference.upstream import SCHEMES
 from haat.kernel.errors import AddressForbidden
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -61,11 +62,12 @@ def check_address(address: IPAddress | str, allowed: Iterable[IPNetwork] = ()) -
     return ip
 
 
-def check_url(url: str, *, https_only: bool) -> tuple[str, str, int]:
+def check_url(url: str, *, https_only: bool, grpc: bool = False) -> tuple[str, str, int]:
     """Return (scheme, host, port) of a URL that may be called; raise AddressForbidden.
 
     Userinfo is refused, and ports below 1024 other than 80 and 443; so is whatever one reader of
-    addresses drops and another keeps: white space, control characters, backslashes.
+    addresses drops and another keeps: white space, control characters, backslashes. With ``grpc`` it may
+    also be a server's that is asked over gRPC: a host and a port, nothing else.
     """
     try:
         if _SPACE_OR_CONTROL.search(url):
@@ -73,11 +75,15 @@ def check_url(url: str, *, https_only: bool) -> tuple[str, str, int]:
         parts = urlsplit(url)
         usual = 443 if parts.scheme == "https" else 80
         port = usual if parts.port is None else parts.port
+        bare = parts.port is not None and not (parts.path.rstrip("/") or parts.query or parts.fragment)
     except ValueError as error:
         raise AddressForbidden("The address can't be read: write it as https://host/path.") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if grpc and parts.scheme in SCHEMES:
+        if not bare or not parts.hostname:
+            raise AddressForbidden("Write the address of a server that is asked over gRPC as grpcs://host:port.")
+    elif parts.scheme not in ("http", "https") or not parts.hostname:
         raise AddressForbidden("Write the address as https://host/path.")
-    if https_only and parts.scheme != "https":
+    if https_only and parts.scheme not in ("https", "grpcs"):
         raise AddressForbidden("Only https addresses are taken here.")
     if parts.username is not None or parts.password is not None:
         raise AddressForbidden("Leave user name and password out of the address.")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 _DESCRIPTORS = Path("/proc/self/fd")
-WEBSOCKET, SPEECH = "websocket.sock", "speech.sock"
+WEBSOCKET, SPEECH, BRIDGE = "websocket.sock", "speech.sock", "bridge.sock"
+LISTENER = "HAAT_BRIDGE_LISTENER"
+"""In the environment of the bridge: the descriptor of a socket that its parent has opened already."""
 
 
 class Rendezvous:
@@ -24,6 +27,17 @@ class Rendezvous:
         if not _DESCRIPTORS.is_dir():
             return str(self.socket)
         return f"{_DESCRIPTORS}/{self._folder}/{self.socket.name}"
+
+    def listen(self) -> socket.socket:
+        """Open the socket in place of one that somebody left behind, for our own account alone."""
+        self.socket.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o077)
+        try:
+            listener.bind(self.path)
+        finally:
+            os.umask(before)
+        return listener
 
     def close(self) -> None:
         folder, self._folder = self._folder, -1

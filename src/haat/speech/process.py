@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import socket
 from typing import Any
 
 import httpx
@@ -141,8 +139,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     secured = settings.tls_certificate is not None
     address = f"{'https' if secured else 'http'}://127.0.0.1:{settings.gateway_port}"
     meeting = Rendezvous(settings.data_dir, SPEECH)
-    meeting.socket.unlink(missing_ok=True)
-    listener = _listen(meeting.path)
+    listener = meeting.listen()
     # The certificate is for the host's name, and we call by address on this very machine.
     async with httpx.AsyncClient(base_url=address, timeout=CALL_SECONDS, verify=not secured, trust_env=False) as client:
         app = socketio.ASGIApp(Speech(client).server)
@@ -159,14 +156,3 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     meeting.socket.unlink(missing_ok=True)
     meeting.close()
     await serving
-
-
-def _listen(path: str) -> socket.socket:
-    """Open the socket, for our own account alone."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o077)
-    try:
-        listener.bind(path)
-    finally:
-        os.umask(before)
-    return listener

@@ -1,13 +1,16 @@
 """Models behind the Open Inference Protocol: asked in their own tensors, answering in the task schema.
 
 The last step before the provider, so that the cache, plugins and a version's changes see tasks only. What a call
-used is counted here from the task, unless the endpoint reports it.
+used is counted here from the task, unless the endpoint reports it. A model that is asked over gRPC is asked in the
+same words: `haat.bridge` passes them on.
 """
 
 from __future__ import annotations
 
+from time import monotonic_ns
 from typing import TYPE_CHECKING
 
+from haat.gateway.dialects import parts
 from haat.gateway.dialects.tasks import JSON, STALE, give, give_refusal, refuse_streams, task_in
 from haat.gateway.http.answers import Whole
 from haat.gateway.http.headers import coding_of, value_of, without
@@ -15,6 +18,7 @@ from haat.gateway.market.routes import refusing
 from haat.infra.inference.asking import Asked, ask, error_in, read_answer
 from haat.infra.inference.mapping import TensorMap
 from haat.infra.inference.tensors import SIZE_HEADER, Unfit
+from haat.infra.inference.upstream import DEADLINE, UPSTREAM
 from haat.kernel.errors import InvalidRequest, ProviderFailed
 from haat.plugins.text import Unreadable, unfold
 
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
     from haat.gateway.market.routes import Route, Step
 
-_SIZE = SIZE_HEADER.lower().encode("ascii")
+_SIZE, _UPSTREAM, _DEADLINE = (name.lower().encode("ascii") for name in (SIZE_HEADER, UPSTREAM, DEADLINE))
 _BINARY = b"Content-Type: application/octet-stream\r\n"
 
 
@@ -35,11 +39,16 @@ def inference_step(gateway: Gateway, route: Route) -> Step | None:
     if tensors is None:
         return refusing(InvalidRequest(f"Version {route.executing.version} does not say in which tensors it is asked."))
     known: TensorMap = tensors
+    over_grpc = any(endpoint.pool.bridge for endpoint in route.in_turn())
 
     def step(gateway: Gateway, call: Call) -> bool:
         asked = ask(known, task_in(call))
         call.body = [asked.body]
-        call.lines = without(call.lines, (*STALE, _SIZE, b"accept-encoding"))
+        call.lines = without(call.lines, (*STALE, _SIZE, _UPSTREAM, _DEADLINE, b"accept-encoding"))
+        if over_grpc:
+            call.lines.append(_until(gateway, call, known.decoupled))
+        if known.decoupled:
+            parts.begin(call, known, asked)
         if asked.json_size < 0:
             call.lines.append(JSON)
         else:
@@ -48,6 +57,13 @@ def inference_step(gateway: Gateway, route: Route) -> Step | None:
         return True
 
     return step
+
+
+def _until(gateway: Gateway, call: Call, streams: bool) -> bytes:
+    """Return the header line that says until when an answer is waited for; a stream may last as long as any."""
+    ends = call.started + gateway.stream_max_us if streams else call.deadline
+    left = max(0, ends - gateway.clock.now_us())
+    return f"{DEADLINE}: {monotonic_ns() // 1000 + left}\r\n".encode("ascii")
 
 
 class _Answered:
@@ -65,6 +81,8 @@ class _Answered:
         if answer.status >= 400:
             give_refusal(call, answer, error_in(answer.body))
             return
+        if self._tensors.decoupled:
+            raise ProviderFailed("The model's answer is no stream; the call is not billed.")
         try:
             outputs = read_answer(self._tensors, unfold(answer.body, coding), size, self._asked.items)
         except (Unfit, Unreadable) as error:
@@ -72,4 +90,7 @@ class _Answered:
         give(call, answer, outputs, self._asked.units)
 
     def missed(self, call: Call) -> None:
-        refuse_streams(call)
+        if not self._tensors.decoupled:
+            refuse_streams(call)
+        elif call.headed and not call.answered:
+            parts.begun(call, self._asked.units)

@@ -42,14 +42,20 @@ def task_in(call: Call) -> bytes:
 
 def give(call: Call, answer: Whole, outputs: Sequence[Any], counted: Mapping[str, Decimal]) -> None:
     """Make an answer the task's. What the call used is what was counted, unless the endpoint has reported it."""
+    units = count(call, counted)
+    usage = {unit: int(quantity) if quantity == int(quantity) else quantity for unit, quantity in units.items()}
+    answer.lines.append(JSON)
+    answer.body = _encode({"output": outputs, "usage": usage})
+
+
+def count(call: Call, counted: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    """Take over what was counted of a call's use, unless its endpoint has reported it; return it rounded."""
     units = {unit: quantity.quantize(_MICRO).normalize() for unit, quantity in counted.items()}
     if not call.raw_usage and call.route is not None:
         said = "; ".join(f"{unit}={quantity:f}" for unit, quantity in units.items())
         read_usage(call, call.route, said.encode("ascii"))
         extras_of(call).counted = True
-    usage = {unit: int(quantity) if quantity == int(quantity) else quantity for unit, quantity in units.items()}
-    answer.lines.append(JSON)
-    answer.body = _encode({"output": outputs, "usage": usage})
+    return units
 
 
 def give_refusal(call: Call, answer: Whole, sentence: str) -> None:

@@ -44,6 +44,10 @@ class InnerClient(Client):
     def write_paused(self) -> bool:
         return False
 
+    @property
+    def takes_parts(self) -> bool:
+        return False
+
     def write(self, data: bytes) -> None:
         """The bytes are those of a message for somebody else: `answered` and `missed` say what is in it."""
 

@@ -50,6 +50,9 @@ class Operation(ABC):
     body_limit: int = 0
     """Most bytes that its requests have; 0 for as many as any call's."""
 
+    takes_parts: bool = False
+    """Whether a task may be answered it in several parts, which `stream` gives the protocol's shape."""
+
     needs_whole = True
     """Whether `enter` wants the whole body; where not, `look` is shown a large one as it comes."""
     unfolds = True
@@ -250,11 +253,20 @@ _task_answer = msgspec.json.Decoder(_TaskAnswer)
 
 def read_task_answer(answer: Whole) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Return the outputs and the usage in the answer of a task service; raise ProviderFailed for anything else."""
+    found = _read(answer.body)
+    return found.output, found.usage
+
+
+def read_outputs(body: bytes) -> list[dict[str, Any]]:
+    """Return the outputs in one part of such an answer; raise ProviderFailed for anything else."""
+    return _read(body).output
+
+
+def _read(body: bytes) -> _TaskAnswer:
     try:
-        found = _task_answer.decode(answer.body)
+        return _task_answer.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ProviderFailed("The provider's answer is not of the task schema; the call is not billed.") from error
-    return found.output, found.usage
 
 
 _MISSING = re.compile(r".*field `([^`]*)`.*")

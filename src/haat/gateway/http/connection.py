@@ -124,6 +124,11 @@ class ClientConnection(RequestReader):
     def write_paused(self) -> bool:
         return self._write_paused
 
+    @property
+    def takes_parts(self) -> bool:
+        """Whether it can do something with an answer that is a stream of events."""
+        return True
+
     def drained(self) -> bool:
         return self._transport.get_write_buffer_size() == 0
 

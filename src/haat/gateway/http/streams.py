@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from haat.kernel.errors import PluginFailed, ProviderFailed
+from haat.kernel.errors import HaatError, PluginFailed, ProviderFailed
 from haat.plugins.api import Event
 
 if TYPE_CHECKING:
@@ -74,13 +74,19 @@ class Rewriter:
     def __init__(self, looks: tuple[Look, ...], over: tuple[Over, ...] = (), before: Rewriter | None = None) -> None:
         self._looks, self._over, self._before = looks, over, before
         self._pending = b""
+        self.failed: HaatError | None = None
+        """What went wrong behind the events that were given last: they go on, and then the stream ends with it."""
 
     def feed(self, data: bytes, ended: bool) -> bytes:
-        """Return what can go on; raise what a look raises, or ProviderFailed for an endless event."""
+        """Return what can go on; raise what a look raises, or ProviderFailed for an endless event.
+
+        When there are events that can go on before the one that can't, the error is in ``failed`` instead.
+        """
         if self._before is not None:
             data = self._before.feed(data, ended)
-        given = self._whole_events(data, ended)
-        if ended:
+            self.failed = self._before.failed
+        given = self._whole_events(data, ended and self.failed is None)
+        if ended and self.failed is None:
             self._end(True)
         return given
 
@@ -102,7 +108,13 @@ class Rewriter:
         # A carriage return at the very end may be half a line end: what follows tells.
         known = len(pending) - (not ended and pending.endswith(b"\r"))
         for match in _END_OF_EVENT.finditer(pending, 0, known):
-            given.append(self._look(pending[at : match.end()]))
+            try:
+                given.append(self._look(pending[at : match.end()]))
+            except HaatError as error:
+                if not any(given):
+                    raise
+                self.failed, self._pending = error, b""
+                return b"".join(given)
             at = match.end()
         self._pending = pending[at:]
         if ended and self._pending:

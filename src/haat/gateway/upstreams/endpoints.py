@@ -18,6 +18,7 @@ from haat.gateway.upstreams.balance import Health
 from haat.gateway.upstreams.breaker import Breaker
 from haat.gateway.upstreams.origin import Origin
 from haat.gateway.upstreams.traffic import Traffic
+from haat.infra.inference.upstream import UPSTREAM, Upstream, header_of
 from haat.infra.net import IPNetwork, resolve
 from haat.kernel.errors import AddressForbidden
 
@@ -95,9 +96,12 @@ class Endpoint:
         self.model = tensors.path.encode("ascii") if version.dialect == "inference" and tensors is not None else b""
         self.served_by = f"X-Haat-Served-By: {service.path}@{version.version}\r\n".encode("ascii")
         self.lines = f"Host: {urlsplit(self.url).netloc}\r\n".encode("ascii")
-        self.credential_name = b""
-        if credential:
-            self.credential_name = service.credential_header.lower().encode("ascii")
+        self.credential_name = service.credential_header.lower().encode("ascii") if credential else b""
+        if self.pool.bridge:
+            networks = tuple(str(network) for network in self.pool.networks)
+            metadata = ((service.credential_header, credential),) if credential else ()
+            self.lines += f"{UPSTREAM}: {header_of(Upstream(self.url, networks, metadata))}\r\n".encode("ascii")
+        elif credential:
             self.lines += f"{service.credential_header}: {credential}\r\n".encode("latin-1")
 
     def request(self, tail: bytes) -> bytes:
@@ -221,10 +225,13 @@ class Endpoints:
         path = endpoint.prefix + endpoint.version.health_path.encode("ascii", "ignore")
         try:
             async with asyncio.timeout(PROBE_SECONDS):
-                address = await resolve(origin.host, origin.port, pool.networks)
-                reader, writer = await asyncio.open_connection(
-                    str(address), origin.port, ssl=pool.tls, server_hostname=origin.host if pool.tls else None
-                )
+                if pool.bridge:
+                    reader, writer = await asyncio.open_unix_connection(pool.bridge)
+                else:
+                    address = await resolve(origin.host, origin.port, pool.networks)
+                    reader, writer = await asyncio.open_connection(
+                        str(address), origin.port, ssl=pool.tls, server_hostname=origin.host if pool.tls else None
+                    )
                 try:
                     writer.write(b"GET %b HTTP/1.1\r\n%bConnection: close\r\n\r\n" % (path, endpoint.lines))
                     head = await reader.readline()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from haat.infra.inference.upstream import SCHEMES
+
 
 class Origin(NamedTuple):
     """Scheme, host and port of an endpoint."""
@@ -17,3 +19,8 @@ class Origin(NamedTuple):
     def parse(cls, endpoint: str) -> Origin:
         parts = urlsplit(endpoint)
         return cls(parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+
+    @property
+    def over_grpc(self) -> bool:
+        """Whether it is asked over gRPC: then the way there leads to `haat.bridge`."""
+        return self.scheme in SCHEMES

@@ -42,8 +42,11 @@ class Pool:
         wait_us: int,
         clock: GatewayClock,
         outbox: Outbox,
+        bridge: str = "",
     ) -> None:
         self.origin, self.networks, self.size = origin, networks, size
+        self.bridge = bridge if origin.over_grpc else ""
+        """The socket on which it is asked instead; empty for an origin that speaks HTTP itself."""
         self.outbox = outbox
         self.reuse_seconds = REUSE_IDLE_SECONDS
         self.tls = ssl.create_default_context() if origin.scheme == "https" else None
@@ -153,21 +156,28 @@ class Pool:
         loop, origin = asyncio.get_running_loop(), self.origin
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                address = await resolve(origin.host, origin.port, self.networks)
                 connection = UpstreamConnection(self)
-                await loop.create_connection(
-                    lambda: cast(asyncio.Protocol, connection),
-                    str(address),  # the very address that was looked at
-                    origin.port,
-                    ssl=self.tls,
-                    server_hostname=origin.host if self.tls else None,
-                )
+                if self.bridge:
+                    await loop.create_unix_connection(lambda: cast(asyncio.Protocol, connection), self.bridge)
+                else:
+                    address = await resolve(origin.host, origin.port, self.networks)
+                    await loop.create_connection(
+                        lambda: cast(asyncio.Protocol, connection),
+                        str(address),  # the very address that was looked at
+                        origin.port,
+                        ssl=self.tls,
+                        server_hostname=origin.host if self.tls else None,
+                    )
         except TimeoutError:
             self._fail_one(ProviderTimeout("No connection to the provider within 5 seconds."))
         except AddressForbidden as error:
             log.warning("%s is not dialled: %s", origin.host, error.detail)
             self._fail_one(ProviderUnavailable("The provider's address may not be called; the call is not billed."))
         except OSError as error:
+            if self.bridge:
+                log.error("the bridge to models that are asked over gRPC does not answer: %s", error)
+                self._fail_one(Overloaded("Models over gRPC can't be asked at the moment: try again shortly."))
+                return
             log.info("no connection to %s:%s: %s", origin.host, origin.port, error)
             self._fail_one(ProviderUnavailable())
         else:
@@ -189,15 +199,17 @@ class Pool:
 class Pools:
     """All pools, by origin and the networks it may lie in: services on one host share its bound."""
 
-    def __init__(self, size: int, wait_seconds: float, clock: GatewayClock, outbox: Outbox) -> None:
-        self._outbox = outbox
+    def __init__(self, size: int, wait_seconds: float, clock: GatewayClock, outbox: Outbox, bridge: str = "") -> None:
+        self._outbox, self._bridge = outbox, bridge
         self._size, self._wait_us, self._clock = size, int(wait_seconds * SECOND), clock
         self._pools: dict[tuple[Origin, tuple[IPNetwork, ...]], Pool] = {}
 
     def of(self, origin: Origin, networks: tuple[IPNetwork, ...]) -> Pool:
         key = (origin, networks)
         if key not in self._pools:
-            self._pools[key] = Pool(origin, networks, self._size, self._wait_us, self._clock, self._outbox)
+            self._pools[key] = Pool(
+                origin, networks, self._size, self._wait_us, self._clock, self._outbox, self._bridge
+            )
         return self._pools[key]
 
     def keep(self, used: set[Pool]) -> None:

@@ -26,7 +26,7 @@ class TensorMap(msgspec.Struct, frozen=True, omit_defaults=True):
     are for fields of ``config`` that a caller leaves out, ``parameters`` go with every request. ``rank`` is how many
     dimensions a tensor of n items has: 1 for [n], 2 for [n, 1]. ``most_items`` bounds n, 0 for no bound. ``languages``
     says what the model calls a language that it doesn't call by its short tag. With ``base64`` sounds and images
-    are texts in base64.
+    are texts in base64. ``decoupled``: it answers in any number of parts, each of which has the ``outputs``.
     """
 
     model: str = ""
@@ -41,6 +41,7 @@ class TensorMap(msgspec.Struct, frozen=True, omit_defaults=True):
     most_items: int = 0
     sample_rate: int = 16_000
     base64: bool = False
+    decoupled: bool = False
 
     def datatype(self, tensor: str) -> str:
         """Return the datatype of a tensor by its name."""
@@ -60,7 +61,8 @@ class TensorMap(msgspec.Struct, frozen=True, omit_defaults=True):
     def path(self) -> str:
         """Where the model is asked, below the server's address."""
         version = f"/versions/{quote(self.version, safe='')}" if self.version else ""
-        return f"/v2/models/{quote(self.model, safe='')}{version}/infer"
+        infer = "infer_stream" if self.decoupled else "infer"
+        return f"/v2/models/{quote(self.model, safe='')}{version}/{infer}"
 
 
 _TEXT = {"text": "OUTPUT_TEXT"}

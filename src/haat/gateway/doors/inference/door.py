@@ -10,10 +10,11 @@ import msgspec
 
 import haat
 from haat.gateway import health
-from haat.gateway.doors.inference.message import read_request, write_response
+from haat.gateway.doors.inference.message import InferRequest, read_request, write_response
 from haat.gateway.doors.inference.tasks import metadata, outputs_of, required, task_of
-from haat.gateway.doors.visit import Operation, Visit, path_behind, read_task_answer, reply
+from haat.gateway.doors.visit import Operation, Visit, path_behind, read_outputs, read_task_answer, reply
 from haat.gateway.http.headers import value_of, without
+from haat.gateway.http.streams import Rewriter
 from haat.infra.inference.mapping import tensors_of
 from haat.infra.inference.tensors import SIZE_HEADER, Unfit
 from haat.kernel.errors import HaatError, InvalidRequest, MalformedJson, NotFound, NotSubscribed, ProviderFailed
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
     from haat.gateway.http.answers import Whole
     from haat.gateway.market.routes import Route
+    from haat.plugins.api import Event
 
 _PREFIX = b"/v2/models/"
 _PLACE = re.compile(rb"(?P<model>.+?)(?:/versions/(?P<version>[^/]+))?(?:/(?P<what>ready|infer))?")
@@ -131,6 +133,7 @@ class Infer(InferenceOperation):
     """``POST /v2/models/…/infer``: a call of the service, its items and options in tensors."""
 
     name = "inference infer"
+    takes_parts = True
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
         place = Place(gateway, call)
@@ -154,6 +157,10 @@ class Infer(InferenceOperation):
         visit.become(call, route, b"/invoke", _encode(task))
         return True
 
+    def stream(self, call: Call, visit: Visit, before: Rewriter | None) -> Rewriter | None:
+        place, asked, shape = visit.asked
+        return Rewriter((_Parts(place, asked, shape).look,), before=before)
+
     def leave(self, call: Call, visit: Visit, answer: Whole) -> None:
         outputs, _ = read_task_answer(answer)
         place, asked, shape = visit.asked
@@ -172,6 +179,24 @@ class Infer(InferenceOperation):
             return
         reply(answer, body, b"application/octet-stream")
         answer.lines.append(f"{SIZE_HEADER}: {json_size}\r\n".encode("ascii"))
+
+
+class _Parts:
+    """Makes the parts of one task's answer infer responses, all of them JSON."""
+
+    __slots__ = ("_asked", "_name", "_route", "_shape")
+
+    def __init__(self, place: Place, asked: InferRequest, shape: list[int]) -> None:
+        self._name, self._route, self._shape = place.name, place.route, shape
+        self._asked = InferRequest(asked.id, [], {}, dict.fromkeys(asked.wanted, False), binary=False)
+
+    def look(self, event: Event) -> bool | None:
+        """Rewrite one event; raise ProviderFailed for one that holds no outputs."""
+        outputs = read_outputs(event.data.encode("utf-8"))
+        tensors = outputs_of(self._route.service.category, outputs, self._shape)
+        body, _ = write_response(self._asked, self._name, self._route.version.version, tensors)
+        event.data = body.decode("utf-8")
+        return None
 
 
 class Nothing(InferenceOperation):
