@@ -13,6 +13,7 @@ from uuid import UUID
 from haat.catalog import acceptance, store, tensors
 from haat.catalog.discovery import index_words
 from haat.catalog.model import (
+    SPOKEN_DIALECTS,
     TASK_DIALECTS,
     Listing,
     PriceDraft,
@@ -171,6 +172,9 @@ class Catalog:
         if draft.validation is not None and version.dialect not in TASK_DIALECTS:
             message = "is for versions that speak the task schema"
             raise ValidationFailed(errors=[{"field": "validation", "message": message}])
+        if draft.audio_formats and version.dialect not in SPOKEN_DIALECTS:
+            message = "is for versions whose endpoint knows `config.format`: task and ulca"
+            raise ValidationFailed(errors=[{"field": "audio_formats", "message": message}])
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             await self._own(connection, partner, service_id)
             await store.set_version_policy(connection, version_id, draft)
