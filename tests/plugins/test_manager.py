@@ -78,7 +78,7 @@ def test_a_plugin_that_can_not_be_imported_is_logged_and_left_out(
 ) -> None:
     install(tmp_path, "broken_haat", "import no_such_engine\n", "[haat]\nbroken = broken_haat\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert len(hosted()) == 14
+    assert len(hosted()) == 15
     assert "plugin broken (broken_haat) can't be loaded" in caplog.text
 
 

@@ -19,6 +19,7 @@ from gateway.rig import Market, Request, answer
 from haat.gateway.doors.table import DOORS
 from haat.gateway.doors.ulca import OPERATIONS
 from haat.gateway.doors.ulca.services import ALIASES
+from haat.gateway.doors.ulca.shapes import encode
 from haat.gateway.doors.ulca.tasks import TASKS
 from haat.gateway.market.policy import ServicePolicy, VersionPolicy
 from haat.models.task import parse_call
@@ -46,7 +47,7 @@ def engines(market: Market) -> Market:
         items, config = parse_call(service, request.body)
         outputs, units = await asyncio.to_thread(service.invoke, items, config)
         usage = "; ".join(f"{unit}={count}" for unit, count in units.items())
-        writer.write(answer(200, json.dumps({"output": outputs}).encode(), f"X-Haat-Usage: {usage}"))
+        writer.write(answer(200, encode({"output": outputs}), f"X-Haat-Usage: {usage}"))
         await writer.drain()
         return True
 
