@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
-ENGINE_PACKAGES := apertium apertium-urd-hin espeak-ng tesseract-ocr tesseract-ocr-ben tesseract-ocr-eng \
+ENGINE_PACKAGES := apertium apertium-urd-hin espeak-ng ffmpeg tesseract-ocr tesseract-ocr-ben tesseract-ocr-eng \
     tesseract-ocr-hin tesseract-ocr-tam
 BENCH_PACKAGES := nginx-light python3-dev python3-venv wrk
 BROWSER_PACKAGES := chromium chromium-driver

@@ -13,11 +13,19 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from haat.app import Platform
-from haat.catalog.model import Listing, PriceDraft, SampleCall, ServiceDraft, ServicePolicyDraft, VersionDraft
+from haat.catalog.model import (
+    Listing,
+    PriceDraft,
+    SampleCall,
+    ServiceDraft,
+    ServicePolicyDraft,
+    VersionDraft,
+    VersionPolicyDraft,
+)
 from haat.infra.keyring import Keyring
 from haat.kernel.errors import AlreadyExists, HaatError
 from haat.kernel.permissions import PLATFORM, Actor
-from haat.models.hosted import Company, Hosted
+from haat.models.hosted import Company, Hosted, HostedService
 from haat.plugins.manager import hosted
 
 log = logging.getLogger(__name__)
@@ -127,6 +135,12 @@ async def _ensure_service(platform: Platform, actor: Actor, service: Hosted) -> 
         await catalog.versions.accept(actor, listing.id, version_id)
     elif present.endpoint != version.endpoint:
         await catalog.versions.move_endpoint(actor, listing.id, present.id, version.endpoint)
+    if present is not None and _audio_formats(service) != present.policy.get("audio_formats", []):
+        # ffmpeg was installed since, or is gone
+        fields = VersionPolicyDraft.model_fields
+        said = {name: value for name, value in present.policy.items() if name in fields}
+        policy = VersionPolicyDraft.parse({**said, "audio_formats": _audio_formats(service)})
+        await catalog.versions.set_policy(actor, listing.id, present.id, policy)
     if present is not None and present.accepted_at is None:
         await catalog.versions.accept(actor, listing.id, present.id)
     if listing.status == "draft":
@@ -155,6 +169,10 @@ def _policy_draft(service: Hosted) -> ServicePolicyDraft:
     return ServicePolicyDraft(capability=service.capability, aliases=list(service.aliases))
 
 
+def _audio_formats(service: Hosted) -> list[str]:
+    return list(service.audio_formats) if isinstance(service, HostedService) else []
+
+
 def _version_draft(platform: Platform, service: Hosted) -> VersionDraft:
     return VersionDraft(
         version=service.version,
@@ -167,6 +185,7 @@ def _version_draft(platform: Platform, service: Hosted) -> VersionDraft:
         timeout_ms=int(service.timeout_seconds * 1000) + 2000,
         warm_up_seconds=30,
         max_body_bytes=min(service.max_body_bytes, 10 * 1024 * 1024),
+        policy=VersionPolicyDraft.parse({"audio_formats": _audio_formats(service)}),
     )
 
 

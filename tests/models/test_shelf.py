@@ -19,6 +19,7 @@ from haat.infra.postgres import PLATFORM_SCOPE
 from haat.kernel.clock import SystemClock
 from haat.models.process import run
 from haat.plugins.manager import hosted
+from haat.providers.vani import sound
 from haat.settings import Settings
 
 
@@ -74,3 +75,20 @@ async def test_a_listing_from_before_gets_the_name_for_what_it_does(platform: Pl
     await ensure_builtin_services(platform)
     after = next(one for one in await builtin_listings(platform) if one.path == "akshara/moderate")
     assert after.policy == {"capability": "moderation"}
+
+
+async def test_a_listing_says_in_which_formats_this_machine_can_speak(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def said() -> Any:
+        await ensure_builtin_services(platform)
+        listing = next(one for one in await builtin_listings(platform) if one.path == "vani/text-to-speech")
+        [version] = await platform.discovery.versions(None, listing.id)
+        return version.policy["audio_formats"]
+
+    await ensure_operator(platform)
+    assert await said() == ["wav", "mp3", "opus", "aac", "flac", "pcm"]
+    monkeypatch.setattr(sound, "PROGRAM", "an-encoder-that-is-not-here")
+    assert await said() == ["wav"]
+    monkeypatch.undo()
+    assert (await said())[1:3] == ["mp3", "opus"]

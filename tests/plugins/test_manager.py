@@ -27,7 +27,7 @@ def block(kind: str) -> str:
     return DOCS.read_text().split(f"```{kind}\n", 1)[1].split("```", 1)[0]
 
 
-def test_the_built_in_providers_bring_fourteen_services() -> None:
+def test_the_built_in_providers_bring_fifteen_services() -> None:
     assert list(hosted()) == [
         "akshara/transliterate",
         "akshara/detect-language",
@@ -43,6 +43,7 @@ def test_the_built_in_providers_bring_fourteen_services() -> None:
         "vani/ocr",
         "vani/spoken-command",
         "vani/voice-activity",
+        "vani/dictation",
     ]
     assert list(hosted_chats()) == ["akshara/chat"]
     assert hosted_services().keys() == hosted().keys() - {"akshara/chat"}
@@ -77,7 +78,7 @@ def test_a_plugin_that_can_not_be_imported_is_logged_and_left_out(
 ) -> None:
     install(tmp_path, "broken_haat", "import no_such_engine\n", "[haat]\nbroken = broken_haat\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert len(hosted()) == 14
+    assert len(hosted()) == 15
     assert "plugin broken (broken_haat) can't be loaded" in caplog.text
 
 
@@ -98,7 +99,7 @@ def plugin(name: str, services: object) -> ModuleType:
 def test_a_hook_that_fails_loses_only_its_own_services(services: object, caplog: pytest.LogCaptureFixture) -> None:
     plugins = load_plugins()
     plugins.register(plugin("bad", services), "bad")
-    assert len(hosted(plugins)) == 14
+    assert len(hosted(plugins)) == 15
     assert "plugin bad failed to name its services" in caplog.text
 
 
@@ -108,5 +109,5 @@ def test_the_first_service_of_a_name_stays(caplog: pytest.LogCaptureFixture) -> 
     plugins.register(plugin("copy", [second]), "copy")
     with caplog.at_level(logging.ERROR):
         found: dict[str, HostedService] = hosted_services(plugins)
-    assert len(found) == 13
+    assert len(found) == 14
     assert "plugin copy brings akshara/sentiment a second time" in caplog.text

@@ -50,4 +50,5 @@ def test_services_without_their_engine_are_left_out(monkeypatch: pytest.MonkeyPa
     assert present == {path for path in hosted() if path.startswith("akshara/")} | {
         "vani/spoken-command",
         "vani/voice-activity",
+        "vani/dictation",
     }

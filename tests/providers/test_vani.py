@@ -102,7 +102,7 @@ def test_a_text_of_options_and_phonemes_is_only_spoken() -> None:
 
 
 def test_speech_names_its_length_and_is_metered_in_characters() -> None:
-    config = {"language": "ta-Taml", "voice": "male", "rate": 160, "pitch": 50}
+    config = {"language": "ta-Taml", "voice": "male", "rate": 160, "pitch": 50, "format": "wav"}
     outputs, units = speak.invoke([Item(text="வணக்கம்"), Item(text="நன்றி")], config)
     assert units == {"characters": Decimal(12)}
     for output in outputs:
@@ -279,12 +279,4 @@ def test_other_sound_files_are_refused(content: bytes) -> None:
 def test_a_recording_of_more_than_fifteen_seconds_is_refused() -> None:
     with pytest.raises(InputTooLong) as refusal:
         command.invoke([Item(content=wav(array("h", [0]) * 250_000))], {"commands": ["stop"]})
-    assert refusal.value.extensions == {"limit": 15, "unit": "seconds"}
-
-
-@given(st.lists(st.integers(-32768, 32767), max_size=200), st.integers(16_000, 48_000), st.integers(1, 2))
-def test_resampling_keeps_length_and_bounds(values: list[int], rate: int, channels: int) -> None:
-    whole = values[: len(values) // channels * channels]
-    samples, seconds = command.samples_of(wav(array("h", whole), rate, channels))
-    assert seconds == Decimal(len(whole) // channels) / rate
-    assert abs(len(samples) / 2 - float(seconds) * 16_000) <= 1
+    assert refusal.value.extensions == {"limit": 15, "unit": "seconds", "input": 0}

@@ -30,7 +30,10 @@ Unit = Literal[
 Status = Literal["draft", "published", "deprecated", "retired", "suspended"]
 Visibility = Literal["public", "members", "invited"]
 Dialect = Literal["task", "http", "openai", "anthropic", "inference", "ulca"]
+AudioFormat = Literal["wav", "mp3", "opus", "aac", "flac", "pcm"]
 
+SPOKEN_DIALECTS: tuple[Dialect, ...] = ("task", "ulca")
+"""Those in which an endpoint can be told the format of its sound."""
 CATEGORIES: tuple[Category, ...] = Category.__args__  # type: ignore[attr-defined]  # typing's own tuple of values
 TASK_DIALECTS: tuple[Dialect, ...] = ("task", "inference", "ulca")
 """Those that are called in the task schema, whatever their endpoints are then asked in."""
@@ -199,7 +202,8 @@ class VersionPolicyDraft(_Draft):
     ``request`` and ``answer`` are changed on their way, in this order. A version that ``serves`` another
     one only adapts its own shape to that one's, whose endpoints execute its calls. ``model`` is what the
     provider calls its model: front doors write it in place of the name that the caller knows. ``tensors`` are
-    those in which endpoints of the dialect ``inference`` are asked.
+    those in which endpoints of the dialect ``inference`` are asked. ``audio_formats``: it gives its sound in
+    these when ``config.format`` names one.
     """
 
     endpoints: Annotated[list[_Endpoint], Field(max_length=15)] = []
@@ -209,6 +213,7 @@ class VersionPolicyDraft(_Draft):
     request: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
     answer: Annotated[list[TransformDraft], Field(max_length=reshaping.MAX_CHANGES)] = []
     tensors: TensorMapDraft | None = None
+    audio_formats: Annotated[list[AudioFormat], Field(max_length=6)] = []
     validation: ValidationDraft | None = None
     """What a task version's batches are held against, before they are changed."""
 
@@ -268,6 +273,10 @@ class VersionDraft(_Draft):
             raise ValueError("a task service's sample body is an object with a list `input` and `config`")
         if self.policy.validation is not None and self.dialect not in TASK_DIALECTS:
             raise ValueError("`policy.validation` is for versions that speak the task schema")
+        if self.policy.audio_formats and self.dialect not in SPOKEN_DIALECTS:
+            raise ValueError(
+                "`policy.audio_formats` is for versions whose endpoint knows `config.format`: task and ulca"
+            )
         return self
 
     @model_validator(mode="after")

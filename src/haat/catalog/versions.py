@@ -8,7 +8,7 @@ from uuid import UUID
 
 from haat.catalog import acceptance, store, tensors
 from haat.catalog.discovery import index_words
-from haat.catalog.model import TASK_DIALECTS, SampleCall, Version, VersionDraft, VersionPolicyDraft
+from haat.catalog.model import SPOKEN_DIALECTS, TASK_DIALECTS, SampleCall, Version, VersionDraft, VersionPolicyDraft
 from haat.catalog.provider import ProviderSide
 from haat.infra.net import parse_networks
 from haat.infra.postgres import Connection, tenant
@@ -93,6 +93,9 @@ class Versions(ProviderSide):
         if draft.validation is not None and version.dialect not in TASK_DIALECTS:
             message = "is for versions that speak the task schema"
             raise ValidationFailed(errors=[{"field": "validation", "message": message}])
+        if draft.audio_formats and version.dialect not in SPOKEN_DIALECTS:
+            message = "is for versions whose endpoint knows `config.format`: task and ulca"
+            raise ValidationFailed(errors=[{"field": "audio_formats", "message": message}])
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             await self._own(connection, partner, service_id)
             await store.set_version_policy(connection, version_id, draft)

@@ -23,6 +23,7 @@ from haat.infra.embedded_host import EmbeddedPostgresError, programs, server_acc
 from haat.infra.keyring import Keyring, keyring_of
 from haat.infra.revision import current_revision, newest_revision
 from haat.plugins.manager import hosted
+from haat.providers.vani import sound
 from haat.settings import Settings
 
 PYTHONS = ((3, 11), (3, 13))
@@ -200,3 +201,5 @@ def _engines() -> Iterator[Finding]:
     for path, service in sorted(hosted().items()):
         missing = service.missing()
         yield Finding(path, missing is None, missing or service.name, "", essential=False)
+    missing = sound.missing()
+    yield Finding("Encoded sound", missing is None, missing or "read and written by ffmpeg", "", essential=False)

@@ -19,8 +19,9 @@ import uvloop
 
 from haat.gateway.gateway import Gateway
 from haat.gateway.limits.plan import PlanLimits
-from haat.gateway.market.policy import ServicePolicy
+from haat.gateway.market.policy import ServicePolicy, VersionPolicy
 from haat.gateway.market.snapshot import Credential, Directory, Service, Snapshot, Subscription, Version
+from haat.gateway.simulator.marks import TONES
 from haat.infra.keyring import KEY_BYTES, Keyring
 from haat.models.hosted import Category
 from haat.plugins.api import Arrival
@@ -89,7 +90,9 @@ def market(found: Iterable[Shelf]) -> Directory:
     services, subscriptions = [], []
     for shelf in found:
         identifier = f"mock:{shelf.provider}/{shelf.slug}"
-        version = Version("1", "http://simulator.invalid:9", 30_000, 10 * 1024 * 1024, "", shelf.dialect,
+        speaks = shelf.category == "text_to_speech" and shelf.dialect == "task"
+        policy = VersionPolicy(audio_formats=("wav", *TONES) if speaks else ())
+        version = Version("1", "http://simulator.invalid:9", 30_000, 10 * 1024 * 1024, "", shelf.dialect, policy,
                           languages=shelf.languages, language_pairs=shelf.language_pairs)  # fmt: skip
         services.append(
             Service(

@@ -184,6 +184,7 @@ def tour_calls() -> list[TourCall]:
         "vani/ocr": islice(_read(), 8),
         "vani/spoken-command": islice(_command(), 40),
         "vani/voice-activity": islice(_activity(), 16),
+        "vani/dictation": islice(_dictation(), 8),
     }
     services = hosted()
     calls = {
@@ -310,6 +311,12 @@ def _activity() -> Iterator[dict[str, Any]]:
         for command in COMMANDS:
             audio = {"content": _sample(f"{command.replace(' ', '-')}.wav"), "format": "wav"}
             yield {"input": [{"audio": audio}], "config": {"mode": mode}}
+
+
+def _dictation() -> Iterator[dict[str, Any]]:
+    for command in COMMANDS:
+        audio = {"content": _sample(f"{command.replace(' ', '-')}.wav"), "format": "wav"}
+        yield {"input": [{"audio": audio}], "config": {"language": "en-Latn"}}
 
 
 def _sample(name: str) -> str:

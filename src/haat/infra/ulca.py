@@ -25,6 +25,7 @@ Document = dict[str, Any]
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _VOICES = {"female": "female", "male": "male"}
+_THEIR_FORMATS = {"opus": "ogg"}
 _KIND = {"text": "input", "audio": "audio", "image": "image"}
 _MICRO = Decimal("0.000001")
 
@@ -159,7 +160,10 @@ def _config(task: Task, config: Document, given: list[Document]) -> Document:
         voice = config.pop("voice", "female")
         if voice not in _VOICES:
             raise _wrong("config.voice", f"must be {' or '.join(_VOICES)}")
-        config |= {"gender": _VOICES[voice], "audioFormat": "wav"}
+        form = config.pop("format", "wav")
+        if not isinstance(form, str):
+            raise _wrong("config.format", "must be the name of a format")
+        config |= {"gender": _VOICES[voice], "audioFormat": _THEIR_FORMATS.get(form, form)}
     elif task.takes == "audio":
         forms = sorted({one["format"] for one in given})
         if len(forms) > 1:
@@ -268,7 +272,8 @@ def _source(one: Document, config: Document) -> Document:
 def _spoken(one: Document, config: Document) -> Document:
     content = _must_be_text(one["audioContent"])
     rate = sample_rate_of(content) or config.get("samplingRate")
-    audio: Document = {"content": content, "format": config.get("audioFormat") or "wav"}
+    form = config.get("audioFormat") or "wav"
+    audio: Document = {"content": content, "format": "opus" if form == "ogg" else form}
     return {"audio": {**audio, "sample_rate": int(rate)} if rate else audio}
 
 

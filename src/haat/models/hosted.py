@@ -129,7 +129,8 @@ class HostedService(Hosted):
 
     ``language_pairs`` are written ``hi-Deva>ur-Arab``. A service with pairs takes ``config.source`` and
     ``config.target``; one with languages takes ``config.language`` unless ``takes_language`` is false (it
-    finds the language out by itself).
+    finds the language out by itself). ``audio_formats`` are those in which one that speaks gives its sound when
+    ``config.format`` names one, as far as this machine can.
     ``invoke`` gets checked items and a complete config (canonical tags, defaults filled in) and returns
     one output an item and the units used; it may raise any `HaatError`. It is synchronous and runs
     ``inline`` (microseconds), in a worker ``process`` (heavy, or unsafe in threads) or, as a
@@ -145,6 +146,7 @@ class HostedService(Hosted):
     takes_language: bool = True
     options: tuple[Option, ...] = ()
     formats: tuple[str, ...] = ()
+    audio_formats: tuple[str, ...] = ()
     max_inputs: int = 100
     max_characters: int = 5_000
     max_bytes: int = 0

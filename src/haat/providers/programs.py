@@ -11,9 +11,10 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 
 from haat.kernel.errors import EngineFailed, EngineMissing, EngineTimeout, Overloaded
@@ -23,6 +24,7 @@ DEBIAN_PACKAGES = (
     "apertium",
     "apertium-urd-hin",
     "espeak-ng",
+    "ffmpeg",
     "tesseract-ocr",
     "tesseract-ocr-ben",
     "tesseract-ocr-eng",
@@ -49,32 +51,66 @@ def missing_program(name: str, packages: str) -> str | None:
 
 
 def run_program(
-    arguments: Sequence[str], stdin: bytes, *, seconds: float, environment: Mapping[str, str] | None = None
+    arguments: Sequence[str],
+    stdin: bytes,
+    *,
+    seconds: float,
+    environment: Mapping[str, str] | None = None,
+    seekable: bool = False,
 ) -> bytes:
     """Run a program on ``stdin`` and return its standard output.
 
     ``arguments`` holds our own constants and checked numbers, never what a caller wrote. Waiting for a
-    free place counts towards ``seconds``. Raises EngineMissing, EngineFailed (it crashed or refused),
-    EngineTimeout (it and its children were killed), Overloaded (no place became free).
+    free place counts towards ``seconds``. With ``seekable`` both streams are nameless files instead of
+    pipes, for programs that go back in what they read or write. Raises EngineMissing, EngineFailed (it
+    crashed or refused), EngineTimeout (it and its children were killed), Overloaded (no place became free).
     """
     deadline = min(time.monotonic() + seconds, call_deadline.get() or float("inf"))
     if not _places.acquire(timeout=max(0.0, deadline - time.monotonic())):
         raise Overloaded("All engines of this kind are busy; wait for the seconds in Retry-After.", retry_after=2)
     try:
-        return _run(arguments, stdin, deadline, environment or {})
+        if seekable:
+            output = _run_on_files(arguments, stdin, deadline, environment or {})
+        else:
+            output = _run_on_pipes(arguments, stdin, deadline, environment or {})
     finally:
         _places.release()
+    if len(output) > _MOST_OUTPUT:
+        raise EngineFailed("The engine's answer is larger than can be returned; try a shorter input.")
+    return output
 
 
-def _run(arguments: Sequence[str], stdin: bytes, deadline: float, environment: Mapping[str, str]) -> bytes:
+def _run_on_pipes(arguments: Sequence[str], stdin: bytes, deadline: float, environment: Mapping[str, str]) -> bytes:
+    with _started(arguments, subprocess.PIPE, subprocess.PIPE, deadline, environment) as process:
+        return process.communicate(stdin, timeout=max(0.01, deadline - time.monotonic()))[0]
+
+
+def _run_on_files(arguments: Sequence[str], stdin: bytes, deadline: float, environment: Mapping[str, str]) -> bytes:
+    try:
+        with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as result:
+            source.write(stdin)
+            source.seek(0)
+            with _started(arguments, source.fileno(), result.fileno(), deadline, environment) as process:
+                process.wait(timeout=max(0.01, deadline - time.monotonic()))
+            result.seek(0)
+            return result.read(_MOST_OUTPUT + 1)
+    except OSError as error:
+        raise EngineFailed("There is no room for temporary files here; the call is not billed.") from error
+
+
+@contextlib.contextmanager
+def _started(
+    arguments: Sequence[str], stdin: int, stdout: int, deadline: float, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program for the length of a block that waits for its end; raise what came of it instead of that."""
     name = arguments[0]
     if shutil.which(name) is None:
         raise EngineMissing(f"{name} is not installed here; ask the operator to run `make engines`.")
     try:
         process = subprocess.Popen(
             [*_last_resort(deadline), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=stdin,
+            stdout=stdout,
             stderr=subprocess.DEVNULL,
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", **environment},
             start_new_session=True,  # apertium is a shell pipeline: its whole group must be killed
@@ -84,7 +120,7 @@ def _run(arguments: Sequence[str], stdin: bytes, deadline: float, environment: M
     with _running_lock:
         _running.add(process)
     try:
-        output, _ = process.communicate(stdin, timeout=max(0.01, deadline - time.monotonic()))
+        yield process
     except subprocess.TimeoutExpired:
         _kill(process)
         process.communicate()
@@ -94,9 +130,6 @@ def _run(arguments: Sequence[str], stdin: bytes, deadline: float, environment: M
             _running.discard(process)
     if process.returncode != 0:
         raise EngineFailed
-    if len(output) > _MOST_OUTPUT:
-        raise EngineFailed("The engine's answer is larger than can be returned; try a shorter input.")
-    return output
 
 
 def _last_resort(deadline: float) -> list[str]:

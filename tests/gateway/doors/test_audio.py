@@ -17,10 +17,12 @@ from typing import Any
 
 import openai
 import pytest
+from msgspec import structs
 
 from gateway.doors.forms import BOUNDARY, CONTENT_TYPE, form
 from gateway.doors.upstreams import events, stream
 from gateway.rig import MakeMarket, Market, Provider, answer
+from haat.gateway.market.policy import VersionPolicy
 from haat.usage.event import Outcome
 
 MB = 1 << 20
@@ -130,6 +132,106 @@ async def test_an_answer_that_is_no_sound_is_the_providers_failure(
     with pytest.raises(openai.InternalServerError):
         await client.audio.speech.create(model="text_to_speech:hi", input="नमस्ते", voice="alloy", response_format="pcm")
     assert (await audio.settled_event()).outcome == Outcome.PROVIDER_FAILED
+
+
+def gives(market: Market, *formats: str) -> None:
+    """Let the service that speaks say that it gives its sound in these."""
+    service = market.gateway.directory.services["acme/speak"]
+    versions = tuple(
+        structs.replace(version, policy=VersionPolicy(audio_formats=formats)) for version in service.versions
+    )
+    market.gateway.directory.put_service(service.id, structs.replace(service, versions=versions))
+
+
+def encoded(content: bytes, form: str, rate: int = 24_000) -> bytes:
+    audio = {"content": base64.b64encode(content).decode(), "format": form, "sample_rate": rate}
+    return answer(200, json.dumps({"output": [{"audio": audio}]}).encode())
+
+
+@pytest.mark.speaks("openai audio.speech", client="openai (PyPI)")
+@pytest.mark.parametrize(
+    ("asked", "form", "content_type"),
+    [
+        ({}, "mp3", "audio/mpeg"),
+        ({"response_format": "mp3"}, "mp3", "audio/mpeg"),
+        ({"response_format": "opus"}, "opus", "audio/ogg"),
+        ({"response_format": "aac"}, "aac", "audio/aac"),
+        ({"response_format": "flac"}, "flac", "audio/flac"),
+        ({"response_format": "pcm"}, "pcm", "audio/pcm;rate=24000"),
+    ],
+    ids=["none named", "mp3", "opus", "aac", "flac", "pcm"],
+)
+async def test_a_service_is_asked_for_a_format_that_it_gives(
+    audio: Market, client: openai.AsyncOpenAI, asked: dict[str, Any], form: str, content_type: str
+) -> None:
+    gives(audio, "wav", "mp3", "opus", "aac", "flac", "pcm")
+    audio.provider.behaviour = encoded(b"a sound", form)
+    made = await client.audio.speech.create(model="text_to_speech:hi", input="नमस्ते", voice="alloy", **asked)
+    assert (made.content, made.response.headers["content-type"]) == (b"a sound", content_type)
+    assert json.loads(audio.provider.requests[0].body)["config"] == {"language": "hi-Deva", "format": form}
+
+
+async def test_a_service_that_gives_no_mp3_gives_wav_when_nobody_names_a_format(
+    audio: Market, client: openai.AsyncOpenAI
+) -> None:
+    audio.provider.behaviour = spoken(wav())
+    for formats in ((), ("wav", "flac")):
+        gives(audio, *formats)
+        made = await client.audio.speech.create(model="text_to_speech:hi", input="नमस्ते", voice="alloy")
+        assert (made.content, made.response.headers["content-type"]) == (wav(), "audio/wav")
+        assert json.loads(audio.provider.requests[-1].body)["config"] == {"language": "hi-Deva"}
+
+
+@pytest.mark.parametrize(
+    ("formats", "named"),
+    [((), "wav, pcm"), (("mp3", "flac"), "mp3, flac, wav, pcm"), (("amr", "opus"), "opus, wav, pcm")],
+)
+async def test_a_format_that_is_not_given_is_refused_with_those_that_are(
+    audio: Market, client: openai.AsyncOpenAI, formats: tuple[str, ...], named: str
+) -> None:
+    gives(audio, *formats)
+    for wanted in ("aac", "amr"):
+        with pytest.raises(openai.BadRequestError) as raised:
+            await client.audio.speech.create(
+                model="text_to_speech:hi", input="नमस्ते", voice="alloy", extra_body={"response_format": wanted}
+            )
+        assert raised.value.param == "response_format"
+        assert f"this model gives {named}" in raised.value.message
+    assert audio.provider.requests == []
+
+
+@pytest.mark.parametrize(
+    "behaviour", [spoken(wav()), encoded(b"", "mp3"), encoded(b"x", "opus")], ids=["wav", "nothing", "opus"]
+)
+async def test_another_format_than_the_one_asked_for_is_the_providers_failure(
+    audio: Market, client: openai.AsyncOpenAI, behaviour: bytes
+) -> None:
+    gives(audio, "mp3")
+    audio.provider.behaviour = behaviour
+    with pytest.raises(openai.InternalServerError):
+        await client.audio.speech.create(model="text_to_speech:hi", input="नमस्ते", voice="alloy")
+    assert (await audio.settled_event()).outcome == Outcome.PROVIDER_FAILED
+
+
+def problem(code: str, status: int, **more: Any) -> bytes:
+    return answer(status, json.dumps({"code": code, "title": "No", "detail": "No.", **more}).encode())
+
+
+WRONG = {"errors": [{"field": "input[0].audio.content", "message": "is no recording"}]}
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [problem("VALIDATION_FAILED", 422, **WRONG), problem("INPUT_TOO_LONG", 422, limit=60)],
+    ids=["no recording", "too long"],
+)
+async def test_a_service_that_refuses_the_recording_refuses_the_file(
+    audio: Market, client: openai.AsyncOpenAI, behaviour: bytes
+) -> None:
+    audio.provider.behaviour = behaviour
+    with pytest.raises(openai.UnprocessableEntityError) as raised:
+        await client.audio.transcriptions.create(model="acme/hear", file=("a.wav", wav()), language="hi")
+    assert raised.value.param == "file"
 
 
 async def test_speech_of_who_speaks_the_protocol_passes_as_it_comes(audio: Market, client: openai.AsyncOpenAI) -> None:

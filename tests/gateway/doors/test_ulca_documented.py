@@ -19,13 +19,21 @@ from gateway.rig import Market, Request, answer
 from haat.gateway.doors.table import DOORS
 from haat.gateway.doors.ulca import OPERATIONS
 from haat.gateway.doors.ulca.services import ALIASES
+from haat.gateway.doors.ulca.shapes import encode
 from haat.gateway.doors.ulca.tasks import TASKS
-from haat.gateway.market.policy import ServicePolicy
+from haat.gateway.market.policy import ServicePolicy, VersionPolicy
 from haat.models.task import parse_call
 from haat.plugins.manager import hosted_services
+from providers.test_documented_tasks import alike, with_files
 
 PAGE = (Path(__file__).parents[3] / "docs" / "bhashini.md").read_text(encoding="utf-8")
-ENGINES = ("akshara/transliterate", "akshara/detect-language", "vani/text-to-speech", "vani/ocr")
+ENGINES = (
+    "akshara/transliterate",
+    "akshara/detect-language",
+    "vani/text-to-speech",
+    "vani/ocr",
+    "vani/dictation",
+)
 SAMPLES = resources.files("haat.providers.vani").joinpath("samples")
 
 
@@ -39,7 +47,7 @@ def engines(market: Market) -> Market:
         items, config = parse_call(service, request.body)
         outputs, units = await asyncio.to_thread(service.invoke, items, config)
         usage = "; ".join(f"{unit}={count}" for unit, count in units.items())
-        writer.write(answer(200, json.dumps({"output": outputs}).encode(), f"X-Haat-Usage: {usage}"))
+        writer.write(answer(200, encode({"output": outputs}), f"X-Haat-Usage: {usage}"))
         await writer.drain()
         return True
 
@@ -55,7 +63,11 @@ def engines(market: Market) -> Market:
             language_pairs=hosted.language_pairs,
         )
         listed = market.gateway.directory.services[f"acme/{hosted.slug}"]
-        said = structs.replace(listed, policy=ServicePolicy(capability=hosted.capability))
+        versions = tuple(
+            structs.replace(version, policy=VersionPolicy(audio_formats=hosted.audio_formats))
+            for version in listed.versions
+        )
+        said = structs.replace(listed, policy=ServicePolicy(capability=hosted.capability), versions=versions)
         market.gateway.directory.put_service(said.id, said)
     market.provider.behaviour = run
     return market
@@ -77,9 +89,9 @@ async def test_the_request_is_answered_as_the_page_says(engines: Market) -> None
     examples = re.findall(r"```json example (\S+)\n(.*?)```\n```json answer\n(.*?)```", PAGE, re.DOTALL)
     assert examples
     for path, request, wanted in examples:
-        response = await engines.call("POST", path, request.encode())
+        response = await engines.call("POST", path, with_files(request))
         assert response.status == 200, response.body
-        assert response.json() == json.loads(wanted)
+        assert alike(json.loads(wanted), response.json()), response.body
 
 
 async def test_what_is_read_in_an_image_is_spoken(engines: Market) -> None:

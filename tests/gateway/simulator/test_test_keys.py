@@ -15,7 +15,10 @@ from gateway.rig import Market, Response, answer
 from haat.gateway.limits.registry import PlanLimits
 from haat.gateway.market.policy import CachePolicy, ServicePolicy, Transform, VersionPolicy
 from haat.gateway.market.snapshot import Price
+from haat.gateway.simulator.marks import TONES
 from haat.identity.model import make_key
+from haat.models.hosted import Item
+from haat.providers.vani.sound import recordings
 from haat.usage import event as usage
 from haat.usage.event import Outcome
 
@@ -276,6 +279,24 @@ async def test_every_kind_of_task_has_its_answer(
             assert (sound.getframerate(), sound.getnchannels()) == (16_000, 1)
     if member == "embedding":
         assert sum(number * number for number in first["embedding"]) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("form", TONES)
+async def test_a_tone_comes_in_the_format_that_is_asked_for(market: Market, test_key: str, form: str) -> None:
+    market.add_service("speak", dialect="task", category="text_to_speech", unit="characters")
+    body = json.dumps({"input": [{"text": "hello"}], "config": {"format": form}}).encode()
+    response = await ask(market, test_key, slug="speak", body=body)
+    audio = response.json()["output"][0]["audio"]
+    assert (audio["format"], audio["sample_rate"]) == (form, TONES[form])
+    content = base64.b64decode(audio["content"])
+    if form == "pcm":
+        assert len(content) == 2 * 0.25 * 24_000
+    else:
+        [heard] = recordings([Item(content=content)], 16_000, 5, lambda wav: wav)
+        assert 0.24 < heard.seconds < 0.4
+    body = json.dumps({"input": [{"text": "hello"}], "config": {"format": ["amr"]}}).encode()
+    refused = await ask(market, test_key, slug="speak", body=body)
+    assert (refused.status, refused.json()["errors"][0]["field"]) == (422, "config.format")
 
 
 @pytest.mark.parametrize(

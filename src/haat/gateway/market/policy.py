@@ -87,7 +87,8 @@ class VersionPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     ``endpoints`` serve the same as its first endpoint. ``websocket``: the version's endpoint speaks
     WebSocket. ``serves``: this version only adapts the shape of another one, whose endpoint answers.
     ``model``: what the provider calls its model, empty when callers name it as it does. ``tensors`` says in which
-    tensors an endpoint of the dialect ``inference`` is asked.
+    tensors an endpoint of the dialect ``inference`` is asked. ``audio_formats`` are those of the sound that a
+    version which speaks gives when ``config.format`` names one; empty for WAV, whatever is asked.
     Times are microseconds since the epoch, 0 for never.
     """
 
@@ -98,6 +99,7 @@ class VersionPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     request: tuple[Transform, ...] = ()
     answer: tuple[Transform, ...] = ()
     tensors: TensorMap | None = None
+    audio_formats: tuple[str, ...] = ()
     deprecated_at: int = 0
     sunset_at: int = 0
     successor: str = ""

@@ -8,12 +8,16 @@ import io
 import math
 import struct
 import wave
+from functools import cache
+from importlib import resources
 from typing import Any
 
 import msgspec
 
 DIMENSIONS = 64
 RATE = 16_000
+TONES = {"mp3": 22_050, "opus": 24_000, "aac": 22_050, "flac": 22_050, "pcm": 24_000}
+"""Formats beside WAV that there is a tone in, with its sample rate. Encoding takes a program that few have."""
 SECONDS = 0.25
 encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -46,6 +50,12 @@ def tone(value: Any) -> bytes:
         sound.setframerate(RATE)
         sound.writeframes(struct.pack(f"<{len(samples)}h", *samples))
     return file.getvalue()
+
+
+@cache
+def tone_as(form: str) -> bytes:
+    """Return such a tone in another format of `TONES`: of one pitch, whatever the input."""
+    return resources.files("haat.gateway.simulator").joinpath("tones", f"tone.{form}").read_bytes()
 
 
 def seconds_of(content: str) -> float:

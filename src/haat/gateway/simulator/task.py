@@ -5,7 +5,18 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-from haat.gateway.simulator.marks import RATE, SECONDS, encode, mark, marked, seconds_of, tone, vector
+from haat.gateway.simulator.marks import (
+    RATE,
+    SECONDS,
+    TONES,
+    encode,
+    mark,
+    marked,
+    seconds_of,
+    tone,
+    tone_as,
+    vector,
+)
 from haat.gateway.simulator.shapes import EVENTS, JSON, Simulated, read_object
 from haat.kernel.errors import ValidationFailed
 from haat.language import detect
@@ -63,8 +74,7 @@ def _output(category: str, item: dict[str, Any], config: dict[str, Any]) -> dict
     of = [category, item, config]
     text = item.get("text")
     if category == "text_to_speech":
-        sound = base64.b64encode(tone(of)).decode("ascii")
-        return {"audio": {"content": sound, "format": "wav", "sample_rate": RATE, "seconds": SECONDS}}
+        return {"audio": _sound(config.get("format", "wav"), of)}
     if category == "embedding":
         return {"embedding": vector(item)}
     if category == "nlp" and text is not None:
@@ -75,6 +85,13 @@ def _output(category: str, item: dict[str, Any], config: dict[str, Any]) -> dict
         return {"text": marked("what was spoken", of), "seconds": seconds_of(item["audio"]["content"])}
     lines = [marked("the first line", of), f"the second line of {mark(of)}"]
     return {"text": "\n".join(lines), "lines": lines}
+
+
+def _sound(form: Any, of: Any) -> dict[str, Any]:
+    if not isinstance(form, str) or form not in ("wav", *TONES):
+        raise ValidationFailed(errors=[_problem("config.format", f"must be one of wav, {', '.join(TONES)}")])
+    content = base64.b64encode(tone(of) if form == "wav" else tone_as(form)).decode("ascii")
+    return {"content": content, "format": form, "sample_rate": TONES.get(form, RATE), "seconds": SECONDS}
 
 
 def _about(text: str, of: Any) -> dict[str, Any]:

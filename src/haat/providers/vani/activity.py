@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import ROUND_UP, Decimal
+from decimal import Decimal
 from importlib import resources
 from typing import Any
 
-from haat.kernel.errors import ValidationFailed
 from haat.models.hosted import HostedService, Item, Option, Output, Units
 from haat.providers.companies import VANI
-from haat.providers.vani.wav import Wav, read_wav
+from haat.providers.vani.sound import FORMATS, recordings
+from haat.providers.vani.wav import Wav
 
 RATES = (8_000, 16_000, 32_000, 48_000)
 FRAME_SECONDS = 0.03
-_MILLISECOND = Decimal("0.001")
+DECODED_RATE = 16_000
+MOST_SECONDS = 300
 
 
-def speech_of(wav: bytes) -> Wav:
-    """Return a recording that the detector takes; raise ValueError for what isn't 16-bit mono at one of `RATES`."""
-    sound = read_wav(wav)
+def speech_of(sound: Wav) -> Wav:
+    """Return a WAV file's sound; raise ValueError unless it is 16-bit mono at one of `RATES`."""
     if sound.width != 2 or sound.channels != 1 or sound.rate not in RATES:
         raise ValueError("must be 16-bit PCM, one channel, 8,000, 16,000, 32,000 or 48,000 Hz")
     return sound
@@ -62,22 +62,14 @@ def invoke(items: Sequence[Item], config: Mapping[str, Any]) -> tuple[list[Outpu
 
     Raises ValidationFailed for a recording that is not as the listing says, or not as long as its head does.
     """
-    sounds, errors = [], []
-    for index, item in enumerate(items):
-        try:
-            sounds.append(speech_of(item.content))
-        except ValueError as error:
-            errors.append({"field": f"input[{index}].audio.content", "message": str(error)})
-    if errors:
-        raise ValidationFailed(errors=errors)
+    sounds = recordings(items, DECODED_RATE, MOST_SECONDS, speech_of)
     outputs: list[Output] = []
     total = Decimal(0)
     for sound in sounds:
-        seconds = (Decimal(len(sound.samples) // 2) / sound.rate).quantize(_MILLISECOND, rounding=ROUND_UP)
-        total += seconds
+        total += sound.exact_seconds
         found = segments(sound, config["mode"], config["least_silence"], config["least_speech"])
         shown = [{"start": round(start, 3), "end": round(end, 3)} for start, end in found]
-        outputs.append({"segments": shown, "seconds": seconds})
+        outputs.append({"segments": shown, "seconds": sound.exact_seconds})
     return outputs, {"audio_seconds": total}
 
 
@@ -91,8 +83,8 @@ def service() -> HostedService:
         description="Segments in seconds, to 30 milliseconds. It tells speech from silence and steady noise, not who "
         "speaks or what; music, other voices and sudden noises may pass for speech. `mode` 0 lets most pass, 3 "
         "least. `least_silence` is the shortest pause that divides two segments, `least_speech` the shortest segment, "
-        "both in seconds. WAV, 16 bit, one channel, 8,000, 16,000, 32,000 or 48,000 Hz, at most 3,000,000 bytes; a "
-        "file whose head lies about its length is refused.",
+        "both in seconds. WAV, 16 bit, one channel, 8,000, 16,000, 32,000 or 48,000 Hz, or MP3, Ogg, FLAC, M4A, AAC or "
+        "WebM; at most 5 minutes and 3,000,000 bytes. A file whose head lies about its length is refused.",
         category="speech_to_text",
         unit="audio_seconds",
         kind="audio",
@@ -103,7 +95,7 @@ def service() -> HostedService:
             Option("least_silence", "number", "Shortest pause between segments, in seconds.", 0.3, least=0, most=10),
             Option("least_speech", "number", "Shortest segment, in seconds.", 0.09, least=0, most=10),
         ),
-        formats=("wav",),
+        formats=FORMATS,
         sample={"input": [{"audio": {"content": base64.b64encode(sample).decode(), "format": "wav"}}], "config": {}},
         unit_price=Decimal("0.0020"),
         free_units=5,

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 import re
-import wave
 from array import array
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_UP, Decimal
+from decimal import Decimal
 from functools import lru_cache
 from importlib import resources
-from itertools import accumulate, pairwise
 from typing import Any
 
-from haat.kernel.errors import InputTooLong, ValidationFailed
+from haat.kernel.errors import ValidationFailed
 from haat.models.hosted import HostedService, Item, Option, Output, Units
 from haat.providers.companies import VANI
+from haat.providers.vani.sound import FORMATS, mono, recordings
+from haat.providers.vani.wav import Wav
 
 MODEL_RATE = 16_000  # Hz, what the acoustic model was trained on
 MOST_SECONDS = 15
@@ -127,59 +126,26 @@ def check_commands(texts: Sequence[str]) -> list[str]:
     return commands
 
 
-def samples_of(wav: bytes) -> tuple[bytes, Decimal]:
-    """Return a WAV file's sound as 16-bit mono samples at `MODEL_RATE`, and its length in seconds.
-
-    Raises ValueError for what is not 16-bit PCM of one or two channels at 16,000 to 48,000 Hz.
-    """
-    try:
-        with wave.open(io.BytesIO(wav)) as file:
-            channels, width, rate = file.getnchannels(), file.getsampwidth(), file.getframerate()
-            frames = file.readframes(file.getnframes())
-    except (wave.Error, EOFError) as error:
-        raise ValueError(f"is not a PCM WAV file: {error}") from error
-    if width != 2 or channels not in (1, 2) or not MODEL_RATE <= rate <= 48_000:
+def sound_of(wav: Wav) -> Wav:
+    """Return a WAV file's sound for the recogniser; raise ValueError when it is not as the listing says."""
+    if wav.width != 2 or wav.channels not in (1, 2) or not MODEL_RATE <= wav.rate <= 48_000:
         raise ValueError("must be 16-bit PCM, one or two channels, 16,000 to 48,000 Hz")
-    samples = array("h", frames[: len(frames) // (2 * channels) * 2 * channels])
-    if channels == 2:
-        samples = array("h", ((left + right) // 2 for left, right in zip(samples[::2], samples[1::2], strict=True)))
-    seconds = Decimal(len(samples)) / rate
-    if rate != MODEL_RATE:
-        samples = _resample(samples, rate)
-    return samples.tobytes(), seconds
-
-
-def _resample(samples: array[int], rate: int) -> array[int]:
-    # Each new sample is the mean of the old ones it covers: a low-pass filter good enough for speech.
-    sums = [0, *accumulate(samples)]
-    step = rate / MODEL_RATE
-
-    def area(at: float) -> float:
-        whole = min(int(at), len(samples) - 1)
-        return sums[whole] + (at - whole) * samples[whole]
-
-    edges = [area(index * step) for index in range(int(len(samples) / step) + 1)] if samples else [0.0]
-    return array("h", (round((end - start) / step) for start, end in pairwise(edges)))
+    return mono(wav, MODEL_RATE)
 
 
 def invoke(items: Sequence[Item], config: Mapping[str, Any]) -> tuple[list[Output], Units]:
     """Return ``{"command", "matched", "score", "seconds"}`` an item; units are seconds of audio, to the millisecond."""
-    sounds = []
-    for index, item in enumerate(items):
-        try:
-            samples, seconds = samples_of(item.content)
-        except ValueError as error:
-            field = f"input[{index}].audio.content"
-            raise ValidationFailed(errors=[{"field": field, "message": str(error)}]) from None
-        if seconds > MOST_SECONDS:
-            raise InputTooLong(f"Recording {index} lasts {seconds:.1f} s.", limit=MOST_SECONDS, unit="seconds")
-        sounds.append((samples, seconds.quantize(Decimal("0.001"), rounding=ROUND_UP)))
+    sounds = recordings(items, MODEL_RATE, MOST_SECONDS, sound_of)
     commands = check_commands(config["commands"])
     outputs: list[Output] = []
-    for samples, seconds in sounds:
-        command, score = recognise(samples, commands)
-        outputs.append({"command": command, "matched": command is not None, "score": score, "seconds": seconds})
-    return outputs, {"audio_seconds": sum((seconds for _, seconds in sounds), Decimal(0))}
+    total = Decimal(0)
+    for sound in sounds:
+        command, score = recognise(sound.samples, commands)
+        total += sound.exact_seconds
+        outputs.append(
+            {"command": command, "matched": command is not None, "score": score, "seconds": sound.exact_seconds}
+        )
+    return outputs, {"audio_seconds": total}
 
 
 def service() -> HostedService:
@@ -192,14 +158,14 @@ def service() -> HostedService:
         description="Experimental. Give your own commands or use the eight of a home. Only whole commands are "
         "recognised; most other speech is answered with `matched` false, but phrases that sound alike do pass. "
         "American English speaks to it best; words are those of an American English dictionary. WAV, 16 bit, "
-        "16,000 to 48,000 Hz, at most 15 seconds.",
+        "16,000 to 48,000 Hz, or MP3, Ogg, FLAC, M4A, AAC or WebM; at most 15 seconds.",
         category="speech_to_text",
         capability="spoken-command",
         unit="audio_seconds",
         kind="audio",
         languages=("en-Latn",),
         options=(Option("commands", "texts", "Commands to listen for.", DEFAULT_COMMANDS, least=1, most=50),),
-        formats=("wav",),
+        formats=FORMATS,
         sample={
             "input": [{"audio": {"content": base64.b64encode(sample).decode(), "format": "wav"}}],
             "config": {"language": "en-Latn", "commands": ["turn on the light", "turn off the light", "open the door"]},

@@ -1,4 +1,4 @@
-"""Text spoken by espeak-ng, as a WAV file."""
+"""Text spoken by espeak-ng, as a WAV file or in one of the formats that ffmpeg writes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from haat.language import normalise
 from haat.models.hosted import HostedService, Item, Option, Output, Units
 from haat.providers.companies import VANI
 from haat.providers.programs import missing_program, run_program
+from haat.providers.vani import sound
 
 SECONDS = 20.0
 _HEADER_BYTES = 44
-_SAMPLE_RATE = 22_050  # Hz, 16 bit, one channel: espeak-ng's only output
+SAMPLE_RATE = 22_050  # Hz, 16 bit, one channel: espeak-ng's only output
 # Konkani's voice is broken; Bodo, Dogri, Kashmiri, Maithili, Manipuri, Sanskrit and Santali have none.
 VOICES = {
     "as-Beng": "as",
@@ -40,7 +41,12 @@ _VARIANTS = {"standard": "", "female": "+f2", "male": "+m3"}
 
 
 def speak(text: str, language: str, variant: str, rate: int, pitch: int) -> bytes:
-    """Return a WAV file; ``rate`` is in words a minute, ``pitch`` in 0..99."""
+    """Return a WAV file; see `spoken`."""
+    return wav_of(spoken(text, language, variant, rate, pitch))
+
+
+def spoken(text: str, language: str, variant: str, rate: int, pitch: int) -> bytes:
+    """Return 16-bit samples of one channel at `SAMPLE_RATE`; ``rate`` is in words a minute, ``pitch`` in 0..99."""
     voice = VOICES[language] + _VARIANTS[variant]
     # `[[…]]` would be read as phonemes, and a NUL ends espeak-ng's input.
     spoken = normalise(text).replace("[[", "[ [").replace("\0", " ")
@@ -49,16 +55,17 @@ def speak(text: str, language: str, variant: str, rate: int, pitch: int) -> byte
     samples = answer[_HEADER_BYTES:]
     if not samples:
         raise EngineFailed("The engine found nothing to say in this text; the call is not billed.")
-    return _wav(samples[: len(samples) // 2 * 2])
+    return samples[: len(samples) // 2 * 2]
 
 
-def _wav(samples: bytes) -> bytes:
+def wav_of(samples: bytes) -> bytes:
+    """Return a WAV file that holds these samples."""
     # Written to a pipe, espeak-ng's own header can't tell the length and claims 2 GiB.
     file = io.BytesIO()
     with wave.open(file, "wb") as wav:
         wav.setnchannels(1)
         wav.setsampwidth(2)
-        wav.setframerate(_SAMPLE_RATE)
+        wav.setframerate(SAMPLE_RATE)
         wav.writeframes(samples)
     return file.getvalue()
 
@@ -66,13 +73,15 @@ def _wav(samples: bytes) -> bytes:
 def invoke(items: Sequence[Item], config: Mapping[str, Any]) -> tuple[list[Output], Units]:
     """Return ``{"audio": {"content", "format", "sample_rate", "seconds"}}`` an item; units are characters."""
     outputs: list[Output] = []
+    form = config["format"]
     for item in items:
-        wav = speak(item.text, config["language"], config["voice"], config["rate"], config["pitch"])
+        samples = spoken(item.text, config["language"], config["voice"], config["rate"], config["pitch"])
+        content, rate = (wav_of(samples), SAMPLE_RATE) if form == "wav" else sound.encode(samples, SAMPLE_RATE, form)
         audio = {
-            "content": base64.b64encode(wav).decode(),
-            "format": "wav",
-            "sample_rate": _SAMPLE_RATE,
-            "seconds": round((len(wav) - _HEADER_BYTES) / 2 / _SAMPLE_RATE, 3),
+            "content": base64.b64encode(content).decode(),
+            "format": form,
+            "sample_rate": rate,
+            "seconds": round(len(samples) / 2 / SAMPLE_RATE, 3),
         }
         outputs.append({"audio": audio})
     return outputs, {"characters": Decimal(sum(len(item.text) for item in items))}
@@ -87,9 +96,10 @@ def service() -> HostedService:
         company=VANI,
         slug="text-to-speech",
         name="Text to speech",
-        summary="Speaks a text in one of 15 languages and returns a WAV file.",
-        description="A clear, synthetic voice: intelligible rather than natural. WAV, 16 bit, 22,050 Hz, one channel, "
-        "base64 in `audio.content`.",
+        summary="Speaks a text in one of 15 languages, as WAV, MP3, Opus, AAC or FLAC.",
+        description="A clear, synthetic voice: intelligible rather than natural. One channel, base64 in "
+        "`audio.content`: WAV of 16 bit and 22,050 Hz, or in `format` MP3 (64 kbit/s), Opus in Ogg (32 kbit/s), AAC "
+        "(64 kbit/s), FLAC, or bare samples (`pcm`, 16 bit, 24,000 Hz).",
         category="text_to_speech",
         unit="characters",
         kind="text",
@@ -98,7 +108,9 @@ def service() -> HostedService:
             Option("voice", "choice", "Timbre of the voice.", "standard", choices=tuple(_VARIANTS)),
             Option("rate", "integer", "Words a minute.", 160, least=80, most=400),
             Option("pitch", "integer", "Pitch, 0 the lowest.", 50, least=0, most=99),
+            Option("format", "choice", "Format of the sound.", "wav", choices=("wav", *sound.ENCODED)),
         ),
+        audio_formats=("wav", *sound.ENCODED) if sound.missing() is None else ("wav",),
         sample={"input": [{"text": "नमस्ते, आप कैसे हैं?"}], "config": {"language": "hi-Deva"}},
         unit_price=Decimal("0.0030"),
         free_units=500,
@@ -107,7 +119,8 @@ def service() -> HostedService:
         typical_latency_ms=60,
         timeout_seconds=SECONDS,
         runtime="command",
-        license_note="Engine: espeak-ng (GPL-3), run as a separate program.",
+        license_note="Engine: espeak-ng (GPL-3), run as a separate program; ffmpeg (LGPL or GPL), another one, writes "
+        "what is not WAV.",
         invoke=invoke,
         missing=missing,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from decimal import ROUND_UP, Decimal
 
 _CHUNK = struct.Struct("<4sI")
 _FORMAT = struct.Struct("<HHIIHH")
@@ -24,6 +25,12 @@ class Wav:
     def seconds(self) -> float:
         """How long it lasts."""
         return len(self.samples) / (self.rate * self.channels * self.width)
+
+    @property
+    def exact_seconds(self) -> Decimal:
+        """How long it lasts, for the meter: to the millisecond, a part of one counting as one."""
+        frames = Decimal(len(self.samples) // (self.channels * self.width))
+        return (frames / self.rate).quantize(Decimal("0.001"), rounding=ROUND_UP)
 
 
 def read_wav(content: bytes) -> Wav:

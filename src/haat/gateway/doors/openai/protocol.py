@@ -37,13 +37,26 @@ def wrong_service(route: Route, what: str) -> HaatError:
 
 
 class OpenAIOperation(Operation):
-    """What all of them share: how a refusal looks (`openai.APIStatusError` reads it)."""
+    """What all of them share: how a refusal looks (`openai.APIStatusError` reads it).
+
+    ``_fields`` has beginnings of fields of the task schema, each with the one of the protocol that it was made of.
+    """
+
+    _fields: tuple[tuple[str, str], ...] = ()
+    _too_long: str | None = None
+    """The field that is meant where a task service says that its input is too long."""
 
     def problem(self, error: HaatError, request_id: str) -> tuple[bytes, bytes]:
         kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
         errors = error.extensions.get("errors")
-        field = errors[0]["field"] if errors else error.extensions.get("field")
-        message = f"{errors[0]['field']}: {errors[0]['message']}" if errors else error.detail
+        if errors:
+            field = next(
+                (own for begin, own in self._fields if errors[0]["field"].startswith(begin)), errors[0]["field"]
+            )
+            message = f"{field}: {errors[0]['message']}"
+        else:
+            field = self._too_long if error.code == "INPUT_TOO_LONG" else error.extensions.get("field")
+            message = error.detail
         return b"application/json", encode(
             {"error": {"message": message, "type": kind, "param": field, "code": error.code, "request_id": request_id}}
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 USUAL_RATE = 160
 """Words a minute that a speed of 1.0 stands for."""
 FORMATS = ("wav", "pcm")
-USUAL_FORMAT = "wav"
+"""What every service gives that answers with WAV files; others give what their version says."""
+_TYPES = {"mp3": b"audio/mpeg", "opus": b"audio/ogg", "aac": b"audio/aac", "flac": b"audio/flac", "wav": b"audio/wav"}
+_KNOWN = (*_TYPES, "pcm")
 _THEIR_VOICES = frozenset(
     "alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split()  # noqa: SIM905  # readable so
 )
@@ -41,11 +43,20 @@ class _Speech(msgspec.Struct):
     """None of the protocol's own: which of its languages the service is to speak."""
 
 
+class _Wanted(NamedTuple):
+    """The format of the answer, and whether the service was asked for it: where not, it gives a WAV file."""
+
+    form: str
+    asked: bool
+
+
 class Speech(OpenAIOperation):
     """A task service answers with ``{"audio": {"content", "format", "sample_rate"}}``."""
 
     name = "openai audio.speech"
     _decoder = msgspec.json.Decoder(_Speech)
+    _fields = (("input[0].text", "input"), ("config.format", "response_format"), ("config.rate", "speed"))
+    _too_long = "input"
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
         asked: _Speech = read_body(self._decoder, call, wrong_field)
@@ -55,31 +66,48 @@ class Speech(OpenAIOperation):
             return True
         if not route.executing.takes_tasks:
             raise wrong_service(route, "speech")
-        if (asked.response_format or USUAL_FORMAT) not in FORMATS:
-            raise wrong_field("response_format", f"this model gives {' or '.join(FORMATS)}")
+        wanted = _wanted(asked.response_format, route.version.policy.audio_formats)
         if asked.stream_format not in (None, "audio"):
             raise wrong_field("stream_format", "this model gives raw audio, no events")
         if not asked.input.strip():
             raise wrong_field("input", "must be a text that is not empty")
-        visit.asked = asked
-        body = {"input": [{"text": asked.input}], "config": _config(asked, route)}
+        visit.asked = wanted
+        config = _config(asked, route)
+        if wanted.asked:
+            config["format"] = wanted.form
+        body = {"input": [{"text": asked.input}], "config": config}
         visit.become(call, route, b"/invoke", encode(body))
         return True
 
     def leave(self, call: Call, visit: Visit, answer: Whole) -> None:
         outputs, _ = read_task_answer(answer)
         audio = outputs[0].get("audio") if outputs else None
+        wanted: _Wanted = visit.asked
+        came_as = wanted.form if wanted.asked else "wav"
         try:
-            if not isinstance(audio, dict):
-                raise ValueError("no audio")
-            content = base64.b64decode(audio["content"], validate=True)
-            samples, rate = samples_of(content)
+            if not isinstance(audio, dict) or audio.get("format", "wav") != came_as:
+                raise ValueError("no such audio")
+            content, rate = base64.b64decode(audio["content"], validate=True), audio.get("sample_rate", 0)
+            if came_as == "wav":
+                samples, rate = samples_of(content)
+                content = samples if wanted.form == "pcm" else content
+            if not content or (wanted.form == "pcm" and not rate):
+                raise ValueError("no sound, or nobody knows at which rate")
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
-            raise ProviderFailed("The provider's answer holds no WAV file; the call is not billed.") from error
-        if visit.asked.response_format in (None, USUAL_FORMAT):
-            reply(answer, content, b"audio/wav")
-        else:
-            reply(answer, samples, b"audio/pcm;rate=%d" % rate)
+            raise ProviderFailed(
+                f"The provider's answer holds no sound as {came_as}; the call is not billed."
+            ) from error
+        reply(answer, content, b"audio/pcm;rate=%d" % rate if wanted.form == "pcm" else _TYPES[wanted.form])
+
+
+def _wanted(form: str | None, given: tuple[str, ...]) -> _Wanted:
+    """Return the format of an answer: MP3 when nobody named one and the version gives it, as the protocol has it."""
+    if form is None:
+        form = "mp3" if "mp3" in given else "wav"
+    there = tuple(dict.fromkeys((*given, *FORMATS)))
+    if form not in there or form not in _KNOWN:
+        raise wrong_field("response_format", f"this model gives {', '.join(one for one in there if one in _KNOWN)}")
+    return _Wanted(form, form in given and form != "wav")
 
 
 def _config(asked: _Speech, route: Route) -> dict[str, Any]:

@@ -21,6 +21,12 @@ _MAGIC = {
     b"OggS": "ogg",
     b"ID3": "mp3",
     b"\xff\xfb": "mp3",
+    b"\xff\xfa": "mp3",
+    b"\xff\xf3": "mp3",
+    b"\xff\xf2": "mp3",
+    b"\xff\xf1": "aac",
+    b"\xff\xf9": "aac",
+    b"\x1aE\xdf\xa3": "webm",
     b"\x89PNG": "png",
     b"\xff\xd8": "jpeg",
 }
@@ -89,6 +95,8 @@ def _content(content: str | None, uri: str | None, field: str) -> tuple[str, byt
 
 
 def _format_of(begin: bytes) -> str:
+    if begin[4:8] == b"ftyp":
+        return "m4a"
     return next((form for magic, form in _MAGIC.items() if begin.startswith(magic)), "")
 
 

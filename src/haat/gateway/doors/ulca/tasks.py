@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Kind = Literal["text", "audio", "image", "nothing"]
 Outputs = Sequence[Mapping[str, Any]]
 GENDERS = ("female", "male")
+_OUR_NAMES = {"ogg": "opus"}
+_THEIR_NAMES = {"opus": "ogg"}
+"""Their name for Opus is that of the file it is in."""
 SUGGESTIONS = 5
 """How many ways of writing a word are shown when nobody says."""
 
@@ -103,12 +106,28 @@ def _recognition(step: Step) -> dict[str, Any]:
 
 
 def _speech(step: Step) -> dict[str, Any]:
-    gender, form = (step.config.gender or "").lower(), (step.config.audio_format or "wav").lower()
+    gender = (step.config.gender or "").lower()
     if gender and gender not in GENDERS:
         raise wrong_field(f"{step.place}.gender", f"must be {' or '.join(GENDERS)}")
-    if form not in ("wav", "pcm"):
-        raise wrong_field(f"{step.place}.audioFormat", "must be wav or pcm")
-    return {**_one(step), "voice": gender} if gender else _one(step)
+    said = _one(step)
+    if gender:
+        said["voice"] = gender
+    form = _sound_format(step)
+    if form:
+        said["format"] = form
+    return said
+
+
+def _sound_format(step: Step) -> str:
+    """Return the format that a service is asked for, empty for the WAV file that all give; raise ValidationFailed."""
+    wanted, given = (step.config.audio_format or "wav").lower(), step.route.version.policy.audio_formats
+    form = _OUR_NAMES.get(wanted, wanted)
+    if form == "wav" or (form == "pcm" and form not in given):
+        return ""
+    if form not in given:
+        there = dict.fromkeys((*(_THEIR_NAMES.get(one, one) for one in given), "wav", "pcm"))
+        raise wrong_field(f"{step.place}.audioFormat", f"must be one of {', '.join(there)}")
+    return form
 
 
 # --- answers ------------------------------------------------------------------------------------
@@ -136,20 +155,22 @@ def _transcript(step: Step, sources: list[str], outputs: Outputs) -> dict[str, A
 
 def _sound(step: Step, sources: list[str], outputs: Outputs) -> dict[str, Any]:
     sounds: list[dict[str, Any]] = []
-    rate, form = None, "wav"
+    rate, form = None, _sound_format(step) or "wav"
     for output in outputs:
         audio = output.get("audio")
         if not isinstance(audio, dict):
             raise ProviderFailed("The provider's answer holds no `audio`; the call is not billed.")
-        content, form = member(audio, "content"), str(audio.get("format", "wav"))
+        content = member(audio, "content")
         rate = audio.get("sample_rate") or sample_rate_of(content) or None
-        if (step.config.audio_format or "").lower() == "pcm" and content:
+        if content:
+            form = str(audio.get("format", "wav"))
+        if (step.config.audio_format or "").lower() == "pcm" and content and form == "wav":
             content, form = pcm_of(content), "pcm"
         sounds.append({"audioContent": content, "audioUri": None})
     config = {
         "language": language_of(step.source, ""),
         "gender": step.config.gender,
-        "audioFormat": form,
+        "audioFormat": _THEIR_NAMES.get(form, form),
         "encoding": "base64",
         "samplingRate": rate,
     }
