@@ -41,6 +41,11 @@ class Client(ABC):
     def write_paused(self) -> bool:
         """Whether what was written waits to be taken."""
 
+    @property
+    @abstractmethod
+    def takes_parts(self) -> bool:
+        """Whether it can do something with an answer that is a stream of events."""
+
     @abstractmethod
     def drained(self) -> bool:
         """Tell whether everything written was taken."""
