@@ -20,7 +20,6 @@ from haat.usage.journal import JournalError
 if TYPE_CHECKING:
     from haat.gateway.upstreams.reader import AnswerReader
 
-SECOND = 1_000_000
 _LINE_ENDS = b"\r\n"
 MAX_COLLECTED = 16 * 1024 * 1024
 """The largest answer that is taken whole into memory because a step asks for it."""
