@@ -28,9 +28,18 @@ ACCOUNT = "haat-postgres"
 QUICK = {"fsync": "off", "shared_buffers": "16MB"}
 
 
+@pytest.fixture(scope="session")
+def made_cluster(short_tmp: Path) -> Path:
+    """A cluster after its first start and stop: making one takes longer than most of these tests."""
+    server = EmbeddedPostgres(short_tmp / "made", Keyring(bytes(range(32))), ACCOUNT, options=QUICK)
+    server.start()
+    server.stop(3)
+    return server.home / "cluster"
+
+
 @pytest.fixture
-def server_of(data_dir: Path, keyring: Keyring) -> Iterator[Callable[..., EmbeddedPostgres]]:
-    """Make servers on one data directory, and leave none running."""
+def new_server_of(data_dir: Path, keyring: Keyring) -> Iterator[Callable[..., EmbeddedPostgres]]:
+    """Make servers on one data directory without a cluster, and leave none running."""
     made: list[EmbeddedPostgres] = []
 
     def make(**options: str) -> EmbeddedPostgres:
@@ -40,6 +49,16 @@ def server_of(data_dir: Path, keyring: Keyring) -> Iterator[Callable[..., Embedd
     yield make
     for server in made:
         server.stop(3)
+
+
+@pytest.fixture
+def server_of(
+    new_server_of: Callable[..., EmbeddedPostgres], made_cluster: Path, data_dir: Path
+) -> Callable[..., EmbeddedPostgres]:
+    """The same with a cluster, its owner's as it was."""
+    (data_dir / "postgres").mkdir()
+    subprocess.run(["cp", "-a", made_cluster, data_dir / "postgres"], check=True)
+    return new_server_of
 
 
 def query(server: EmbeddedPostgres, statement: str, password: str) -> object:
@@ -62,14 +81,14 @@ def until(condition: Callable[[], object], seconds: float = 10) -> None:
 
 
 def test_starting_twice_finds_the_same_server_and_stopping_ends_it(
-    server_of: Callable[..., EmbeddedPostgres],
+    new_server_of: Callable[..., EmbeddedPostgres],
 ) -> None:
-    server = server_of()
+    server = new_server_of()
     first = server.start()
     assert server.start() == first
     assert server.stop()
     assert server.server_pid() is None
-    assert not psutil.pid_exists(first)
+    until(lambda: not psutil.pid_exists(first))  # a thread reads its exit status
     assert server.stop(), "stopping what is stopped changes nothing"
 
 
@@ -83,8 +102,8 @@ def test_data_outlives_a_restart(server_of: Callable[..., EmbeddedPostgres], key
     assert query(server, "SELECT n FROM kept", password) == 7
 
 
-def test_two_who_start_at_once_agree_on_one_server(server_of: Callable[..., EmbeddedPostgres]) -> None:
-    one, other = server_of(), server_of()
+def test_two_who_start_at_once_agree_on_one_server(new_server_of: Callable[..., EmbeddedPostgres]) -> None:
+    one, other = new_server_of(), new_server_of()
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda server: server.start(), (one, other))
     assert first == second
@@ -247,11 +266,11 @@ def test_a_server_that_can_not_start_says_why(server_of: Callable[..., EmbeddedP
         server_of(no_such_setting="1").start()
 
 
-def test_an_interrupted_set_up_is_begun_again(server_of: Callable[..., EmbeddedPostgres], data_dir: Path) -> None:
+def test_an_interrupted_set_up_is_begun_again(new_server_of: Callable[..., EmbeddedPostgres], data_dir: Path) -> None:
     half_made = data_dir / "postgres" / "cluster.new"
     half_made.mkdir(parents=True)
     (half_made / "PG_VERSION").write_text("18")
-    assert server_of().start()
+    assert new_server_of().start()
 
 
 def test_a_long_data_directory_gets_a_socket_with_a_short_name(keyring: Keyring) -> None:

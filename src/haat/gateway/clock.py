@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import time
 from time import monotonic_ns
+from typing import Final
+
+SECOND: Final = 1_000_000
+"""Microseconds: what times and durations are in, wherever nothing else is said."""
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # goes on while the machine sleeps
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SECOND = 1_000_000
 _LINE_ENDS = b"\r\n"
 MAX_COLLECTED = 16 * 1024 * 1024
 """The largest answer that is taken whole into memory because a step asks for it."""

@@ -7,7 +7,8 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haat.gateway.upstreams.balance import EJECT_US, FAILED_OF_SAMPLE, LONGEST_EJECTION_US, SAMPLE, SECOND, Health
+from haat.gateway.clock import SECOND
+from haat.gateway.upstreams.balance import EJECT_US, FAILED_OF_SAMPLE, LONGEST_EJECTION_US, SAMPLE, Health
 
 
 def feed(health: Health, good: int, bad: int, now: int = 0) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haat.gateway.upstreams.breaker import LONGEST_US, OPEN_US, SECOND, THRESHOLD, Breaker
+from haat.gateway.clock import SECOND
+from haat.gateway.upstreams.breaker import LONGEST_US, OPEN_US, THRESHOLD, Breaker
 
 
 def opened(now: int = 0) -> Breaker:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haat.gateway.upstreams.retries import BASE_US, LONGEST_US, MOST_SAVED, PER_SECOND, SECOND, RetryBudget, wait
+from haat.gateway.clock import SECOND
+from haat.gateway.upstreams.retries import BASE_US, LONGEST_US, MOST_SAVED, PER_SECOND, RetryBudget, wait
 
 
 def drained(now: int = 0, calls: int = 0) -> RetryBudget:

@@ -16,13 +16,13 @@ import msgspec
 from haat.gateway.cache.batch import Micro
 from haat.gateway.cache.keys import digest, entity_tag
 from haat.gateway.call import NO_UNITS
+from haat.gateway.clock import SECOND
 from haat.gateway.market.policy import CachePolicy
 from haat.gateway.market.snapshot import Directory, Service, Version
 
 if TYPE_CHECKING:
     from haat.gateway.cache.step import Question
 
-SECOND = 1_000_000
 LARGEST_PART = 16
 """An answer may take up this part of the cache at most, so that none pushes out all others."""
 _SLOT = 150

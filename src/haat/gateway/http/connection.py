@@ -16,6 +16,7 @@ import httptools
 from haat.gateway import relay
 from haat.gateway.admission import begin, go_on, is_wanted_whole, look_ahead, send_on
 from haat.gateway.call import BUFFERED_BODY, Call
+from haat.gateway.clock import SECOND
 from haat.gateway.extras import extras_of
 from haat.gateway.http import answers
 from haat.gateway.http.outbox import OutboxTransport
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SECOND = 1_000_000
 MAX_PIPELINED = 64
 LINGER_BYTES = 1024 * 1024
 LINGER_SECONDS = 2

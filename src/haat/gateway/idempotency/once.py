@@ -21,6 +21,7 @@ import msgspec
 
 from haat.gateway import relay
 from haat.gateway.call import Call
+from haat.gateway.clock import SECOND
 from haat.gateway.extras import Extras
 from haat.gateway.http.answers import Whole
 from haat.gateway.http.streams import Rewriter
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
     from haat.gateway.upstreams.reader import AnswerReader
 
-SECOND = 1_000_000
 MAX_KEY = 255
 GRACE_SECONDS = 60
 """After its deadline and this long a call is certainly not running any more."""

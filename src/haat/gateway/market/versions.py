@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import TYPE_CHECKING
 
+from haat.gateway.clock import SECOND
 from haat.gateway.extras import extras_of
 from haat.kernel.errors import InvalidRequest, VersionRetired
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from haat.gateway.market.routes import Route
     from haat.gateway.market.snapshot import Service, Version
 
-SECOND = 1_000_000
 PREFIX = b"/v1/services/"
 _VERSION = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _MEDIA = re.compile(rb"application/vnd\.haat\.v([A-Za-z0-9][A-Za-z0-9._-]{0,31}?)(\+json)?(?=[\s;,]|$)", re.IGNORECASE)

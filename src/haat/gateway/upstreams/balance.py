@@ -7,7 +7,8 @@ A verdict needs a sample: fewer than `SAMPLE` calls eject nobody.
 
 from __future__ import annotations
 
-SECOND = 1_000_000
+from haat.gateway.clock import SECOND
+
 SAMPLE = 100
 FAILED_OF_SAMPLE = 20
 EJECT_US = 30 * SECOND

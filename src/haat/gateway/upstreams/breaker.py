@@ -8,7 +8,8 @@ it or opens it again for twice as long. What other calls report meanwhile began 
 
 from __future__ import annotations
 
-SECOND = 1_000_000
+from haat.gateway.clock import SECOND
+
 THRESHOLD = 5
 OPEN_US = 60 * SECOND
 LONGEST_US = 600 * SECOND

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from haat.gateway import relay
 from haat.gateway.call import Call
+from haat.gateway.clock import SECOND
 from haat.gateway.http.headers import value_of, without
 from haat.gateway.upstreams.endpoints import Endpoint, choose
 from haat.gateway.upstreams.fallback import stand_in
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
     from haat.gateway.upstreams.reader import AnswerReader
 
-SECOND = 1_000_000
 UNAVAILABLE = frozenset({502, 503, 504})
 """Answers that speak for the endpoint and not for the request; a 500 may be this caller's input alone."""
 

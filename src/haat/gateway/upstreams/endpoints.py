@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from haat.gateway.clock import GatewayClock
+from haat.gateway.clock import SECOND, GatewayClock
 from haat.gateway.upstreams.balance import Health
 from haat.gateway.upstreams.breaker import Breaker
 from haat.gateway.upstreams.origin import Origin
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SECOND = 1_000_000
 PROBE_SECONDS = 5.0
 """Between two looks at the health path of an ejected endpoint, and how long one may take."""
 _MOST_NOTICES = 1000

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import cast
 
 from haat.gateway.call import Call
-from haat.gateway.clock import GatewayClock
+from haat.gateway.clock import SECOND, GatewayClock
 from haat.gateway.http.outbox import Outbox
 from haat.gateway.upstreams import dispatch
 from haat.gateway.upstreams.connection import UpstreamConnection
@@ -24,7 +24,6 @@ from haat.kernel.errors import AddressForbidden, HaatError, Overloaded, Provider
 
 log = logging.getLogger(__name__)
 
-SECOND = 1_000_000
 CONNECT_SECONDS = 5.0
 REUSE_IDLE_SECONDS = 4.0
 """Servers commonly close after 5 idle seconds: a connection is not reused when that may be happening."""

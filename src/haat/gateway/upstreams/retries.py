@@ -7,7 +7,8 @@ never become the load that keeps a provider down: attempts a call, a budget a se
 
 from __future__ import annotations
 
-SECOND = 1_000_000
+from haat.gateway.clock import SECOND
+
 MAX_ATTEMPTS = 3
 BASE_US = 50_000
 LONGEST_US = SECOND
