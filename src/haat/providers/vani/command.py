@@ -136,7 +136,7 @@ def samples_of(wav: bytes) -> tuple[bytes, Decimal]:
         with wave.open(io.BytesIO(wav)) as file:
             channels, width, rate = file.getnchannels(), file.getsampwidth(), file.getframerate()
             frames = file.readframes(file.getnframes())
-    except (wave.Error, EOFError) as error:
+    except (wave.Error, EOFError, RuntimeError) as error:  # the last for chunks longer than the file
         raise ValueError(f"is not a PCM WAV file: {error}") from error
     if width != 2 or channels not in (1, 2) or not MODEL_RATE <= rate <= 48_000:
         raise ValueError("must be 16-bit PCM, one or two channels, 16,000 to 48,000 Hz")
