@@ -129,7 +129,8 @@ def check_subscription(gateway: Gateway, call: Call) -> None:
     assert credential is not None and route is not None
     call.subscription = gateway.directory.subscriptions.get((credential.application, route.service.id))
     if call.subscription is None:
-        raise NotSubscribed
+        path = route.service.path
+        raise NotSubscribed(f"The application is not subscribed to {path}: subscribe it in the catalog.")
 
 
 def check_body(gateway: Gateway, call: Call) -> None:

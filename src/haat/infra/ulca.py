@@ -209,7 +209,7 @@ def seconds_of(content: str) -> Decimal | None:
             frame = file.getnchannels() * file.getsampwidth()
             there = min(file.getnframes(), len(base64.b64decode(content)) // frame)  # whatever its head says
             return (Decimal(there) / file.getframerate()).quantize(_MICRO)
-    except (ValueError, binascii.Error, wave.Error, EOFError, ArithmeticError):
+    except (ValueError, binascii.Error, wave.Error, EOFError, RuntimeError, ArithmeticError):
         return None
 
 

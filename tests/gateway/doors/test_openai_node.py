@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.doors.node import folder_with, run
 from gateway.doors.upstreams import chat_stream, completion
 from gateway.rig import Market, Provider, Request, answer
 
 VERSION = "7"
-FOLDER = Path(__file__).parents[3] / "build" / "node-openai"
-PATIENCE = 60.0
 
 PROGRAM = """
 import fs from "node:fs";
@@ -50,17 +47,7 @@ console.log(JSON.stringify(seen));
 @pytest.fixture(scope="session")
 def node() -> Path:
     """Return the folder in ``build`` with the client in it; it is installed once."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.fail("This test runs OpenAI's client for JavaScript: install Node.js 20 or later, with npm.")
-    if not (FOLDER / "node_modules" / "openai" / "package.json").exists():
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        (FOLDER / "package.json").write_text(json.dumps({"private": True, "type": "module"}))
-        command = ["npm", "install", f"openai@{VERSION}", "--no-audit", "--no-fund", "--ignore-scripts"]
-        done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=300)
-        if done.returncode:
-            pytest.fail(f"npm could not install the client `openai`: {done.stderr.strip()[-500:]}")
-    (FOLDER / "program.mjs").write_text(PROGRAM)
-    return FOLDER
+    return folder_with(PROGRAM, f"openai@{VERSION}")
 
 
 async def behave(request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -89,14 +76,7 @@ async def test_a_program_in_javascript_is_served(market: Market, node: Path) -> 
     market.add_service("llm", dialect="openai", category="llm", unit="tokens")
     provider: Provider = market.provider
     provider.behaviour = behave
-    address = f"http://127.0.0.1:{market.port}/v1"
-    process = await asyncio.create_subprocess_exec(
-        "node", "program.mjs", address, market.key, cwd=node, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    async with asyncio.timeout(PATIENCE):
-        output, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
-    seen = json.loads(output)
+    seen = await run(node, f"http://127.0.0.1:{market.port}/v1", market.key)
     assert int(seen.pop("text")) > 300_000
     assert seen == {
         "whole": "Namaste!",

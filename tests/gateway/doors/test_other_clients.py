@@ -306,3 +306,33 @@ async def test_a_page_may_send_the_headers_that_its_client_asks_for(market: Mark
     allowed = (response.header("access-control-allow-headers") or "").split(", ")
     assert allowed[-4:] == wanted.replace(", ", ",").split(",")[1:-1]
     assert {"Authorization", "Content-Type"} <= set(allowed) and "authorization" not in allowed and "b@d" not in allowed
+
+
+# --- sound ----------------------------------------------------------------------------------------
+
+
+async def test_segments_have_all_that_typed_clients_ask_for(market: Market) -> None:
+    market.add_service("hear", dialect="task", category="speech_to_text")
+    market.provider.behaviour = answer(200, b'{"output": [{"text": "Namaste", "seconds": 1.5}]}')
+    body = form(("model", None, b"acme/hear"), ("file", "a.wav", b"RIFF"), ("response_format", None, b"verbose_json"))
+    [segment] = (await market.call("POST", "/v1/audio/transcriptions", body, CONTENT_TYPE)).json()["segments"]
+    numbers = {"temperature", "avg_logprob", "compression_ratio", "no_speech_prob", "start", "end"}
+    assert numbers <= segment.keys() and all(isinstance(segment[name], float) for name in numbers)
+
+
+async def test_who_only_hears_that_somebody_speaks_transcribes_nothing(market: Market) -> None:
+    stock(market)
+    body = form(("model", None, b"acme/listen"), ("file", "a.wav", b"RIFF"))
+    response = await market.call("POST", "/v1/audio/transcriptions", body, CONTENT_TYPE)
+    assert (response.status, response.json()["error"]["param"]) == (400, "model")
+    assert market.provider.requests == []
+
+
+async def test_a_word_is_spoken_in_the_only_language_of_its_script(market: Market) -> None:
+    market.add_service("say", dialect="task", category="text_to_speech", languages=("hi-Deva", "ur-Arab", "mr-Deva"))
+    market.provider.behaviour = answer(200, json.dumps({"output": [{"audio": {"content": SPOKEN}}]}).encode())
+    spoken = await ask(market, "/v1/audio/speech", {"model": "acme/say", "input": "سلام"})
+    assert spoken.status == 200
+    assert json.loads(market.provider.requests[0].body)["config"] == {"language": "ur-Arab"}
+    unclear = await ask(market, "/v1/audio/speech", {"model": "acme/say", "input": "नमस्ते"})
+    assert (unclear.status, unclear.json()["error"]["param"]) == (400, "language")

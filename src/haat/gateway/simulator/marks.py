@@ -67,7 +67,7 @@ def seconds_of(content: str) -> float:
     try:
         with wave.open(io.BytesIO(raw)) as sound:
             return round(sound.getnframes() / sound.getframerate(), 3) or 0.001
-    except (wave.Error, EOFError, ZeroDivisionError):
+    except (wave.Error, EOFError, RuntimeError, ZeroDivisionError):  # a head that lies
         return round(max(1, len(raw)) / (2 * RATE), 3) or 0.001
 
 

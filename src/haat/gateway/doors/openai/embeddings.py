@@ -70,7 +70,6 @@ class Embeddings(OpenAIOperation):
             answer,
             encode(
                 {
-                    "id": f"embd-{call.id}",  # not in OpenAI's own, but others' clients won't do without
                     "object": "list",
                     "data": data,
                     "model": wanted.model,

@@ -67,6 +67,8 @@ class Transcriptions(OpenAIOperation):
             return True
         if not route.executing.takes_tasks:
             raise wrong_service(route, "transcriptions")
+        if route.service.policy.capability == "voice-activity":
+            raise wrong_field("model", f"{route.service.path} says when somebody speaks, and not what")
         body = _task(call, visit, upload)
         visit.become(call, route, b"/invoke", body)
         return True

@@ -130,7 +130,7 @@ def pcm_of(content: str) -> str:
 def _decoded(content: str, read: Callable[[bytes], bytes]) -> bytes:
     try:
         return read(base64.b64decode(content, validate=True))
-    except (ValueError, binascii.Error, wave.Error, EOFError) as error:
+    except (ValueError, binascii.Error, wave.Error, EOFError, RuntimeError) as error:
         raise ProviderFailed(
             "The provider's answer is no sound that can be made pcm; the call is not billed."
         ) from error
