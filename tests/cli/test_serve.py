@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import pytest
 
 from haat.cli.run_folder import running_status
 from haat.cli.serve import FIRST, THEN
+from haat.infra import bridge_client
 from haat.infra.embedded import EmbeddedPostgres
 from haat.infra.keyring import Keyring
 
@@ -100,6 +102,24 @@ def test_it_starts_every_process_and_stops_all_of_them(serve: Serve) -> None:
     assert [name for name, pid in pids.items() if not gone(pid)] == []
     assert gone(database)
     assert serve.status() == {}
+
+
+def test_the_bridge_runs_once_somebody_comes_to_it(serve: Serve) -> None:
+    process = serve.start()
+    assert "bridge" not in serve.pids()
+
+    async def come() -> int:
+        async with bridge_client.client(serve.data_dir) as client:
+            return (await client.get(f"http://{bridge_client.HOST}/v2", timeout=60)).status_code
+
+    assert asyncio.run(come()) == 400
+    bridge = serve.pids()["bridge"]
+    os.kill(bridge, signal.SIGKILL)
+    assert asyncio.run(come()) == 400
+    bridge = serve.pids()["bridge"]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert gone(bridge) and not bridge_client.runs(serve.data_dir)
 
 
 def test_a_killed_child_is_started_again(serve: Serve) -> None:

@@ -44,7 +44,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 PATIENCE = 60.0
 """Seconds for a request that doesn't say until when it waits."""
-GRACE = 0.25
+GRACE = 1.0
 """So much longer than its gateway waits has a server, so that it is the gateway who says that time is over."""
 _PLACE = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?(?:/(?P<what>[a-z_]+))?")
 _UPSTREAM, _DEADLINE, _SIZE = (name.lower().encode("ascii") for name in (UPSTREAM, DEADLINE, SIZE_HEADER))

@@ -26,7 +26,8 @@ STATUS = {
     grpc.StatusCode.DATA_LOSS: 500,
 }
 """HTTP statuses by gRPC's own; ``docs/open-inference.md`` lists them."""
-_ADDRESS = re.compile(r"\b(ipv[46]|unix):")
+_OUR_SIDE = re.compile(r"\b(ipv[46]|unix):|^Stream removed \(|^(Deadline Exceeded|Socket closed)$")
+"""What gRPC itself says: of addresses, and of how a call ended here."""
 _TOO_LARGE = re.compile(r"message larger than max", re.IGNORECASE)
 _SENTENCES = {
     grpc.StatusCode.UNAVAILABLE: "The model's server can't be reached, or broke off.",
@@ -46,13 +47,13 @@ class Refused(Exception):
 def refusal(error: Any) -> Refused:
     """Return what a failed call (`grpc.aio.AioRpcError`) is over HTTP.
 
-    What the server says is told; what our own side says of addresses is nobody's business.
+    What the server says is told; what gRPC says on our own side is nobody's business.
     """
     code, said = error.code(), error.details() or ""
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.search(said):
         if "CLIENT: Received" in said:
             return Refused(500, "The model's answer is larger than is taken here.")
         return Refused(413, "The request is larger than the model's server takes.")
-    if not said or _ADDRESS.search(said):
+    if not said or _OUR_SIDE.search(said):
         said = _SENTENCES.get(code, "The model's server gave no reason.")
     return Refused(STATUS.get(code, 500), said[:MOST_CHARACTERS])

@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Callable
 from haat.infra.rendezvous import BRIDGE, LISTENER, Rendezvous
 from haat.settings import Settings
 
-BACKLOG = 2048
-
 
 class Activation:
     """The bridge's socket, listened to in its place. Who comes waits there until the process takes him.
@@ -23,7 +21,6 @@ class Activation:
         self._start = start
         self._meeting = Rendezvous(settings.data_dir, BRIDGE)
         self._listener = self._meeting.listen()
-        self._listener.listen(BACKLOG)
         self._starting: asyncio.Task[None] | None = None
 
     def watch(self) -> None:

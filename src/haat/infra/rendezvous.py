@@ -6,6 +6,7 @@ import os
 import socket
 from pathlib import Path
 
+BACKLOG = 2048
 _DESCRIPTORS = Path("/proc/self/fd")
 WEBSOCKET, SPEECH, BRIDGE = "websocket.sock", "speech.sock", "bridge.sock"
 LISTENER = "HAAT_BRIDGE_LISTENER"
@@ -29,12 +30,16 @@ class Rendezvous:
         return f"{_DESCRIPTORS}/{self._folder}/{self.socket.name}"
 
     def listen(self) -> socket.socket:
-        """Open the socket in place of one that somebody left behind, for our own account alone."""
+        """Open the socket in place of one that somebody left behind, for our own account alone.
+
+        Who comes from now on waits until he is taken.
+        """
         self.socket.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o077)
         try:
             listener.bind(self.path)
+            listener.listen(BACKLOG)
         finally:
             os.umask(before)
         return listener

@@ -118,13 +118,22 @@ async def test_a_model_that_fails_on_the_way_ends_the_stream_with_an_event(
 
 @pytest.mark.parametrize(
     ("text", "status"),
-    [("fail:INVALID_ARGUMENT", 400), ("fail:UNAVAILABLE", 503), ("error:sorry", 500), ("shape", 502)],
+    [("fail:INVALID_ARGUMENT", 400), ("fail:UNAVAILABLE", 503), ("error:sorry", 500)],
 )
 async def test_one_that_fails_before_its_first_part_answers_with_a_status(
     story: Market, text: str, status: int
 ) -> None:
     response = await tell(story, task(text))
     assert (response.status, response.header("content-type")) == (status, "application/problem+json"), response.body
+    event = await story.settled_event()
+    assert (event.outcome, event.units) == (Outcome.PROVIDER_FAILED, {})
+
+
+async def test_a_first_part_that_can_not_be_used_is_not_billed(story: Market) -> None:
+    response = await tell(story, task("shape"))
+    assert response.status in (200, 502), response.body  # by whether the stream's head has left before the part came
+    problem = response.json() if response.status == 502 else events(response)[-1]
+    assert (problem["code"], "PART" in problem["detail"]) == ("PROVIDER_FAILED", True)
     event = await story.settled_event()
     assert (event.outcome, event.units) == (Outcome.PROVIDER_FAILED, {})
 
