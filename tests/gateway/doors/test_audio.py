@@ -200,6 +200,17 @@ async def test_a_format_that_is_not_given_is_refused_with_those_that_are(
     assert audio.provider.requests == []
 
 
+@pytest.mark.parametrize("rate", [0, -5, "24000", None, 0.5])
+async def test_samples_that_come_at_no_rate_are_the_providers_failure(
+    audio: Market, client: openai.AsyncOpenAI, rate: Any
+) -> None:
+    gives(audio, "pcm")
+    audio.provider.behaviour = encoded(b"a sound.", "pcm", rate)
+    with pytest.raises(openai.InternalServerError):
+        await client.audio.speech.create(model="text_to_speech:hi", input="नमस्ते", voice="alloy", response_format="pcm")
+    assert (await audio.settled_event()).outcome == Outcome.PROVIDER_FAILED
+
+
 @pytest.mark.parametrize(
     "behaviour", [spoken(wav()), encoded(b"", "mp3"), encoded(b"x", "opus")], ids=["wav", "nothing", "opus"]
 )

@@ -87,8 +87,8 @@ def service() -> HostedService:
         description="Experimental, and weak: a recogniser of an older kind with a small language model. Slow, clear "
         "American English suits it best; of synthetic voices it gets most words wrong. It writes in small letters "
         "without punctuation, and guesses where it doesn't know. `segments` says from when to when what was heard, in "
-        "seconds. WAV, MP3, Ogg, FLAC, M4A, AAC or WebM, at most 60 seconds and 6,000,000 bytes; a second of "
-        "sound takes about half a second.",
+        "seconds. One recording a call, WAV, MP3, Ogg, FLAC, M4A, AAC or WebM, at most 60 seconds and 6,000,000 bytes; "
+        "a second of sound takes about half a second.",
         category="speech_to_text",
         capability="dictation",
         unit="audio_seconds",
@@ -101,7 +101,7 @@ def service() -> HostedService:
         },
         unit_price=Decimal("0.0100"),
         free_units=15,
-        max_inputs=2,
+        max_inputs=1,
         max_bytes=6_000_000,
         typical_latency_ms=500,
         timeout_seconds=90,

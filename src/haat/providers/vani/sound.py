@@ -7,6 +7,8 @@ caller's bytes; it stops at the longest recording that is taken, however much a 
 
 from __future__ import annotations
 
+import io
+import wave
 from array import array
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
@@ -48,6 +50,17 @@ def encode(samples: bytes, rate: int, form: str) -> tuple[bytes, int]:
     source = ["-f", "s16le", "-ar", str(rate), "-ac", "1", "-i", "file:/dev/stdin"]
     target = [*_SAME_EVERY_TIME, "-ar", str(new_rate), *how, "-y", "file:/dev/stdout"]
     return run_program([PROGRAM, *_PIECES, *source, *target], samples, seconds=SECONDS, seekable=True), new_rate
+
+
+def wav_of(samples: bytes, rate: int) -> bytes:
+    """Return a WAV file of 16-bit samples of one channel."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as made:
+        made.setnchannels(1)
+        made.setsampwidth(2)
+        made.setframerate(rate)
+        made.writeframes(samples)
+    return file.getvalue()
 
 
 # --- recordings ---------------------------------------------------------------------------------

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
-import wave
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -42,7 +40,7 @@ _VARIANTS = {"standard": "", "female": "+f2", "male": "+m3"}
 
 def speak(text: str, language: str, variant: str, rate: int, pitch: int) -> bytes:
     """Return a WAV file; see `spoken`."""
-    return wav_of(spoken(text, language, variant, rate, pitch))
+    return sound.wav_of(spoken(text, language, variant, rate, pitch), SAMPLE_RATE)
 
 
 def spoken(text: str, language: str, variant: str, rate: int, pitch: int) -> bytes:
@@ -52,22 +50,11 @@ def spoken(text: str, language: str, variant: str, rate: int, pitch: int) -> byt
     spoken = normalise(text).replace("[[", "[ [").replace("\0", " ")
     arguments = ["espeak-ng", "-v", voice, "-s", str(rate), "-p", str(pitch), "-b", "1", "--stdin", "--stdout"]
     answer = run_program(arguments, spoken.encode(), seconds=SECONDS)
+    # Written to a pipe, its own header can't tell the length and claims 2 GiB.
     samples = answer[_HEADER_BYTES:]
     if not samples:
         raise EngineFailed("The engine found nothing to say in this text; the call is not billed.")
     return samples[: len(samples) // 2 * 2]
-
-
-def wav_of(samples: bytes) -> bytes:
-    """Return a WAV file that holds these samples."""
-    # Written to a pipe, espeak-ng's own header can't tell the length and claims 2 GiB.
-    file = io.BytesIO()
-    with wave.open(file, "wb") as wav:
-        wav.setnchannels(1)
-        wav.setsampwidth(2)
-        wav.setframerate(SAMPLE_RATE)
-        wav.writeframes(samples)
-    return file.getvalue()
 
 
 def invoke(items: Sequence[Item], config: Mapping[str, Any]) -> tuple[list[Output], Units]:
@@ -76,7 +63,11 @@ def invoke(items: Sequence[Item], config: Mapping[str, Any]) -> tuple[list[Outpu
     form = config["format"]
     for item in items:
         samples = spoken(item.text, config["language"], config["voice"], config["rate"], config["pitch"])
-        content, rate = (wav_of(samples), SAMPLE_RATE) if form == "wav" else sound.encode(samples, SAMPLE_RATE, form)
+        content, rate = (
+            (sound.wav_of(samples, SAMPLE_RATE), SAMPLE_RATE)
+            if form == "wav"
+            else sound.encode(samples, SAMPLE_RATE, form)
+        )
         audio = {
             "content": base64.b64encode(content).decode(),
             "format": form,

@@ -55,8 +55,14 @@ class Speech(OpenAIOperation):
 
     name = "openai audio.speech"
     _decoder = msgspec.json.Decoder(_Speech)
-    _fields = (("input[0].text", "input"), ("config.format", "response_format"), ("config.rate", "speed"))
-    _too_long = "input"
+    _fields: tuple[tuple[str, str], ...] = (
+        ("input[0].text", "input"),
+        ("config.format", "response_format"),
+        ("config.rate", "speed"),
+        ("config.voice", "voice"),
+        ("config.language", "language"),
+    )
+    _too_long: str | None = "input"
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
         asked: _Speech = read_body(self._decoder, call, wrong_field)
@@ -91,7 +97,7 @@ class Speech(OpenAIOperation):
             if came_as == "wav":
                 samples, rate = samples_of(content)
                 content = samples if wanted.form == "pcm" else content
-            if not content or (wanted.form == "pcm" and not rate):
+            if not content or (wanted.form == "pcm" and not (isinstance(rate, int) and rate > 0)):
                 raise ValueError("no sound, or nobody knows at which rate")
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             raise ProviderFailed(

@@ -40,8 +40,8 @@ class Transcriptions(OpenAIOperation):
 
     name = "openai audio.transcriptions"
     needs_whole = False
-    _fields = (("input[0].audio", "file"), ("config.language", "language"))
-    _too_long = "file"
+    _fields: tuple[tuple[str, str], ...] = (("input[0].audio", "file"), ("config.language", "language"))
+    _too_long: str | None = "file"
 
     def look(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
         upload = self._upload(call, visit)
