@@ -25,6 +25,7 @@ from haat.catalog.model import (
     VersionPolicyDraft,
     check_transition,
 )
+from haat.catalog.quality import check_quality
 from haat.identity.model import check_name
 from haat.infra import events
 from haat.infra.keyring import Keyring
@@ -171,6 +172,10 @@ class Catalog:
         if draft.validation is not None and version.dialect not in TASK_DIALECTS:
             message = "is for versions that speak the task schema"
             raise ValidationFailed(errors=[{"field": "validation", "message": message}])
+        try:
+            check_quality(draft.quality, version.language_pairs)
+        except ValueError as error:
+            raise ValidationFailed(errors=[{"field": "quality", "message": str(error)}]) from error
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             await self._own(connection, partner, service_id)
             await store.set_version_policy(connection, version_id, draft)
