@@ -142,8 +142,10 @@ class Front:
         headers = lower(response.headers)
         after = retry_after(headers)
         error = error_of(response.status_code, response.content, "", after)
-        if not is_worth_it(response.status_code, headers, error.code) or error.problem.get("done"):
-            return None  # stages of a pipeline that are done have been billed
+        if not is_worth_it(response.status_code, headers, error.code):
+            return None
+        if "stage" in error.problem and response.status_code in (502, 504):
+            return None  # what failed so is given again under its key
         return self._policy(asking).wait(sent, after, random)
 
     def pause_after(self, asking: Asking, error: httpx.TransportError, sent: int, random: float) -> float | None:

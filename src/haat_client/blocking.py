@@ -24,6 +24,7 @@ from haat_client.operations import (
     MODEL,
     MODELS,
     PIPELINE,
+    PIPELINE_STREAM,
     REQUEST,
     SEARCH,
     TRANSLATE,
@@ -71,12 +72,13 @@ class Haat:
         target: str,
         *,
         source: str | None = None,
-        policy: Literal["price", "latency"] | None = None,
+        policy: Literal["price", "latency", "quality"] | None = None,
         pivot: Literal["never", "allow"] | None = None,
         via: str | None = None,
         timeout_ms: int | None = None,
         user: str | None = None,
         tags: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
         simulate: Simulate | None = None,
     ) -> Translation:
         """Translate texts of one language with the service that suits best; without ``source`` it is told from them."""
@@ -84,7 +86,7 @@ class Haat:
         body = ask.members(
             text=texts, target=target, source=source, policy=policy, pivot=pivot, via=via, timeout_ms=timeout_ms
         )
-        headers = ask.call_headers(user, tags, None, simulate, None)
+        headers = ask.call_headers(user, tags, idempotency_key, simulate, None)
         return ask.translation_of(*self._send(Asking(TRANSLATE, TRANSLATE.path, body=body, headers=headers)))
 
     def close(self) -> None:
@@ -248,12 +250,33 @@ class Pipelines(_Part):
         timeout_ms: int | None = None,
         user: str | None = None,
         tags: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
         simulate: Simulate | None = None,
     ) -> PipelineRun:
-        """Run stages, each ``{"service", "config"?, "name"?}``. It is sent again only while no stage was billed."""
+        """Run stages, each ``{"service", "config"?, "name"?}``. Sent again, it goes on where it stopped."""
         body = ask.members(stages=[dict(one) for one in stages], input=ask.inputs(input), timeout_ms=timeout_ms)
-        headers = ask.call_headers(user, tags, None, simulate, None)
+        headers = ask.call_headers(user, tags, idempotency_key, simulate, None)
         return ask.pipeline_of(*self._client._send(Asking(PIPELINE, PIPELINE.path, body=body, headers=headers)))
+
+    @performs(PIPELINE_STREAM)
+    def stream(
+        self,
+        stages: Sequence[Mapping[str, Any]],
+        input: Input | str,
+        *,
+        timeout_ms: int | None = None,
+        split: Literal["none", "sentences"] | None = None,
+        user: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        simulate: Simulate | None = None,
+    ) -> Stream:
+        """Run stages item by item, and take what each makes of each item as soon as it is there."""
+        body = ask.members(
+            stages=[dict(one) for one in stages], input=ask.inputs(input), timeout_ms=timeout_ms, split=split
+        )
+        headers = ask.call_headers(user, tags, idempotency_key, simulate, {"Accept": "text/event-stream"})
+        return self._client._stream(Asking(PIPELINE_STREAM, PIPELINE_STREAM.path, body=body, headers=headers))
 
 
 class Models(_Part):
