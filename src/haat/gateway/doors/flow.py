@@ -266,6 +266,9 @@ class Flow:
         failure = self._failure
         if self._over or failure is None:
             return
+        if any(line.call is not None and line.call.answered for line in self._lines):
+            asyncio.get_running_loop().call_soon(self._end_failed)  # it has been paid for: it is sent first
+            return
         done = [line.report() for line in self._lines if line.ids]
         running = any(line.call is not None for line in self._lines)
         stage = self._lines[failure.number].stage
