@@ -33,6 +33,7 @@ async def whole(chain: Chain, letters: str, *texts: str, **more: Any) -> Any:
     return response
 
 
+@pytest.mark.speaks("haat pipelines")
 async def test_each_result_is_an_event_and_the_last_one_tells_what_it_came_to(chain: Chain) -> None:
     for letter, rupees in (("a", "0.5"), ("b", "0.25")):
         chain.price(letter, rupees)

@@ -79,6 +79,7 @@ def alike(documented: Any, given: Any) -> bool:
     return bool(documented == given)
 
 
+@pytest.mark.speaks("haat pipelines", "haat translate", client="raw requests, before real engines")
 async def test_the_requests_are_answered_as_the_page_says(engines: Market) -> None:
     examples = re.findall(
         r"```json example (\S+)\n([^`]*)```\n```json answer\n([^`]*)```(?:\n```text head\n([^`]*)```)?", PAGE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
@@ -46,7 +46,7 @@ class Pipelines(NativeOperation):
     """``POST /v1/pipelines``: several services in a row, each with what the one before it answered."""
 
     name = "haat pipelines"
-    _decoder = msgspec.json.Decoder(_PipelineBody)
+    _decoder: ClassVar[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_PipelineBody)
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
         asked: _PipelineBody = read_body(self._decoder, call)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
@@ -39,7 +39,7 @@ class Translate(NativeOperation):
     """``POST /v1/translate``: finds the language and a service for the pair, by way of a third language if allowed."""
 
     name = "haat translate"
-    _decoder = msgspec.json.Decoder(_TranslateBody)
+    _decoder: ClassVar[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_TranslateBody)
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
         asked: _TranslateBody = read_body(self._decoder, call)
