@@ -144,6 +144,7 @@ class Pipelines(_Part):
     """Several services in a row."""
 
     run = _waits(ask.run_pipeline)
+    stream = _streams(ask.stream_pipeline)
 
 
 class Models(_Part):

@@ -41,18 +41,19 @@ def translate(
     target: str,
     *,
     source: str | None = None,
-    policy: Literal["price", "latency"] | None = None,
+    policy: Literal["price", "latency", "quality"] | None = None,
     pivot: Literal["never", "allow"] | None = None,
     via: str | None = None,
     timeout_ms: int | None = None,
     user: str | None = None,
     tags: Mapping[str, str] | None = None,
+    idempotency_key: str | None = None,
     simulate: Simulate | None = None,
 ) -> Asking[Translation]:
     """Translate texts of one language with the service that suits best; without ``source`` it is told from them."""
     texts = text if isinstance(text, str) else list(text)
     body = members(text=texts, target=target, source=source, policy=policy, pivot=pivot, via=via, timeout_ms=timeout_ms)
-    headers = call_headers(user, tags, None, simulate, None)
+    headers = call_headers(user, tags, idempotency_key, simulate, None)
     return Asking(to.TRANSLATE, translation_of, to.TRANSLATE.path, body=body, headers=headers)
 
 
@@ -149,12 +150,31 @@ def run_pipeline(
     timeout_ms: int | None = None,
     user: str | None = None,
     tags: Mapping[str, str] | None = None,
+    idempotency_key: str | None = None,
     simulate: Simulate | None = None,
 ) -> Asking[PipelineRun]:
-    """Run stages, each ``{"service", "config"?, "name"?}``. It is sent again only while no stage was billed."""
+    """Run stages, each ``{"service", "config"?, "name"?}``. Sent again, it goes on where it stopped."""
     body = members(stages=[dict(one) for one in stages], input=inputs(input), timeout_ms=timeout_ms)
-    headers = call_headers(user, tags, None, simulate, None)
+    headers = call_headers(user, tags, idempotency_key, simulate, None)
     return Asking(to.PIPELINE, pipeline_of, to.PIPELINE.path, body=body, headers=headers)
+
+
+@performs(to.PIPELINE_STREAM)
+def stream_pipeline(
+    stages: Sequence[Mapping[str, Any]],
+    input: Input | str,
+    *,
+    timeout_ms: int | None = None,
+    split: Literal["none", "sentences"] | None = None,
+    user: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    idempotency_key: str | None = None,
+    simulate: Simulate | None = None,
+) -> Asking[Any]:
+    """Run stages item by item, and take what each makes of each item as soon as it is there."""
+    body = members(stages=[dict(one) for one in stages], input=inputs(input), timeout_ms=timeout_ms, split=split)
+    headers = call_headers(user, tags, idempotency_key, simulate, {"Accept": "text/event-stream"})
+    return Asking(to.PIPELINE_STREAM, answer_of, to.PIPELINE_STREAM.path, body=body, headers=headers)
 
 
 @performs(to.MODELS)

@@ -33,9 +33,13 @@ class Operation:
 INVOKE = Operation("gateway", "POST", "/v1/services/{service}/invoke", body=("input", "config"), keyed=True)
 REQUEST = Operation("gateway", "POST", "/v1/services/{service}{path}", keyed=True)
 TRANSLATE = Operation(
-    "gateway", "POST", "/v1/translate", body=("text", "target", "source", "policy", "pivot", "via", "timeout_ms")
+    "gateway", "POST", "/v1/translate", body=("text", "target", "source", "policy", "pivot", "via", "timeout_ms"),
+    keyed=True,
+)  # fmt: skip
+PIPELINE = Operation("gateway", "POST", "/v1/pipelines", body=("stages", "input", "timeout_ms"), keyed=True)
+PIPELINE_STREAM = Operation(
+    "gateway", "POST", "/v1/pipelines", body=("stages", "input", "timeout_ms", "split"), keyed=True
 )
-PIPELINE = Operation("gateway", "POST", "/v1/pipelines", body=("stages", "input", "timeout_ms"))
 MODELS = Operation("gateway", "GET", "/v1/models")
 MODEL = Operation("gateway", "GET", "/v1/models/{name}")
 SEARCH = Operation(

@@ -32,12 +32,12 @@ class Meta:
 
     @classmethod
     def of(cls, status: int, headers: Mapping[str, str], from_cache: bool = False) -> Meta:
-        unit, _, quantity = headers.get("x-haat-units", "").partition("=")
-        amount = decimal(quantity)
+        said = (one.strip().partition("=") for one in headers.get("x-haat-units", "").split(","))
+        units = {unit: decimal(quantity) for unit, _, quantity in said}
         return cls(
             request_id=headers.get("x-request-id", ""),
             status=status,
-            units={unit: amount} if amount is not None else {},
+            units={unit: amount for unit, amount in units.items() if amount is not None},
             charge=decimal(headers.get("x-haat-charge", "").partition(" ")[0]),
             served_by=headers.get("x-haat-served-by", ""),
             mode=headers.get("x-haat-mode", "live"),
@@ -130,6 +130,8 @@ class _Staged(Result):
     @property
     def charge(self) -> Decimal | None:
         """What all stages cost together; None when that can't be said of one of them."""
+        if self.meta.charge is not None:
+            return self.meta.charge
         charges = [stage.charge for stage in self.stages]
         known = [charge for charge in charges if charge is not None]
         return sum(known, Decimal(0)) if known and len(known) == len(charges) else None

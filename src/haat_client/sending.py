@@ -111,8 +111,9 @@ class Attempts(Generic[T]):
         headers = lower(response.headers)
         after = retry_after(headers)
         error = error_of(response.status_code, response.content, headers.get("x-request-id", ""), after)
-        # Stages of a pipeline that are done have been billed.
-        worth_it = is_worth_it(response.status_code, headers, error.code) and not error.problem.get("done")
+        # What failed in a stage for good is kept under the request's key, and would be given again.
+        in_vain = "stage" in error.problem and response.status_code in (502, 504)
+        worth_it = is_worth_it(response.status_code, headers, error.code) and not in_vain
         pause = self._policy.wait(self._sent, after, _chance()) if worth_it else None
         if pause is None:
             raise error

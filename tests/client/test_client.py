@@ -14,7 +14,6 @@ import pytest
 
 from haat_client import (
     AsyncHaat,
-    ConnectionFailed,
     Haat,
     NotConfigured,
     NotFound,
@@ -102,6 +101,12 @@ async def test_translations_pipelines_and_models(mock: str) -> None:
             assert run.output[0]["audio"]["format"] == "wav"
             assert [stage.name for stage in run.stages] == ["translate-hi-ur", "speak"] and run.charge == 0
             assert run.stages[0].units["characters"] == 6
+            with market.pipelines.stream(
+                [{"service": "vani/translate-hi-ur"}], "नमस्ते। शुभ रात्रि।", split="sentences"
+            ) as stream:
+                events = list(stream)
+            assert [event.name for event in events] == ["output", "output", "done"]
+            assert events[0].json()["output"]["text"].endswith("नमस्ते।")
             names = [one["id"] for one in market.models.list().items]
             assert "vani/ocr" in names and "text-embedding-3-small" in names
             assert market.models.get("vani/ocr").data["owned_by"] == "vani"
@@ -252,15 +257,22 @@ def test_a_wait_beyond_the_patience_and_the_last_try_raise_the_refusal_itself() 
     assert len(told.requests) == 4
 
 
-def test_a_pipeline_of_which_something_is_billed_is_not_run_again() -> None:
-    told = Told(problem(503, "OVERLOADED", done=[{"name": "one"}]))
-    with pytest.raises(Overloaded):
-        told.client().pipelines.run([{"service": "acme/echo"}], "hi")
-    told = Told(httpx.ReadError("reset"))
-    with pytest.raises(ConnectionFailed):
-        told.client().pipelines.run([{"service": "acme/echo"}], "hi")
-    told = Told(problem(503, "OVERLOADED", done=[]), httpx.Response(200, json={"output": [], "stages": []}))
+def test_a_pipeline_is_sent_again_under_its_key_and_not_after_what_is_kept() -> None:
+    good_run = httpx.Response(200, json={"output": [], "stages": []})
+    told = Told(problem(503, "OVERLOADED", done=[{"name": "one"}], stage={}), httpx.ReadError("reset"), good_run)
     assert told.client().pipelines.run([{"service": "acme/echo"}], "hi").output == []
+    assert len({request.headers["idempotency-key"] for request in told.requests}) == 1
+    told = Told(problem(502, "PROVIDER_FAILED", done=[], stage={"number": 1}))
+    with pytest.raises(ProviderError):
+        told.client().pipelines.run([{"service": "acme/echo"}], "hi", idempotency_key="mine")
+    assert [request.headers["idempotency-key"] for request in told.requests] == ["mine"]
+
+
+def test_a_pipelines_sums_are_read_from_its_head() -> None:
+    headers = {"X-Haat-Units": "audio_seconds=3.2, characters=44", "X-Haat-Charge": "0.5 INR"}
+    told = Told(httpx.Response(200, json={"output": [], "stages": []}, headers=headers))
+    run = told.client().pipelines.run([{"service": "acme/echo"}], "hi")
+    assert run.units == {"audio_seconds": Decimal("3.2"), "characters": Decimal(44)} and run.charge == Decimal("0.5")
 
 
 async def test_the_async_client_tries_again_as_well() -> None:

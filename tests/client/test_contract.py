@@ -16,8 +16,9 @@ from msgspec import structs
 import haat_client
 from haat.app import Platform
 from haat.control.api import build_app
-from haat.gateway.doors.native import Pipelines, Translate
+from haat.gateway.doors.native import Pipelines
 from haat.gateway.doors.table import Doors
+from haat.gateway.doors.translate import Translate
 from haat_client import aio, blocking
 from haat_client.operations import Operation
 
@@ -80,9 +81,17 @@ def test_an_operation_of_the_gateway_has_a_door_or_is_a_call_of_a_service(name: 
     assert Doors().find(operation.method.encode(), target) is not None, operation.path
 
 
-@pytest.mark.parametrize(("name", "door"), [("translate", Translate), ("pipelines.run", Pipelines)])
-def test_the_members_of_a_body_are_those_that_the_door_reads(name: str, door: Any) -> None:
-    assert {field.name for field in structs.fields(door._decoder.type)} == set(operation_of(name).body)
+@pytest.mark.parametrize(
+    ("name", "door", "besides"),
+    [
+        ("translate", Translate, set()),
+        ("pipelines.run", Pipelines, {"stream", "split"}),
+        ("pipelines.stream", Pipelines, {"stream"}),
+    ],
+)
+def test_the_members_of_a_body_are_those_that_the_door_reads(name: str, door: Any, besides: set[str]) -> None:
+    """A stream is asked for in ``Accept``."""
+    assert {field.name for field in structs.fields(door._decoder.type)} - besides == set(operation_of(name).body)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haat.language import count_graphemes, graphemes, normalise, search_words, slice_graphemes, truncate, words
+from haat.language import (
+    count_graphemes,
+    graphemes,
+    normalise,
+    search_words,
+    sentences,
+    slice_graphemes,
+    truncate,
+    words,
+)
 
 clustered_texts = st.text(st.sampled_from("कष\u094d\u093fta\u0301 ন👩🏽\u200d🌾🇮🇳\r\n\u0600"), max_size=20) | st.text()
 
@@ -107,3 +116,24 @@ def test_search_words_are_stable(text: str) -> None:
     found = search_words(text)
     assert search_words(" ".join(found)) == found
     assert all(word == normalise(word) for word in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("कल बारिश हुई।आज धूप है? हाँ।", ["कल बारिश हुई।", "आज धूप है?", "हाँ।"]),
+        ("आप कैसे हैं॥ ठीक", ["आप कैसे हैं॥", "ठीक"]),
+        ("آپ کیسے ہیں؟ میں ٹھیک ہوں۔ شکریہ", ["آپ کیسے ہیں؟", "میں ٹھیک ہوں۔", "شکریہ"]),
+        ("Dr. Rao paid Rs. 3.5 today. Good!\n\nEnd", ["Dr. Rao paid Rs. 3.5 today.", "Good!", "End"]),
+        ("उसने कहा “चलो।” फिर गया।", ["उसने कहा “चलो।”", "फिर गया।"]),
+        (" \n ", []),
+    ],
+)
+def test_sentences_end_where_their_script_ends_them(text: str, found: list[str]) -> None:
+    assert sentences(text) == found
+
+
+@given(st.text(st.sampled_from("अaA1।۔؟.?!…”) \n\u2028")) | st.text())
+def test_dividing_into_sentences_loses_nothing_but_the_space_between(text: str) -> None:
+    assert "".join("".join(sentences(text)).split()) == "".join(text.split())
+    assert all(sentence.strip() == sentence != "" for sentence in sentences(text))

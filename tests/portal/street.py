@@ -33,6 +33,7 @@ _TEXT = {"input": [{"text": "आप कैसे हैं?"}], "config": {}}
 SERVICES: list[dict[str, Any]] = [
     {"provider": "vani", "slug": "hindi-urdu", "name": "Hindi and Urdu", "category": "translation",
      "unit": "characters", "price": "0.0002", "free": "10000", "pairs": ["hi-Deva>ur-Arab", "ur-Arab>hi-Deva"],
+     "quality": [{"pair": "hi-Deva>ur-Arab", "score": "41.3", "test_set": "FLORES-200", "date": "2026-05-01"}],
      "summary": "Translates between Hindi and Urdu, sentence by sentence, by rules you can read.",
      "body": {"input": [{"text": "आप कैसे हैं?"}], "config": {"source": "hi-Deva", "target": "ur-Arab"}}},
     {"provider": "akshara", "slug": "transliterate", "name": "Transliteration", "category": "transliteration",
@@ -145,6 +146,7 @@ async def _service(platform: Platform, actor: Actor, one: dict[str, Any]) -> Lis
                 "languages": one.get("languages", []),
                 "language_pairs": one.get("pairs", []),
                 "sample": {"body": one["body"]},
+                "policy": {"quality": one.get("quality", [])},
             },
             "price": {"unit_price": one["price"], "free_units": one.get("free", "0")},
         }

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haat.cli.sentences import PARAGRAPHS, SENTENCES
+from haat.language import sentences
 from haat.models.hosted import Item
 from haat.providers.akshara import detect, sentiment, similarity, summarise
 
@@ -99,8 +100,8 @@ def test_similarity_is_symmetric_and_bounded(first: str, second: str, method: st
 
 
 def test_a_sentence_ends_at_a_danda_but_not_after_a_title() -> None:
-    assert summarise.sentences("कल बारिश हुई।आज धूप है? हाँ।") == ["कल बारिश हुई।", "आज धूप है?", "हाँ।"]
-    assert summarise.sentences('Dr. Rao paid Rs. 3.5 to J. Das. "Yes!" he said.\nEnd') == [
+    assert sentences("कल बारिश हुई।आज धूप है? हाँ।") == ["कल बारिश हुई।", "आज धूप है?", "हाँ।"]
+    assert sentences('Dr. Rao paid Rs. 3.5 to J. Das. "Yes!" he said.\nEnd') == [
         "Dr. Rao paid Rs. 3.5 to J. Das.",
         '"Yes!"',
         "he said.",

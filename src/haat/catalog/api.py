@@ -48,6 +48,8 @@ class VersionView(BaseModel):
     deprecated_at: datetime | None
     sunset_at: datetime | None
     successor: str
+    quality: list[dict[str, str]]
+    """What its provider says of how well it translates, a pair each: a claim, which nobody here has measured."""
 
     @classmethod
     def of(cls, version: Version) -> VersionView:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from haat.catalog.quality import QualityDraft, check_quality
 from haat.catalog.tensors import COUNTED_UNITS, TensorMapDraft
 from haat.catalog.validation import ValidationDraft
 from haat.infra.inference.upstream import is_asked_over_grpc
@@ -216,6 +217,8 @@ class VersionPolicyDraft(_Draft):
     audio_formats: Annotated[list[AudioFormat], Field(max_length=6)] = []
     validation: ValidationDraft | None = None
     """What a task version's batches are held against, before they are changed."""
+    quality: Annotated[list[QualityDraft], Field(max_length=500)] = []
+    """What the provider has measured, a pair each."""
 
     @model_validator(mode="after")
     def _adapters_have_no_endpoints(self) -> VersionPolicyDraft:
@@ -277,6 +280,14 @@ class VersionDraft(_Draft):
             raise ValueError(
                 "`policy.audio_formats` is for versions whose endpoint knows `config.format`: task and ulca"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _quality_is_of_its_pairs(self) -> VersionDraft:
+        try:
+            check_quality(self.policy.quality, self.language_pairs)
+        except ValueError as error:
+            raise ValueError(f"`policy.quality` {error}") from error
         return self
 
     @model_validator(mode="after")
@@ -428,6 +439,11 @@ class Version:
     def sunset_at(self) -> datetime | None:
         """When it ends, once that was announced."""
         return _instant(self.policy.get("sunset_at"))
+
+    @property
+    def quality(self) -> tuple[Mapping[str, str], ...]:
+        """What its provider says of its quality, by pair; see `QualityDraft`."""
+        return tuple(self.policy.get("quality", ()))
 
     @property
     def endpoints(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from haat.catalog import acceptance, store, tensors
 from haat.catalog.discovery import index_words
 from haat.catalog.model import SPOKEN_DIALECTS, TASK_DIALECTS, SampleCall, Version, VersionDraft, VersionPolicyDraft
 from haat.catalog.provider import ProviderSide
+from haat.catalog.quality import check_quality
 from haat.infra.net import parse_networks
 from haat.infra.postgres import Connection, tenant
 from haat.kernel.clock import check_ahead
@@ -96,6 +97,10 @@ class Versions(ProviderSide):
         if draft.audio_formats and version.dialect not in SPOKEN_DIALECTS:
             message = "is for versions whose endpoint knows `config.format`: task and ulca"
             raise ValidationFailed(errors=[{"field": "audio_formats", "message": message}])
+        try:
+            check_quality(draft.quality, version.language_pairs)
+        except ValueError as error:
+            raise ValidationFailed(errors=[{"field": "quality", "message": str(error)}]) from error
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             await self._own(connection, partner, service_id)
             await store.set_version_policy(connection, version_id, draft)

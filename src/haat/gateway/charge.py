@@ -39,7 +39,7 @@ class Tariff:
             return b""
         asked = multiply(total((quantity, -cached)), self.unit_price)
         amount = total((asked, multiply(multiply(cached, self.unit_price), self.cached_share)))
-        return f"X-Haat-Charge: {_text(amount)} INR\r\n".encode("ascii")
+        return f"X-Haat-Charge: {amount_text(amount)} INR\r\n".encode("ascii")
 
 
 def tariff_of(service: Service, subscription: Subscription, at: int) -> Tariff | None:
@@ -63,7 +63,7 @@ def charge_line(call: Call, tariff: Tariff, quantity: str) -> bytes:
     return tariff.line(exact(quantity))
 
 
-def _text(amount: Decimal) -> str:
+def amount_text(amount: Decimal) -> str:
     """Return an amount without needless zeros, and not beyond the twelve decimals that a price has."""
     exponent = amount.as_tuple().exponent
     if isinstance(exponent, int) and exponent < -12:

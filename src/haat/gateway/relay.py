@@ -283,7 +283,7 @@ def answer_whole(call: Call, answer: Whole, cache: str = "") -> None:
             call.id_line,
             answers.limit_headers(call, gateway.clock.now_us()),
             units_line,
-            _served_by(call),
+            served_by(call),
             b"" if call.grant is None else call.grant.lines,
             b"" if call.grant is None else call.grant.varies if call.extras is None else cors.lines(gateway, call),
             answers.connection_header(call),
@@ -293,7 +293,8 @@ def answer_whole(call: Call, answer: Whole, cache: str = "") -> None:
     _end(call, head, b"" if call.no_body else answer.body)
 
 
-def _served_by(call: Call) -> bytes:
+def served_by(call: Call) -> bytes:
+    """Return the header line that names who has executed a call; empty before that is known."""
     if call.endpoint is not None:
         return call.endpoint.served_by
     return call.route.endpoint.served_by if call.route is not None else b""

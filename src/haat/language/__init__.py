@@ -15,7 +15,15 @@ from haat.language.similarity import (
     word_similarity,
 )
 from haat.language.tags import LANGUAGES, SCRIPTS, Direction, Language, Script, Tag, parse_tag
-from haat.language.text import count_graphemes, graphemes, search_words, slice_graphemes, truncate, words
+from haat.language.text import (
+    count_graphemes,
+    graphemes,
+    search_words,
+    sentences,
+    slice_graphemes,
+    truncate,
+    words,
+)
 
 __all__ = [
     "ENGLISH",
@@ -54,6 +62,7 @@ __all__ = [
     "script_counts",
     "script_runs",
     "search_words",
+    "sentences",
     "slice_graphemes",
     "truncate",
     "weighted_similarity",

@@ -19,6 +19,13 @@ _TOKEN = regex.compile(
     rf"\p{{Nd}}+(?:[.,٫٬]\p{{Nd}}+)+(?!{_NEXT})"
     rf"|{_FIRST}{_NEXT}*(?:[\u200c\u200d]?['\u2019\u02bc][\u200c\u200d]?(?=\p{{L}}){_NEXT}+|[\u200c\u200d]+{_NEXT}+)*"
 )
+_CLOSING = r"[\"'”’»)]"
+# A sentence ends at a danda and its kin in other scripts, or at . ? ! before a space; not after a single capital or a
+# short title.
+_SENTENCE_END = regex.compile(
+    rf"(?<=[।॥۔؟᱾᱿꯫]{_CLOSING}?)(?!{_CLOSING})\s*"
+    rf"|(?<=[.?!…]{_CLOSING}?)(?<!\b(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Shri|Smt|No|Rs|vs|e\.g|i\.e)\.)\s+"
+)
 _JOINERS = regex.compile(r"[\u200c\u200d]")
 
 
@@ -56,6 +63,15 @@ def truncate(text: str, limit: int, ending: str = "…") -> str:
     if len(clusters) <= limit:
         return text
     return "".join(clusters[:room]).rstrip() + ending
+
+
+def sentences(text: str) -> list[str]:
+    """Split a text into its sentences, without the space around them; each paragraph ends one.
+
+    No letter is lost and none is moved: by abbreviations alone it may be fooled.
+    """
+    found = (part.strip() for line in text.splitlines() for part in _SENTENCE_END.split(line))
+    return [sentence for sentence in found if sentence]
 
 
 def words(text: str) -> list[str]:

@@ -200,6 +200,10 @@ async def _listing_page(
             tuple(formats.language(tag) for tag in pair.split(">"))
             for pair in (default.language_pairs if default else ())
         ],
+        qualities=[
+            (*(formats.language(tag) for tag in said["pair"].split(">")), said)
+            for said in (default.quality if default else ())
+        ],
         plans=await platform.subscriptions.plans(listing.id),
         plan_prices={price.plan_code: price for price in prices if price.plan_code},
         subscriptions=subscriptions,

@@ -7,9 +7,12 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from gateway.rig import Market, Request, Response, answer
+from gateway.rig import APP, Market, Request, Response, answer
 from haat.gateway.limits.registry import PlanLimits
+from haat.gateway.market.policy import Quality, VersionPolicy
+from haat.gateway.market.snapshot import Price
 from haat.usage.event import Outcome
 
 HELLO = [{"text": "namaste"}]
@@ -181,6 +184,38 @@ async def test_a_chain_that_cannot_work_is_refused_by_its_field(chain: Market, b
     assert (await chain.settled_event()).outcome == Outcome.REFUSED
 
 
+async def test_the_head_says_what_it_came_to(chain: Market) -> None:
+    response = await run(chain, both())
+    assert response.header("x-haat-units") == "characters=14"
+    assert response.header("x-haat-charge") is None, "nothing here has a price"
+    assert response.header("x-haat-served-by") == "acme/first@1, acme/second@1"
+    put_price(chain, "first", "0.5")
+    assert (await run(chain, both())).header("x-haat-charge") is None, "one price is not known"
+    put_price(chain, "second", "0.25")
+    priced = await run(chain, both())
+    assert priced.header("x-haat-charge") == "5.25 INR"
+    assert [stage["charge"] for stage in priced.json()["stages"]] == ["3.5 INR", "1.75 INR"]
+
+
+async def test_units_of_several_kinds_are_listed(chain: Market) -> None:
+    service = chain.gateway.directory.services["acme/first"]
+    chain.gateway.directory.put_service(service.id, structs.replace(service, unit="requests"))
+    assert (await run(chain, both())).header("x-haat-units") == "requests=1, characters=7"
+
+
+async def test_what_nobody_counted_leaves_the_sum_open(chain: Market) -> None:
+    service = chain.gateway.directory.services["acme/second"]
+    chain.gateway.directory.put_service(service.id, structs.replace(service, unit="tokens"))
+    response = await run(chain, both())
+    assert (response.status, response.header("x-haat-units"), response.header("x-haat-charge")) == (200, None, None)
+
+
+def put_price(market: Market, slug: str, rupees: str) -> None:
+    service = market.gateway.directory.services[f"acme/{slug}"]
+    price = Price("", "characters", rupees, "0", 1)
+    market.gateway.directory.put_service(service.id, structs.replace(service, prices=(price,)))
+
+
 # --- translate ----------------------------------------------------------------------------------
 
 
@@ -233,6 +268,8 @@ async def test_a_third_language_is_used_only_where_allowed_and_always_said(trans
         ({"text": "", "source": "hi", "target": "ur"}, 422, "VALIDATION_FAILED"),
         ({"text": [], "source": "hi", "target": "ur"}, 422, "VALIDATION_FAILED"),
         ({"text": "x", "source": "hi", "target": "hi"}, 422, "VALIDATION_FAILED"),
+        ({"text": "x", "source": "hi", "target": "ur", "timeout_ms": -1}, 422, "VALIDATION_FAILED"),
+        ({"text": "x", "source": "hi", "target": "ur", "policy": "luck"}, 422, "VALIDATION_FAILED"),
         ({"text": "x", "source": "xx-Nope", "target": "ur"}, 422, "UNSUPPORTED_LANGUAGE"),
         ({"text": "x", "source": "hi", "target": "ta", "via": "bn"}, 422, "UNSUPPORTED_LANGUAGE"),
     ],
@@ -258,3 +295,80 @@ async def test_of_several_the_cheapest_that_is_subscribed_to_translates(translat
     raw = json.dumps({"text": "नमस्ते", "source": "hi", "target": "ur"}).encode()
     other = await translators.call("POST", "/v1/translate", raw, "Content-Type: application/json", key=key)
     assert (other.status, other.json()["code"]) == (403, "NOT_SUBSCRIBED")
+
+
+def declare(market: Market, slug: str, **scores: str) -> None:
+    """Have a listing say how well it translates; ``hi_ur`` stands for the pair."""
+    names = {"hi_ur": "hi-Deva>ur-Arab"}
+    said = tuple(Quality(names[pair], score, "FLORES-200 devtest", "2026-05-01") for pair, score in scores.items())
+    service = market.gateway.directory.services[f"acme/{slug}"]
+    first, *others = service.versions
+    first = structs.replace(first, policy=VersionPolicy(quality=said))
+    market.gateway.directory.put_service(service.id, structs.replace(service, versions=(first, *others)))
+
+
+async def test_the_best_declared_quality_for_the_pair_wins_and_says_so(translators: Market) -> None:
+    for slug in ("fair", "good", "silent"):
+        translators.add_service(
+            slug,
+            dialect="task",
+            category="translation",
+            unit="characters",
+            base="/g",
+            language_pairs=("hi-Deva>ur-Arab",),
+        )
+    asked = {"text": "नमस्ते", "source": "hi", "target": "ur", "policy": "quality"}
+    first = (await translate(translators, **asked)).json()["stages"][0]
+    assert (first["service"], first["chosen"]) == ("acme/fair", {"by": "quality", "of": 4}), "nobody says anything"
+    declare(translators, "fair", hi_ur="39.9")
+    declare(translators, "good", hi_ur="41.25")
+    declare(translators, "hi-ur")
+    best = (await translate(translators, **asked)).json()["stages"][0]
+    assert (best["service"], best["chosen"]) == (
+        "acme/good",
+        {"by": "quality", "of": 4, "metric": "chrF", "score": 41.25, "test_set": "FLORES-200 devtest",
+         "date": "2026-05-01"},
+    )  # fmt: skip
+    declare(translators, "good", hi_ur="0")
+    declare(translators, "fair")
+    lowest = (await translate(translators, **asked)).json()["stages"][0]
+    assert lowest["service"] == "acme/good", "who declares nothing comes last"
+    cheapest = (await translate(translators, **{**asked, "policy": "price"})).json()["stages"][0]
+    assert cheapest["chosen"] == {"by": "price", "of": 4}
+
+
+async def test_of_equal_quality_the_cheaper_one_is_taken(translators: Market) -> None:
+    for slug, rupees in (("dear", "2"), ("cheap", "1")):
+        translators.add_service(
+            slug,
+            dialect="task",
+            category="translation",
+            unit="characters",
+            base="/g",
+            language_pairs=("hi-Deva>ur-Arab",),
+        )
+        declare(translators, slug, hi_ur="40")
+        put_price(translators, slug, rupees)
+    response = await translate(translators, text="नमस्ते", source="hi", target="ur", policy="quality")
+    assert [stage["service"] for stage in response.json()["stages"]] == ["acme/cheap"]
+
+
+async def test_a_way_that_the_application_is_subscribed_to_comes_before_english(translators: Market) -> None:
+    for slug, pair, limits in (
+        ("bn-ta", "bn-Beng>ta-Taml", PlanLimits()), ("hi-bn", "hi-Deva>bn-Beng", PlanLimits())
+    ):  # fmt: skip
+        translators.add_service(
+            slug, dialect="task", category="translation", unit="characters", base="/g", language_pairs=(pair,),
+            subscribed=limits,
+        )  # fmt: skip
+    asked = {"text": "नमस्ते", "source": "hi", "target": "ta", "pivot": "allow"}
+    assert (await translate(translators, **asked)).json()["pivot"] == ["en-Latn"]
+    translators.gateway.directory.put_subscription(f"sub-{APP}-acme/en-ta", None)
+    assert (await translate(translators, **asked)).json()["pivot"] == ["bn-Beng"]
+
+
+async def test_a_pair_that_only_an_api_of_its_own_has_is_none(translators: Market) -> None:
+    translators.add_service("own", category="translation", language_pairs=("hi-Deva>bn-Beng",))
+    response = await translate(translators, text="नमस्ते", source="hi", target="bn")
+    assert (response.status, response.json()["code"]) == (422, "UNSUPPORTED_LANGUAGE")
+    assert "hi-Deva>bn-Beng" not in response.json()["supported"]

@@ -15,6 +15,7 @@ from haat.gateway.call import NO_ID_LINE, Call
 from haat.gateway.extras import extras_of
 from haat.gateway.http.answers import Whole
 from haat.gateway.http.client import Client
+from haat.gateway.idempotency.once import Once
 from haat.gateway.simulator.step import HEADER
 from haat.kernel.errors import HaatError, ProviderFailed
 
@@ -36,6 +37,8 @@ class InnerClient(Client):
 
     def __init__(self, gateway: Gateway, done: Done) -> None:
         super().__init__(gateway)
+        self.left = False
+        """Nobody waits for the answer any more: it is kept for who asks again, and sold to him."""
         self._done_with = done
         self._answer: Whole | None = None
         self._error: HaatError | None = None
@@ -77,7 +80,10 @@ class InnerClient(Client):
         gateway = self.gateway
         gateway.calls.discard(call)
         gateway.meter.write_turn()
-        gateway.meter.confirm(call)  # unless its record was taken back
+        if self.left:
+            gateway.meter.client_left(call)
+        else:
+            gateway.meter.confirm(call)  # unless its record was taken back
         self._over()
 
     def _over(self) -> None:
@@ -101,11 +107,12 @@ class InnerClient(Client):
         self._error = call.fault
 
 
-def begin(gateway: Gateway, outer: Call, target: bytes, body: bytes, until: int, done: Done) -> Call:
+def begin(gateway: Gateway, outer: Call, target: bytes, body: bytes, until: int, done: Done, key: bytes = b"") -> Call:
     """Begin an inner call of the task schema, in the name of the outer one's caller.
 
     ``until`` is when the whole must be over, in the gateway clock's microseconds. ``done`` is called from the event
-    loop, never before this returns. Return the call, so that it can be given up with `give_up`.
+    loop, never before this returns. ``key`` is an Idempotency-Key of its own. Return the call, so that it can be
+    given up with `give_up`.
     """
     client = InnerClient(gateway, done)
     call = Call(client)
@@ -119,6 +126,8 @@ def begin(gateway: Gateway, outer: Call, target: bytes, body: bytes, until: int,
     call.on_answer = [client]
     call.labelled, call.user, call.tags = True, outer.user, outer.tags
     call.caller_request_id = outer.caller_request_id
+    if key:
+        call.once = Once(key)
     extras = extras_of(call)
     if outer.extras is not None and outer.extras.trace:
         extras.trace, extras.trace_state, extras.has_parent = outer.extras.trace, outer.extras.trace_state, True
@@ -131,8 +140,15 @@ def begin(gateway: Gateway, outer: Call, target: bytes, body: bytes, until: int,
 
 
 def give_up(call: Call) -> None:
-    """End an inner call nobody waits for any more: its provider is left, and what it did is not billed."""
+    """End an inner call nobody waits for any more: its provider is left, and what it did is not billed.
+
+    One with a key is carried to its end, as every call with a key is whose caller leaves.
+    """
     client = call.client
+    if call.once is not None and call.once.goes_on(call):
+        assert isinstance(client, InnerClient)
+        client.left = True
+        return
     client.active = None
     if not call.answered:
         client.gateway.calls.discard(call)

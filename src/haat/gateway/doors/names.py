@@ -18,10 +18,11 @@ from haat.language import parse_tag
 if TYPE_CHECKING:
     from haat.gateway.call import Call
     from haat.gateway.gateway import Gateway
+    from haat.gateway.market.policy import Quality
     from haat.gateway.market.routes import Route
     from haat.gateway.market.snapshot import Service, Version
 
-Policy = Literal["price", "latency"]
+Policy = Literal["price", "latency", "quality"]
 _CAPABILITY = re.compile(r"([a-z_]+)(?::([A-Za-z-]+?)(?:[-_>]([A-Za-z]{2,3}(?:-[A-Za-z]{4})?))?)?")
 _TO_CALL = ("published", "deprecated")
 
@@ -129,21 +130,35 @@ def speaks(version: Version, source: str, target: str) -> bool:
     return not version.language_pairs or any(pair.startswith(f"{language}>") for pair in version.language_pairs)
 
 
-def best(gateway: Gateway, call: Call, found: list[Service], policy: Policy = "price") -> Service:
+def best(gateway: Gateway, call: Call, found: list[Service], policy: Policy = "price", pair: str = "") -> Service:
     """Return the one of these services that suits the caller best; raise NotSubscribed when it may call none.
 
-    Those in good order come before those whose breaker is open, then the cheapest or the one that answered quickest
-    lately, then the first by name.
+    Those in good order come before those whose breaker is open, then the cheapest, the one that answered quickest
+    lately, or the one that declares the best quality for a pair of languages, then the first by name.
     """
-    credential = call.credential
-    assert credential is not None
-    subscriptions = gateway.directory.subscriptions
-    mine = [service for service in found if (credential.application, service.id) in subscriptions]
+    mine = subscribed(gateway, call, found)
     if not mine:
         names = ", ".join(sorted(service.path for service in found)[:10])
         raise NotSubscribed(f"The application is subscribed to none of those who do this: {names}.")
+    return min(mine, key=lambda service: _rank(gateway, call, service, policy, pair))
 
-    return min(mine, key=lambda service: _rank(gateway, call, service, policy))
+
+def subscribed(gateway: Gateway, call: Call, found: list[Service]) -> list[Service]:
+    """Return those of these services that the caller may call."""
+    credential = call.credential
+    assert credential is not None
+    subscriptions = gateway.directory.subscriptions
+    return [service for service in found if (credential.application, service.id) in subscriptions]
+
+
+def quality_of(service: Service, pair: str) -> Quality | None:
+    """Return what the version that is called when none is named declares for a pair of languages."""
+    for version in service.versions:
+        if version.version == service.default_version:
+            for declared in version.policy.quality:
+                if declared.pair == pair:
+                    return declared
+    return None
 
 
 def in_order(gateway: Gateway, call: Call, found: list[Service]) -> list[Service]:
@@ -151,7 +166,9 @@ def in_order(gateway: Gateway, call: Call, found: list[Service]) -> list[Service
     return sorted(found, key=lambda service: _rank(gateway, call, service, "price"))
 
 
-def _rank(gateway: Gateway, call: Call, service: Service, policy: Policy) -> tuple[bool, Decimal, str]:
+def _rank(
+    gateway: Gateway, call: Call, service: Service, policy: Policy, pair: str = ""
+) -> tuple[bool, Decimal, Decimal, str]:
     subscription = None
     if call.credential is not None:
         subscription = gateway.directory.subscriptions.get((call.credential.application, service.id))
@@ -159,9 +176,15 @@ def _rank(gateway: Gateway, call: Call, service: Service, policy: Policy) -> tup
     try:
         route = gateway.routes.find(service.path.encode("ascii"))
     except HaatError:
-        return True, price, service.path
+        return True, price, price, service.path
     broken = not route.breaker.ready(call.started)
-    return broken, _latency(route) if policy == "latency" else price, service.path
+    first = price
+    if policy == "latency":
+        first = _latency(route)
+    elif policy == "quality":
+        declared = quality_of(service, pair)
+        first = Decimal(1) if declared is None else -Decimal(declared.score)  # who declares nothing comes last
+    return broken, first, price, service.path
 
 
 def _price(service: Service, plan: str, at: int) -> Decimal:

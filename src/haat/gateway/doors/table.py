@@ -11,6 +11,7 @@ from haat.gateway.doors.inference.door import OPERATIONS as INFERENCE
 from haat.gateway.doors.native import OPERATIONS as NATIVE
 from haat.gateway.doors.openai import OPERATIONS as OPENAI
 from haat.gateway.doors.passage import OPERATIONS as SPEECH
+from haat.gateway.doors.translate import OPERATIONS as TRANSLATE
 from haat.gateway.doors.ulca import OPERATIONS as ULCA
 from haat.gateway.doors.visit import Operation
 
@@ -23,7 +24,7 @@ _THEIRS = b"anthropic-version:"
 Address = tuple[bytes, bytes]
 """A method, and a path. A path that ends with ``/*`` covers whatever begins so."""
 
-DOORS: Mapping[Address, Operation] = {**NATIVE, **OPENAI, **ANTHROPIC, **ULCA, **INFERENCE, **SPEECH}
+DOORS: Mapping[Address, Operation] = {**NATIVE, **TRANSLATE, **OPENAI, **ANTHROPIC, **ULCA, **INFERENCE, **SPEECH}
 
 
 class Doors:

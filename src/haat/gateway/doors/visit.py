@@ -107,7 +107,7 @@ class Visit:
     answer goes on as it comes. ``asked`` is what the operation wants to remember of the request.
     """
 
-    __slots__ = ("asked", "bytes_out", "operation", "passes", "spool", "target")
+    __slots__ = ("asked", "bytes_out", "go_on", "operation", "passes", "spool", "target")
 
     def __init__(self, operation: Operation, target: bytes) -> None:
         self.operation, self.target = operation, target
@@ -117,6 +117,13 @@ class Visit:
         """Where the body is, when it is too large for memory."""
         self.bytes_out = -1
         """Size of the native answer: what is recorded, whichever shape it leaves in. -1 while there is none."""
+        self.go_on: Callable[[], None] | None = None
+        """Makes more of an answer that the door itself gives bit by bit, once there is room for it."""
+
+    def resume(self) -> None:
+        """The caller takes bytes again."""
+        if self.go_on is not None:
+            self.go_on()
 
     # --- in ---------------------------------------------------------------------------------------
 
@@ -158,12 +165,20 @@ class Visit:
             call.lines = without(call.lines, _OF_THE_CODING)
             self._put(call, body)
 
-    def answer(self, call: Call, body: bytes, status: int = 200, content_type: bytes = b"application/json") -> None:
-        """Answer at the door: nobody's service was called, and nothing is metered."""
+    def answer(
+        self,
+        call: Call,
+        body: bytes,
+        status: int = 200,
+        content_type: bytes = b"application/json",
+        lines: bytes = b"",
+    ) -> None:
+        """Answer at the door: the call itself is not metered. ``lines`` are further ones of the head."""
         call.answered = True
         if call.client.gateway.draining:
             call.keep_alive = False
-        headers = b"Cache-Control: no-store\r\n" + cors.lines(call.client.gateway, call) + self.id_line(call)
+        mine = cors.lines(call.client.gateway, call) + self.id_line(call)
+        headers = b"Cache-Control: no-store\r\n" + lines + mine
         call.client.write(answers.plain(call, status, content_type, body, headers))
         call.client.finished(call)
 

@@ -143,6 +143,8 @@ class ClientConnection(RequestReader):
             self._next()
         elif self.active.upstream is not None:
             self.active.upstream.release_reading()
+        elif self.active.extras is not None and self.active.extras.visit is not None:
+            self.active.extras.visit.resume()
 
     def hold_reading(self) -> None:
         """Take no more from the client until what is here has gone on."""

@@ -71,6 +71,7 @@ _TAKE_OVER = """
     UPDATE attempts SET call = ?, slot = ?, boot = ?, began = ?, until = ?, state = 0, sold = 0, answer = NULL
     WHERE scope = ? AND call = ?
 """
+_NOTE = "UPDATE attempts SET answer = ? WHERE scope = ? AND call = ?"
 _FINISH = "UPDATE attempts SET state = ?, sold = ?, answer = ? WHERE scope = ? AND call = ?"
 _SETTLE = "UPDATE attempts SET state = ? WHERE scope = ? AND call = ?"
 _RELEASE = "DELETE FROM attempts WHERE scope = ? AND call = ?"
@@ -83,7 +84,8 @@ class State(IntEnum):
     RUNNING = 0
     ANSWERED = 1
     UNKNOWN = 2
-    """Begun, and nobody can say what became of it: its worker died, or the provider fell silent."""
+    """Begun, and nobody can say what became of it: its worker died, or the provider fell silent. One of several
+    calls is in this state too once it has stopped: each of its calls knows by a key of its own what became of it."""
     NOT_KEPT = 3
     """Executed; the answer was a stream, or too large to keep."""
 
@@ -100,7 +102,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Attempt(NamedTuple):
-    """The first call with a key. ``call`` is its id; ``answer`` is there when it is ANSWERED."""
+    """The first call with a key. ``call`` is its id; ``answer`` is there when it is ANSWERED, or what was noted."""
 
     fingerprint: bytes
     call: bytes
@@ -167,9 +169,11 @@ class Attempts:
 
     def finish(self, scope: bytes, call: bytes, answer: Kept, sold: bool) -> None:
         """Keep an attempt's answer; ``sold`` tells whether its call is billed."""
-        nonce = os.urandom(_NONCE)
-        sealed = nonce + self._cipher.encrypt(nonce, _encode(answer), scope)
-        self._use(_FINISH, (State.ANSWERED.value, sold, sealed, scope, call))
+        self._use(_FINISH, (State.ANSWERED.value, sold, self._seal(scope, answer), scope, call))
+
+    def note(self, scope: bytes, call: bytes, plan: Kept) -> None:
+        """Keep what an attempt that stops is to be carried on with; `finish` puts its answer in the place of that."""
+        self._use(_NOTE, (self._seal(scope, plan), scope, call))
 
     def settle(self, scope: bytes, call: bytes, state: State) -> None:
         """Say of an attempt that it is over without an answer that could be given again."""
@@ -192,6 +196,10 @@ class Attempts:
         if self._keeper is not None:
             self._keeper.join()
         self._drop()
+
+    def _seal(self, scope: bytes, kept: Kept) -> bytes:
+        nonce = os.urandom(_NONCE)
+        return nonce + self._cipher.encrypt(nonce, _encode(kept), scope)
 
     def _open(self, scope: bytes, sealed: bytes | None) -> Kept | None:
         if sealed is None:

@@ -81,6 +81,19 @@ class ValidationPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     plans: dict[str, Bounds] = {}
 
 
+class Quality(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a provider says of how well a version translates a pair: nobody here has measured it.
+
+    ``score`` is decimal text from 0 to 100 by ``metric``, on ``test_set``, measured on ``date`` (ISO 8601).
+    """
+
+    pair: str
+    score: str
+    test_set: str
+    date: str
+    metric: str = "chrF"
+
+
 class VersionPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     """Said by one version.
 
@@ -105,6 +118,8 @@ class VersionPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     successor: str = ""
     validation: ValidationPolicy | None = None
     """What the batches that it is sent are held against."""
+    quality: tuple[Quality, ...] = ()
+    """At most one a pair."""
 
 
 class Cors(msgspec.Struct, frozen=True, omit_defaults=True):

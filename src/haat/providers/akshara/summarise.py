@@ -9,16 +9,10 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-import regex  # type: ignore[import-untyped]  # the package ships no types
-
-from haat.language import normalise, search_words
+from haat.language import normalise, search_words, sentences
 from haat.models.hosted import HostedService, Item, Option, Output, Units
 from haat.providers.companies import AKSHARA
 
-# A sentence ends at a danda, or at . ? ! before a space; not after a single capital or a short title.
-_END = regex.compile(
-    r"(?<=[।॥])\s*|(?<=[.?!][\"'”’)]?)(?<!\b(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Shri|Smt|No|Rs|vs|e\.g|i\.e)\.)\s+"
-)
 _ENGLISH = """
     a an and are as at be been but by can did do does for from had has have he her his i if in into is it its
     more my no not of on or our she so than that the their them then there these they this to was we were what
@@ -33,17 +27,11 @@ _HINDI = """
 _STOP_WORDS = {"en": frozenset(_ENGLISH.split()), "hi": frozenset(_HINDI.split())}
 
 
-def sentences(text: str) -> list[str]:
-    """Split a text of English or Hindi into sentences; each paragraph ends one."""
-    found = (part.strip() for line in normalise(text).splitlines() for part in _END.split(line))
-    return [sentence for sentence in found if sentence]
-
-
 class _Tokenizer:
     """What sumy asks of a tokeniser."""
 
     def to_sentences(self, text: str) -> tuple[str, ...]:
-        return tuple(sentences(text))
+        return tuple(sentences(normalise(text)))
 
     def to_words(self, text: str) -> tuple[str, ...]:
         return tuple(search_words(text))
@@ -56,7 +44,7 @@ def summarise(text: str, language: str, count: int, method: str) -> list[str]:
     from sumy.summarizers.reduction import ReductionSummarizer  # type: ignore[import-untyped]  # no types
 
     tokenizer = _Tokenizer()
-    document = ObjectDocumentModel([Paragraph([Sentence(one, tokenizer) for one in sentences(text)])])
+    document = ObjectDocumentModel([Paragraph([Sentence(one, tokenizer) for one in sentences(normalise(text))])])
     summarizer = LuhnSummarizer() if method == "luhn" else ReductionSummarizer()
     summarizer.stop_words = _STOP_WORDS[language]
     return [str(sentence) for sentence in summarizer(document, count)]

@@ -6,15 +6,13 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from haat.gateway import relay
-from haat.gateway.doors.pipeline import MOST_STAGES, Pipeline, Stage
+from haat.gateway.doors.pipeline import MOST_STAGES, Pipeline, Stage, claimed
 from haat.gateway.doors.ulca.languages import tags_of
 from haat.gateway.doors.ulca.services import check_subscribed, find
 from haat.gateway.doors.ulca.shapes import Config, Task, UlcaOperation, encode
 from haat.gateway.doors.ulca.tasks import PIPELINE_TASKS, TASKS, Step
 from haat.gateway.doors.visit import Visit, read_task_answer, reply, wrong_field
 from haat.kernel.errors import HaatError, ProviderFailed, ValidationFailed
-from haat.usage.event import Outcome
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
@@ -119,18 +117,14 @@ def begin(gateway: Gateway, call: Call, visit: Visit, steps: list[Step], given: 
         for index, (step, config) in enumerate(zip(steps, options, strict=True))
     ]
 
-    def done(pipeline: Pipeline, error: HaatError | None) -> None:
-        try:
-            if error is not None:
-                raise error
-            pairs = zip(steps, pipeline.stages, strict=True)
-            body = encode(shape([part_of(step, stage.items, stage.output) for step, stage in pairs]))
-        except HaatError as refused:
-            relay.refuse(call, refused, Outcome.REFUSED)
-            return
-        visit.answer(call, body)
+    def make(stages: list[Stage]) -> bytes:
+        pairs = zip(steps, stages, strict=True)
+        return encode(shape([part_of(step, stage.items, stage.output) for step, stage in pairs]))
 
-    Pipeline(gateway, call, stages, sum(step.route.timeout_us for step in steps), done).begin(given)
+    timeout_us = sum(step.route.timeout_us for step in steps)
+    key = claimed(gateway, call, visit, stages, timeout_us)
+    if not call.answered:
+        Pipeline(gateway, call, visit, stages, timeout_us, key, make).begin(given)
     return False
 
 
