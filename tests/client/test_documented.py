@@ -34,7 +34,7 @@ async def test_a_program_runs(mock: str, number: int) -> None:
 
 
 def test_there_are_programs() -> None:
-    assert len(PROGRAMS) == 5
+    assert len(PROGRAMS) == 6
 
 
 async def test_the_answer_of_the_mock_is_the_one_written_down(mock: str) -> None:

@@ -6,8 +6,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from haat.gateway.charge import amount_text
-from haat.gateway.units import unit_header
 from haat.gateway.relay import served_by
+from haat.gateway.units import unit_header
 from haat.kernel.money import exact, total
 
 if TYPE_CHECKING:

@@ -15,10 +15,11 @@ import msgspec
 
 from haat.gateway import relay
 from haat.gateway.call import Call
+from haat.gateway.clock import SECOND
 from haat.gateway.http import cors
 from haat.gateway.http.answers import Whole
 from haat.gateway.idempotency.attempts import Attempts, Kept, State
-from haat.gateway.idempotency.once import GRACE_SECONDS, REPLAYED, SECOND, fingerprint_of, parse_key, scope_of
+from haat.gateway.idempotency.once import GRACE_SECONDS, REPLAYED, fingerprint_of, parse_key, scope_of
 from haat.kernel.errors import (
     IdempotencyInProgress,
     IdempotencyMismatch,
