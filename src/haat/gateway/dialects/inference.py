@@ -8,19 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from haat.gateway.dialects.tasks import (
-    JSON,
-    STALE,
-    coding_of,
-    give,
-    give_refusal,
-    refuse_streams,
-    refusing,
-    task_in,
-    value_of,
-)
+from haat.gateway.dialects.tasks import JSON, STALE, give, give_refusal, refuse_streams, refusing, task_in
 from haat.gateway.http.answers import Whole
-from haat.gateway.http.headers import without
+from haat.gateway.http.headers import coding_of, value_of, without
 from haat.infra.inference.asking import Asked, ask, error_in, read_answer
 from haat.infra.inference.mapping import TensorMap
 from haat.infra.inference.tensors import SIZE_HEADER, Unfit

@@ -10,6 +10,7 @@ import msgspec
 
 from haat.gateway.extras import extras_of
 from haat.gateway.http.answers import Whole
+from haat.gateway.http.headers import coding_of
 from haat.gateway.http.streams import Rewriter
 from haat.gateway.metering import read_usage
 from haat.kernel.errors import HaatError, InvalidRequest, MethodNotAllowed, NotFound, ProviderFailed, problem_type
@@ -48,20 +49,6 @@ def task_in(call: Call) -> bytes:
         return unfold(b"".join(call.body), coding_of(call.lines))
     except Unreadable as error:
         raise InvalidRequest(f"The body can't be read: {error}.") from error
-
-
-def coding_of(lines: list[bytes]) -> str:
-    """Return how a body is folded, empty when it isn't."""
-    return value_of(lines, b"content-encoding").decode("latin-1").lower()
-
-
-def value_of(lines: list[bytes], name: bytes) -> bytes:
-    """Return a header's value, empty when it isn't there."""
-    for line in lines:
-        found, _, value = line.partition(b":")
-        if found.lower() == name:
-            return value.strip()
-    return b""
 
 
 def give(call: Call, answer: Whole, outputs: Sequence[Any], counted: Mapping[str, Decimal]) -> None:

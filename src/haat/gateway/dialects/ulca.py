@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from haat.gateway.dialects.tasks import JSON, STALE, coding_of, give, give_refusal, refuse_streams, refusing, task_in
+from haat.gateway.dialects.tasks import JSON, STALE, give, give_refusal, refuse_streams, refusing, task_in
 from haat.gateway.http.answers import Whole
-from haat.gateway.http.headers import without
+from haat.gateway.http.headers import coding_of, without
 from haat.infra.ulca import NAMES, Asked, Task, Unfit, ask, read_answer, sentence_in, task_at
 from haat.kernel.errors import InvalidRequest, ProviderFailed
 from haat.plugins.text import Unreadable, unfold

@@ -10,8 +10,9 @@ import msgspec
 
 from haat.gateway import relay
 from haat.gateway.doors.names import best, offers, tag_of
+from haat.gateway.doors.operation import Operation, read_body
 from haat.gateway.doors.pipeline import MOST_STAGES, Pipeline, Stage
-from haat.gateway.doors.visit import Operation, Visit, read_body
+from haat.gateway.doors.visit import Visit
 from haat.kernel.errors import HaatError, UndeterminedLanguage, UnsupportedLanguage, ValidationFailed
 from haat.language import detect, parse_tag
 from haat.usage.event import Outcome

@@ -13,7 +13,7 @@ import msgspec
 
 from haat.gateway.call import Call
 from haat.gateway.doors import inner
-from haat.gateway.doors.visit import native_target, read_task_answer, refusal_in
+from haat.gateway.doors.answers import read_task_answer, refusal_in
 from haat.gateway.http.answers import Whole
 from haat.gateway.metering import unit_header
 from haat.kernel.errors import HaatError, ProviderFailed, ProviderTimeout
@@ -52,7 +52,7 @@ class Stage:
     @property
     def target(self) -> bytes:
         """The native address of its calls."""
-        return native_target(self.route, b"/invoke")
+        return self.route.target + b"/invoke"
 
     def asked(self) -> list[dict[str, Any]]:
         """Return those of its items that its service is asked for."""

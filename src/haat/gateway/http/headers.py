@@ -156,3 +156,17 @@ def is_form(lines: list[bytes]) -> bool:
 def without(lines: list[bytes], names: Container[bytes]) -> list[bytes]:
     """Return the header lines but those of the names given in small letters."""
     return [line for line in lines if line.partition(b":")[0].lower() not in names]
+
+
+def value_of(lines: list[bytes], name: bytes) -> bytes:
+    """Return a header's value, empty when it isn't there."""
+    end = len(name)
+    for line in lines:
+        if line[end : end + 1] == b":" and line[:end].lower() == name:
+            return line[end + 1 :].strip()
+    return b""
+
+
+def coding_of(lines: list[bytes]) -> str:
+    """Return how a body is folded, empty when it isn't."""
+    return value_of(lines, b"content-encoding").decode("latin-1").lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
@@ -10,11 +11,13 @@ import msgspec
 
 import haat
 from haat.gateway import health
+from haat.gateway.doors.answers import read_task_answer
 from haat.gateway.doors.inference.message import read_request, write_response
-from haat.gateway.doors.inference.tasks import metadata, outputs_of, required, task_of
-from haat.gateway.doors.visit import Operation, Visit, read_task_answer, reply
-from haat.gateway.http.headers import without
-from haat.infra.inference.mapping import tensors_of
+from haat.gateway.doors.inference.tasks import face_of, metadata, outputs_of, task_of
+from haat.gateway.doors.operation import Operation
+from haat.gateway.doors.visit import Visit, reply
+from haat.gateway.http.headers import coding_of, value_of
+from haat.gateway.languages import languages_of
 from haat.infra.inference.tensors import SIZE_HEADER, Unfit
 from haat.kernel.errors import HaatError, InvalidRequest, MalformedJson, NotFound, NotSubscribed, ProviderFailed
 from haat.plugins.text import Unreadable, unfold
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 _PREFIX = b"/v2/models/"
 _PLACE = re.compile(rb"(?P<model>.+?)(?:/versions/(?P<version>[^/]+))?(?:/(?P<what>ready|infer))?")
+_LONGEST = 300
+NOTHING: dict[str, object] = {}
 _SIZE = SIZE_HEADER.lower().encode("ascii")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -91,16 +96,23 @@ class Place:
 
     def __init__(self, gateway: Gateway, call: Call) -> None:
         raw = call.target[call.target.index(_PREFIX) + len(_PREFIX) :].partition(b"?")[0]
-        match = _PLACE.fullmatch(raw)
-        if match is None:
-            raise NotFound("A model's name must follow /v2/models/.")
-        self.name = _plain(match["model"])
-        self.what = (match["what"] or b"").decode("ascii")
+        self.name, version, self.what = _known_names(raw) if len(raw) <= _LONGEST else _names_in(raw)
         route = gateway.names.find(gateway, call, self.name)
-        if match["version"] is not None:
-            wanted = _plain(match["version"])
-            route = gateway.routes.find(f"{route.service.path}@{wanted}".encode("utf-8", "replace"))
+        if version is not None:
+            route = gateway.routes.find(f"{route.service.path}@{version}".encode("utf-8", "replace"))
         self.route: Route = route
+
+
+def _names_in(raw: bytes) -> tuple[str, str | None, str]:
+    """Return the model, the version and the operation that the end of an address names."""
+    match = _PLACE.fullmatch(raw)
+    if match is None:
+        raise NotFound("A model's name must follow /v2/models/.")
+    version = None if match["version"] is None else _plain(match["version"])
+    return _plain(match["model"]), version, (match["what"] or b"").decode("ascii")
+
+
+_known_names = lru_cache(1024)(_names_in)
 
 
 def _plain(raw: bytes) -> str:
@@ -142,26 +154,25 @@ class Infer(InferenceOperation):
         if not route.executing.takes_tasks:
             visit.pass_on(call, route, b"/infer")
             return True
-        category = route.service.category
-        tensors = tensors_of(category)
+        face = face_of(route.service.category)
         try:
-            body = unfold(b"".join(call.body), _header(call.lines, b"content-encoding").decode("latin-1").lower())
-            asked = read_request(body, _header(call.lines, _SIZE) or None)
-            task, shape = task_of(asked, tensors, required(category, route.executing, tensors))
+            body = unfold(b"".join(call.body), coding_of(call.lines))
+            asked = read_request(body, value_of(call.lines, _SIZE) or None)
+            task, shape = task_of(asked, face, face.required(route.executing))
         except Unfit as error:
             raise InvalidRequest(f"{error}.", field=error.field) from error
         except Unreadable as error:
             raise InvalidRequest(f"body: {error}.", field="body") from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MalformedJson from error
-        visit.asked = (place, asked, shape)
-        call.lines = without(call.lines, (_SIZE,))
+        visit.asked = (place, asked, face, shape)
+        call.language_pair = languages_of(task.get("config", NOTHING))
         visit.become(call, route, b"/invoke", _encode(task))
         return True
 
     def leave(self, call: Call, visit: Visit, answer: Whole) -> None:
         outputs, _ = read_task_answer(answer)
-        place, asked, shape = visit.asked
+        place, asked, face, shape = visit.asked
         items = 1
         for size in shape:
             items *= size
@@ -170,22 +181,13 @@ class Infer(InferenceOperation):
                 f"The provider gave {len(outputs)} outputs for {items} inputs; the call is not billed."
             )
         route: Route = place.route
-        tensors = outputs_of(route.service.category, outputs, shape)
+        tensors = outputs_of(face, outputs, shape)
         body, json_size = write_response(asked, place.name, route.version.version, tensors)
         if json_size < 0:
             reply(answer, body)
             return
         reply(answer, body, b"application/octet-stream")
         answer.lines.append(f"{SIZE_HEADER}: {json_size}\r\n".encode("ascii"))
-
-
-def _header(lines: list[bytes], name: bytes) -> bytes:
-    """Return a header's value, empty when it isn't there."""
-    for line in lines:
-        found, _, value = line.partition(b":")
-        if found.lower() == name:
-            return value.strip()
-    return b""
 
 
 class Nothing(InferenceOperation):

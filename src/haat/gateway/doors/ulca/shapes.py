@@ -1,15 +1,8 @@
-"""What ULCA's clients send, and how a refusal looks to them. Members that nobody here knows are passed over."""
+"""What ULCA's clients send. Members that nobody here knows are passed over."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
-
-from haat.gateway.doors.visit import Operation
-from haat.kernel.errors import HaatError
-
-encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class Language(msgspec.Struct, rename="camel"):
@@ -63,21 +56,3 @@ class Inputs(msgspec.Struct):
     input: list[Text] | None = None
     audio: list[Audio] | None = None
     image: list[Image] | None = None
-
-
-class UlcaOperation(Operation):
-    """What all of them share: how a refusal looks. Clients read ``message`` or ``detail.message``."""
-
-    def problem(self, error: HaatError, request_id: str) -> tuple[bytes, bytes]:
-        return b"application/json", encode(refusal(error, request_id))
-
-
-def refusal(error: HaatError, request_id: str) -> dict[str, Any]:
-    """Return the body of a refusal: the sentence twice, for two kinds of clients, and all that is known beside it."""
-    errors = error.extensions.get("errors")
-    message = "; ".join(f"{one['field']}: {one['message']}" for one in errors) if errors else error.detail
-    stage = error.extensions.get("stage")
-    if errors and stage:
-        message = f"Stage {stage['number']} ({stage['name']}): {message}"
-    detail = {**error.extensions, "message": message, "code": error.code}
-    return {"code": error.code, "message": message, "detail": detail, "request_id": request_id}
