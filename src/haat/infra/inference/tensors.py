@@ -116,7 +116,8 @@ def read_tensors(entries: Any, rest: bytes, member: str, most: int = MOST_ELEMEN
 
 
 def _tensor(entry: dict[str, Any], name: str, rest: bytes, at: int, most: int) -> tuple[Tensor, int]:
-    datatype, shape = entry.get("datatype"), entry.get("shape")
+    datatype = entry.get("datatype")
+    shape: Any = entry.get("shape")
     if datatype not in DATATYPES:
         raise Unfit(name, f"`datatype` must be one of {', '.join(sorted(DATATYPES))}")
     count = _elements(shape)
