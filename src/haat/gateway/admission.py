@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 
 from haat.gateway import health, relay, status
 from haat.gateway.call import BUFFERED_BODY, Call
-from haat.gateway.doors.visit import Operation, Visit
+from haat.gateway.doors.operation import Operation
+from haat.gateway.doors.visit import Visit
 from haat.gateway.extras import extras_of
 from haat.gateway.http import answers, cors
 from haat.gateway.http.headers import METHODS, is_form, without
 from haat.gateway.languages import read_languages
 from haat.gateway.market import versions
 from haat.gateway.market.grants import Grant
+from haat.gateway.market.versions import PREFIX
 from haat.gateway.plugins import hooks
-from haat.gateway.stages import ADMIT, PREFIX, authenticate, check_form, check_meter, resolve
+from haat.gateway.stages import ADMIT, authenticate, check_form, check_meter, resolve
 from haat.gateway.upstreams import dispatch
 from haat.kernel.errors import BodyTooLarge, HaatError
 from haat.usage.event import Outcome
@@ -152,7 +154,7 @@ def send_on(gateway: Gateway, call: Call) -> None:
             return
     if route.credential_name:
         call.lines = without(call.lines, (route.credential_name,))
-    if route.reads_languages and call.body_complete:
+    if route.reads_languages and call.body_complete and not call.language_pair:
         read_languages(call)
     if (
         route.steps

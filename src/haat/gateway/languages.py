@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,6 +24,7 @@ class _TaskBody(msgspec.Struct):
 
 
 _task_body = msgspec.json.Decoder(_TaskBody)
+_LONGEST = 100
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 
 
@@ -31,5 +34,27 @@ def read_languages(call: Call) -> None:
         config = _task_body.decode(b"".join(call.body)).config
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return
-    named = (config.source, config.target) if config.source or config.target else (config.language,)
-    call.language_pair = ">".join(tag for tag in named if _LANGUAGE.fullmatch(tag))
+    call.language_pair = pair_of(config.source, config.target, config.language)
+
+
+def languages_of(config: Mapping[str, object]) -> str:
+    """Return the same of a ``config`` that is at hand."""
+    source, target, language = config.get("source", ""), config.get("target", ""), config.get("language", "")
+    if isinstance(source, str) and isinstance(target, str) and isinstance(language, str):
+        return pair_of(source, target, language)
+    return ""
+
+
+def pair_of(source: str, target: str, language: str) -> str:
+    """Return how a usage event names languages: ``hi-Deva>ur-Arab``, or one alone; what isn't a tag is left out."""
+    if len(source) + len(target) + len(language) > _LONGEST:
+        return _pair(source, target, language)
+    return _known_pair(source, target, language)
+
+
+def _pair(source: str, target: str, language: str) -> str:
+    named = (source, target) if source or target else (language,)
+    return ">".join(tag for tag in named if _LANGUAGE.fullmatch(tag))
+
+
+_known_pair = lru_cache(1024)(_pair)

@@ -17,7 +17,7 @@ from haat.gateway.limits.plan import MICRO
 from haat.gateway.limits.reservations import bound, refused
 from haat.gateway.market.data_policy import check_data_policy
 from haat.gateway.market.grants import Grant
-from haat.gateway.market.versions import check_sunset
+from haat.gateway.market.versions import PREFIX, check_sunset
 from haat.gateway.simulator.routes import simulated
 from haat.identity.model import TEST_PREFIX, parse_key
 from haat.kernel.errors import (
@@ -36,7 +36,6 @@ from haat.kernel.errors import (
 if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
 
-PREFIX = b"/v1/services/"
 _DOT_SEGMENT = re.compile(rb"(?:^|/)(?:\.|%2e){1,2}(?=[/;]|$)", re.IGNORECASE)
 _HALF_ENCODED = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from gateway.doors.ulca_market import add, stock, task
 from gateway.rig import APP, Market, Response
-from haat.gateway.doors.ulca import OPERATIONS
+from haat.gateway.doors.ulca.door import OPERATIONS
 from haat.gateway.market.policy import ApplicationPolicy, Cors
 from haat.gateway.market.snapshot import Application, Price
 

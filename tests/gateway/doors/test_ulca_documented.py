@@ -17,7 +17,7 @@ from msgspec import structs
 
 from gateway.rig import Market, Request, answer
 from haat.gateway.doors.table import DOORS
-from haat.gateway.doors.ulca import OPERATIONS
+from haat.gateway.doors.ulca.door import OPERATIONS
 from haat.gateway.doors.ulca.services import ALIASES
 from haat.gateway.doors.ulca.shapes import encode
 from haat.gateway.doors.ulca.tasks import TASKS

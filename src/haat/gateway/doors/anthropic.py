@@ -10,7 +10,8 @@ import msgspec
 
 from haat.gateway.dialects.asking import with_model
 from haat.gateway.doors.catalog import Card, cards, one_card
-from haat.gateway.doors.visit import Operation, Visit, read_body
+from haat.gateway.doors.operation import Operation, read_body
+from haat.gateway.doors.visit import Visit
 from haat.kernel.errors import HaatError, InvalidRequest, NotFound
 
 if TYPE_CHECKING:

@@ -16,11 +16,13 @@ import msgspec
 
 from haat.gateway import relay
 from haat.gateway.call import Call
+from haat.gateway.clock import SECOND
 from haat.gateway.doors import inner
+from haat.gateway.doors.answers import read_task_answer, refusal_in
 from haat.gateway.doors.events import EVENTS, NO_STORE, EventAnswer
-from haat.gateway.doors.pipeline import SECOND, Stage, StageFailed, next_input
+from haat.gateway.doors.pipeline import Stage, StageFailed, next_input
 from haat.gateway.doors.tally import Tally, charge_of
-from haat.gateway.doors.visit import Visit, read_task_answer, refusal_in
+from haat.gateway.doors.visit import Visit
 from haat.gateway.http.answers import Whole
 from haat.gateway.idempotency.chains import ChainKey
 from haat.kernel.errors import HaatError, ProviderFailed, ProviderTimeout

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from haat.kernel.errors import HaatError, NotSubscribed, ServiceNotFound
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Policy = Literal["price", "latency", "quality"]
 _CAPABILITY = re.compile(r"([a-z_]+)(?::([A-Za-z-]+?)(?:[-_>]([A-Za-z]{2,3}(?:-[A-Za-z]{4})?))?)?")
+_LONGEST_TAG = 40
 _TO_CALL = ("published", "deprecated")
 
 
@@ -96,8 +98,12 @@ class Names:
 
 def tag_of(language: str | None) -> str:
     """Return a language as listings write it, ``hi-Deva``; empty for none, the text itself when nobody knows it."""
-    if not language:
-        return ""
+    language = language.strip() if language else ""
+    return _known_tag(language) if 0 < len(language) <= _LONGEST_TAG else language
+
+
+@lru_cache(4096)
+def _known_tag(language: str) -> str:
     try:
         return str(parse_tag(language))
     except ValueError:

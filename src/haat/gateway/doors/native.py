@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import msgspec
 
 from haat.gateway.doors.flow import MOST_ITEMS, Flow
+from haat.gateway.doors.operation import Operation, read_body, wrong_field
 from haat.gateway.doors.pipeline import MOST_STAGES, Make, Pipeline, Stage, claimed
-from haat.gateway.doors.visit import Operation, Visit, read_body, wrong_field
+from haat.gateway.doors.visit import Visit
 from haat.kernel.errors import HaatError, ValidationFailed
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from haat.gateway import relay
-from haat.gateway.doors.visit import Operation, Visit
+from haat.gateway.doors.operation import Operation
+from haat.gateway.doors.visit import Visit
 from haat.gateway.http.headers import without
 from haat.kernel.errors import HaatError, ProviderUnavailable
 from haat.usage.event import Outcome

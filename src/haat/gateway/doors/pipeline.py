@@ -14,9 +14,10 @@ import msgspec
 from haat.gateway import relay
 from haat.gateway.call import Call
 from haat.gateway.doors import inner
+from haat.gateway.doors.answers import read_task_answer, refusal_in
 from haat.gateway.doors.events import NO_STORE
 from haat.gateway.doors.tally import Tally, charge_of
-from haat.gateway.doors.visit import JSON, Visit, native_target, read_task_answer, refusal_in
+from haat.gateway.doors.visit import JSON_LINE, Visit
 from haat.gateway.http.answers import Whole
 from haat.gateway.idempotency.chains import ChainKey, Chosen
 from haat.gateway.idempotency.once import REPLAYED
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from haat.gateway.market.routes import Route
 
 MOST_STAGES = 8
-SECOND = 1_000_000
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _TEXTS = ("text", "command", "summary")
@@ -59,7 +59,7 @@ class Stage:
     @property
     def target(self) -> bytes:
         """The native address of its calls."""
-        return native_target(self.route, b"/invoke")
+        return self.route.target + b"/invoke"
 
     @property
     def plan(self) -> Chosen:
@@ -212,7 +212,7 @@ class Pipeline:
         if calls and all(one.cache == "replay" for one in calls):
             lines += REPLAYED
         if self._key is not None:
-            self._key.keep(200, (JSON, NO_STORE, *tally.served_lines()), body)
+            self._key.keep(200, (JSON_LINE, NO_STORE, *tally.served_lines()), body)
         self._visit.answer(call, body, lines=lines)
 
     def _refuse(self, error: StageFailed, begun: bool) -> None:

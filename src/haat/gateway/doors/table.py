@@ -10,10 +10,10 @@ from haat.gateway.doors.anthropic import SHARED
 from haat.gateway.doors.inference.door import OPERATIONS as INFERENCE
 from haat.gateway.doors.native import OPERATIONS as NATIVE
 from haat.gateway.doors.openai import OPERATIONS as OPENAI
+from haat.gateway.doors.operation import Operation
 from haat.gateway.doors.passage import OPERATIONS as SPEECH
 from haat.gateway.doors.translate import OPERATIONS as TRANSLATE
-from haat.gateway.doors.ulca import OPERATIONS as ULCA
-from haat.gateway.doors.visit import Operation
+from haat.gateway.doors.ulca.door import OPERATIONS as ULCA
 
 _ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 _SLASHES = re.compile(rb"/{2,}")

@@ -10,8 +10,9 @@ import msgspec
 
 from haat.gateway.doors.names import Policy, best, offers, quality_of, subscribed, tag_of
 from haat.gateway.doors.native import NativeOperation, check_timeout, run
+from haat.gateway.doors.operation import read_body, wrong_field
 from haat.gateway.doors.pipeline import Stage
-from haat.gateway.doors.visit import Visit, read_body, wrong_field
+from haat.gateway.doors.visit import Visit
 from haat.kernel.errors import UndeterminedLanguage, UnsupportedLanguage
 from haat.language import detect, parse_tag
 

@@ -147,10 +147,10 @@ def ends_chunked(value: bytes) -> bool:
 
 def value_of(lines: list[bytes], name: bytes) -> bytes:
     """Return the value of the first of these header lines with a name in small letters, empty when there is none."""
+    end = len(name)
     for line in lines:
-        found, _, value = line.partition(b":")
-        if found.lower() == name:
-            return value.strip()
+        if line[end : end + 1] == b":" and line[:end].lower() == name:
+            return line[end + 1 :].strip()
     return b""
 
 

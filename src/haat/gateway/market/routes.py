@@ -58,6 +58,7 @@ class Route:
         "simulated",
         "steps",
         "sunset_at",
+        "target",
         "timeout_us",
         "traffic",
         "version",
@@ -88,6 +89,9 @@ class Route:
         self.simulated: Route | None = None
         """What calls of test keys go through in its place, once one has come."""
         self.path_template = "/v1/services/{provider}/{service}/{path}"
+        name = service.path if version.version == service.default_version else f"{service.path}@{version.version}"
+        self.target: bytes = versions.PREFIX + name.encode("ascii")
+        """The native address of its calls, up to what each of them adds."""
 
     def in_turn(self) -> tuple[Endpoint, ...]:
         """Return the endpoints, each time beginning with another one."""

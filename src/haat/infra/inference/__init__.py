@@ -3,3 +3,7 @@
 Pure: bytes and documents in, bytes and documents out. The gateway speaks it at a door and to providers, the
 catalog when it tries a service.
 """
+
+from haat.kernel import compiled
+
+compiled.use("infra/inference", __path__)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 import struct
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 SIZE_HEADER = "Inference-Header-Content-Length"
@@ -19,6 +17,7 @@ SIZE_HEADER = "Inference-Header-Content-Length"
 MOST_DIMENSIONS = 8
 MOST_TENSORS = 64
 MOST_ELEMENTS = 2**24
+_LONGEST = 2**40
 
 _LENGTH = struct.Struct("<I")
 
@@ -117,14 +116,12 @@ def read_tensors(entries: Any, rest: bytes, member: str, most: int = MOST_ELEMEN
 
 
 def _tensor(entry: dict[str, Any], name: str, rest: bytes, at: int, most: int) -> tuple[Tensor, int]:
-    datatype, shape = entry.get("datatype"), entry.get("shape")
+    datatype = entry.get("datatype")
+    shape: Any = entry.get("shape")
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         raise Unfit(name, f"`datatype` must be one of {', '.join(sorted(DATATYPES))}")
-    if (
-        not isinstance(shape, list)
-        or not 1 <= len(shape) <= MOST_DIMENSIONS
-        or not all(isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**40 for size in shape)
-    ):
+    count = _elements(shape)
+    if count < 0:
         raise Unfit(name, f"`shape` must be a list of 1 to {MOST_DIMENSIONS} sizes")
     parameters = {} if entry.get("parameters") is None else entry["parameters"]
     if not isinstance(parameters, dict):
@@ -134,7 +131,6 @@ def _tensor(entry: dict[str, Any], name: str, rest: bytes, at: int, most: int) -
     size = parameters.get("binary_data_size")
     is_base64 = parameters.get("content_type") == "base64"
     data: list[Any]
-    count = math.prod(shape)
     if count > most:
         raise Unfit(name, f"has {count} elements; there may be {most}")
     given = entry.get("data")
@@ -152,6 +148,18 @@ def _tensor(entry: dict[str, Any], name: str, rest: bytes, at: int, most: int) -
         raise Unfit(name, f"has {len(raw)} bytes of binary data instead of {size}")
     data = _byte_strings(raw, name, count) if datatype == "BYTES" else _numbers(raw, name, datatype, count)
     return Tensor(name, datatype, shape, data), at + size
+
+
+def _elements(shape: Any) -> int:
+    """Return how many elements a shape has; -1 for what is no shape."""
+    if not isinstance(shape, list) or not 1 <= len(shape) <= MOST_DIMENSIONS:
+        return -1
+    count = 1
+    for size in shape:
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < _LONGEST:
+            return -1
+        count *= size
+    return count
 
 
 def _byte_strings(raw: bytes, name: str, count: int) -> list[bytes]:
@@ -182,9 +190,8 @@ def _numbers(raw: bytes, name: str, datatype: str, count: int) -> list[Any]:
 def _listed(given: Any, name: str, datatype: str, count: int) -> list[Any]:
     if not isinstance(given, list):
         raise Unfit(name, "`data` must be a list")
-    flat = list(islice(_flat(given, name, 0), count + 1))
-    if len(flat) > count:
-        raise Unfit(name, f"`shape` asks for {count} elements, the data has more")
+    flat: list[Any] = []
+    _flatten(given, flat, name, 0, count)
     _check_count(name, len(flat), count)
     if datatype == "BYTES":
         return [_bytes(value, name) for value in flat]
@@ -195,14 +202,17 @@ def _listed(given: Any, name: str, datatype: str, count: int) -> list[Any]:
     return flat
 
 
-def _flat(values: list[Any], name: str, depth: int) -> Iterable[Any]:
+def _flatten(values: list[Any], flat: list[Any], name: str, depth: int, count: int) -> None:
+    """Append the elements of nested lists to ``flat``; raise Unfit when there are more than ``count``."""
     if depth > MOST_DIMENSIONS:
         raise Unfit(name, "`data` is nested too deep")
     for value in values:
         if isinstance(value, list):
-            yield from _flat(value, name, depth + 1)
+            _flatten(value, flat, name, depth + 1, count)
+        elif len(flat) == count:
+            raise Unfit(name, f"`shape` asks for {count} elements, the data has more")
         else:
-            yield value
+            flat.append(value)
 
 
 def _bytes(value: Any, name: str) -> bytes:

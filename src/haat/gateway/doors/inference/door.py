@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
@@ -10,12 +11,14 @@ import msgspec
 
 import haat
 from haat.gateway import health
+from haat.gateway.doors.answers import read_outputs, read_task_answer
 from haat.gateway.doors.inference.message import InferRequest, read_request, write_response
-from haat.gateway.doors.inference.tasks import metadata, outputs_of, required, task_of
-from haat.gateway.doors.visit import Operation, Visit, path_behind, read_outputs, read_task_answer, reply
-from haat.gateway.http.headers import value_of, without
+from haat.gateway.doors.inference.tasks import Face, face_of, metadata, outputs_of, task_of
+from haat.gateway.doors.operation import Operation
+from haat.gateway.doors.visit import Visit, path_behind, reply
+from haat.gateway.http.headers import value_of
 from haat.gateway.http.streams import Rewriter
-from haat.infra.inference.mapping import tensors_of
+from haat.gateway.languages import languages_of
 from haat.infra.inference.tensors import SIZE_HEADER, Unfit
 from haat.kernel.errors import HaatError, InvalidRequest, MalformedJson, NotFound, NotSubscribed, ProviderFailed
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 _PREFIX = b"/v2/models/"
 _PLACE = re.compile(rb"(?P<model>.+?)(?:/versions/(?P<version>[^/]+))?(?:/(?P<what>ready|infer))?")
+_LONGEST = 300
+NOTHING: dict[str, object] = {}
 _SIZE = SIZE_HEADER.lower().encode("ascii")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -91,16 +96,24 @@ class Place:
     __slots__ = ("name", "route", "what")
 
     def __init__(self, gateway: Gateway, call: Call) -> None:
-        match = _PLACE.fullmatch(path_behind(call.target, _PREFIX))
-        if match is None:
-            raise NotFound("A model's name must follow /v2/models/.")
-        self.name = _plain(match["model"])
-        self.what = (match["what"] or b"").decode("ascii")
+        raw = path_behind(call.target, _PREFIX)
+        self.name, version, self.what = _known_names(raw) if len(raw) <= _LONGEST else _names_in(raw)
         route = gateway.names.find(gateway, call, self.name)
-        if match["version"] is not None:
-            wanted = _plain(match["version"])
-            route = gateway.routes.find(f"{route.service.path}@{wanted}".encode("utf-8", "replace"))
+        if version is not None:
+            route = gateway.routes.find(f"{route.service.path}@{version}".encode("utf-8", "replace"))
         self.route: Route = route
+
+
+def _names_in(raw: bytes) -> tuple[str, str | None, str]:
+    """Return the model, the version and the operation that the end of an address names."""
+    match = _PLACE.fullmatch(raw)
+    if match is None:
+        raise NotFound("A model's name must follow /v2/models/.")
+    version = None if match["version"] is None else _plain(match["version"])
+    return _plain(match["model"]), version, (match["what"] or b"").decode("ascii")
+
+
+_known_names = lru_cache(1024)(_names_in)
 
 
 def _plain(raw: bytes) -> str:
@@ -143,27 +156,26 @@ class Infer(InferenceOperation):
         if not route.executing.takes_tasks:
             visit.pass_on(call, route, b"/infer")
             return True
-        category = route.service.category
-        tensors = tensors_of(category)
+        face = face_of(route.service.category)
         try:
             asked = read_request(b"".join(call.body), value_of(call.lines, _SIZE) or None)
-            task, shape = task_of(asked, tensors, required(category, route.executing, tensors))
+            task, shape = task_of(asked, face, face.required(route.executing))
         except Unfit as error:
             raise InvalidRequest(f"{error}.", field=error.field) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MalformedJson from error
-        visit.asked = (place, asked, shape)
-        call.lines = without(call.lines, (_SIZE,))
+        visit.asked = (place, asked, face, shape)
+        call.language_pair = languages_of(task.get("config", NOTHING))
         visit.become(call, route, b"/invoke", _encode(task))
         return True
 
     def stream(self, call: Call, visit: Visit, before: Rewriter | None) -> Rewriter | None:
-        place, asked, shape = visit.asked
-        return Rewriter((_Parts(place, asked, shape).look,), before=before)
+        place, asked, face, shape = visit.asked
+        return Rewriter((_Parts(place, asked, face, shape).look,), before=before)
 
     def leave(self, call: Call, visit: Visit, answer: Whole) -> None:
         outputs, _ = read_task_answer(answer)
-        place, asked, shape = visit.asked
+        place, asked, face, shape = visit.asked
         items = 1
         for size in shape:
             items *= size
@@ -172,7 +184,7 @@ class Infer(InferenceOperation):
                 f"The provider gave {len(outputs)} outputs for {items} inputs; the call is not billed."
             )
         route: Route = place.route
-        tensors = outputs_of(route.service.category, outputs, shape)
+        tensors = outputs_of(face, outputs, shape)
         body, json_size = write_response(asked, place.name, route.version.version, tensors)
         if json_size < 0:
             reply(answer, body)
@@ -184,17 +196,18 @@ class Infer(InferenceOperation):
 class _Parts:
     """Makes the parts of one task's answer infer responses, all of them JSON."""
 
-    __slots__ = ("_asked", "_name", "_route", "_shape")
+    __slots__ = ("_asked", "_face", "_name", "_shape", "_version")
 
-    def __init__(self, place: Place, asked: InferRequest, shape: list[int]) -> None:
-        self._name, self._route, self._shape = place.name, place.route, shape
+    def __init__(self, place: Place, asked: InferRequest, face: Face, shape: list[int]) -> None:
+        self._name, self._version = place.name, place.route.version.version
+        self._face, self._shape = face, shape
         self._asked = InferRequest(asked.id, [], {}, dict.fromkeys(asked.wanted, False), binary=False)
 
     def look(self, event: Event) -> bool | None:
         """Rewrite one event; raise ProviderFailed for one that holds no outputs."""
         outputs = read_outputs(event.data.encode("utf-8"))
-        tensors = outputs_of(self._route.service.category, outputs, self._shape)
-        body, _ = write_response(self._asked, self._name, self._route.version.version, tensors)
+        tensors = outputs_of(self._face, outputs, self._shape)
+        body, _ = write_response(self._asked, self._name, self._version, tensors)
         event.data = body.decode("utf-8")
         return None
 

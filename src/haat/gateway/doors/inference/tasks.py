@@ -24,14 +24,38 @@ _TEXTS = ("text", "command", "summary")
 _SPOKEN = ("speech_to_text", "text_to_speech", "ocr")
 
 
-def required(category: str, version: Version, tensors: TensorMap) -> frozenset[str]:
-    """Return the fields that a request must hold tensors for, by what the version says of its languages."""
-    items = {field for field in tensors.items if field != "other"}
-    if version.language_pairs:
-        return frozenset(items | {"source", "target"} & tensors.inputs.keys())
-    if category in _SPOKEN and len(version.languages) > 1:
-        return frozenset(items | {"language"})
-    return frozenset(items)
+class Face:
+    """How the services of a category are asked here: the tensors of a task, and what each call looks up in them."""
+
+    __slots__ = ("_one", "_pair", "_usual", "category", "field_of", "items", "outputs", "tensors")
+
+    def __init__(self, category: str) -> None:
+        self.category = category
+        self.tensors: TensorMap = tensors_of(category)
+        self.field_of: dict[str, str] = {name: field for field, name in self.tensors.inputs.items()}
+        self.items: dict[str, str] = self.tensors.items
+        self.outputs: dict[str, str] = self.tensors.outputs
+        usual = frozenset(self.items) - {"other"}
+        self._usual: frozenset[str] = usual
+        self._pair: frozenset[str] = usual | ({"source", "target"} & self.tensors.inputs.keys())
+        self._one: frozenset[str] = usual | {"language"} if category in _SPOKEN else usual
+
+    def required(self, version: Version) -> frozenset[str]:
+        """Return the fields that a request must hold tensors for, by what the version says of its languages."""
+        if version.language_pairs:
+            return self._pair
+        return self._one if len(version.languages) > 1 else self._usual
+
+
+_faces: dict[str, Face] = {}
+
+
+def face_of(category: str) -> Face:
+    """Return how the services of a category are asked; there are as many as the catalog has categories."""
+    face = _faces.get(category)
+    if face is None:
+        face = _faces[category] = Face(category)
+    return face
 
 
 def metadata(route: Route, name: str) -> dict[str, Any]:
@@ -45,7 +69,7 @@ def metadata(route: Route, name: str) -> dict[str, Any]:
         "outputs": [],
     }
     if route.executing.takes_tasks:
-        tensors = tensors_of(service.category)
+        tensors = face_of(service.category).tensors
         card["inputs"] = [{"name": one, "datatype": "BYTES", "shape": [-1]} for one in tensors.inputs.values()]
         for member, one in tensors.outputs.items():
             shape = [-1, -1] if member == "embedding" else [-1]
@@ -56,36 +80,38 @@ def metadata(route: Route, name: str) -> dict[str, Any]:
 # --- in -----------------------------------------------------------------------------------------
 
 
-def task_of(asked: InferRequest, tensors: TensorMap, wanted: frozenset[str]) -> tuple[dict[str, Any], list[int]]:
+def task_of(asked: InferRequest, face: Face, wanted: frozenset[str]) -> tuple[dict[str, Any], list[int]]:
     """Return the task that a request's tensors hold, and the shape its items came in; raise Unfit."""
-    by_tensor = {name: field for field, name in tensors.inputs.items()}
-    columns: dict[str, list[Any]] = {}
+    items: dict[str, list[Any]] = {}
+    options: dict[str, list[Any]] = {}
     shape: list[int] = []
     for tensor in asked.tensors:
-        field = by_tensor.get(tensor.name)
+        field = face.field_of.get(tensor.name)
         if field is None:
-            raise Unfit(tensor.name, f"is no input of this model; it takes {', '.join(by_tensor)}")
+            raise Unfit(tensor.name, f"is no input of this model; it takes {', '.join(face.field_of)}")
         if tensor.datatype != "BYTES":
             raise Unfit(tensor.name, f"is {tensor.datatype} and must be BYTES")
-        columns[field] = _column(tensor, field)
-        if field in tensors.items and not shape:
+        if field not in face.items:
+            options[field] = _column(tensor, field)
+            continue
+        items[field] = _column(tensor, field)
+        if not shape:
             shape = tensor.shape
-    for field in sorted(wanted - columns.keys()):
-        raise Unfit(tensors.inputs[field], "is missing")
+    missing = [field for field in wanted if field not in items and field not in options]
+    if missing:
+        raise Unfit(face.tensors.inputs[min(missing)], "is missing")
     for name in asked.wanted:
-        if name not in tensors.outputs.values():
-            raise Unfit(name, f"is no output of this model; it has {', '.join(tensors.outputs.values())}")
-    items = _items({field: column for field, column in columns.items() if field in tensors.items}, tensors)
-    config = {
-        field: _common(column, tensors.inputs[field], len(items))
-        for field, column in columns.items()
-        if field not in tensors.items
+        if name not in face.outputs.values():
+            raise Unfit(name, f"is no output of this model; it has {', '.join(face.outputs.values())}")
+    given = _items(items, face)
+    config: dict[str, Any] = {
+        field: _common(column, face.tensors.inputs[field], len(given)) for field, column in options.items()
     }
     for name, value in asked.options.items():
         if name in config:
-            raise Unfit(f"parameters.{name}", f"is in the tensor {tensors.inputs[name]} already")
+            raise Unfit(f"parameters.{name}", f"is in the tensor {face.tensors.inputs[name]} already")
         config[name] = value
-    return {"input": items, "config": config} if config else {"input": items}, shape
+    return {"input": given, "config": config} if config else {"input": given}, shape
 
 
 def _column(tensor: Tensor, field: str) -> list[Any]:
@@ -115,11 +141,11 @@ def _text(name: str, value: bytes) -> str:
         raise Unfit(name, "must hold texts in UTF-8") from None
 
 
-def _items(columns: dict[str, list[Any]], tensors: TensorMap) -> list[dict[str, Any]]:
+def _items(columns: dict[str, list[Any]], face: Face) -> list[dict[str, Any]]:
     count = len(next(iter(columns.values())))
     for field, column in columns.items():
         if len(column) != count:
-            raise Unfit(tensors.inputs[field], f"holds {len(column)} items where another input holds {count}")
+            raise Unfit(face.items[field], f"holds {len(column)} items where another input holds {count}")
     return [{field: column[at] for field, column in columns.items()} for at in range(count)]
 
 
@@ -135,11 +161,10 @@ def _common(column: list[Any], name: str, items: int) -> Any:
 # --- out ----------------------------------------------------------------------------------------
 
 
-def outputs_of(category: str, outputs: list[dict[str, Any]], shape: list[int]) -> list[Tensor]:
+def outputs_of(face: Face, outputs: list[dict[str, Any]], shape: list[int]) -> list[Tensor]:
     """Return the tensors of an answer, in the shape that its items came in; raise ProviderFailed."""
-    tensors = tensors_of(category)
     found = []
-    for member, name in tensors.outputs.items():
+    for member, name in face.outputs.items():
         if member == "embedding":
             found.append(_vectors(name, outputs))
             continue

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+import re
 import struct
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from haat.gateway.doors.openai.protocol import DIALECT, OpenAIOperation, encode, pass_on, wrong_field, wrong_service
-from haat.gateway.doors.visit import Visit, read_body, read_task_answer, reply
+from haat.gateway.doors.operation import read_body
+from haat.gateway.doors.visit import Visit, reply
 from haat.kernel.errors import InvalidRequest, ProviderFailed
 
 if TYPE_CHECKING:
@@ -23,6 +25,22 @@ class _Embeddings(msgspec.Struct):
     input: str | list[str | int | list[int]]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
+
+
+class _Vector(msgspec.Struct):
+    embedding: msgspec.Raw
+    """Not looked into: there may be thousands of numbers, and they leave as they came."""
+
+
+class _Vectors(msgspec.Struct):
+    output: list[_Vector]
+    usage: dict[str, float] = {}
+
+
+_decode_vectors = msgspec.json.Decoder(_Vectors).decode
+_decode_numbers = msgspec.json.Decoder(list[float]).decode
+_PLAIN = re.compile(rb"\[[0-9eE+.,\s-]+\]")
+"""An array of nothing but numbers, given that it is JSON."""
 
 
 class Embeddings(OpenAIOperation):
@@ -51,32 +69,32 @@ class Embeddings(OpenAIOperation):
         return True
 
     def leave(self, call: Call, visit: Visit, answer: Whole) -> None:
-        outputs, usage = read_task_answer(answer)
         wanted: _Embeddings = visit.asked
-        data = []
-        for index, output in enumerate(outputs):
-            vector = output.get("embedding")
-            if not isinstance(vector, list):
-                raise ProviderFailed("The provider's answer holds no embeddings; the call is not billed.")
-            shown: Any = vector
-            if wanted.encoding_format == "base64":
-                try:
-                    shown = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode("ascii")
-                except (struct.error, OverflowError) as error:
-                    raise ProviderFailed("The provider's vectors are of no numbers; the call is not billed.") from error
-            data.append({"object": "embedding", "index": index, "embedding": shown})
-        tokens = tokens_of(usage)
-        reply(
-            answer,
-            encode(
-                {
-                    "object": "list",
-                    "data": data,
-                    "model": wanted.model,
-                    "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-                }
-            ),
-        )
+        try:
+            found = _decode_vectors(answer.body)
+            shown = [_shown(output.embedding, wanted.encoding_format) for output in found.output]
+        except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
+            raise ProviderFailed("The provider's answer holds no embeddings; the call is not billed.") from error
+        tokens = tokens_of(found.usage)
+        card = {
+            "object": "list",
+            "data": [
+                {"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(shown)
+            ],
+            "model": wanted.model,
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+        reply(answer, encode(card))
+
+
+def _shown(vector: msgspec.Raw, encoding: str | None) -> msgspec.Raw | str:
+    """Return a vector as it came, or as little-endian float32 in base64; raise msgspec.MsgspecError for none."""
+    if encoding != "base64" and _PLAIN.fullmatch(vector):
+        return vector
+    numbers = _decode_numbers(vector)
+    if encoding != "base64":
+        return msgspec.Raw(encode(numbers))
+    return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode("ascii")
 
 
 def tokens_of(usage: dict[str, float]) -> int:

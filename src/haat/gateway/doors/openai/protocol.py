@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from haat.gateway.dialects.asking import with_model
-from haat.gateway.doors.visit import Operation, Visit
+from haat.gateway.doors.operation import Operation
+from haat.gateway.doors.visit import Visit
 from haat.kernel.errors import HaatError, InvalidRequest
 
 if TYPE_CHECKING:

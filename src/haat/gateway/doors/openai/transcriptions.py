@@ -6,10 +6,11 @@ import base64
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from haat.gateway.doors.answers import read_task_answer
 from haat.gateway.doors.names import tag_of
 from haat.gateway.doors.openai.protocol import DIALECT, OpenAIOperation, encode, wrong_field, wrong_service
 from haat.gateway.doors.openai.upload import Upload
-from haat.gateway.doors.visit import Visit, read_task_answer, reply
+from haat.gateway.doors.visit import Visit, reply
 from haat.kernel.errors import ProviderFailed
 
 if TYPE_CHECKING:

@@ -4,14 +4,6 @@
 call of one task and a pipeline of several.
 """
 
-from haat.gateway.doors.ulca.compute import Compute
-from haat.gateway.doors.ulca.configs import ModelsPipeline
-from haat.gateway.doors.ulca.feedback import Feedback
-from haat.gateway.doors.ulca.single import SINGLES
+from haat.kernel import compiled
 
-OPERATIONS = {
-    (b"POST", b"/ulca/apis/v0/model/getModelsPipeline"): ModelsPipeline(),
-    (b"POST", b"/services/inference/pipeline"): Compute(),
-    (b"POST", b"/services/feedback/submit"): Feedback(),
-    **{(b"POST", b"/services/inference/" + name.encode("ascii")): door for name, door in SINGLES.items()},
-}
+compiled.use("gateway/doors/ulca", __path__)

@@ -6,18 +6,20 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from haat.gateway.doors.operation import wrong_field
 from haat.gateway.doors.pipeline import MOST_STAGES, Pipeline, Stage, claimed
 from haat.gateway.doors.ulca.languages import tags_of
+from haat.gateway.doors.ulca.protocol import encode
 from haat.gateway.doors.ulca.services import check_subscribed, find
-from haat.gateway.doors.ulca.shapes import Config, Task, UlcaOperation, encode
+from haat.gateway.doors.ulca.shapes import Config, Task
 from haat.gateway.doors.ulca.tasks import PIPELINE_TASKS, TASKS, Step
-from haat.gateway.doors.visit import Visit, read_task_answer, reply, wrong_field
+from haat.gateway.doors.visit import Visit
+from haat.gateway.languages import languages_of
 from haat.kernel.errors import HaatError, ProviderFailed, ValidationFailed
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
     from haat.gateway.gateway import Gateway
-    from haat.gateway.http.answers import Whole
 
 Items = list[dict[str, Any]]
 Shape = Callable[[Items], dict[str, Any]]
@@ -34,14 +36,6 @@ class Asked:
 
     def body(self, outputs: Items) -> bytes:
         return encode(self.shape([part_of(self.step, self.given, outputs)]))
-
-
-class ChainOperation(UlcaOperation):
-    """An operation whose answer is made of what its tasks answer."""
-
-    def leave(self, call: Call, visit: Visit, answer: Whole) -> None:
-        outputs, _ = read_task_answer(answer)
-        reply(answer, visit.asked.body(outputs))
 
 
 def read_steps(gateway: Gateway, call: Call, tasks: list[Task]) -> list[Step]:
@@ -110,6 +104,7 @@ def begin(gateway: Gateway, call: Call, visit: Visit, steps: list[Step], given: 
     if len(steps) == 1:
         visit.asked = Asked(steps[0], given, shape)
         body = encode({"input": given, "config": options[0]} if options[0] else {"input": given})
+        call.language_pair = languages_of(options[0])
         visit.become(call, steps[0].route, b"/invoke", body)
         return True
     stages = [

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from haat.gateway.doors.ulca.chain import ChainOperation, Items, begin, read_steps
+from haat.gateway.doors.operation import read_body
+from haat.gateway.doors.ulca.chain import Items, begin, read_steps
 from haat.gateway.doors.ulca.content import items_of
+from haat.gateway.doors.ulca.protocol import ChainOperation
 from haat.gateway.doors.ulca.shapes import Inputs, Task
-from haat.gateway.doors.visit import Visit, read_body
+from haat.gateway.doors.visit import Visit
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from haat.gateway.doors.names import in_order
+from haat.gateway.doors.operation import read_body
 from haat.gateway.doors.pipeline import MOST_STAGES
 from haat.gateway.doors.ulca.languages import readings, tags_of
+from haat.gateway.doors.ulca.protocol import UlcaOperation, encode, refusal
 from haat.gateway.doors.ulca.services import offered
-from haat.gateway.doors.ulca.shapes import Config, UlcaOperation, encode, refusal
+from haat.gateway.doors.ulca.shapes import Config
 from haat.gateway.doors.ulca.shapes import Task as AskedTask
 from haat.gateway.doors.ulca.tasks import GENDERS, TASKS, Task
-from haat.gateway.doors.visit import Visit, read_body
+from haat.gateway.doors.visit import Visit
 from haat.gateway.stages import authenticate
 from haat.infra.ulca import code_of, language_of
 from haat.kernel.errors import HaatError, InvalidRequest, NotSubscribed, Overloaded

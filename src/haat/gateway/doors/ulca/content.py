@@ -10,8 +10,8 @@ import wave
 from collections.abc import Callable
 from typing import Any
 
+from haat.gateway.doors.operation import wrong_field
 from haat.gateway.doors.ulca.shapes import Config, Inputs
-from haat.gateway.doors.visit import wrong_field
 from haat.kernel.errors import ProviderFailed
 
 _DATA = re.compile(r"data:(?:audio|image)/[\w.+-]+(?:;[\w=.+-]+)*;base64,", re.ASCII)

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from haat.gateway import relay
-from haat.gateway.doors.ulca.shapes import Task, UlcaOperation, encode
-from haat.gateway.doors.visit import Visit, read_body, wrong_field
+from haat.gateway.doors.operation import read_body, wrong_field
+from haat.gateway.doors.ulca.protocol import UlcaOperation, encode
+from haat.gateway.doors.ulca.shapes import Task
+from haat.gateway.doors.visit import Visit
 from haat.kernel.errors import Overloaded
 from haat.usage.event import Outcome
 

@@ -7,12 +7,14 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from haat.gateway.doors.ulca.chain import ChainOperation, Items, begin, settle
+from haat.gateway.doors.operation import read_body, wrong_field
+from haat.gateway.doors.ulca.chain import Items, begin, settle
 from haat.gateway.doors.ulca.content import items_of
+from haat.gateway.doors.ulca.protocol import ChainOperation
 from haat.gateway.doors.ulca.services import ALIASES
 from haat.gateway.doors.ulca.shapes import Config, Inputs
 from haat.gateway.doors.ulca.tasks import TASKS, Step, item
-from haat.gateway.doors.visit import Visit, read_body, wrong_field
+from haat.gateway.doors.visit import Visit
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from haat.gateway.doors.operation import wrong_field
 from haat.gateway.doors.ulca.content import pcm_of
 from haat.gateway.doors.ulca.shapes import Config
-from haat.gateway.doors.visit import wrong_field
 from haat.infra.ulca import language_of, sample_rate_of
 from haat.kernel.errors import ProviderFailed
 from haat.language import UNDETERMINED
@@ -22,23 +21,24 @@ GENDERS = ("female", "male")
 _OUR_NAMES = {"ogg": "opus"}
 _THEIR_NAMES = {"opus": "ogg"}
 """Their name for Opus is that of the file it is in."""
+_NO_TEXT = {"text": ""}
 SUGGESTIONS = 5
 """How many ways of writing a word are shown when nobody says."""
 
 
-@dataclass(slots=True)
 class Step:
     """One task as it was asked for, and who does it. ``place`` is where in the request it stands, for refusals.
 
     ``source`` and ``target`` are tags (``hi-Deva``), empty where none was named.
     """
 
-    task: Task
-    config: Config
-    place: str
-    source: str = ""
-    target: str = ""
-    route: Route = field(init=False)
+    __slots__ = ("config", "place", "route", "source", "target", "task")
+
+    route: Route
+
+    def __init__(self, task: Task, config: Config, place: str) -> None:
+        self.task, self.config, self.place = task, config, place
+        self.source = self.target = ""
 
     def options(self) -> dict[str, Any]:
         """Return the task schema's ``config``; raise ValidationFailed for what can't be had."""
@@ -49,7 +49,6 @@ Options = Callable[[Step], dict[str, Any]]
 Answer = Callable[[Step, list[str], Outputs], dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
 class Task:
     """A kind of task.
 
@@ -57,16 +56,35 @@ class Task:
     that mean something else. ``silence`` is what it makes of an empty text that another task gave it, unasked.
     """
 
-    name: str
-    category: str
-    takes: Kind
-    gives: Kind
-    options: Options
-    answer: Answer
-    capability: str = ""
-    others: frozenset[str] = frozenset()
-    languages: Literal["none", "one", "pair"] = "one"
-    silence: Mapping[str, Any] = field(default_factory=lambda: {"text": ""})
+    __slots__ = (
+        "answer",
+        "capability",
+        "category",
+        "gives",
+        "languages",
+        "name",
+        "options",
+        "others",
+        "silence",
+        "takes",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        category: str,
+        takes: Kind,
+        gives: Kind,
+        options: Options,
+        answer: Answer,
+        capability: str = "",
+        others: frozenset[str] = frozenset(),
+        languages: Literal["none", "one", "pair"] = "one",
+        silence: Mapping[str, Any] = _NO_TEXT,
+    ) -> None:
+        self.name, self.category, self.takes, self.gives = name, category, takes, gives
+        self.options, self.answer = options, answer
+        self.capability, self.others, self.languages, self.silence = capability, others, languages, silence
 
 
 def item(task: str, output: list[dict[str, Any]] | None, audio: Any = None, config: Any = None) -> dict[str, Any]:
