@@ -73,7 +73,7 @@ class Embeddings(OpenAIOperation):
         try:
             found = _decode_vectors(answer.body)
             shown = [_shown(output.embedding, wanted.encoding_format) for output in found.output]
-        except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
             raise ProviderFailed("The provider's answer holds no embeddings; the call is not billed.") from error
         tokens = tokens_of(found.usage)
         card = {
