@@ -150,7 +150,8 @@ def read_part(data: bytes) -> pb.ModelStreamInferResponse:
     else:
         if bare.outputs:
             return pb.ModelStreamInferResponse(infer_response=bare)
-    return pb.ModelStreamInferResponse.FromString(data)
+    part: pb.ModelStreamInferResponse = pb.ModelStreamInferResponse.FromString(data)
+    return part
 
 
 def is_final(response: pb.ModelInferResponse) -> bool:
