@@ -45,6 +45,9 @@ class _Speech(msgspec.Struct):
     """None of the protocol's own: which of its languages the service is to speak."""
 
 
+_decoder = msgspec.json.Decoder(_Speech)
+
+
 class _Wanted(NamedTuple):
     """The format of the answer, and whether the service was asked for it: where not, it gives a WAV file."""
 
@@ -56,7 +59,6 @@ class Speech(OpenAIOperation):
     """A task service answers with ``{"audio": {"content", "format", "sample_rate"}}``."""
 
     name = "openai audio.speech"
-    _decoder = msgspec.json.Decoder(_Speech)
     _fields: tuple[tuple[str, str], ...] = (
         ("input[0].text", "input"),
         ("config.format", "response_format"),
@@ -67,7 +69,7 @@ class Speech(OpenAIOperation):
     _too_long: str | None = "input"
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
-        asked: _Speech = read_body(self._decoder, call, wrong_field)
+        asked: _Speech = read_body(_decoder, call, wrong_field)
         route = gateway.names.find(gateway, call, asked.model)
         if route.executing.dialect == DIALECT:
             pass_on(call, visit, route, b"/audio/speech")
