@@ -154,8 +154,10 @@ def send_on(gateway: Gateway, call: Call) -> None:
             return
     if route.credential_name:
         call.lines = without(call.lines, (route.credential_name,))
-    if route.reads_languages and call.body_complete and not call.language_pair:
-        read_languages(call)
+    if route.reads_languages and call.body_complete:
+        call.language_pair = "" if call.extras is None or call.extras.visit is None else call.extras.visit.languages
+        if not call.language_pair:
+            read_languages(call)
     if (
         route.steps
         or route.endpoints

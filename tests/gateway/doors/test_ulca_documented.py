@@ -18,8 +18,8 @@ from msgspec import structs
 from gateway.rig import Market, Request, answer
 from haat.gateway.doors.table import DOORS
 from haat.gateway.doors.ulca.door import OPERATIONS
-from haat.gateway.doors.ulca.services import ALIASES
 from haat.gateway.doors.ulca.protocol import encode
+from haat.gateway.doors.ulca.services import ALIASES
 from haat.gateway.doors.ulca.tasks import TASKS
 from haat.gateway.market.policy import ServicePolicy, VersionPolicy
 from haat.models.task import parse_call

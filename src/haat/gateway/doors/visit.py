@@ -47,12 +47,14 @@ class Visit:
     answer goes on as it comes. ``asked`` is what the operation wants to remember of the request.
     """
 
-    __slots__ = ("asked", "bytes_out", "go_on", "operation", "passes", "spool", "target")
+    __slots__ = ("asked", "bytes_out", "go_on", "languages", "operation", "passes", "spool", "target")
 
     def __init__(self, operation: Operation, target: bytes) -> None:
         self.operation, self.target = operation, target
         self.asked: Any = None
         self.passes = False
+        self.languages = ""
+        """Those that the native request names, as a usage event says them, where the door knows; else it is read."""
         self.spool: Spool | None = None
         """Where the body is, when it is too large for memory."""
         self.bytes_out = -1

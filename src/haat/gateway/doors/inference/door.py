@@ -165,7 +165,7 @@ class Infer(InferenceOperation):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MalformedJson from error
         visit.asked = (place, asked, face, shape)
-        call.language_pair = languages_of(task.get("config", NOTHING))
+        visit.languages = languages_of(task.get("config", NOTHING))
         visit.become(call, route, b"/invoke", _encode(task))
         return True
 

@@ -104,7 +104,7 @@ def begin(gateway: Gateway, call: Call, visit: Visit, steps: list[Step], given: 
     if len(steps) == 1:
         visit.asked = Asked(steps[0], given, shape)
         body = encode({"input": given, "config": options[0]} if options[0] else {"input": given})
-        call.language_pair = languages_of(options[0])
+        visit.languages = languages_of(options[0])
         visit.become(call, steps[0].route, b"/invoke", body)
         return True
     stages = [
