@@ -7,11 +7,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-FORWARD, DROP, HOST, LENGTH, AUTHORIZATION, API_KEY, CODING, CONNECTION = range(8)
-ACCEPT, EXPECT, REQUEST_ID, USER, TAGS, USAGE, KEEP_ALIVE, UPGRADE, DATE, IDEMPOTENCY_KEY = range(8, 18)
-API_VERSION, ORIGIN, PREFLIGHT, TRACE_PARENT, TRACE_STATE, SET_COOKIE = range(18, 24)
+# What a header means. Numbers that never change, so that the compiled form knows them.
+FORWARD: Final = 0
+DROP: Final = 1
+HOST: Final = 2
+LENGTH: Final = 3
+AUTHORIZATION: Final = 4
+API_KEY: Final = 5
+CODING: Final = 6
+CONNECTION: Final = 7
+ACCEPT: Final = 8
+EXPECT: Final = 9
+REQUEST_ID: Final = 10
+USER: Final = 11
+TAGS: Final = 12
+USAGE: Final = 13
+KEEP_ALIVE: Final = 14
+UPGRADE: Final = 15
+DATE: Final = 16
+IDEMPOTENCY_KEY: Final = 17
+API_VERSION: Final = 18
+ORIGIN: Final = 19
+PREFLIGHT: Final = 20
+TRACE_PARENT: Final = 21
+TRACE_STATE: Final = 22
+SET_COOKIE: Final = 23
 
 KEY_PREFIX = b"haat_"
 """Begins every key of ours: by this one is known where its scheme is left out."""
