@@ -48,8 +48,8 @@ def works(work: Work) -> bytes:
     return answer(200, json.dumps(work.answer).encode(), *reported)
 
 
-async def ask(market: Market, way: Way, key: str | None = None) -> Response:
-    response: Response = await market.call("POST", way.path, way.body, *way.headers, *LABELS, key=key)
+async def ask(market: Market, way: Way, *headers: str, key: str | None = None) -> Response:
+    response: Response = await market.call("POST", way.path, way.body, *way.headers, *LABELS, *headers, key=key)
     return response
 
 
@@ -88,7 +88,7 @@ async def suspended(market: Market, work: Work, way: Way) -> list[Response]:
 
 async def revoked(market: Market, work: Work, way: Way) -> list[Response]:
     open_shop(market, work)
-    return [await ask(market, way, market.add_key(revoked_at=1))]
+    return [await ask(market, way, key=market.add_key(revoked_at=1))]
 
 
 async def provider_fails(market: Market, work: Work, way: Way) -> list[Response]:
@@ -115,13 +115,27 @@ async def provider_is_gone(market: Market, work: Work, way: Way) -> list[Respons
     return [await ask(market, way)]
 
 
-async def known_already(market: Market, work: Work, way: Way) -> list[Response]:
-    open_shop(market, work, PlanLimits(quota_per_month=50_000, quota_unit=work.unit), cache=None)
+async def at_most_so_many_units(market: Market, work: Work, way: Way) -> list[Response]:
+    open_shop(market, work, PlanLimits(quota_per_month=2, quota_unit=work.unit))
+    return [await ask(market, way, f"X-Haat-Max-Units: {work.unit}=2")]
+
+
+def keep_answers(market: Market, work: Work) -> None:
+    open_shop(market, work, PlanLimits(quota_per_month=50_000, quota_unit=work.unit))
     directory = market.gateway.directory
     service = directory.services["acme/words"]
     policy = structs.replace(service.policy, cache=CachePolicy(ttl_seconds=60))
     directory.put_service(service.id, structs.replace(service, policy=policy))
+
+
+async def known_already(market: Market, work: Work, way: Way) -> list[Response]:
+    keep_answers(market, work)
     return [await ask(market, way) for _ in range(2)]
+
+
+async def nothing_kept(market: Market, work: Work, way: Way) -> list[Response]:
+    keep_answers(market, work)
+    return [await ask(market, way, "Cache-Control: no-store") for _ in range(2)]
 
 
 CASES: dict[str, Case] = {
@@ -129,6 +143,7 @@ CASES: dict[str, Case] = {
     "over-a-rate": over_a_rate,
     "over-a-quota": over_a_quota,
     "within-a-quota": within_a_quota,
+    "at-most-so-many-units": at_most_so_many_units,
     "not-subscribed": not_subscribed,
     "suspended": suspended,
     "revoked": revoked,
@@ -137,6 +152,7 @@ CASES: dict[str, Case] = {
     "provider-babbles": provider_babbles,
     "provider-is-gone": provider_is_gone,
     "known-already": known_already,
+    "nothing-kept": nothing_kept,
 }
 WITHOUT_A_NAME = {"not-subscribed", "suspended"}
 """Who names no service is told that there is none for him, and not which one he is not let to."""

@@ -16,6 +16,7 @@ from haat.gateway.extras import extras_of
 from haat.gateway.http.answers import Whole
 from haat.gateway.http.client import Client
 from haat.gateway.idempotency.once import Once
+from haat.gateway.limits.reservations import DECLARATION
 from haat.gateway.simulator.step import HEADER
 from haat.kernel.errors import HaatError, ProviderFailed
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
 
 JSON = b"Content-Type: application/json\r\n"
-WISH = HEADER + b":"
-"""A failure that the caller wants simulated is each stage's."""
+CARRIED = frozenset({HEADER, DECLARATION, b"cache-control"})
+"""Headers of the caller's that are each stage's too: a failure to simulate, the most of a unit, no kept answers."""
 Done = Callable[[Call, Whole | None, HaatError | None], None]
 """Is told how an inner call ended: with an answer, good or not, or with what refused it."""
 
@@ -119,7 +120,7 @@ def begin(gateway: Gateway, outer: Call, target: bytes, body: bytes, until: int,
     client.active = call
     call.method, call.target, call.hosts = b"POST", target, 1
     call.bearer, call.api_key = outer.bearer, outer.api_key
-    call.lines = [JSON, *[line for line in outer.lines if line[: len(WISH)].lower() == WISH]]
+    call.lines = [JSON, *[line for line in outer.lines if line.partition(b":")[0].lower() in CARRIED]]
     call.body = [body]
     call.body_size = call.content_length = len(body)
     call.body_complete = True
