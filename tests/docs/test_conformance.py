@@ -29,4 +29,6 @@ def test_the_page_is_up_to_date(claims: list[conformance.Claim]) -> None:
 def test_every_operation_is_held_against_something_and_nothing_else_is_claimed(
     claims: list[conformance.Claim],
 ) -> None:
-    assert {operation.name for operation in (*DOORS.values(), *SHARED.values())} == {claim.operation for claim in claims}
+    assert {operation.name for operation in (*DOORS.values(), *SHARED.values())} == {
+        claim.operation for claim in claims
+    }
