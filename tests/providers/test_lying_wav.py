@@ -17,12 +17,12 @@ from haat.gateway.simulator import marks
 from haat.infra import ulca
 from haat.infra.inference.sound import NoSound, read_wav
 from haat.kernel.errors import ProviderFailed
-from haat.providers.vani.command import samples_of
+from haat.providers.vani.command import sound_of
 from haat.providers.vani.wav import read_wav as read_strictly
 
 BEYOND = b"RIFF\x64\x00\x00\x00WAVELIST\x40\x42\x0f\x00" + b"x" * 50
 READERS: dict[str, tuple[Callable[[Any], Any], Callable[[bytes], Any], type[Exception] | None]] = {
-    "spoken-command": (samples_of, bytes, ValueError),
+    "spoken-command": (lambda content: sound_of(read_strictly(content)), bytes, ValueError),
     "strictly": (read_strictly, bytes, ValueError),
     "a-models-sound": (read_wav, bytes, NoSound),
     "a-providers-sound": (pcm_of, lambda content: base64.b64encode(content).decode(), ProviderFailed),

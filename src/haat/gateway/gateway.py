@@ -15,6 +15,7 @@ from haat.gateway.clock import CallIds, GatewayClock
 from haat.gateway.doors.names import Names
 from haat.gateway.doors.passage import Passage
 from haat.gateway.doors.table import Doors
+from haat.gateway.doors.ulca.settled import SettledTasks
 from haat.gateway.http import answers
 from haat.gateway.http.connection import ClientConnection
 from haat.gateway.http.cors import Origins
@@ -116,6 +117,7 @@ class Gateway:
         self.doors = Doors()
         self.names = Names()
         """What clients call the services, at the front doors."""
+        self.settled_tasks = SettledTasks()
         self.key_hashes: dict[bytes, bytes] = {}
         """Keys that were used lately and their hashes, so that a key is hashed once and not each time."""
         self.feed_connected = False

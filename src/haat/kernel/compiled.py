@@ -30,6 +30,7 @@ MODULES = (
     "gateway/doors/ulca/content",
     "gateway/doors/ulca/languages",
     "gateway/doors/ulca/services",
+    "gateway/doors/ulca/settled",
     "gateway/doors/ulca/tasks",
     "gateway/doors/visit",
     "gateway/extras",

@@ -20,6 +20,7 @@ _SLASHES = re.compile(rb"/{2,}")
 _ELSEWHERE = b"/openai/v1/"
 """Where some hosts have OpenAI's protocol: their clients can be told another host, but no other path."""
 _THEIRS = b"anthropic-version:"
+_REMEMBERED, _LONGEST = 1024, 300
 
 Address = tuple[bytes, bytes]
 """A method, and a path. A path that ends with ``/*`` covers whatever begins so."""
@@ -34,9 +35,15 @@ class Doors:
         self, doors: Mapping[Address, Operation] = DOORS, shared: Mapping[Address, Operation] = SHARED
     ) -> None:
         self._doors, self._shared = dict(doors), dict(shared)
+        self._lately: dict[Address, Operation] = {}
+        """What request targets turned out to mean, whoever asked."""
 
     def find(self, method: bytes, target: bytes, lines: Sequence[bytes] = ()) -> Operation | None:
         """Return the operation at a request target, None where no door is; ``lines`` are the request's headers."""
+        known = self._lately.get((method, target))
+        if known is not None:
+            return known
+        asked = (method, target)
         if not target.startswith(b"/"):
             target = _ABSOLUTE.sub(b"", target, count=1)
         path = target.partition(b"?")[0]
@@ -45,7 +52,12 @@ class Doors:
             address = self._address(method, path)
         if address in self._shared and any(line[: len(_THEIRS)].lower() == _THEIRS for line in lines):
             return self._shared[address]
-        return self._doors.get(address)
+        operation = self._doors.get(address)
+        if operation is not None and address not in self._shared and len(asked[1]) <= _LONGEST:
+            if len(self._lately) >= _REMEMBERED:
+                self._lately.clear()
+            self._lately[asked] = operation
+        return operation
 
     def _address(self, method: bytes, path: bytes) -> Address:
         """Return the address that a path means which is none as it stands: the nearest above it that covers it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -12,8 +12,9 @@ import msgspec
 import haat
 from haat.gateway import health
 from haat.gateway.doors.answers import read_outputs, read_task_answer
-from haat.gateway.doors.inference.message import InferRequest, read_request, write_response
-from haat.gateway.doors.inference.tasks import Face, face_of, metadata, outputs_of, task_of
+from haat.gateway.doors.inference.message import LONGEST_ID, InferRequest, read_request, write_response
+from haat.gateway.doors.inference.plain import read_plain
+from haat.gateway.doors.inference.tasks import Face, face_of, metadata, outputs_of, plain_task_of, task_of
 from haat.gateway.doors.operation import Operation
 from haat.gateway.doors.visit import Visit, path_behind, reply
 from haat.gateway.http.headers import value_of
@@ -157,13 +158,7 @@ class Infer(InferenceOperation):
             visit.pass_on(call, route, b"/infer")
             return True
         face = face_of(route.service.category)
-        try:
-            asked = read_request(b"".join(call.body), value_of(call.lines, _SIZE) or None)
-            task, shape = task_of(asked, face, face.required(route.executing))
-        except Unfit as error:
-            raise InvalidRequest(f"{error}.", field=error.field) from error
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise MalformedJson from error
+        asked, task, shape = _read(call, face, face.required(route.executing))
         visit.asked = (place, asked, face, shape)
         visit.languages = languages_of(task.get("config", NOTHING))
         visit.become(call, route, b"/invoke", _encode(task))
@@ -191,6 +186,24 @@ class Infer(InferenceOperation):
             return
         reply(answer, body, b"application/octet-stream")
         answer.lines.append(f"{SIZE_HEADER}: {json_size}\r\n".encode("ascii"))
+
+
+def _read(call: Call, face: Face, wanted: frozenset[str]) -> tuple[InferRequest, dict[str, Any], list[int]]:
+    """Return what is asked, as the task it stands for and the shape of its items; raise what speaks against it."""
+    body = b"".join(call.body)
+    size = value_of(call.lines, _SIZE) or None
+    plain = read_plain(body) if size is None else None
+    if plain is not None and len(plain.id) <= LONGEST_ID:
+        found = plain_task_of(plain, face, wanted)
+        if found is not None:
+            return InferRequest(plain.id, [], {}, {}, binary=False), *found
+    try:
+        asked = read_request(body, size)
+        return asked, *task_of(asked, face, wanted)
+    except Unfit as error:
+        raise InvalidRequest(f"{error}.", field=error.field) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedJson from error
 
 
 class _Parts:

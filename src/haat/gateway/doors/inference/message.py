@@ -9,6 +9,7 @@ import msgspec
 from haat.infra.inference.asking import MOST_ITEMS
 from haat.infra.inference.tensors import Tensor, Unfit, read_tensors, split, write_tensor
 
+LONGEST_ID = 1000
 _OURS = frozenset(
     {"binary_data_output", "content_type", "headers", "priority", "timeout", "triton_enable_empty_final_response"}
 )
@@ -42,7 +43,7 @@ def read_request(body: bytes, json_size: bytes | None) -> InferRequest:
         raise Unfit("body", "must be an object with `inputs`")
     message = {member: value for member, value in message.items() if value is not None}
     identifier, parameters = message.get("id", ""), message.get("parameters", {})
-    if not isinstance(identifier, str) or len(identifier) > 1000:
+    if not isinstance(identifier, str) or len(identifier) > LONGEST_ID:
         raise Unfit("id", "must be a text of at most 1000 characters")
     if not isinstance(parameters, dict):
         raise Unfit("parameters", "must be an object")

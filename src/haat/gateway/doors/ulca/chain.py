@@ -11,10 +11,10 @@ from haat.gateway.doors.pipeline import MOST_STAGES, Pipeline, Stage, claimed
 from haat.gateway.doors.ulca.languages import tags_of
 from haat.gateway.doors.ulca.protocol import encode
 from haat.gateway.doors.ulca.services import check_subscribed, find
+from haat.gateway.doors.ulca.settled import Settled
 from haat.gateway.doors.ulca.shapes import Config, Task
 from haat.gateway.doors.ulca.tasks import PIPELINE_TASKS, TASKS, Step
 from haat.gateway.doors.visit import Visit
-from haat.gateway.languages import languages_of
 from haat.kernel.errors import HaatError, ProviderFailed, ValidationFailed
 
 if TYPE_CHECKING:
@@ -98,15 +98,16 @@ def _check_languages(step: Step) -> None:
         )
 
 
-def begin(gateway: Gateway, call: Call, visit: Visit, steps: list[Step], given: Items, shape: Shape) -> bool:
-    """Have the tasks done; return whether the call has become the native one of the only task."""
+def become(call: Call, visit: Visit, settled: Settled, given: Items, shape: Shape) -> None:
+    """Make the call the native one of its only task."""
+    visit.asked = Asked(settled.step, given, shape)
+    visit.languages = settled.languages
+    visit.become(call, settled.step.route, b"/invoke", settled.body(given))
+
+
+def begin(gateway: Gateway, call: Call, visit: Visit, steps: list[Step], given: Items, shape: Shape) -> None:
+    """Have several tasks done, and answer with what ``shape`` makes of them."""
     options = [step.options() for step in steps]
-    if len(steps) == 1:
-        visit.asked = Asked(steps[0], given, shape)
-        body = encode({"input": given, "config": options[0]} if options[0] else {"input": given})
-        visit.languages = languages_of(options[0])
-        visit.become(call, steps[0].route, b"/invoke", body)
-        return True
     stages = [
         Stage(step.task.name, step.route, config, step.task.silence if index else None)
         for index, (step, config) in enumerate(zip(steps, options, strict=True))
@@ -120,7 +121,6 @@ def begin(gateway: Gateway, call: Call, visit: Visit, steps: list[Step], given: 
     key = claimed(gateway, call, visit, stages, timeout_us)
     if not call.answered:
         Pipeline(gateway, call, visit, stages, timeout_us, key, make).begin(given)
-    return False
 
 
 def part_of(step: Step, given: Items, outputs: Items) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from haat.gateway.doors.operation import read_body, wrong_field
-from haat.gateway.doors.ulca.chain import Items, begin, settle
+from haat.gateway.doors.ulca.chain import Items, become, begin, settle
 from haat.gateway.doors.ulca.content import items_of
 from haat.gateway.doors.ulca.protocol import ChainOperation
 from haat.gateway.doors.ulca.services import ALIASES
+from haat.gateway.doors.ulca.settled import Settled
 from haat.gateway.doors.ulca.shapes import Config, Inputs
 from haat.gateway.doors.ulca.tasks import TASKS, Step, item
 from haat.gateway.doors.visit import Visit
@@ -46,7 +47,8 @@ class OneTask(ChainOperation):
         step = Step(self._task, asked.config or Config(), "config")
         settle(gateway, call, [step], [service_named(call, step.config)])
         given = items_of(asked, self._task.takes, step.config, "", "config")
-        return begin(gateway, call, visit, [step], given, _bare)
+        become(call, visit, Settled(step), given, _bare)
+        return True
 
 
 def _bare(parts: Items) -> dict[str, Any]:
@@ -69,7 +71,8 @@ class SpeechToSpeech(ChainOperation):
         steps = [Step(TASKS[name], said, "config") for name, said in options.items()]
         settle(gateway, call, steps, ["", "", ""])
         given = items_of(asked, "audio", config, "", "config")
-        return begin(gateway, call, visit, steps, given, _spoken)
+        begin(gateway, call, visit, steps, given, _spoken)
+        return False
 
 
 def _spoken(parts: Items) -> dict[str, Any]:
