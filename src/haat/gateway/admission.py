@@ -155,8 +155,9 @@ def send_on(gateway: Gateway, call: Call) -> None:
     if route.credential_name:
         call.lines = without(call.lines, (route.credential_name,))
     if route.reads_languages and call.body_complete:
-        call.language_pair = "" if call.extras is None or call.extras.visit is None else call.extras.visit.languages
-        if not call.language_pair:
+        if call.extras is not None and call.extras.visit is not None and call.extras.visit.languages is not None:
+            call.language_pair = call.extras.visit.languages
+        else:
             read_languages(call)
     if (
         route.steps

@@ -53,7 +53,7 @@ class Visit:
         self.operation, self.target = operation, target
         self.asked: Any = None
         self.passes = False
-        self.languages = ""
+        self.languages: str | None = None
         """Those that the native request names, as a usage event says them, where the door knows; else it is read."""
         self.spool: Spool | None = None
         """Where the body is, when it is too large for memory."""

@@ -97,17 +97,17 @@ class Place:
     __slots__ = ("name", "route", "what")
 
     def __init__(self, gateway: Gateway, call: Call) -> None:
-        raw = path_behind(call.target, _PREFIX)
-        self.name, version, self.what = _known_names(raw) if len(raw) <= _LONGEST else _names_in(raw)
+        target = call.target
+        self.name, version, self.what = _known_names(target) if len(target) <= _LONGEST else _names_in(target)
         route = gateway.names.find(gateway, call, self.name)
         if version is not None:
             route = gateway.routes.find(f"{route.service.path}@{version}".encode("utf-8", "replace"))
         self.route: Route = route
 
 
-def _names_in(raw: bytes) -> tuple[str, str | None, str]:
-    """Return the model, the version and the operation that the end of an address names."""
-    match = _PLACE.fullmatch(raw)
+def _names_in(target: bytes) -> tuple[str, str | None, str]:
+    """Return the model, the version and the operation that a request target names."""
+    match = _PLACE.fullmatch(path_behind(target, _PREFIX))
     if match is None:
         raise NotFound("A model's name must follow /v2/models/.")
     version = None if match["version"] is None else _plain(match["version"])

@@ -65,6 +65,7 @@ class Embeddings(OpenAIOperation):
             )
         if asked.dimensions is not None:
             raise InvalidRequest("`dimensions` can't be chosen: this model has a fixed size.", field="dimensions")
+        visit.languages = ""
         visit.become(call, route, b"/invoke", encode({"input": [{"text": text} for text in texts]}))
         return True
 
