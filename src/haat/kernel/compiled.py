@@ -22,6 +22,7 @@ MODULES = (
     "gateway/call",
     "gateway/clock",
     "gateway/dialects/usage",
+    "gateway/doors/inference/inference",
     "gateway/doors/inference/message",
     "gateway/doors/inference/tasks",
     "gateway/doors/inner",

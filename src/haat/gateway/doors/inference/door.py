@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -12,16 +12,13 @@ import msgspec
 import haat
 from haat.gateway import health
 from haat.gateway.doors.answers import read_outputs, read_task_answer
-from haat.gateway.doors.inference.message import LONGEST_ID, InferRequest, read_request, write_response
-from haat.gateway.doors.inference.plain import read_plain
-from haat.gateway.doors.inference.tasks import Face, face_of, metadata, outputs_of, plain_task_of, task_of
+from haat.gateway.doors.inference.inference import Inference
+from haat.gateway.doors.inference.tasks import metadata
 from haat.gateway.doors.operation import Operation
 from haat.gateway.doors.visit import Visit, path_behind, reply
-from haat.gateway.http.headers import value_of
 from haat.gateway.http.streams import Rewriter
-from haat.gateway.languages import languages_of
-from haat.infra.inference.tensors import SIZE_HEADER, Unfit
-from haat.kernel.errors import HaatError, InvalidRequest, MalformedJson, NotFound, NotSubscribed, ProviderFailed
+from haat.infra.inference.tensors import SIZE_HEADER
+from haat.kernel.errors import HaatError, NotFound, NotSubscribed
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
@@ -33,8 +30,6 @@ if TYPE_CHECKING:
 _PREFIX = b"/v2/models/"
 _PLACE = re.compile(rb"(?P<model>.+?)(?:/versions/(?P<version>[^/]+))?(?:/(?P<what>ready|infer))?")
 _LONGEST = 300
-NOTHING: dict[str, object] = {}
-_SIZE = SIZE_HEADER.lower().encode("ascii")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -157,72 +152,27 @@ class Infer(InferenceOperation):
         if not route.executing.takes_tasks:
             visit.pass_on(call, route, b"/infer")
             return True
-        face = face_of(route.service.category)
-        asked, task, shape = _read(call, face, face.required(route.executing))
-        visit.asked = (place, asked, face, shape)
-        visit.languages = languages_of(task.get("config", NOTHING))
-        visit.become(call, route, b"/invoke", _encode(task))
+        visit.asked = inference = Inference(call, route, place.name)
+        visit.languages = inference.languages
+        visit.become(call, route, b"/invoke", inference.task)
         return True
 
     def stream(self, call: Call, visit: Visit, before: Rewriter | None) -> Rewriter | None:
-        place, asked, face, shape = visit.asked
-        return Rewriter((_Parts(place, asked, face, shape).look,), before=before)
+        inference: Inference = visit.asked
+
+        def look(event: Event) -> None:
+            event.data = inference.part(read_outputs(event.data.encode("utf-8"))).decode("utf-8")
+
+        return Rewriter((look,), before=before)
 
     def leave(self, call: Call, visit: Visit, answer: Whole) -> None:
-        outputs, _ = read_task_answer(answer)
-        place, asked, face, shape = visit.asked
-        items = 1
-        for size in shape:
-            items *= size
-        if len(outputs) != items:
-            raise ProviderFailed(
-                f"The provider gave {len(outputs)} outputs for {items} inputs; the call is not billed."
-            )
-        route: Route = place.route
-        tensors = outputs_of(face, outputs, shape)
-        body, json_size = write_response(asked, place.name, route.version.version, tensors)
+        inference: Inference = visit.asked
+        body, json_size = inference.answered(read_task_answer(answer)[0])
         if json_size < 0:
             reply(answer, body)
             return
         reply(answer, body, b"application/octet-stream")
         answer.lines.append(f"{SIZE_HEADER}: {json_size}\r\n".encode("ascii"))
-
-
-def _read(call: Call, face: Face, wanted: frozenset[str]) -> tuple[InferRequest, dict[str, Any], list[int]]:
-    """Return what is asked, as the task it stands for and the shape of its items; raise what speaks against it."""
-    body = b"".join(call.body)
-    size = value_of(call.lines, _SIZE) or None
-    plain = read_plain(body) if size is None else None
-    if plain is not None and len(plain.id) <= LONGEST_ID:
-        found = plain_task_of(plain, face, wanted)
-        if found is not None:
-            return InferRequest(plain.id, [], {}, {}, binary=False), *found
-    try:
-        asked = read_request(body, size)
-        return asked, *task_of(asked, face, wanted)
-    except Unfit as error:
-        raise InvalidRequest(f"{error}.", field=error.field) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedJson from error
-
-
-class _Parts:
-    """Makes the parts of one task's answer infer responses, all of them JSON."""
-
-    __slots__ = ("_asked", "_face", "_name", "_shape", "_version")
-
-    def __init__(self, place: Place, asked: InferRequest, face: Face, shape: list[int]) -> None:
-        self._name, self._version = place.name, place.route.version.version
-        self._face, self._shape = face, shape
-        self._asked = InferRequest(asked.id, [], {}, dict.fromkeys(asked.wanted, False), binary=False)
-
-    def look(self, event: Event) -> bool | None:
-        """Rewrite one event; raise ProviderFailed for one that holds no outputs."""
-        outputs = read_outputs(event.data.encode("utf-8"))
-        tensors = outputs_of(self._face, outputs, self._shape)
-        body, _ = write_response(self._asked, self._name, self._version, tensors)
-        event.data = body.decode("utf-8")
-        return None
 
 
 class Nothing(InferenceOperation):
