@@ -40,7 +40,7 @@ async def test_only_versions_that_can_be_told_a_format_can_say_so(market: Market
     listing = await market.listing(provider)
     [version] = await market.discovery.versions(provider, listing.id)
     with pytest.raises(ValidationFailed) as raised:
-        await market.catalog.set_version_policy(
+        await market.catalog.versions.set_policy(
             provider, listing.id, version.id, VersionPolicyDraft.parse(SPEAKS["policy"])
         )
     assert raised.value.extensions["errors"][0]["field"] == "audio_formats"

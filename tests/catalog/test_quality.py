@@ -51,7 +51,7 @@ async def test_it_is_of_the_versions_own_pairs_one_each(market: Market, quality:
     provider = await market.provider()
     made = await market.catalog.register(provider, draft(version=TASK))
     with pytest.raises(ValidationFailed) as refused:
-        await market.catalog.set_version_policy(
+        await market.catalog.versions.set_policy(
             provider, made.service_id, made.version_id, VersionPolicyDraft.parse({"quality": quality})
         )
     assert [error["field"] for error in refused.value.extensions["errors"]] == ["quality"]
