@@ -9,6 +9,7 @@ import pytest
 
 from gateway.doors.forms import CONTENT_TYPE, form
 from gateway.rig import Market
+from haat.gateway.doors.openai.embeddings import Embeddings
 from haat.usage.event import Outcome
 
 BODIES: tuple[bytes, ...] = (
@@ -61,6 +62,10 @@ async def test_an_odd_body_is_the_callers_fault(market: Market, address: str, co
     assert len(market.events()) == len(BODIES)
 
 
+def fail(*_: object) -> bool:
+    raise RuntimeError("nobody foresaw this")
+
+
 @pytest.mark.parametrize("times", [1, 2], ids=["first", "head-again"])
 async def test_an_error_of_ours_is_answered_too(
     market: Market, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, times: int
@@ -73,7 +78,7 @@ async def test_an_error_of_ours_is_answered_too(
         await client.send(raw)
         response = await client.receive("POST")
         assert response is not None and response.status == 404
-    monkeypatch.setattr(market.gateway, "names", None)
+    monkeypatch.setattr(Embeddings, "enter", fail)
     await client.send(raw)
     response = await client.receive("POST")
     assert response is not None and (response.status, response.json()["error"]["code"]) == (500, "INTERNAL")

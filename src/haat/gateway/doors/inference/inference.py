@@ -48,8 +48,8 @@ class Inference:
             else:
                 asked = read_request(body, size or None)
                 found = task_of(asked, face, wanted)
-        except Unfit as error:
-            raise InvalidRequest(f"{error}.", field=error.field) from error
+        except Unfit as unfit:
+            raise InvalidRequest(f"{unfit}.", field=unfit.field) from unfit
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MalformedJson from error
         task, shape = found
