@@ -18,7 +18,7 @@ PAGES: list[tuple[str | None, str, list[str]]] = [
     (None, "/catalog", ["Hindi and Urdu", "Text analysis", "Akshara Text Lab", "answered, 24 h"]),
     (None, "/catalog?q=zzzzzz", ["Nothing on the street fits that"]),
     (None, "/services/vani/hindi-urdu", ["اردو", "Sign in", "curl", "not kept", "Free", "Professional"]),
-    (None, "/services/vani/hindi-urdu", ["The provider says", "chrF 41.3 on FLORES-200, 2026-05-01"]),
+    (None, "/services/vani/hindi-urdu", ["The provider says", "chrF 41.3 on FLORES-200,", "1 May 2026"]),
     (None, "/sign-in", ["Password"]),
     (None, "/sign-up", ["Karnataka", "GSTIN"]),
     (DEVELOPER, "/", ["Your applications"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -201,7 +202,7 @@ async def _listing_page(
             for pair in (default.language_pairs if default else ())
         ],
         qualities=[
-            (*(formats.language(tag) for tag in said["pair"].split(">")), said)
+            (*(formats.language(tag) for tag in said["pair"].split(">")), said, date.fromisoformat(said["date"]))
             for said in (default.quality if default else ())
         ],
         plans=await platform.subscriptions.plans(listing.id),
