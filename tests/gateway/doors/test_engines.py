@@ -10,14 +10,10 @@ import base64
 import io
 import json
 import re
-import socket
 import subprocess
-import threading
 import wave
 from array import array
-from collections.abc import Iterator
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,10 +23,7 @@ import openai
 import pytest
 import socketio
 
-from gateway.doors.house import House, open_house
-from gateway.rig import PROVIDER_ORG
-from haat.gateway.market.policy import ServicePolicy
-from haat.gateway.market.snapshot import Price, Service, Version
+from gateway.doors.house import House
 from haat.models.hosted import Item
 from haat.plugins.manager import hosted
 from haat.providers.vani import dictation, sound
@@ -42,44 +35,6 @@ HEARD = "all my mother"
 """What the weak recogniser that comes with the platform makes of it."""
 NOTICE = SAMPLES.joinpath("notice-hi.png").read_bytes()
 PAGE = Path(__file__).parents[3] / "docs" / "openai.md"
-GLOSSARY = {"all": "सब", "my": "मेरी", "mother": "माँ"}
-"""Nobody here translates English: a small provider of somebody else's does, for the chain from speech to speech."""
-
-
-class _Translator(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        texts = [" ".join(GLOSSARY.get(word, word) for word in one["text"].split()) for one in asked["input"]]
-        body = json.dumps({"output": [{"text": text} for text in texts]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("X-Haat-Usage", f"characters={sum(len(one['text']) for one in asked['input'])}")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    server = HTTPServer(("127.0.0.1", 0), _Translator)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    version = Version(
-        "1", f"http://127.0.0.1:{server.server_port}", 5000, 1 << 20, "", "task", language_pairs=("en-Latn>hi-Deva",)
-    )
-    translator = Service(
-        "other", "acme", PROVIDER_ORG, "translate", "published", "", "characters", "IN", ("127.0.0.0/8",), "", b"",
-        (version,), "1", ServicePolicy(), "translation", prices=(Price("", "characters", "0.001", "0", 0),),
-    )  # fmt: skip
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with open_house(tmp_path_factory.mktemp("house"), port, translator) as opened:
-        yield opened
-    server.shutdown()
-    server.server_close()
 
 
 def audio(content: bytes) -> dict[str, Any]:
