@@ -101,6 +101,15 @@ def test_a_text_of_options_and_phonemes_is_only_spoken() -> None:
     assert loudness(speak.speak("--version -w /tmp/x [[h@loU]] <b>", "en-Latn", "standard", 160, 50)) > 300
 
 
+def test_a_text_without_a_sound_is_its_senders_mistake() -> None:
+    config = {"language": "hi-Deva", "voice": "standard", "rate": 160, "pitch": 50, "format": "wav"}
+    with pytest.raises(ValidationFailed) as raised:
+        speak.invoke([Item(text="क"), Item(text="\u200d\u200c")], config)
+    assert raised.value.extensions["errors"] == [
+        {"field": "input[1].text", "message": "holds nothing that can be spoken"}
+    ]
+
+
 def test_speech_names_its_length_and_is_metered_in_characters() -> None:
     config = {"language": "ta-Taml", "voice": "male", "rate": 160, "pitch": 50, "format": "wav"}
     outputs, units = speak.invoke([Item(text="வணக்கம்"), Item(text="நன்றி")], config)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from haat.kernel.errors import EngineFailed
+from haat.kernel.errors import ValidationFailed
 from haat.language import normalise
 from haat.models.hosted import HostedService, Item, Option, Output, Units
 from haat.providers.companies import VANI
@@ -44,7 +44,10 @@ def speak(text: str, language: str, variant: str, rate: int, pitch: int) -> byte
 
 
 def spoken(text: str, language: str, variant: str, rate: int, pitch: int) -> bytes:
-    """Return 16-bit samples of one channel at `SAMPLE_RATE`; ``rate`` is in words a minute, ``pitch`` in 0..99."""
+    """Return 16-bit samples of one channel at `SAMPLE_RATE`; ``rate`` is in words a minute, ``pitch`` in 0..99.
+
+    Raise ValueError for a text that is all signs which have no sound.
+    """
     voice = VOICES[language] + _VARIANTS[variant]
     # `[[…]]` would be read as phonemes, and a NUL ends espeak-ng's input.
     spoken = normalise(text).replace("[[", "[ [").replace("\0", " ")
@@ -53,16 +56,22 @@ def spoken(text: str, language: str, variant: str, rate: int, pitch: int) -> byt
     # Written to a pipe, its own header can't tell the length and claims 2 GiB.
     samples = answer[_HEADER_BYTES:]
     if not samples:
-        raise EngineFailed("The engine found nothing to say in this text; the call is not billed.")
+        raise ValueError("holds nothing that can be spoken")
     return samples[: len(samples) // 2 * 2]
 
 
 def invoke(items: Sequence[Item], config: Mapping[str, Any]) -> tuple[list[Output], Units]:
-    """Return ``{"audio": {"content", "format", "sample_rate", "seconds"}}`` an item; units are characters."""
+    """Return ``{"audio": {"content", "format", "sample_rate", "seconds"}}`` an item; units are characters.
+
+    Raise ValidationFailed for a text in which there is nothing to say.
+    """
     outputs: list[Output] = []
     form = config["format"]
-    for item in items:
-        samples = spoken(item.text, config["language"], config["voice"], config["rate"], config["pitch"])
+    for index, item in enumerate(items):
+        try:
+            samples = spoken(item.text, config["language"], config["voice"], config["rate"], config["pitch"])
+        except ValueError as error:
+            raise ValidationFailed(errors=[{"field": f"input[{index}].text", "message": str(error)}]) from error
         content, rate = (
             (sound.wav_of(samples, SAMPLE_RATE), SAMPLE_RATE)
             if form == "wav"
