@@ -9,21 +9,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from haat.gateway.named import decode_languages
+
 if TYPE_CHECKING:
     from haat.gateway.call import Call
 
 
-class _Config(msgspec.Struct):
-    source: str = ""
-    target: str = ""
-    language: str = ""
-
-
-class _TaskBody(msgspec.Struct):
-    config: _Config = msgspec.field(default_factory=_Config)
-
-
-_task_body = msgspec.json.Decoder(_TaskBody)
 _LONGEST = 100
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 
@@ -31,7 +22,7 @@ _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 def read_languages(call: Call) -> None:
     """Note the languages a task call names: ``hi-Deva>ur-Arab``, or one alone. Its form is the service's business."""
     try:
-        config = _task_body.decode(b"".join(call.body)).config
+        config = decode_languages(b"".join(call.body)).config
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return
     call.language_pair = pair_of(config.source, config.target, config.language)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from haat.gateway.call import NO_ANSWER_STEPS, Call
 from haat.gateway.http import answers, cors, streams
 from haat.gateway.http.answers import Whole
+from haat.gateway.http.headers import value_of
 from haat.gateway.metering import CHECKPOINT_BYTES
 from haat.gateway.units import read_usage, unit_header
 from haat.kernel.errors import ContentRefused, HaatError, JournalUnavailable, Overloaded, PluginFailed, ProviderFailed
@@ -208,15 +209,9 @@ def _collects(call: Call, upstream: AnswerReader) -> bool:
 
 def _is_event_stream(lines: list[bytes]) -> bool:
     """Tell whether these header lines announce server-sent events, in the clear."""
-    found = False
-    for line in lines:
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        if name == b"content-type":
-            found = value.strip().lower().startswith(b"text/event-stream")
-        elif name == b"content-encoding":
-            return False
-    return found
+    return value_of(lines, b"content-type")[:17].lower() == b"text/event-stream" and not value_of(
+        lines, b"content-encoding"
+    )
 
 
 def _begins_stream(call: Call, upstream: AnswerReader) -> bool:

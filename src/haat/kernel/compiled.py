@@ -45,6 +45,7 @@ MODULES = (
     "gateway/http/reader",
     "gateway/http/repeated",
     "gateway/http/trace",
+    "gateway/languages",
     "gateway/limits/allowance",
     "gateway/limits/counts",
     "gateway/limits/faces",

@@ -237,10 +237,13 @@ def _value(output: dict[str, Any], member: str) -> bytes:
             return base64.b64decode(content, validate=True) if isinstance(content, str) else _lacking(member)
         except (binascii.Error, ValueError) as error:
             raise ProviderFailed(f"The provider's answer holds no {member}; the call is not billed.") from error
-    text = next((output[name] for name in _TEXTS if isinstance(output.get(name), str)), None)
-    if text is None and not any(name in output for name in _TEXTS):
-        return _lacking(member)
-    return (text or "").encode("utf-8", "replace")  # null: nothing was recognised
+    there = False
+    for name in _TEXTS:
+        text = output.get(name)
+        if isinstance(text, str):
+            return text.encode("utf-8", "replace")
+        there = there or name in output
+    return b"" if there else _lacking(member)  # null: nothing was recognised
 
 
 def _lacking(member: str) -> bytes:
