@@ -62,17 +62,20 @@ _task_answer = msgspec.json.Decoder(_TaskAnswer)
 
 def read_task_answer(answer: Whole) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Return the outputs and the usage in the answer of a task service; raise ProviderFailed for anything else."""
-    found = _read(answer.body)
+    try:
+        found = _task_answer.decode(answer.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _unreadable() from error
     return found.output, found.usage
 
 
 def read_outputs(body: bytes) -> list[dict[str, Any]]:
     """Return the outputs in one part of such an answer; raise ProviderFailed for anything else."""
-    return _read(body).output
-
-
-def _read(body: bytes) -> _TaskAnswer:
     try:
-        return _task_answer.decode(body)
+        return _task_answer.decode(body).output
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ProviderFailed("The provider's answer is not of the task schema; the call is not billed.") from error
+        raise _unreadable() from error
+
+
+def _unreadable() -> ProviderFailed:
+    return ProviderFailed("The provider's answer is not of the task schema; the call is not billed.")

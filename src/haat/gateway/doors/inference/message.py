@@ -90,17 +90,21 @@ def _truth(parameters: dict[str, Any], name: str, field: str, default: bool) -> 
 
 def write_response(asked: InferRequest, model: str, version: str, tensors: list[Tensor]) -> tuple[bytes, int]:
     """Return the body of an answer, and how many bytes of it are JSON: -1 when all are."""
-    entries, data, binary = [], [], False
+    entries: list[dict[str, Any]] = []
+    data: list[bytes] = []
     for tensor in tensors:
-        if asked.wanted and tensor.name not in asked.wanted:
-            continue
-        in_binary = asked.wanted.get(tensor.name, asked.binary)
+        in_binary = asked.binary
+        if asked.wanted:
+            if tensor.name not in asked.wanted:
+                continue
+            in_binary = asked.wanted[tensor.name]
         entry, raw = write_tensor(tensor, binary=in_binary)
         entries.append(entry)
-        data.append(raw)
-        binary = binary or in_binary
+        if in_binary:
+            data.append(raw)
     message: dict[str, Any] = {"model_name": model, "model_version": version}
     if asked.id:
         message["id"] = asked.id
-    head = _encode({**message, "outputs": entries})
-    return b"".join((head, *data)), len(head) if binary else -1
+    message["outputs"] = entries
+    head = _encode(message)
+    return (b"".join((head, *data)), len(head)) if data else (head, -1)
