@@ -14,7 +14,8 @@ from argon2 import PasswordHasher
 
 from haat.catalog import store as catalog_store
 from haat.catalog.discovery import Discovery
-from haat.catalog.model import Listing, ServiceDraft
+from haat.catalog.drafts import ServiceDraft
+from haat.catalog.model import Listing
 from haat.catalog.service import Catalog
 from haat.identity.service import Identity
 from haat.infra import events

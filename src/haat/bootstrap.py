@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from haat.app import Platform
-from haat.catalog.model import (
-    Listing,
+from haat.catalog.drafts import (
     PriceDraft,
     SampleCall,
     ServiceDraft,
@@ -22,6 +21,7 @@ from haat.catalog.model import (
     VersionDraft,
     VersionPolicyDraft,
 )
+from haat.catalog.model import Listing
 from haat.infra.keyring import Keyring
 from haat.kernel.errors import AlreadyExists, HaatError
 from haat.kernel.permissions import PLATFORM, Actor

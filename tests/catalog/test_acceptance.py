@@ -13,7 +13,7 @@ import pytest
 
 from haat.catalog import acceptance
 from haat.catalog.acceptance import Report, Step, check
-from haat.catalog.model import SampleCall
+from haat.catalog.drafts import SampleCall
 from haat.infra.net import parse_networks
 from haat.kernel.errors import AcceptanceFailed
 

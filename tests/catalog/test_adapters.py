@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from haat.catalog.model import VersionDraft, VersionPolicyDraft
+from haat.catalog.drafts import VersionDraft, VersionPolicyDraft
 from haat.gateway.market.policy import VersionPolicy
 from haat.kernel.errors import AcceptanceFailed, Conflict, NotFound, ValidationFailed
 from market import Market, draft

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
-from haat.catalog.model import VersionPolicyDraft
+from haat.catalog.drafts import VersionPolicyDraft
 from haat.gateway.market.policy import VersionPolicy
 from haat.kernel.errors import ValidationFailed
 from market import Market, draft

@@ -8,7 +8,8 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from haat.catalog.model import DIALECTS, PriceDraft, SampleCall, ServiceDraft, Status, VersionDraft, check_transition
+from haat.catalog.drafts import PriceDraft, SampleCall, ServiceDraft, VersionDraft
+from haat.catalog.model import DIALECTS, Status, check_transition
 from haat.kernel.errors import Conflict, ValidationFailed
 from market import draft
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from haat.catalog import store
-from haat.catalog.model import CachePolicyDraft, PriceDraft, ServicePolicyDraft, VersionDraft, VersionPolicyDraft
+from haat.catalog.drafts import CachePolicyDraft, PriceDraft, ServicePolicyDraft, VersionDraft, VersionPolicyDraft
 from haat.gateway.market import store as gateway_store
 from haat.gateway.market.policy import CachePolicy
 from haat.infra.postgres import PLATFORM_SCOPE, tenant

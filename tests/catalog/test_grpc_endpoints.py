@@ -14,7 +14,7 @@ from msgspec import structs
 
 from gateway.dialects.grpc_rig import MOODY, NARRATOR, NMT, Models, bridge, model_server
 from haat.catalog.acceptance import Report, check
-from haat.catalog.model import SampleCall, VersionDraft
+from haat.catalog.drafts import SampleCall, VersionDraft
 from haat.infra.inference.upstream import Upstream, header_of, read_address, read_header
 from haat.infra.net import check_url, parse_networks
 from haat.kernel.errors import AddressForbidden, ValidationFailed

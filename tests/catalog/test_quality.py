@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from haat.catalog.api import VersionView
-from haat.catalog.model import VersionPolicyDraft
+from haat.catalog.drafts import VersionPolicyDraft
 from haat.gateway.market.policy import Quality, VersionPolicy
 from haat.kernel.errors import ValidationFailed
 from market import Market, draft

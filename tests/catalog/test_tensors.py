@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from gateway.doors.v2_model import ModelServer, translator
 from haat.catalog.acceptance import check
-from haat.catalog.model import SampleCall, ServiceDraft, VersionDraft, VersionPolicyDraft
+from haat.catalog.drafts import SampleCall, ServiceDraft, VersionDraft, VersionPolicyDraft
 from haat.catalog.tensors import TensorMapDraft, stored
 from haat.gateway.market.snapshot import Directory, Snapshot
 from haat.gateway.market.store import load

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
-from haat.catalog.model import VersionPolicyDraft
+from haat.catalog.drafts import VersionPolicyDraft
 from haat.gateway.market.policy import Bounds, ValidationPolicy, VersionPolicy
 from haat.kernel.errors import ValidationFailed
 from market import Market, draft

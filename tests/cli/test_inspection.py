@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.doors.v2_model import Model, ModelServer, translator
-from haat.catalog.model import ServiceDraft
+from haat.catalog.drafts import ServiceDraft
 from haat.cli.main import haat
 
 

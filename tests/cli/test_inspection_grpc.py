@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.dialects.grpc_rig import Models, model_server
-from haat.catalog.model import ServiceDraft
+from haat.catalog.drafts import ServiceDraft
 from haat.cli.main import haat
 
 

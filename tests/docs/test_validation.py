@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from haat.catalog.model import VersionPolicyDraft
+from haat.catalog.drafts import VersionPolicyDraft
 from haat.catalog.validation import ValidationDraft
 from haat.gateway.market.policy import ValidationPolicy
 from haat.gateway.validation import Rules

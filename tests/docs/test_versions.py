@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from haat.catalog.model import VersionDraft
+from haat.catalog.drafts import VersionDraft
 from haat.gateway.http.cors import MOST_PREFLIGHTS
 from haat.kernel.reshaping import Do, Reshaping
 

@@ -11,7 +11,8 @@ from uuid import UUID
 
 from haat.app import Platform
 from haat.catalog import store as catalog_store
-from haat.catalog.model import Listing, ServiceDraft
+from haat.catalog.drafts import ServiceDraft
+from haat.catalog.model import Listing
 from haat.identity.model import Application, IssuedKey
 from haat.infra import dead_letters
 from haat.infra.postgres import PLATFORM_SCOPE, tenant

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from haat.app import Platform
-from haat.catalog.model import CachePolicyDraft, ServicePolicyDraft
+from haat.catalog.drafts import CachePolicyDraft, ServicePolicyDraft
 from haat.portal.formats import duration
 
 from .conftest import Browser

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from haat.catalog.model import ServiceDraft
+from haat.catalog.drafts import ServiceDraft
 from haat.models.task import parse_call
 from haat.plugins.manager import hosted_services
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import httpx
 
-from haat.catalog.model import TASK_DIALECTS, Dialect, SampleCall, misaddressed
+from haat.catalog.drafts import SampleCall, misaddressed
+from haat.catalog.model import TASK_DIALECTS, Dialect
 from haat.catalog.tasks import TaskTrial
 from haat.catalog.tensors import Trial
 from haat.infra import bridge_client

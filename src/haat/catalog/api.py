@@ -11,18 +11,8 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, Field
 
-from haat.catalog.model import (
-    Category,
-    Listing,
-    Price,
-    PriceDraft,
-    ServiceDraft,
-    ServicePolicyDraft,
-    Suggestion,
-    Version,
-    VersionDraft,
-    VersionPolicyDraft,
-)
+from haat.catalog.drafts import PriceDraft, ServiceDraft, ServicePolicyDraft, VersionDraft, VersionPolicyDraft
+from haat.catalog.model import Category, Listing, Price, Suggestion, Version
 from haat.control.context import ActorOf, Body, PlatformOf, VisitorOf
 
 router = APIRouter(tags=["catalog"])

@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from haat.catalog import store
-from haat.catalog.model import Listing, VersionDraft
+from haat.catalog.drafts import VersionDraft
+from haat.catalog.model import Listing
 from haat.infra import events
 from haat.infra.keyring import Keyring
 from haat.infra.net import check_url, parse_networks

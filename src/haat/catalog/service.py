@@ -11,7 +11,8 @@ from uuid import UUID
 
 from haat.catalog import store
 from haat.catalog.discovery import index_words
-from haat.catalog.model import Listing, PriceDraft, ServiceDraft, ServicePolicyDraft, Status, check_transition
+from haat.catalog.drafts import PriceDraft, ServiceDraft, ServicePolicyDraft
+from haat.catalog.model import Listing, Status, check_transition
 from haat.catalog.provider import ProviderSide
 from haat.catalog.versions import Versions
 from haat.infra.keyring import Keyring

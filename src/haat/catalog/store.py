@@ -11,17 +11,8 @@ from uuid import UUID
 from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from psycopg.types.json import Jsonb
 
-from haat.catalog.model import (
-    Listing,
-    Price,
-    PriceDraft,
-    ServiceDraft,
-    ServicePolicyDraft,
-    Suggestion,
-    Version,
-    VersionDraft,
-    VersionPolicyDraft,
-)
+from haat.catalog.drafts import PriceDraft, ServiceDraft, ServicePolicyDraft, VersionDraft, VersionPolicyDraft
+from haat.catalog.model import Listing, Price, Suggestion, Version
 from haat.infra.postgres import Connection
 from haat.kernel.errors import AlreadyExists, ConcurrentChange, NotFound
 

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from haat.catalog import acceptance, store, tensors
 from haat.catalog.discovery import index_words
-from haat.catalog.model import SPOKEN_DIALECTS, TASK_DIALECTS, SampleCall, Version, VersionDraft, VersionPolicyDraft
+from haat.catalog.drafts import SampleCall, VersionDraft, VersionPolicyDraft
+from haat.catalog.model import SPOKEN_DIALECTS, TASK_DIALECTS, Version
 from haat.catalog.provider import ProviderSide
 from haat.catalog.quality import check_quality
 from haat.infra.net import parse_networks

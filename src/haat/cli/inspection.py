@@ -14,8 +14,8 @@ import click
 import httpx
 
 from haat.catalog.acceptance import Report, check
+from haat.catalog.drafts import SampleCall, ServiceDraft
 from haat.catalog.inspection import Proposal, Unclear, propose
-from haat.catalog.model import SampleCall, ServiceDraft
 from haat.cli.own_bridge import own_bridge
 from haat.cli.trials import print_report, read_credential
 from haat.infra import bridge_client

@@ -12,7 +12,8 @@ import click
 from pydantic import ValidationError
 
 from haat.catalog.acceptance import check
-from haat.catalog.model import DIALECTS, TASK_DIALECTS, Dialect, SampleCall, field_errors
+from haat.catalog.drafts import SampleCall, field_errors
+from haat.catalog.model import DIALECTS, TASK_DIALECTS, Dialect
 from haat.catalog.tensors import TensorMapDraft
 from haat.cli.inspection import inspect
 from haat.cli.own_bridge import own_bridge

@@ -9,7 +9,8 @@ from uuid import UUID
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from haat.catalog.model import CATEGORIES, UNITS, Listing, PriceDraft, VersionDraft
+from haat.catalog.drafts import PriceDraft, VersionDraft
+from haat.catalog.model import CATEGORIES, UNITS, Listing
 from haat.catalog.service import Registered
 from haat.kernel.clock import month_of
 from haat.kernel.errors import AcceptanceFailed, HaatError, NotFound, PermissionDenied, ValidationFailed

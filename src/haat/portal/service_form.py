@@ -9,7 +9,7 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from haat.catalog.model import PriceDraft, ServiceDraft, VersionDraft
+from haat.catalog.drafts import PriceDraft, ServiceDraft, VersionDraft
 from haat.kernel.errors import ValidationFailed
 from haat.portal.visit import Fields, Visit
 

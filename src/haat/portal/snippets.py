@@ -6,7 +6,8 @@ import json
 import shlex
 from dataclasses import dataclass
 
-from haat.catalog.model import Listing, SampleCall, Version
+from haat.catalog.drafts import SampleCall
+from haat.catalog.model import Listing, Version
 
 KEY = "HAAT_KEY"
 

@@ -20,7 +20,8 @@ from uuid import UUID
 
 import httpx
 
-from haat.catalog.model import TASK_DIALECTS, Listing, SampleCall, Version
+from haat.catalog.drafts import SampleCall
+from haat.catalog.model import TASK_DIALECTS, Listing, Version
 from haat.kernel.money import multiply
 from haat.portal import formats
 from haat.portal.snippets import call_url

@@ -16,7 +16,7 @@ from msgspec import structs
 
 from gateway.doors.flows import Event, events_in
 from gateway.rig import Market, Request, answer
-from haat.catalog.model import VersionPolicyDraft
+from haat.catalog.drafts import VersionPolicyDraft
 from haat.gateway.limits.registry import PlanLimits
 from haat.gateway.market.policy import ServicePolicy
 from haat.gateway.market.snapshot import Price
