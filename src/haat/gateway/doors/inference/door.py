@@ -86,18 +86,14 @@ class RepositoryIndex(InferenceOperation):
         return False
 
 
-class Place:
-    """What an address below ``/v2/models`` names."""
-
-    __slots__ = ("name", "route", "what")
-
-    def __init__(self, gateway: Gateway, call: Call) -> None:
-        target = call.target
-        self.name, version, self.what = _known_names(target) if len(target) <= _LONGEST else _names_in(target)
-        route = gateway.names.find(gateway, call, self.name)
-        if version is not None:
-            route = gateway.routes.find(f"{route.service.path}@{version}".encode("utf-8", "replace"))
-        self.route: Route = route
+def _place(gateway: Gateway, call: Call) -> tuple[str, Route, str]:
+    """Return what an address below ``/v2/models`` names: a model, its route, and what is to be done with it."""
+    target = call.target
+    name, version, what = _known_names(target) if len(target) <= _LONGEST else _names_in(target)
+    route = gateway.names.find(gateway, call, name)
+    if version is not None:
+        route = gateway.routes.find(f"{route.service.path}@{version}".encode("utf-8", "replace"))
+    return name, route, what
 
 
 def _names_in(target: bytes) -> tuple[str, str | None, str]:
@@ -124,17 +120,16 @@ class Models(InferenceOperation):
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
         credential = call.credential
         assert credential is not None
-        place = Place(gateway, call)
-        route = place.route
+        name, route, what = _place(gateway, call)
         if (credential.application, route.service.id) not in gateway.directory.subscriptions:
             raise NotSubscribed(f"The application is not subscribed to {route.service.path}.")
-        if place.what == "ready":
+        if what == "ready":
             ready = any(endpoint.breaker.ready(call.started) for endpoint in route.in_turn())
-            visit.answer(call, _encode({"name": place.name, "ready": ready}), 200 if ready else 503)
-        elif place.what:
+            visit.answer(call, _encode({"name": name, "ready": ready}), 200 if ready else 503)
+        elif what:
             raise NotFound("Infer requests are sent with POST.")
         else:
-            visit.answer(call, _encode(metadata(route, place.name)))
+            visit.answer(call, _encode(metadata(route, name)))
         return False
 
 
@@ -145,14 +140,13 @@ class Infer(InferenceOperation):
     takes_parts = True
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
-        place = Place(gateway, call)
-        if place.what != "infer":
+        name, route, what = _place(gateway, call)
+        if what != "infer":
             raise NotFound("Models are asked at /v2/models/{name}/infer.")
-        route = place.route
         if not route.executing.takes_tasks:
             visit.pass_on(call, route, b"/infer")
             return True
-        visit.asked = inference = Inference(call, route, place.name)
+        visit.asked = inference = Inference(call, route, name)
         visit.languages = inference.languages
         visit.become(call, route, b"/invoke", inference.task)
         return True

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import re
 import struct
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from haat.gateway.doors.openai.protocol import DIALECT, OpenAIOperation, encode, pass_on, wrong_field, wrong_service
 from haat.gateway.doors.operation import read_body
 from haat.gateway.doors.visit import Visit, reply
-from haat.kernel.errors import InvalidRequest, ProviderFailed
+from haat.kernel.errors import HaatError, InvalidRequest, ProviderFailed
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
@@ -58,34 +58,43 @@ class Embeddings(OpenAIOperation):
             return True
         if not route.executing.takes_tasks:
             raise wrong_service(route, "embeddings")
-        texts = [asked.input] if isinstance(asked.input, str) else asked.input
-        if not texts or not all(isinstance(text, str) for text in texts):
-            raise InvalidRequest(
-                "`input` must be a text or a list of texts: this model takes no token numbers.", field="input"
-            )
+        items = []
+        for text in [asked.input] if isinstance(asked.input, str) else asked.input:
+            if not isinstance(text, str):
+                raise _no_texts()
+            items.append({"text": text})
+        if not items:
+            raise _no_texts()
         if asked.dimensions is not None:
             raise InvalidRequest("`dimensions` can't be chosen: this model has a fixed size.", field="dimensions")
         visit.languages = ""
-        visit.become(call, route, b"/invoke", encode({"input": [{"text": text} for text in texts]}))
+        visit.become(call, route, b"/invoke", encode({"input": items}))
         return True
 
     def leave(self, call: Call, visit: Visit, answer: Whole) -> None:
         wanted: _Embeddings = visit.asked
         try:
             found = _decode_vectors(answer.body)
-            shown = [_shown(output.embedding, wanted.encoding_format) for output in found.output]
+            data: list[dict[str, Any]] = []
+            for output in found.output:
+                vector = _shown(output.embedding, wanted.encoding_format)
+                data.append({"object": "embedding", "index": len(data), "embedding": vector})
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
             raise ProviderFailed("The provider's answer holds no embeddings; the call is not billed.") from error
         tokens = tokens_of(found.usage)
         card = {
             "object": "list",
-            "data": [
-                {"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(shown)
-            ],
+            "data": data,
             "model": wanted.model,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
         reply(answer, encode(card))
+
+
+def _no_texts() -> HaatError:
+    return InvalidRequest(
+        "`input` must be a text or a list of texts: this model takes no token numbers.", field="input"
+    )
 
 
 def _shown(vector: msgspec.Raw, encoding: str | None) -> msgspec.Raw | str:
