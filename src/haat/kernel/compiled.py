@@ -24,6 +24,7 @@ MODULES = (
     "gateway/dialects/usage",
     "gateway/doors/inference/inference",
     "gateway/doors/inference/message",
+    "gateway/doors/inference/place",
     "gateway/doors/inference/tasks",
     "gateway/doors/inner",
     "gateway/doors/names",

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from haat.gateway.doors.inference.inference import read_plain
 from haat.gateway.doors.inference.message import read_request
-from haat.gateway.doors.inference.plain import read_plain
 from haat.gateway.doors.inference.tasks import face_of, plain_task_of, task_of
 
 CATEGORIES = ("translation", "text_to_speech", "nlp", "embedding")

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 import haat
 from haat.gateway import health
-from haat.gateway.doors.answers import read_outputs, read_task_answer
+from haat.gateway.doors.answers import read_outputs
 from haat.gateway.doors.inference.inference import Inference
+from haat.gateway.doors.inference.place import place_of
 from haat.gateway.doors.inference.tasks import metadata
 from haat.gateway.doors.operation import Operation
-from haat.gateway.doors.visit import Visit, path_behind, reply
+from haat.gateway.doors.visit import Visit
 from haat.gateway.http.streams import Rewriter
-from haat.infra.inference.tensors import SIZE_HEADER
 from haat.kernel.errors import HaatError, NotFound, NotSubscribed
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
     from haat.gateway.gateway import Gateway
     from haat.gateway.http.answers import Whole
-    from haat.gateway.market.routes import Route
     from haat.plugins.api import Event
 
-_PREFIX = b"/v2/models/"
-_PLACE = re.compile(rb"(?P<model>.+?)(?:/versions/(?P<version>[^/]+))?(?:/(?P<what>ready|infer))?")
-_LONGEST = 300
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -86,32 +79,6 @@ class RepositoryIndex(InferenceOperation):
         return False
 
 
-def _place(gateway: Gateway, call: Call) -> tuple[str, Route, str]:
-    """Return what an address below ``/v2/models`` names: a model, its route, and what is to be done with it."""
-    target = call.target
-    name, version, what = _known_names(target) if len(target) <= _LONGEST else _names_in(target)
-    route = gateway.names.find(gateway, call, name)
-    if version is not None:
-        route = gateway.routes.find(f"{route.service.path}@{version}".encode("utf-8", "replace"))
-    return name, route, what
-
-
-def _names_in(target: bytes) -> tuple[str, str | None, str]:
-    """Return the model, the version and the operation that a request target names."""
-    match = _PLACE.fullmatch(path_behind(target, _PREFIX))
-    if match is None:
-        raise NotFound("A model's name must follow /v2/models/.")
-    version = None if match["version"] is None else _plain(match["version"])
-    return _plain(match["model"]), version, (match["what"] or b"").decode("ascii")
-
-
-_known_names = lru_cache(1024)(_names_in)
-
-
-def _plain(raw: bytes) -> str:
-    return unquote_to_bytes(raw).decode("utf-8", "replace")
-
-
 class Models(InferenceOperation):
     """``GET /v2/models/…``: a model's metadata, or whether it is ready."""
 
@@ -120,7 +87,7 @@ class Models(InferenceOperation):
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
         credential = call.credential
         assert credential is not None
-        name, route, what = _place(gateway, call)
+        name, route, what = place_of(gateway, call)
         if (credential.application, route.service.id) not in gateway.directory.subscriptions:
             raise NotSubscribed(f"The application is not subscribed to {route.service.path}.")
         if what == "ready":
@@ -140,7 +107,7 @@ class Infer(InferenceOperation):
     takes_parts = True
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
-        name, route, what = _place(gateway, call)
+        name, route, what = place_of(gateway, call)
         if what != "infer":
             raise NotFound("Models are asked at /v2/models/{name}/infer.")
         if not route.executing.takes_tasks:
@@ -160,13 +127,7 @@ class Infer(InferenceOperation):
         return Rewriter((look,), before=before)
 
     def leave(self, call: Call, visit: Visit, answer: Whole) -> None:
-        inference: Inference = visit.asked
-        body, json_size = inference.answered(read_task_answer(answer)[0])
-        if json_size < 0:
-            reply(answer, body)
-            return
-        reply(answer, body, b"application/octet-stream")
-        answer.lines.append(f"{SIZE_HEADER}: {json_size}\r\n".encode("ascii"))
+        visit.asked.give(answer)
 
 
 class Nothing(InferenceOperation):

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from haat.gateway.doors.answers import read_task_answer
 from haat.gateway.doors.inference.message import LONGEST_ID, InferRequest, read_request, write_response
-from haat.gateway.doors.inference.plain import read_plain
+from haat.gateway.doors.inference.plain import Plain, decode_plain
 from haat.gateway.doors.inference.tasks import face_of, outputs_of, plain_task_of, task_of
+from haat.gateway.doors.visit import reply
 from haat.gateway.http.headers import value_of
 from haat.gateway.languages import languages_of
 from haat.infra.inference.tensors import SIZE_HEADER, Unfit
@@ -16,11 +18,20 @@ from haat.kernel.errors import InvalidRequest, MalformedJson, ProviderFailed
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
+    from haat.gateway.http.answers import Whole
     from haat.gateway.market.routes import Route
 
 _SIZE = SIZE_HEADER.lower().encode("ascii")
 _NO_OPTIONS: dict[str, Any] = {}
 _encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def read_plain(body: bytes) -> Plain | None:
+    """Return the plain request in a body; None for another one, or none."""
+    try:
+        return decode_plain(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 class Inference:
@@ -58,8 +69,9 @@ class Inference:
         self.task: bytes = _encode(task)
         self.languages: str = languages_of(task.get("config", _NO_OPTIONS))
 
-    def answered(self, outputs: list[dict[str, Any]]) -> tuple[bytes, int]:
-        """Return the response, and how many bytes of it are JSON, -1 when all are; raise ProviderFailed."""
+    def give(self, answer: Whole) -> None:
+        """Make a task's answer the response to what was asked; raise ProviderFailed."""
+        outputs, _ = read_task_answer(answer)
         items = 1
         for size in self._shape:
             items *= size
@@ -67,7 +79,13 @@ class Inference:
             raise ProviderFailed(
                 f"The provider gave {len(outputs)} outputs for {items} inputs; the call is not billed."
             )
-        return write_response(self._asked, self._name, self._version, outputs_of(self._face, outputs, self._shape))
+        tensors = outputs_of(self._face, outputs, self._shape)
+        body, json_size = write_response(self._asked, self._name, self._version, tensors)
+        if json_size < 0:
+            reply(answer, body)
+            return
+        reply(answer, body, b"application/octet-stream")
+        answer.lines.append(f"{SIZE_HEADER}: {json_size}\r\n".encode("ascii"))
 
     def part(self, outputs: list[dict[str, Any]]) -> bytes:
         """Return the response that one part of an answer is, all of it JSON; raise ProviderFailed."""

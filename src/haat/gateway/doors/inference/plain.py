@@ -19,12 +19,5 @@ class Plain(msgspec.Struct, forbid_unknown_fields=True):
     id: str = ""
 
 
-_decode = msgspec.json.Decoder(Plain).decode
-
-
-def read_plain(body: bytes) -> Plain | None:
-    """Return the request in a body; None for one that has anything else in it, or is wrong."""
-    try:
-        return _decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+decode_plain = msgspec.json.Decoder(Plain).decode
+"""Raises msgspec.MsgspecError for a request that has anything else in it, or is wrong."""
