@@ -8,12 +8,11 @@ from haat.gateway import health, relay, status
 from haat.gateway.call import BUFFERED_BODY, Call
 from haat.gateway.doors.operation import Operation
 from haat.gateway.doors.visit import Visit
-from haat.gateway.extras import extras_of
 from haat.gateway.http import answers, cors
 from haat.gateway.http.headers import METHODS, is_form, without
 from haat.gateway.languages import read_languages
 from haat.gateway.market import versions
-from haat.gateway.market.grants import Grant
+from haat.gateway.market.grants import Entrance, Grant
 from haat.gateway.market.versions import PREFIX
 from haat.gateway.plugins import hooks
 from haat.gateway.stages import ADMIT, authenticate, check_form, check_meter, resolve
@@ -38,8 +37,15 @@ def begin(gateway: Gateway, call: Call) -> None:
             versions.apply(call)
         if gateway.authenticators:
             hooks.authenticate(gateway, call)
-        grant = gateway.grants.find(call.bearer or call.api_key, call.target)
-        if grant is None or grant.generation != gateway.directory.generation or started >= grant.until:
+        known = gateway.grants.find(gateway, call)
+        if isinstance(known, Grant):
+            grant = known
+        elif isinstance(known, Entrance) and known.method == call.method:
+            call.credential = known.credential
+            call.visit = Visit(known.operation, call.target)
+            _come_in(gateway, call, known.operation)
+            return
+        else:
             if cors.is_preflight(call):
                 _answer_preflight(gateway, call)
                 return
@@ -81,9 +87,16 @@ def _await_body(call: Call) -> None:
 
 def _open(gateway: Gateway, call: Call, operation: Operation) -> None:
     """Begin a visit at a front door: who isn't known mostly does not come further, and need not send a body."""
-    extras_of(call).visit = Visit(operation, call.target)
+    call.visit = Visit(operation, call.target)
     if not operation.open_to_all:
         authenticate(gateway, call)
+        if not gateway.doors.depends_on_headers(operation):
+            gateway.grants.keep(call, Entrance(gateway, call, operation))
+    _come_in(gateway, call, operation)
+
+
+def _come_in(gateway: Gateway, call: Call, operation: Operation) -> None:
+    if not operation.open_to_all:
         check_meter(gateway, call)
     call.body_limit = limit = operation.body_limit or gateway.settings.max_body_bytes
     if call.content_length > limit:
@@ -96,17 +109,15 @@ def _open(gateway: Gateway, call: Call, operation: Operation) -> None:
 
 def _enter(gateway: Gateway, call: Call) -> None:
     """Make the call at a door the native one that it stands for, and admit that."""
-    assert call.extras is not None and call.extras.visit is not None
-    visit = call.extras.visit
+    assert call.visit is not None
+    visit = call.visit
     try:
         if call.body_complete and call.body and visit.operation.unfolds:
             visit.unfold(call)
         if not visit.operation.enter(gateway, call, visit):
             return
-        grant = gateway.grants.find(call.bearer or call.api_key, call.target)
-        if grant is None or grant.generation != gateway.directory.generation or call.started >= grant.until:
-            grant = resolve(gateway, call)
-        _admit(gateway, call, grant)
+        known = gateway.grants.find(gateway, call)
+        _admit(gateway, call, known if isinstance(known, Grant) else resolve(gateway, call))
     except HaatError as error:
         relay.refuse(call, error, Outcome.REFUSED)
         return
@@ -118,8 +129,8 @@ def _enter(gateway: Gateway, call: Call) -> None:
 
 def look_ahead(gateway: Gateway, call: Call) -> None:
     """Show a front door what has come of a large body: it may admit the call, or refuse it, before the rest comes."""
-    assert call.extras is not None and call.extras.visit is not None
-    visit = call.extras.visit
+    assert call.visit is not None
+    visit = call.visit
     if visit.operation.needs_whole:
         return
     try:
@@ -155,8 +166,8 @@ def send_on(gateway: Gateway, call: Call) -> None:
     if route.credential_name:
         call.lines = without(call.lines, (route.credential_name,))
     if route.reads_languages and call.body_complete:
-        if call.extras is not None and call.extras.visit is not None and call.extras.visit.languages is not None:
-            call.language_pair = call.extras.visit.languages
+        if call.visit is not None and call.visit.languages is not None:
+            call.language_pair = call.visit.languages
         else:
             read_languages(call)
     if (
@@ -178,7 +189,7 @@ def is_wanted_whole(call: Call) -> bool:
         route is not None and route.steps and not (route.passes_forms and is_form(call.lines))
     ):
         return True
-    return call.extras is not None and call.extras.visit is not None and call.grant is None
+    return call.visit is not None and call.grant is None
 
 
 def _is_about_us(gateway: Gateway, call: Call) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from haat.kernel.errors import HaatError
 
 if TYPE_CHECKING:
+    from haat.gateway.doors.visit import Visit
     from haat.gateway.extras import Extras
     from haat.gateway.http.answers import AnswerStep
     from haat.gateway.http.client import Client
@@ -107,6 +108,7 @@ class Call:
         "units",
         "upstream",
         "user",
+        "visit",
         "wait_deadline",
     )
 
@@ -124,6 +126,8 @@ class Call:
         """What must see the answer whole before it is recorded and written; replaced, never changed."""
         self.extras: Extras | None = None
         """What few calls have."""
+        self.visit: Visit | None = None
+        """It came in at a front door."""
         self.once: Once | None = None
         """The caller's Idempotency-Key."""
         self.fault: HaatError | None = None

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
-    from haat.gateway.doors.visit import Visit
     from haat.gateway.http.streams import Rewriter
     from haat.gateway.upstreams.endpoints import Endpoint
     from haat.plugins.api import Request
@@ -27,7 +26,6 @@ class Extras:
         "rewriter",
         "trace",
         "trace_state",
-        "visit",
         "websocket",
     )
 
@@ -53,8 +51,6 @@ class Extras:
         """Where a plugin wants it to be executed."""
         self.counted: bool = False
         """What it used was counted here, though it is kept as if its provider had reported it."""
-        self.visit: Visit | None = None
-        """It came in at a front door."""
         self.rewriter: Rewriter | None = None
         """Looks at each event of a streamed answer."""
 

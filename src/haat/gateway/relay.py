@@ -46,9 +46,9 @@ def proceed(call: Call, upstream: AnswerReader, ended: bool) -> None:
                 return
             if call.once is not None:
                 call.once.copies(call, upstream)
-            if call.extras is not None and call.extras.visit is not None and not call.extras.visit.passes:
+            if call.visit is not None and not call.visit.passes:
                 try:
-                    call.extras.visit.streams(call, _is_event_stream(upstream.lines))
+                    call.visit.streams(call, _is_event_stream(upstream.lines))
                 except HaatError as error:
                     fail(call, error)
                     return
@@ -267,8 +267,8 @@ def answer_whole(call: Call, answer: Whole, cache: str = "") -> None:
         call.keep_alive = False
     call.collected = None
     call.bytes_out = 0 if call.no_body else len(answer.body)
-    if call.extras is not None and call.extras.visit is not None and call.extras.visit.bytes_out >= 0:
-        call.bytes_out = call.extras.visit.bytes_out
+    if call.visit is not None and call.visit.bytes_out >= 0:
+        call.bytes_out = call.visit.bytes_out
     units_line = unit_header(call, call.route) if status < 400 and call.route is not None else b""
     head = b"".join(
         (

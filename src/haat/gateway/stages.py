@@ -162,5 +162,5 @@ def resolve(gateway: Gateway, call: Call) -> Grant:
     for stage in RESOLVE:
         stage(gateway, call)
     grant = Grant(gateway, call)
-    gateway.grants.keep(call.bearer or call.api_key, call.target, grant)
+    gateway.grants.keep(call, grant)
     return grant

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.doors.forms import CONTENT_TYPE, form
 from gateway.rig import Market
-from haat.gateway.doors.openai.embeddings import Embeddings
+from haat.gateway.doors.openai.chat import ChatCompletions
 from haat.usage.event import Outcome
 
 BODIES: tuple[bytes, ...] = (
@@ -72,13 +72,13 @@ async def test_an_error_of_ours_is_answered_too(
 ) -> None:
     client = await market.connect()
     raw = market.raw(
-        "POST", "/v1/embeddings", b'{"model": "acme/none", "input": "a"}', "Content-Type: application/json"
+        "POST", "/v1/chat/completions", b'{"model": "acme/none", "messages": []}', "Content-Type: application/json"
     )
     for _ in range(times - 1):
         await client.send(raw)
         response = await client.receive("POST")
         assert response is not None and response.status == 404
-    monkeypatch.setattr(Embeddings, "enter", fail)
+    monkeypatch.setattr(ChatCompletions, "enter", fail)
     await client.send(raw)
     response = await client.receive("POST")
     assert response is not None and (response.status, response.json()["error"]["code"]) == (500, "INTERNAL")

@@ -61,5 +61,25 @@ async def test_every_change_of_the_market_ends_all_grants(market: Market) -> Non
 async def test_a_target_with_a_query_is_not_remembered(market: Market) -> None:
     target = b"/v1/services/acme/echo/invoke?page=1"
     assert (await market.call("GET", target.decode())).status == 200
-    assert market.gateway.grants.find(market.key.encode(), target) is None
+    assert (market.key.encode(), target) not in market.gateway.grants._known
     assert market.provider.requests[0].target == "/base/invoke?page=1"
+
+
+async def test_what_is_known_of_a_door_ends_with_the_key(market: Market) -> None:
+    market.add_service("embed", dialect="task", category="embedding")
+    market.provider.behaviour = answer(200, b'{"output": [{"embedding": [0.5]}]}')
+    body = b'{"model": "acme/embed", "input": "a"}'
+    client = await market.connect()
+
+    async def status(method: str = "POST") -> int:
+        await client.send(market.raw(method, "/v1/embeddings", body, "Content-Type: application/json"))
+        response = await client.receive(method)
+        assert response is not None
+        return response.status
+
+    assert [await status(), await status()] == [200, 200]
+    assert await status("GET") == 404
+    assert await status() == 200
+    for name in list(market.gateway.directory.credentials):
+        market.gateway.directory.put_credential(market.gateway.directory.credentials[name].id, None)
+    assert await status() == 401

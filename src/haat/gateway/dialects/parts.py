@@ -39,13 +39,12 @@ _decode_failure = msgspec.json.Decoder(_Failure).decode
 
 def begin(call: Call, tensors: TensorMap, asked: Asked) -> None:
     """Prepare a call to be answered in parts; raise InvalidRequest where nobody could take them."""
-    extras = extras_of(call)
-    takes = call.client.takes_parts and (extras.visit is None or extras.visit.operation.takes_parts)
+    takes = call.client.takes_parts and (call.visit is None or call.visit.operation.takes_parts)
     if not takes:
         raise InvalidRequest(
             "This model answers in several parts: call it at /invoke, or at the door of the Open Inference Protocol."
         )
-    extras.rewriter = Rewriter((Parts(call, tensors, asked.items).look,))
+    extras_of(call).rewriter = Rewriter((Parts(call, tensors, asked.items).look,))
 
 
 def begun(call: Call, units: dict[str, Decimal]) -> None:

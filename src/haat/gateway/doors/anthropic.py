@@ -9,8 +9,9 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from haat.gateway.dialects.asking import with_model
+from haat.gateway.doors.bodies import read_body
 from haat.gateway.doors.catalog import Card, cards, one_card
-from haat.gateway.doors.operation import Operation, read_body
+from haat.gateway.doors.operation import Operation
 from haat.gateway.doors.visit import Visit
 from haat.kernel.errors import HaatError, InvalidRequest, NotFound
 

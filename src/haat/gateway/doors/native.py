@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
+from haat.gateway.doors.bodies import read_body, wrong_field
 from haat.gateway.doors.flow import MOST_ITEMS, Flow
-from haat.gateway.doors.operation import Operation, read_body, wrong_field
+from haat.gateway.doors.operation import Operation
 from haat.gateway.doors.pipeline import MOST_STAGES, Make, Pipeline, Stage, claimed
 from haat.gateway.doors.visit import Visit
 from haat.kernel.errors import HaatError, ValidationFailed

@@ -1,15 +1,11 @@
-"""What a protocol lets its clients ask for at one address, and how a request's body is read there."""
+"""What a protocol lets its clients ask for at one address."""
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from haat.kernel.errors import HaatError, MalformedJson, ValidationFailed
+from haat.kernel.errors import HaatError
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
@@ -69,25 +65,3 @@ class Operation(ABC):
     def error_event(self, error: HaatError, request_id: str) -> bytes:
         """Return the event that ends a stream which can't go on, ``data:`` and empty line included."""
         return b"data: %b\n\n" % self.problem(error, request_id)[1]
-
-
-_MISSING = re.compile(r".*field `([^`]*)`.*")
-
-
-def wrong_field(field: str, message: str) -> HaatError:
-    """Return the refusal of a request for one of its fields."""
-    return ValidationFailed(errors=[{"field": field, "message": message}])
-
-
-def read_body(
-    decoder: msgspec.json.Decoder[Any], call: Call, wrong: Callable[[str, str], HaatError] = wrong_field
-) -> Any:
-    """Return the request's body as a struct; raise MalformedJson, or what ``wrong`` makes of a field and a sentence."""
-    try:
-        return decoder.decode(b"".join(call.body))
-    except msgspec.ValidationError as error:
-        sentence, _, place = str(error).partition(" - at `$")
-        field = place.rstrip("`").lstrip(".") or _MISSING.sub(r"\1", sentence)
-        raise wrong(field, sentence) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedJson from error

@@ -74,12 +74,10 @@ class Passage:
             return
         self.far.write(self._request())
         call.answered = True
-        extras = call.extras
-        assert extras is not None
         self.near = cast("ClientConnection", call.client).hand_over(cast(Any, _End(self, "near")))
         self._gateway.passages.add(self)
-        if extras.early:
-            self.far.write(extras.early)
+        if call.extras is not None and call.extras.early:
+            self.far.write(call.extras.early)
 
     def _request(self) -> bytes:
         """Return the request as it came, but for what would let another one follow it."""

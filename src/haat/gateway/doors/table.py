@@ -9,7 +9,7 @@ from haat.gateway.doors.anthropic import OPERATIONS as ANTHROPIC
 from haat.gateway.doors.anthropic import SHARED
 from haat.gateway.doors.inference.door import OPERATIONS as INFERENCE
 from haat.gateway.doors.native import OPERATIONS as NATIVE
-from haat.gateway.doors.openai import OPERATIONS as OPENAI
+from haat.gateway.doors.openai.door import OPERATIONS as OPENAI
 from haat.gateway.doors.operation import Operation
 from haat.gateway.doors.passage import OPERATIONS as SPEECH
 from haat.gateway.doors.translate import OPERATIONS as TRANSLATE
@@ -20,7 +20,6 @@ _SLASHES = re.compile(rb"/{2,}")
 _ELSEWHERE = b"/openai/v1/"
 """Where some hosts have OpenAI's protocol: their clients can be told another host, but no other path."""
 _THEIRS = b"anthropic-version:"
-_REMEMBERED, _LONGEST = 1024, 300
 
 Address = tuple[bytes, bytes]
 """A method, and a path. A path that ends with ``/*`` covers whatever begins so."""
@@ -35,15 +34,10 @@ class Doors:
         self, doors: Mapping[Address, Operation] = DOORS, shared: Mapping[Address, Operation] = SHARED
     ) -> None:
         self._doors, self._shared = dict(doors), dict(shared)
-        self._lately: dict[Address, Operation] = {}
-        """What request targets turned out to mean, whoever asked."""
+        self._told_apart = {self._doors.get(address) for address in shared} | set(shared.values())
 
     def find(self, method: bytes, target: bytes, lines: Sequence[bytes] = ()) -> Operation | None:
         """Return the operation at a request target, None where no door is; ``lines`` are the request's headers."""
-        known = self._lately.get((method, target))
-        if known is not None:
-            return known
-        asked = (method, target)
         if not target.startswith(b"/"):
             target = _ABSOLUTE.sub(b"", target, count=1)
         path = target.partition(b"?")[0]
@@ -52,12 +46,11 @@ class Doors:
             address = self._address(method, path)
         if address in self._shared and any(line[: len(_THEIRS)].lower() == _THEIRS for line in lines):
             return self._shared[address]
-        operation = self._doors.get(address)
-        if operation is not None and address not in self._shared and len(asked[1]) <= _LONGEST:
-            if len(self._lately) >= _REMEMBERED:
-                self._lately.clear()
-            self._lately[asked] = operation
-        return operation
+        return self._doors.get(address)
+
+    def depends_on_headers(self, operation: Operation) -> bool:
+        """Tell whether another operation stands at the same address, for requests with other headers."""
+        return operation in self._told_apart
 
     def _address(self, method: bytes, path: bytes) -> Address:
         """Return the address that a path means which is none as it stands: the nearest above it that covers it."""

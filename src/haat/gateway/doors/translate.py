@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
+from haat.gateway.doors.bodies import read_body, wrong_field
 from haat.gateway.doors.names import Policy, best, offers, quality_of, subscribed, tag_of
 from haat.gateway.doors.native import NativeOperation, check_timeout, run
-from haat.gateway.doors.operation import read_body, wrong_field
 from haat.gateway.doors.pipeline import Stage
 from haat.gateway.doors.visit import Visit
 from haat.kernel.errors import UndeterminedLanguage, UnsupportedLanguage

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from haat.gateway.call import Call
 from haat.gateway.doors.answers import refusal_in
 from haat.gateway.doors.operation import Operation
+from haat.gateway.extras import extras_of
 from haat.gateway.http import answers, cors
 from haat.gateway.http.answers import Whole
 from haat.gateway.http.headers import coding_of, without
@@ -145,8 +146,7 @@ class Visit:
         """Let a stream pass in the protocol's shape; raise ProviderFailed for an answer that can't be looked at."""
         if not is_events:
             raise ProviderFailed("The provider's answer is too large to be given this protocol's shape.")
-        extras = call.extras
-        assert extras is not None
+        extras = extras_of(call)
         extras.rewriter = self.operation.stream(call, self, extras.rewriter)
 
 

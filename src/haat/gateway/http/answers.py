@@ -132,8 +132,8 @@ def error_event(call: Call, error: HaatError) -> bytes:
     Its data is the problem. When the stream broke off within a line, what there was of the event becomes
     part of this one: so nobody takes it for whole.
     """
-    if call.extras is not None and call.extras.visit is not None:
-        event = call.extras.visit.operation.error_event(error, call.id)
+    if call.visit is not None:
+        event = call.visit.operation.error_event(error, call.id)
     else:
         event = b"event: error\ndata: %b\n\n" % _encode(error.problem(call.id))
     if call.line_open:
@@ -161,9 +161,9 @@ def problem(call: Call, error: HaatError, now: int) -> bytes:
         headers += b"Retry-After: %d\r\n" % retry_after
     if error.code in NOT_CURED_BY_RETRY:
         headers += b"X-Should-Retry: false\r\n"
-    if call.extras is not None and call.extras.visit is not None:
-        headers += call.extras.visit.id_line(call)
-        content_type, body = call.extras.visit.operation.problem(error, call.id)
+    if call.visit is not None:
+        headers += call.visit.id_line(call)
+        content_type, body = call.visit.operation.problem(error, call.id)
     else:
         content_type, body = b"application/problem+json", _encode(error.problem(call.id))
     return plain(call, error.status, content_type, body, headers)

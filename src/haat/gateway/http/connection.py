@@ -143,8 +143,8 @@ class ClientConnection(RequestReader):
             self._next()
         elif self.active.upstream is not None:
             self.active.upstream.release_reading()
-        elif self.active.extras is not None and self.active.extras.visit is not None:
-            self.active.extras.visit.resume()
+        elif self.active.visit is not None:
+            self.active.visit.resume()
 
     def hold_reading(self) -> None:
         """Take no more from the client until what is here has gone on."""
@@ -175,7 +175,7 @@ class ClientConnection(RequestReader):
         else:
             call.body.append(data)
             if call.body_size > BUFFERED_BODY and call is self.active:
-                if call.grant is None and call.extras is not None and call.extras.visit is not None:
+                if call.grant is None and call.visit is not None:
                     look_ahead(self.gateway, call)
                 if call.answered or is_wanted_whole(call):
                     return

@@ -112,7 +112,7 @@ class Once:
                 return False
             self._refuse_or_take_over(attempt, now, until)
         self.claimed = True
-        outside = 1 if call.extras is not None and call.extras.visit is not None and not call.extras.visit.passes else 0
+        outside = 1 if call.visit is not None and not call.visit.passes else 0
         call.on_answer = [*call.on_answer[:outside], self, *call.on_answer[outside:]]
         call.lines.append(b'Idempotency-Key: "%b"\r\n' % self._scope.hex().encode())
         return True

@@ -18,6 +18,7 @@ from haat.gateway.metering import record_part
 from haat.gateway.units import ONE_REQUEST
 
 if TYPE_CHECKING:
+    from haat.gateway.doors.operation import Operation
     from haat.gateway.gateway import Gateway
     from haat.gateway.limits.registry import Allowance
     from haat.gateway.market.routes import Route
@@ -27,14 +28,33 @@ _MOST = 65_536
 _LONGEST_TARGET = 256
 
 
-class Grant:
+class Known:
+    """What is known of a key and a target. Good for one ``generation`` of the market, before ``until``."""
+
+    __slots__ = ("credential", "generation", "until")
+
+    def __init__(self, credential: Credential, generation: int) -> None:
+        self.credential, self.generation = credential, generation
+        self.until: int = min(credential.expires_at or FOREVER, credential.revoked_at or FOREVER)
+
+
+class Entrance(Known):
+    """The target is a front door's, for requests with this method."""
+
+    __slots__ = ("method", "operation")
+
+    def __init__(self, gateway: Gateway, call: Call, operation: Operation) -> None:
+        assert call.credential is not None
+        super().__init__(call.credential, gateway.directory.generation)
+        self.method, self.operation = call.method, operation
+
+
+class Grant(Known):
     """Everything about a call that its key and target decide, and the bytes made of it."""
 
     __slots__ = (
         "allowance",
         "body_limit",
-        "credential",
-        "generation",
         "lines",
         "opening",
         "record",
@@ -46,22 +66,19 @@ class Grant:
         "tail",
         "tariff",
         "units_line",
-        "until",
         "varies",
     )
 
     def __init__(self, gateway: Gateway, call: Call) -> None:
         credential, route, subscription = call.credential, call.route, call.subscription
         assert credential is not None and route is not None and subscription is not None
-        self.credential: Credential = credential
+        super().__init__(credential, gateway.directory.generation)
         self.route: Route = route
         self.subscription: Subscription = subscription
         self.service_path: bytes = call.service_path
         self.tail: bytes = call.tail
-        self.generation: int = gateway.directory.generation
-        self.until: int = min(
-            credential.expires_at or FOREVER, credential.revoked_at or FOREVER, route.sunset_at or FOREVER
-        )
+        if route.sunset_at:
+            self.until = min(self.until, route.sunset_at)
         test = credential.test
         self.allowance: Allowance = gateway.limits.of(
             # Test keys keep to the plan's rates, counted apart, and use nothing of its quota.
@@ -94,18 +111,23 @@ class Grant:
 
 
 class Grants:
-    """The grants in use, bounded; which they are shows in how calls come, so there is nothing to tune."""
+    """The grants and entrances in use, bounded; which they are shows in how calls come, so there is nothing to tune."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[bytes, bytes], Grant] = {}
+        self._known: dict[tuple[bytes, bytes], Known] = {}
 
-    def find(self, key: bytes, target: bytes) -> Grant | None:
-        """Return the grant found earlier; it may be out of date."""
-        return self._known.get((key, target))
+    def find(self, gateway: Gateway, call: Call) -> Known | None:
+        """Return what was found earlier of a call's key and target, unless it is out of date."""
+        known = self._known.get((call.bearer or call.api_key, call.target))
+        if known is None or known.generation != gateway.directory.generation or call.started >= known.until:
+            return None
+        return known
 
-    def keep(self, key: bytes, target: bytes, grant: Grant) -> None:
+    def keep(self, call: Call, known: Known) -> None:
+        """Keep what was found of a call's key and target."""
+        target = call.target
         if len(target) > _LONGEST_TARGET or b"?" in target:
             return  # most likely never asked again
         if len(self._known) >= _MOST:
             self._known.clear()
-        self._known[key, target] = grant
+        self._known[call.bearer or call.api_key, target] = known

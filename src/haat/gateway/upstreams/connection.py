@@ -103,8 +103,8 @@ class UpstreamConnection(AnswerReader):
 
     def _take_more(self, call: Call) -> None:
         """Let the rest of a streamed body come: from the client, or out of the file in which it waits."""
-        if call.extras is not None and call.extras.visit is not None and call.extras.visit.spool is not None:
-            call.extras.visit.spool.pump(call, self)
+        if call.visit is not None and call.visit.spool is not None:
+            call.visit.spool.pump(call, self)
         call.client.release_reading()
 
     def hold_reading(self) -> None:

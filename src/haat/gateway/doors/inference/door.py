@@ -9,20 +9,25 @@ import msgspec
 import haat
 from haat.gateway import health
 from haat.gateway.doors.answers import read_outputs
-from haat.gateway.doors.inference.inference import Inference
+from haat.gateway.doors.inference.glance import glance_at
+from haat.gateway.doors.inference.inference import Inference, read_inference
 from haat.gateway.doors.inference.place import place_of
-from haat.gateway.doors.inference.tasks import metadata
+from haat.gateway.doors.inference.tasks import face_of, metadata
 from haat.gateway.doors.operation import Operation
 from haat.gateway.doors.visit import Visit
+from haat.gateway.http.headers import value_of
 from haat.gateway.http.streams import Rewriter
+from haat.infra.inference.tensors import SIZE_HEADER
 from haat.kernel.errors import HaatError, NotFound, NotSubscribed
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
     from haat.gateway.gateway import Gateway
     from haat.gateway.http.answers import Whole
+    from haat.gateway.market.routes import Route
     from haat.plugins.api import Event
 
+_SIZE = SIZE_HEADER.lower().encode("ascii")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -113,7 +118,7 @@ class Infer(InferenceOperation):
         if not route.executing.takes_tasks:
             visit.pass_on(call, route, b"/infer")
             return True
-        visit.asked = inference = Inference(call, route, name)
+        visit.asked = inference = _inference_of(call, route, name)
         visit.languages = inference.languages
         visit.become(call, route, b"/invoke", inference.task)
         return True
@@ -128,6 +133,16 @@ class Infer(InferenceOperation):
 
     def leave(self, call: Call, visit: Visit, answer: Whole) -> None:
         visit.asked.give(answer)
+
+
+def _inference_of(call: Call, route: Route, name: str) -> Inference:
+    """Return what a call asks of the route that it calls so; raise InvalidRequest or MalformedJson."""
+    face, version = face_of(route.service.category), route.version.version
+    wanted = face.required(route.executing)
+    body = call.body[0] if len(call.body) == 1 else b"".join(call.body)
+    size = value_of(call.lines, _SIZE)
+    seen = None if size else glance_at(body, face, wanted, name, version)
+    return seen or read_inference(body, size or None, face, wanted, name, version)
 
 
 class Nothing(InferenceOperation):

@@ -1,4 +1,4 @@
-"""The infer request that most clients send: texts in JSON, and nothing else said of them."""
+"""The infer request that most clients send: texts in JSON, and nothing else said of them. And the answer to it."""
 
 from __future__ import annotations
 
@@ -19,5 +19,15 @@ class Plain(msgspec.Struct, forbid_unknown_fields=True):
     id: str = ""
 
 
+class _Text(msgspec.Struct):
+    text: str
+
+
+class Texts(msgspec.Struct):
+    output: list[_Text]
+
+
 decode_plain = msgspec.json.Decoder(Plain).decode
 """Raises msgspec.MsgspecError for a request that has anything else in it, or is wrong."""
+decode_texts = msgspec.json.Decoder(Texts).decode
+"""Raises msgspec.MsgspecError for an answer of the task schema that is anything but texts."""

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from haat.infra.inference.asking import MOST_ITEMS
-from haat.infra.inference.mapping import CONTENT_FIELDS, LANGUAGE_FIELDS, WHOLE, TensorMap, format_of, tensors_of
+from haat.infra.inference.mapping import CONTENT_FIELDS, WHOLE, TensorMap, format_of, tensors_of
 from haat.infra.inference.tensors import Tensor, Unfit, unbase64
 from haat.kernel.errors import ProviderFailed
 
 if TYPE_CHECKING:
     from haat.gateway.doors.inference.message import InferRequest
-    from haat.gateway.doors.inference.plain import Plain
     from haat.gateway.market.routes import Route
     from haat.gateway.market.snapshot import Version
 
@@ -29,7 +27,7 @@ _SPOKEN = ("speech_to_text", "text_to_speech", "ocr")
 class Face:
     """How the services of a category are asked here: the tensors of a task, and what each call looks up in them."""
 
-    __slots__ = ("_one", "_pair", "_usual", "category", "field_of", "items", "outputs", "tensors")
+    __slots__ = ("_one", "_pair", "_usual", "category", "field_of", "items", "only_text", "outputs", "tensors")
 
     def __init__(self, category: str) -> None:
         self.category = category
@@ -37,6 +35,8 @@ class Face:
         self.field_of: dict[str, str] = {name: field for field, name in self.tensors.inputs.items()}
         self.items: dict[str, str] = self.tensors.items
         self.outputs: dict[str, str] = self.tensors.outputs
+        self.only_text: str = self.outputs.get("text", "") if len(self.outputs) == 1 else ""
+        """The output that is an item's text, where there is no other; else empty."""
         usual = frozenset(self.items) - {"other"}
         self._usual: frozenset[str] = usual
         self._pair: frozenset[str] = usual | ({"source", "target"} & self.tensors.inputs.keys())
@@ -114,39 +114,6 @@ def task_of(asked: InferRequest, face: Face, wanted: frozenset[str]) -> tuple[di
             raise Unfit(f"parameters.{name}", f"is in the tensor {face.tensors.inputs[name]} already")
         config[name] = value
     return {"input": given, "config": config} if config else {"input": given}, shape
-
-
-def plain_task_of(asked: Plain, face: Face, wanted: frozenset[str]) -> tuple[dict[str, Any], list[int]] | None:
-    """Do what `task_of` does for a request of texts in JSON that leaves nothing to be said; return None for others."""
-    shape: list[int] = []
-    texts: list[str] = []
-    config: dict[str, Any] = {}
-    for tensor in asked.inputs:
-        field = face.field_of.get(tensor.name)
-        data: list[str] = tensor.data
-        size = len(data)
-        if field is None or not 1 <= size <= MOST_ITEMS or not _is_a_column(tensor.shape, size):
-            return None
-        if field == "text" and not shape:
-            shape, texts = tensor.shape, data
-        elif field in LANGUAGE_FIELDS and field not in config and size == 1:
-            config[field] = data[0]
-        else:
-            return None
-    if not texts:
-        return None
-    for field in wanted:
-        if field != "text" and field not in config:
-            return None
-    items: list[dict[str, Any]] = [{"text": text} for text in texts]
-    return {"input": items, "config": config} if config else {"input": items}, shape
-
-
-def _is_a_column(shape: list[int], size: int) -> bool:
-    """Tell whether this is the shape of so many items: [n], [n, 1] or [1, n]."""
-    if len(shape) == 1:
-        return shape[0] == size
-    return len(shape) == 2 and ((shape[0] == size and shape[1] == 1) or (shape[0] == 1 and shape[1] == size))
 
 
 def _column(tensor: Tensor, field: str) -> list[Any]:

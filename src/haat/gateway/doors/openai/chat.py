@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from haat.gateway.doors.bodies import read_body
 from haat.gateway.doors.openai.protocol import DIALECT, OpenAIOperation, pass_on, wrong_field, wrong_service
-from haat.gateway.doors.operation import read_body
 from haat.gateway.doors.visit import Visit
 
 if TYPE_CHECKING:

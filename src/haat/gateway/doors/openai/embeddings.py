@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import base64
-import re
 import struct
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from haat.gateway.doors.bodies import read_body
 from haat.gateway.doors.openai.protocol import DIALECT, OpenAIOperation, encode, pass_on, wrong_field, wrong_service
-from haat.gateway.doors.operation import read_body
+from haat.gateway.doors.openai.vectors import (
+    Embedding,
+    EmbeddingsList,
+    EmbeddingsRequest,
+    Usage,
+    decode_vectors,
+    request_decoder,
+)
 from haat.gateway.doors.visit import Visit, reply
 from haat.kernel.errors import HaatError, InvalidRequest, ProviderFailed
 
@@ -20,37 +27,18 @@ if TYPE_CHECKING:
     from haat.gateway.http.answers import Whole
 
 
-class _Embeddings(msgspec.Struct):
-    model: str
-    input: str | list[str | int | list[int]]
-    encoding_format: Literal["float", "base64"] | None = None
-    dimensions: int | None = None
-
-
-class _Vector(msgspec.Struct):
-    embedding: msgspec.Raw
-    """Not looked into: there may be thousands of numbers, and they leave as they came."""
-
-
-class _Vectors(msgspec.Struct):
-    output: list[_Vector]
-    usage: dict[str, float] = {}
-
-
-_decode_vectors = msgspec.json.Decoder(_Vectors).decode
 _decode_numbers = msgspec.json.Decoder(list[float]).decode
-_PLAIN = re.compile(rb"\[[0-9eE+.,\s-]+\]")
-"""An array of nothing but numbers, given that it is JSON."""
+_OF_NUMBERS = b"0123456789eE+-., \t\r\n"
+"""What an array of nothing but numbers has between its brackets."""
 
 
 class Embeddings(OpenAIOperation):
     """``POST /v1/embeddings``. A task service takes texts; token numbers are for providers who speak this protocol."""
 
     name = "openai embeddings"
-    _decoder = msgspec.json.Decoder(_Embeddings)
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
-        asked: _Embeddings = read_body(self._decoder, call, wrong_field)
+        asked: EmbeddingsRequest = read_body(request_decoder, call, wrong_field)
         visit.asked = asked
         route = gateway.names.find(gateway, call, asked.model)
         if route.executing.dialect in (DIALECT, "http"):
@@ -72,23 +60,17 @@ class Embeddings(OpenAIOperation):
         return True
 
     def leave(self, call: Call, visit: Visit, answer: Whole) -> None:
-        wanted: _Embeddings = visit.asked
+        wanted: EmbeddingsRequest = visit.asked
         try:
-            found = _decode_vectors(answer.body)
-            data: list[dict[str, Any]] = []
-            for output in found.output:
-                vector = _shown(output.embedding, wanted.encoding_format)
-                data.append({"object": "embedding", "index": len(data), "embedding": vector})
+            found = decode_vectors(answer.body)
+            data = [
+                Embedding(index, _shown(output.embedding, wanted.encoding_format))
+                for index, output in enumerate(found.output)
+            ]
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
             raise ProviderFailed("The provider's answer holds no embeddings; the call is not billed.") from error
         tokens = tokens_of(found.usage)
-        card = {
-            "object": "list",
-            "data": data,
-            "model": wanted.model,
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-        }
-        reply(answer, encode(card))
+        reply(answer, encode(EmbeddingsList(data, wanted.model, Usage(tokens, tokens))))
 
 
 def _no_texts() -> HaatError:
@@ -99,7 +81,7 @@ def _no_texts() -> HaatError:
 
 def _shown(vector: msgspec.Raw, encoding: str | None) -> msgspec.Raw | str:
     """Return a vector as it came, or as little-endian float32 in base64; raise msgspec.MsgspecError for none."""
-    if encoding != "base64" and _PLAIN.fullmatch(vector):
+    if encoding != "base64" and bytes(vector).translate(None, _OF_NUMBERS) == b"[]":
         return vector
     numbers = _decode_numbers(vector)
     if encoding != "base64":

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from haat.gateway.doors.answers import read_task_answer
+from haat.gateway.doors.bodies import read_body
 from haat.gateway.doors.names import tag_of
 from haat.gateway.doors.openai.protocol import DIALECT, OpenAIOperation, encode, pass_on, wrong_field, wrong_service
-from haat.gateway.doors.operation import read_body
 from haat.gateway.doors.visit import Visit, reply
 from haat.kernel.errors import ProviderFailed
 from haat.language import detect, detect_script

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from haat.gateway.doors.operation import wrong_field
+from haat.gateway.doors.bodies import wrong_field
 from haat.gateway.doors.pipeline import MOST_STAGES, Pipeline, Stage, claimed
 from haat.gateway.doors.ulca.languages import tags_of
 from haat.gateway.doors.ulca.protocol import encode

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from haat.gateway.doors.operation import read_body
+from haat.gateway.doors.bodies import read_body
 from haat.gateway.doors.ulca.chain import Items, become, begin, read_steps
 from haat.gateway.doors.ulca.content import items_of
 from haat.gateway.doors.ulca.protocol import ChainOperation

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from haat.gateway.doors.bodies import read_body
 from haat.gateway.doors.names import in_order
-from haat.gateway.doors.operation import read_body
 from haat.gateway.doors.pipeline import MOST_STAGES
 from haat.gateway.doors.ulca.languages import readings, tags_of
 from haat.gateway.doors.ulca.protocol import UlcaOperation, encode, refusal

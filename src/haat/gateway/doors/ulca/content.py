@@ -10,7 +10,7 @@ import wave
 from collections.abc import Callable
 from typing import Any
 
-from haat.gateway.doors.operation import wrong_field
+from haat.gateway.doors.bodies import wrong_field
 from haat.gateway.doors.ulca.shapes import Config, Inputs
 from haat.kernel.errors import ProviderFailed
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from haat.gateway import relay
-from haat.gateway.doors.operation import read_body, wrong_field
+from haat.gateway.doors.bodies import read_body, wrong_field
 from haat.gateway.doors.ulca.protocol import UlcaOperation, encode
 from haat.gateway.doors.ulca.shapes import Task
 from haat.gateway.doors.visit import Visit

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from haat.gateway.doors.bodies import wrong_field
 from haat.gateway.doors.names import best, speaks
-from haat.gateway.doors.operation import wrong_field
 from haat.gateway.doors.ulca.languages import readings
 from haat.gateway.doors.ulca.tasks import Step, Task
 from haat.kernel.errors import NotSubscribed, ServiceNotFound, UnsupportedLanguage

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from haat.gateway.doors.operation import read_body, wrong_field
+from haat.gateway.doors.bodies import read_body, wrong_field
 from haat.gateway.doors.ulca.chain import Items, become, begin, settle
 from haat.gateway.doors.ulca.content import items_of
 from haat.gateway.doors.ulca.protocol import ChainOperation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from haat.gateway.doors.operation import wrong_field
+from haat.gateway.doors.bodies import wrong_field
 from haat.gateway.doors.ulca.content import pcm_of
 from haat.gateway.doors.ulca.shapes import Config
 from haat.infra.ulca import language_of, sample_rate_of
