@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from gateway.bills import PRICE, billed
 from gateway.doors.node import folder_with, run
-from gateway.doors.test_anthropic import MESSAGE, STREAM
-from gateway.doors.ulca_market import stock, task
+from gateway.doors.test_anthropic import MESSAGE, STREAM, STREAMED, WHOLE
+from gateway.doors.ulca_market import done, stock, task
 from gateway.doors.upstreams import events, stream
 from gateway.rig import PATIENCE, Market, Provider, Request, answer
 from haat.settings import Settings
@@ -69,7 +70,7 @@ async def behave(request: Request, reader: asyncio.StreamReader, writer: asyncio
     "anthropic messages", "anthropic models", "anthropic models.retrieve", client="@anthropic-ai/sdk (npm)"
 )
 async def test_a_program_with_anthropics_client_is_served(market: Market) -> None:
-    market.add_service("claude", dialect="anthropic", category="llm", unit="tokens")
+    market.add_service("claude", dialect="anthropic", category="llm", unit="tokens", price=PRICE)
     provider: Provider = market.provider
     provider.behaviour = behave
     folder = await asyncio.to_thread(folder_with, MESSAGES, "@anthropic-ai/sdk@0")
@@ -82,6 +83,7 @@ async def test_a_program_with_anthropics_client_is_served(market: Market) -> Non
         "error": ["NotFoundError", 404, 36],
     }
     assert [request.target for request in provider.requests][1] == "/base/messages?beta=true"
+    assert await billed(market) == [WHOLE, WHOLE, STREAMED, ("", "refused", {}, "0")]
 
 
 @pytest.mark.speaks("bhashini streaming speech", client="socket.io-client (npm)")
@@ -96,5 +98,6 @@ async def test_speech_from_a_program_in_javascript(market: Market, tmp_path: Pat
     seen: Any = await run(folder, f"http://127.0.0.1:{market.port}", market.key, json.dumps(tasks), *transports)
     heard = {"source": "heard hi-Deva", "nBestTokens": None}
     assert seen[-1] == [[heard, {"source": "heard hi-Deva", "target": "heard hi-Deva [hi-Deva>ur-Arab]"}], False]
+    assert await billed(market) == [done("hear"), done("hear"), done("translate")]
     stop.set()
     await asyncio.wait_for(running, PATIENCE)

@@ -77,13 +77,14 @@ async def test_who_speaks_is_known_by_a_key_and_agrees_on_tasks(
     assert await caller.hear() == ("ready",)
     await caller.client.emit("data", (None, None, True, True))
     assert [await caller.hear() for _ in range(2)] == [("terminate",), ("disconnect",)]
+    assert speech.events() == []
 
 
 @pytest.mark.parametrize("key", ["", "nobody's", "haat_live_aaaaaaaaaaaaaaaaaaaaaaaaaaaa"])
 async def test_a_stranger_does_not_get_in(speech: Market, caller: Caller, key: str) -> None:
     with pytest.raises(socketio.exceptions.ConnectionError):
         await caller.connect(speech, key, ["websocket"])
-    assert speech.provider.requests == []
+    assert speech.events() == [] and speech.provider.requests == []
 
 
 async def test_a_hundred_who_come_and_go_leave_nothing_behind(speech: Market) -> None:
@@ -97,6 +98,7 @@ async def test_a_hundred_who_come_and_go_leave_nothing_behind(speech: Market) ->
     for start in range(0, 100, 20):
         await asyncio.gather(*(visit(number) for number in range(start, start + 20)))
     await speech.until(lambda: not speech.gateway.passages)
+    assert speech.events() == []
 
 
 async def test_without_the_process_everything_else_goes_on(market: Market) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import socketio
 
-from gateway.doors.ulca_market import stock, task
+from gateway.bills import billed
+from gateway.doors.ulca_market import done, stock, task
 from gateway.rig import PATIENCE, Market
 from haat.settings import Settings
 from haat.speech import process
@@ -52,7 +53,6 @@ async def test_what_is_said_is_answered_on_the_way_and_translated_at_the_end(mar
     assert answered[1]["output"] == [{"source": "heard hi-Deva", "target": "heard hi-Deva [hi-Deva>ur-Arab]"}]
     assert await hear() == ("terminate",)
     await client.disconnect()
-    await market.until(lambda: len(market.confirmed()) == 3)
-    assert [event.service_slug for event in market.events()] == ["hear", "hear", "translate"]
+    assert await billed(market) == [done("hear"), done("hear"), done("translate")]
     stop.set()
     await asyncio.wait_for(running, PATIENCE)
