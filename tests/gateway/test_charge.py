@@ -119,8 +119,7 @@ async def test_an_answer_says_what_it_costs(market: Market) -> None:
 
 
 async def test_reported_units_cost_their_number(market: Market) -> None:
-    market.add_service("counted", unit="characters", max_units="100")
-    set_prices(market, "counted", price("0.002", unit="characters"))
+    market.add_service("counted", unit="characters", price="0.002", max_units="100")
     market.provider.behaviour = answer(200, b"{}", "X-Haat-Usage: characters=12.5")
     assert (await market.call("POST", INVOKE.format("counted"))).header("x-haat-charge") == "0.025 INR"
     market.provider.behaviour = answer(200, b"{}", "X-Haat-Usage: characters=1000")

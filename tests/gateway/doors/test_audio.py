@@ -10,7 +10,6 @@ import io
 import json
 import tracemalloc
 import wave
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,20 +72,13 @@ def audio(market: Market) -> Market:
     return market
 
 
-@pytest.fixture
-async def client(market: Market) -> AsyncIterator[openai.AsyncOpenAI]:
-    address = f"http://127.0.0.1:{market.port}/v1"
-    async with openai.AsyncOpenAI(base_url=address, api_key=market.key, max_retries=0) as made:
-        yield made
-
-
 # --- speech -------------------------------------------------------------------------------------
 
-SPOKEN = ("speak", "completed", {"characters": "7"}, "0.875")
+SPEECH = ("speak", "completed", {"characters": "7"}, "0.875")
 
 
-def spoken(content: bytes) -> bytes:
-    audio = {"content": base64.b64encode(content).decode(), "format": "wav", "sample_rate": 22050}
+def spoken(content: bytes, form: str = "wav", rate: Any = 22_050) -> bytes:
+    audio = {"content": base64.b64encode(content).decode(), "format": form, "sample_rate": rate}
     return answer(200, json.dumps({"output": [{"audio": audio}]}).encode(), "X-Haat-Usage: characters=7")
 
 
@@ -108,7 +100,7 @@ async def test_a_text_is_spoken(
     made = await client.audio.speech.create(model="acme/speak", input=text, response_format="wav", **asked)
     assert made.content == wav() and made.response.headers["content-type"] == "audio/wav"
     assert json.loads(audio.provider.requests[0].body) == {"input": [{"text": text}], "config": config}
-    assert await billed(audio) == [SPOKEN]
+    assert await billed(audio) == [SPEECH]
 
 
 async def test_pcm_is_the_samples_alone(audio: Market, client: openai.AsyncOpenAI) -> None:
@@ -119,7 +111,7 @@ async def test_pcm_is_the_samples_alone(audio: Market, client: openai.AsyncOpenA
     assert made.content == b"\1\0\2\0"
     assert made.response.headers["content-type"] == "audio/pcm;rate=22050"
     assert json.loads(audio.provider.requests[0].body)["config"] == {"language": "hi-Deva"}
-    assert await billed(audio) == [SPOKEN]
+    assert await billed(audio) == [SPEECH]
 
 
 @pytest.mark.parametrize(
@@ -163,11 +155,6 @@ def gives(market: Market, *formats: str) -> None:
     market.gateway.directory.put_service(service.id, structs.replace(service, versions=versions))
 
 
-def encoded(content: bytes, form: str, rate: int = 24_000) -> bytes:
-    audio = {"content": base64.b64encode(content).decode(), "format": form, "sample_rate": rate}
-    return answer(200, json.dumps({"output": [{"audio": audio}]}).encode(), "X-Haat-Usage: characters=7")
-
-
 @pytest.mark.speaks("openai audio.speech", client="openai (PyPI)")
 @pytest.mark.parametrize(
     ("asked", "form", "content_type"),
@@ -185,11 +172,11 @@ async def test_a_service_is_asked_for_a_format_that_it_gives(
     audio: Market, client: openai.AsyncOpenAI, asked: dict[str, Any], form: str, content_type: str
 ) -> None:
     gives(audio, "wav", "mp3", "opus", "aac", "flac", "pcm")
-    audio.provider.behaviour = encoded(b"a sound", form)
+    audio.provider.behaviour = spoken(b"a sound", form, 24_000)
     made = await client.audio.speech.create(model="text_to_speech:hi", input="नमस्ते", voice="alloy", **asked)
     assert (made.content, made.response.headers["content-type"]) == (b"a sound", content_type)
     assert json.loads(audio.provider.requests[0].body)["config"] == {"language": "hi-Deva", "format": form}
-    assert await billed(audio) == [SPOKEN]
+    assert await billed(audio) == [SPEECH]
 
 
 async def test_a_service_that_gives_no_mp3_gives_wav_when_nobody_names_a_format(
@@ -201,7 +188,7 @@ async def test_a_service_that_gives_no_mp3_gives_wav_when_nobody_names_a_format(
         made = await client.audio.speech.create(model="text_to_speech:hi", input="नमस्ते", voice="alloy")
         assert (made.content, made.response.headers["content-type"]) == (wav(), "audio/wav")
         assert json.loads(audio.provider.requests[-1].body)["config"] == {"language": "hi-Deva"}
-    assert await billed(audio) == [SPOKEN, SPOKEN]
+    assert await billed(audio) == [SPEECH, SPEECH]
 
 
 @pytest.mark.parametrize(
@@ -228,14 +215,14 @@ async def test_samples_that_come_at_no_rate_are_the_providers_failure(
     audio: Market, client: openai.AsyncOpenAI, rate: Any
 ) -> None:
     gives(audio, "pcm")
-    audio.provider.behaviour = encoded(b"a sound.", "pcm", rate)
+    audio.provider.behaviour = spoken(b"a sound.", "pcm", rate)
     with pytest.raises(openai.InternalServerError):
         await client.audio.speech.create(model="text_to_speech:hi", input="नमस्ते", voice="alloy", response_format="pcm")
     assert await billed(audio) == [("speak", "provider_failed", {}, "0")]
 
 
 @pytest.mark.parametrize(
-    "behaviour", [spoken(wav()), encoded(b"", "mp3"), encoded(b"x", "opus")], ids=["wav", "nothing", "opus"]
+    "behaviour", [spoken(wav()), spoken(b"", "mp3"), spoken(b"x", "opus")], ids=["wav", "nothing", "opus"]
 )
 async def test_another_format_than_the_one_asked_for_is_the_providers_failure(
     audio: Market, client: openai.AsyncOpenAI, behaviour: bytes
@@ -285,7 +272,7 @@ HEARD = answer(
     json.dumps({"output": [{"text": "नमस्ते", "seconds": 61.25}], "usage": {"audio_seconds": 61.25}}).encode(),
     "X-Haat-Usage: audio_seconds=61.25",
 )
-WRITTEN = ("hear", "completed", {"audio_seconds": "61.25"}, "7.65625")
+TRANSCRIPTION = ("hear", "completed", {"audio_seconds": "61.25"}, "7.65625")
 
 
 @pytest.mark.speaks("openai audio.transcriptions", client="openai (PyPI)")
@@ -296,7 +283,7 @@ async def test_a_recording_is_transcribed(audio: Market, client: openai.AsyncOpe
     body = json.loads(audio.provider.requests[0].body)
     content = base64.b64encode(wav()).decode()
     assert body == {"input": [{"audio": {"content": content, "format": "wav"}}], "config": {"language": "hi-Deva"}}
-    assert await billed(audio) == [WRITTEN]
+    assert await billed(audio) == [TRANSCRIPTION]
     assert (await audio.settled_event()).path_template == "/v1/services/{provider}/{service}/{path}"
 
 
@@ -316,7 +303,7 @@ async def test_other_shapes_of_a_transcription(
         model="acme/hear", file=("a.wav", wav()), response_format=shape
     )
     assert made == wanted
-    assert await billed(audio) == [WRITTEN]
+    assert await billed(audio) == [TRANSCRIPTION]
 
 
 async def test_a_transcription_with_its_segments(audio: Market, client: openai.AsyncOpenAI) -> None:
@@ -329,7 +316,7 @@ async def test_a_transcription_with_its_segments(audio: Market, client: openai.A
     )
     assert (made.duration, made.language) == (61.25, "hi-Deva")
     assert [(one.start, one.end, one.text) for one in made.segments or []] == [(0.0, 61.25, "नमस्ते")]
-    assert await billed(audio) == [WRITTEN]
+    assert await billed(audio) == [TRANSCRIPTION]
 
 
 @pytest.mark.speaks("openai audio.transcriptions", client="openai (PyPI)")
@@ -341,7 +328,7 @@ async def test_a_transcription_as_a_stream(audio: Market, client: openai.AsyncOp
     ]
     assert [one.type for one in seen] == ["transcript.text.delta", "transcript.text.done"]
     assert (seen[0].delta, seen[1].text) == ("नमस्ते", "नमस्ते")
-    assert await billed(audio) == [WRITTEN]
+    assert await billed(audio) == [TRANSCRIPTION]
 
 
 MODEL = ("model", None, b"acme/hear")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import openai
@@ -33,14 +33,6 @@ def llm(market: Market) -> Market:
 def sync(market: Market, **options: Any) -> openai.OpenAI:
     options = {"api_key": market.key, "max_retries": 0, **options}
     return openai.OpenAI(base_url=f"http://127.0.0.1:{market.port}/v1", **options)
-
-
-@pytest.fixture
-async def client(market: Market) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(
-        base_url=f"http://127.0.0.1:{market.port}/v1", api_key=market.key, max_retries=0
-    ) as made:
-        yield made
 
 
 async def apart(do: Callable[[], T]) -> T:

@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import socketio
 
 from gateway.rig import PATIENCE, Market
-from haat.settings import Settings
-from haat.speech import process
 
 TASKS = [{"taskType": "asr", "config": {"language": {"sourceLanguage": "en"}, "samplingRate": 16000}}]
 SECOND = b"\x00\x00" * 16_000
 TRANSPORTS = {"polling": ["polling"], "websocket": ["websocket"], "both": ["polling", "websocket"]}
-
-
-@pytest.fixture
-async def speech(market: Market, tmp_path: Path) -> AsyncIterator[Market]:
-    """A gateway with the process that speaks Socket.IO beside it."""
-    stop = asyncio.Event()
-    settings = Settings(data_dir=tmp_path, gateway_port=market.port)
-    running = asyncio.create_task(process.run(settings, stop))
-    await market.until(lambda: (tmp_path / "gateway" / "speech.sock").exists())
-    yield market
-    stop.set()
-    await asyncio.wait_for(running, PATIENCE)
 
 
 class Caller:
