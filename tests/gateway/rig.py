@@ -15,7 +15,7 @@ import h11
 from haat.gateway.gateway import Gateway
 from haat.gateway.limits.registry import PlanLimits
 from haat.gateway.market.policy import CachePolicy, ServicePolicy, VersionPolicy
-from haat.gateway.market.snapshot import Credential, Directory, Service, Snapshot, Subscription, Version
+from haat.gateway.market.snapshot import Credential, Directory, Price, Service, Snapshot, Subscription, Version
 from haat.identity.model import make_key
 from haat.infra.keyring import Keyring
 from haat.settings import Settings
@@ -329,6 +329,7 @@ class Market:
         status: str = "published",
         reason: str = "",
         unit: str = "requests",
+        price: str = "",
         timeout_ms: int = 5000,
         max_body_bytes: int = 1 << 20,
         max_units: str = "",
@@ -380,6 +381,7 @@ class Market:
             default_version="1",
             category=category,
             policy=ServicePolicy(aliases=aliases, cache=cache),
+            prices=(Price("", unit, price, "0", 0),) if price else (),
         )
         self.gateway.directory.put_service(service.id, service)
         if subscribed is not None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.bills import EPOCH, rate_cards
 from gateway.rig import APP, ORG, Market, answer
 from haat.gateway.charge import Tariff, tariff_of
 from haat.gateway.limits.registry import PlanLimits
 from haat.gateway.market.snapshot import Price, Service, Subscription
 from haat.kernel.clock import Period
-from haat.rating.model import Measured, RateCard, rate
+from haat.rating.model import Measured, rate
 
 INVOKE = "/v1/services/acme/{}/invoke"
 HOUR = 3600 * 1_000_000
@@ -95,18 +96,10 @@ PRICES = st.lists(
 def test_what_is_said_is_what_rating_bills(prices: list[Price], at: int, quantity: Decimal) -> None:
     tariff = tariff_of(listing(prices), subscription(), at)
     line = tariff.line(quantity) if tariff is not None else b""
-    zero = datetime(1970, 1, 1, tzinfo=UTC)
-    cards = [
-        RateCard(
-            uuid4(), SERVICE, number + 1, card.plan or None, card.unit, Decimal(card.unit_price),
-            Decimal(card.free_units), Decimal("0.7"), zero + timedelta(microseconds=card.effective_from),
-        )
-        for number, card in enumerate(prices)
-    ]  # fmt: skip
-    when = zero + timedelta(microseconds=at)
+    when = EPOCH + timedelta(microseconds=at)
     usage = Measured(UUID(int=2), SERVICE, "basic", UUID(int=3), when, {"requests": quantity})
     period = Period(when - timedelta(days=9), when + timedelta(days=9), "2026-11")
-    bill = rate([usage], cards, period)
+    bill = rate([usage], rate_cards(prices, SERVICE), period)
     if not line:
         assert bill.unpriced or any(charge.card.free_units for charge in bill.charges)
         return
@@ -126,8 +119,7 @@ async def test_an_answer_says_what_it_costs(market: Market) -> None:
 
 
 async def test_reported_units_cost_their_number(market: Market) -> None:
-    market.add_service("counted", unit="characters", max_units="100")
-    set_prices(market, "counted", price("0.002", unit="characters"))
+    market.add_service("counted", unit="characters", price="0.002", max_units="100")
     market.provider.behaviour = answer(200, b"{}", "X-Haat-Usage: characters=12.5")
     assert (await market.call("POST", INVOKE.format("counted"))).header("x-haat-charge") == "0.025 INR"
     market.provider.behaviour = answer(200, b"{}", "X-Haat-Usage: characters=1000")

@@ -14,6 +14,7 @@ import openai
 import pytest
 import uvicorn
 
+from gateway.bills import PRICE, billed
 from gateway.rig import Market, close_market, open_market
 from haat.infra.keyring import Keyring
 from haat.models.chats import Chats
@@ -51,7 +52,9 @@ async def market(tmp_path: Path) -> AsyncIterator[Market]:
         await asyncio.sleep(0.005)
     market = await open_market(tmp_path, Keyring(bytes(32)))
     port = server.servers[0].sockets[0].getsockname()[1]
-    market.add_service("chat", port=port, base="/akshara/chat", unit="tokens", dialect="openai", category="llm")
+    market.add_service(
+        "chat", port=port, base="/akshara/chat", unit="tokens", price=PRICE, dialect="openai", category="llm"
+    )
     service = market.gateway.directory.services["acme/chat"]
     credential = market.keyring.encrypt(f"Bearer {TOKEN}", service.id)
     service = msgspec.structs.replace(service, credential_header="Authorization", credential=credential)
@@ -81,8 +84,7 @@ async def test_a_client_of_openais_chats_with_it_and_is_metered_by_the_token(mar
     assert answer.choices[0].finish_reason == "length"
     assert len(answer.choices[0].message.content) == 30
     assert answer.usage.total_tokens == 35
-    event = await market.settled_event()
-    assert (event.service_slug, event.units["tokens"]) == ("chat", "35")
+    assert await billed(market) == [("chat", "completed", {"tokens": "35"}, "4.375")]
 
 
 async def test_a_client_of_openais_follows_its_stream(market: Market) -> None:
@@ -104,9 +106,12 @@ async def test_a_client_of_openais_follows_its_stream(market: Market) -> None:
 
     text, usage = await ask(market, use)
     assert len(text) == 30 and usage.total_tokens == 35
+    units = {"tokens": "35", "input_tokens": "5", "output_tokens": "30"}
+    assert await billed(market) == [("chat", "completed", units, "4.375")]
 
 
 async def test_a_client_of_openais_reads_its_refusals(market: Market) -> None:
     with pytest.raises(openai.BadRequestError) as refusal:
         await ask(market, lambda client: client.chat.completions.create(model="any", messages=HELLO, n=2))
     assert (refusal.value.code, refusal.value.param) == ("INVALID_REQUEST", "n")
+    assert await billed(market) == [("chat", "provider_failed", {}, "0")]

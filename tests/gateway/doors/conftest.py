@@ -1,20 +1,25 @@
-"""One house of real engines for all tests of this folder that want it: starting them takes seconds."""
+"""What several tests of this folder stand on; its one house of real engines takes seconds to start."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from gateway.doors.house import House, open_house
-from gateway.rig import PROVIDER_ORG
+from gateway.rig import PATIENCE, PROVIDER_ORG, Market
 from haat.gateway.market.policy import ServicePolicy
 from haat.gateway.market.snapshot import Price, Service, Version
+from haat.settings import Settings
+from haat.speech import process
 
 GLOSSARY = {"all": "सब", "my": "मेरी", "mother": "माँ"}
 """Nobody here translates English: a small provider of somebody else's does, for the chain from speech to speech."""
@@ -34,6 +39,25 @@ class _Translator(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
+
+
+@pytest.fixture
+async def client(market: Market) -> AsyncIterator[openai.AsyncOpenAI]:
+    """OpenAI's own, before the market."""
+    address = f"http://127.0.0.1:{market.port}/v1"
+    async with openai.AsyncOpenAI(base_url=address, api_key=market.key, max_retries=0) as made:
+        yield made
+
+
+@pytest.fixture
+async def speech(market: Market, tmp_path: Path) -> AsyncIterator[Market]:
+    """The market with the process that speaks Socket.IO beside it."""
+    stop = asyncio.Event()
+    running = asyncio.create_task(process.run(Settings(data_dir=tmp_path, gateway_port=market.port), stop))
+    await market.until(lambda: (tmp_path / "gateway" / "speech.sock").exists())
+    yield market
+    stop.set()
+    await asyncio.wait_for(running, PATIENCE)
 
 
 @pytest.fixture(scope="package")

@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from gateway.bills import Billed, bill
 from gateway.rig import APP, ORG, PROVIDER_ORG
 from gateway.test_process import PROGRAM
 from haat.gateway.limits.registry import PlanLimits
@@ -45,6 +46,7 @@ class House:
     folder: Path
     port: int
     key: str
+    services: dict[str, Service]
 
     @property
     def address(self) -> str:
@@ -63,6 +65,11 @@ class House:
 
         wait_until(there)
         return [event for identifier, event in self._read()[0].items() if identifier not in since]
+
+    def billed(self, since: set[str], count: int = 1) -> list[Billed]:
+        """Return what these events come to, in the order of their calls."""
+        events = sorted(self.settled(since, count), key=lambda event: event.id)
+        return [bill(event, self.services.get(event.service)) for event in events]
 
     def seen(self) -> set[str]:
         """Return the ids of all events so far."""
@@ -121,7 +128,7 @@ def open_house(folder: Path, models_port: int, *more: Service) -> Iterator[House
         running.enter_context(_process([sys.executable, "-m", "haat.cli.main", "speech"], speech))
         wait_until((folder / "gateway" / "speech.sock").exists)
         wait_until(lambda: _answers(f"http://127.0.0.1:{models_port}/health"))
-        yield House(folder, port, key)
+        yield House(folder, port, key, {one.id: one for one in services})
 
 
 def _listed(one: Hosted, port: int, keyring: Keyring, token: str) -> Service:

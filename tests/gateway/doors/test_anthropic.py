@@ -10,7 +10,8 @@ from typing import Any
 import anthropic
 import pytest
 
-from gateway.doors.upstreams import events, stream, usage_of
+from gateway.bills import PRICE, billed
+from gateway.doors.upstreams import events, stream
 from gateway.rig import Market, answer
 from haat.gateway.limits.registry import PlanLimits
 from haat.usage.event import Outcome
@@ -41,10 +42,17 @@ STREAM = [
     {"type": "message_stop"},
 ]
 
+WHOLE = (
+    *("claude", "completed"),
+    {"tokens": "32", "input_tokens": "12", "output_tokens": "20", "cached_tokens": "7"},
+    "4",
+)
+STREAMED = ("claude", "completed", {"tokens": "25", "input_tokens": "5", "output_tokens": "20"}, "3.125")
+
 
 @pytest.fixture
 def claude(market: Market) -> Market:
-    market.add_service("claude", dialect="anthropic", category="llm", unit="tokens", model="theirs")
+    market.add_service("claude", dialect="anthropic", category="llm", unit="tokens", price=PRICE, model="theirs")
     market.provider.behaviour = answer(200, json.dumps(MESSAGE).encode())
     return market
 
@@ -68,8 +76,7 @@ async def test_a_message(claude: Market, client: anthropic.AsyncAnthropic) -> No
     assert json.loads(request.body) == {"max_tokens": 64, "messages": HELLO, "model": "theirs"}
     assert len(request.header("anthropic-version")) == 1 and request.header("anthropic-beta") == ["own-2026"]
     assert request.header("x-api-key") == [] and request.header("x-provider-key") == ["provider-secret"]
-    event = await claude.settled_event()
-    assert (usage_of(event.units), event.units["cached_tokens"]) == ((32, 12, 20), "7")
+    assert await billed(claude) == [WHOLE]
 
 
 async def test_the_client_that_blocks_sees_the_same(claude: Market) -> None:
@@ -79,6 +86,7 @@ async def test_the_client_that_blocks_sees_the_same(claude: Market) -> None:
             lambda: client.messages.create(model="acme/claude", max_tokens=64, messages=HELLO)
         )
     assert made.usage.output_tokens == 20
+    assert await billed(claude) == [WHOLE]
 
 
 @pytest.mark.speaks("anthropic messages", client="anthropic (PyPI)")
@@ -87,8 +95,8 @@ async def test_a_streamed_message(claude: Market, client: anthropic.AsyncAnthrop
     async with client.messages.stream(model="acme/claude", max_tokens=64, messages=HELLO) as streamed:
         assert "".join([text async for text in streamed.text_stream]) == "Namaste"
         assert (await streamed.get_final_message()).usage.output_tokens == 20
-    event = await claude.settled_event()
-    assert (usage_of(event.units), event.units_source) == ((25, 5, 20), "upstream")
+    assert await billed(claude) == [STREAMED]
+    assert (await claude.settled_event()).units_source == "upstream"
 
 
 async def test_a_stream_that_breaks_off_is_an_error_in_the_client(
@@ -104,7 +112,7 @@ async def test_a_stream_that_breaks_off_is_an_error_in_the_client(
     assert "content_block_delta" in seen
     body: Any = raised.value.body
     assert body["type"] == "error" and body["error"]["code"] == "PROVIDER_FAILED"
-    assert (await claude.settled_event()).outcome == Outcome.PROVIDER_FAILED
+    assert await billed(claude) == [("claude", "provider_failed", {}, "0")]
 
 
 @pytest.mark.speaks("anthropic messages.count_tokens", client="anthropic (PyPI)")
@@ -114,7 +122,7 @@ async def test_tokens_are_counted_by_the_provider_and_take_none(
     claude.provider.behaviour = answer(200, b'{"input_tokens": 2095}')
     assert (await client.messages.count_tokens(model="acme/claude", messages=HELLO)).input_tokens == 2095
     assert claude.provider.requests[-1].target == "/base/messages/count_tokens"
-    assert (await claude.settled_event()).units["tokens"] == "0"
+    assert await billed(claude) == [("claude", "completed", {"tokens": "0"}, "0")]
 
 
 async def test_each_refusal_is_the_clients_own_exception(claude: Market, client: anthropic.AsyncAnthropic) -> None:
@@ -140,6 +148,12 @@ async def test_each_refusal_is_the_clients_own_exception(claude: Market, client:
     claude.subscribe("acme/claude", PlanLimits())
     claude.provider.behaviour = b"HTTP/1.1 nothing\r\n\r\n"
     assert (await refused(anthropic.InternalServerError, "acme/claude"))["type"] == "api_error"
+    assert await billed(claude) == [
+        *[("", "refused", {}, "0")] * 2,
+        ("foreign", "refused", {}, "0"),
+        ("claude", "refused", {}, "0"),
+        ("claude", "provider_failed", {}, "0"),
+    ]
 
 
 @pytest.mark.parametrize("body", [b"{", b"{}", b'{"model": 5}', b"[]", b"\xff"], ids=repr)

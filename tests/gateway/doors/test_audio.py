@@ -10,7 +10,6 @@ import io
 import json
 import tracemalloc
 import wave
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import openai
 import pytest
 from msgspec import structs
 
+from gateway.bills import PRICE, billed
 from gateway.doors.forms import BOUNDARY, CONTENT_TYPE, form
 from gateway.doors.upstreams import events, stream
 from gateway.rig import MakeMarket, Market, Provider, answer
@@ -51,26 +51,35 @@ def wav(samples: bytes = b"\1\0\2\0", rate: int = 22050) -> bytes:
 @pytest.fixture
 def audio(market: Market) -> Market:
     market.add_service(
-        "hear", dialect="task", category="speech_to_text", unit="audio_seconds", languages=("hi-Deva", "en-Latn")
+        "hear",
+        dialect="task",
+        category="speech_to_text",
+        unit="audio_seconds",
+        price=PRICE,
+        languages=("hi-Deva", "en-Latn"),
     )
-    market.add_service("speak", dialect="task", category="text_to_speech", languages=("hi-Deva", "en-Latn"))
-    market.add_service("whisper", dialect="openai", category="speech_to_text", model="whisper-1", unit="audio_seconds")
+    market.add_service(
+        "speak",
+        dialect="task",
+        category="text_to_speech",
+        unit="characters",
+        price=PRICE,
+        languages=("hi-Deva", "en-Latn"),
+    )
+    market.add_service(
+        "whisper", dialect="openai", category="speech_to_text", model="whisper-1", unit="audio_seconds", price=PRICE
+    )
     return market
-
-
-@pytest.fixture
-async def client(market: Market) -> AsyncIterator[openai.AsyncOpenAI]:
-    address = f"http://127.0.0.1:{market.port}/v1"
-    async with openai.AsyncOpenAI(base_url=address, api_key=market.key, max_retries=0) as made:
-        yield made
 
 
 # --- speech -------------------------------------------------------------------------------------
 
+SPEECH = ("speak", "completed", {"characters": "7"}, "0.875")
 
-def spoken(content: bytes) -> bytes:
-    audio = {"content": base64.b64encode(content).decode(), "format": "wav", "sample_rate": 22050}
-    return answer(200, json.dumps({"output": [{"audio": audio}]}).encode())
+
+def spoken(content: bytes, form: str = "wav", rate: Any = 22_050) -> bytes:
+    audio = {"content": base64.b64encode(content).decode(), "format": form, "sample_rate": rate}
+    return answer(200, json.dumps({"output": [{"audio": audio}]}).encode(), "X-Haat-Usage: characters=7")
 
 
 @pytest.mark.speaks("openai audio.speech", client="openai (PyPI)")
@@ -91,6 +100,7 @@ async def test_a_text_is_spoken(
     made = await client.audio.speech.create(model="acme/speak", input=text, response_format="wav", **asked)
     assert made.content == wav() and made.response.headers["content-type"] == "audio/wav"
     assert json.loads(audio.provider.requests[0].body) == {"input": [{"text": text}], "config": config}
+    assert await billed(audio) == [SPEECH]
 
 
 async def test_pcm_is_the_samples_alone(audio: Market, client: openai.AsyncOpenAI) -> None:
@@ -101,6 +111,7 @@ async def test_pcm_is_the_samples_alone(audio: Market, client: openai.AsyncOpenA
     assert made.content == b"\1\0\2\0"
     assert made.response.headers["content-type"] == "audio/pcm;rate=22050"
     assert json.loads(audio.provider.requests[0].body)["config"] == {"language": "hi-Deva"}
+    assert await billed(audio) == [SPEECH]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +132,7 @@ async def test_what_can_not_be_spoken_is_refused_by_its_field(
     with pytest.raises(openai.BadRequestError) as raised:
         await client.audio.speech.create(**body)
     assert raised.value.param == field_
+    assert await billed(audio) == [("", "refused", {}, "0")]
     assert audio.provider.requests == []
 
 
@@ -131,7 +143,7 @@ async def test_an_answer_that_is_no_sound_is_the_providers_failure(
     audio.provider.behaviour = spoken(content)
     with pytest.raises(openai.InternalServerError):
         await client.audio.speech.create(model="text_to_speech:hi", input="नमस्ते", voice="alloy", response_format="pcm")
-    assert (await audio.settled_event()).outcome == Outcome.PROVIDER_FAILED
+    assert await billed(audio) == [("speak", "provider_failed", {}, "0")]
 
 
 def gives(market: Market, *formats: str) -> None:
@@ -141,11 +153,6 @@ def gives(market: Market, *formats: str) -> None:
         structs.replace(version, policy=VersionPolicy(audio_formats=formats)) for version in service.versions
     )
     market.gateway.directory.put_service(service.id, structs.replace(service, versions=versions))
-
-
-def encoded(content: bytes, form: str, rate: int = 24_000) -> bytes:
-    audio = {"content": base64.b64encode(content).decode(), "format": form, "sample_rate": rate}
-    return answer(200, json.dumps({"output": [{"audio": audio}]}).encode())
 
 
 @pytest.mark.speaks("openai audio.speech", client="openai (PyPI)")
@@ -165,10 +172,11 @@ async def test_a_service_is_asked_for_a_format_that_it_gives(
     audio: Market, client: openai.AsyncOpenAI, asked: dict[str, Any], form: str, content_type: str
 ) -> None:
     gives(audio, "wav", "mp3", "opus", "aac", "flac", "pcm")
-    audio.provider.behaviour = encoded(b"a sound", form)
+    audio.provider.behaviour = spoken(b"a sound", form, 24_000)
     made = await client.audio.speech.create(model="text_to_speech:hi", input="नमस्ते", voice="alloy", **asked)
     assert (made.content, made.response.headers["content-type"]) == (b"a sound", content_type)
     assert json.loads(audio.provider.requests[0].body)["config"] == {"language": "hi-Deva", "format": form}
+    assert await billed(audio) == [SPEECH]
 
 
 async def test_a_service_that_gives_no_mp3_gives_wav_when_nobody_names_a_format(
@@ -180,6 +188,7 @@ async def test_a_service_that_gives_no_mp3_gives_wav_when_nobody_names_a_format(
         made = await client.audio.speech.create(model="text_to_speech:hi", input="नमस्ते", voice="alloy")
         assert (made.content, made.response.headers["content-type"]) == (wav(), "audio/wav")
         assert json.loads(audio.provider.requests[-1].body)["config"] == {"language": "hi-Deva"}
+    assert await billed(audio) == [SPEECH, SPEECH]
 
 
 @pytest.mark.parametrize(
@@ -197,6 +206,7 @@ async def test_a_format_that_is_not_given_is_refused_with_those_that_are(
             )
         assert raised.value.param == "response_format"
         assert f"this model gives {named}" in raised.value.message
+    assert await billed(audio) == [("", "refused", {}, "0")] * 2
     assert audio.provider.requests == []
 
 
@@ -205,14 +215,14 @@ async def test_samples_that_come_at_no_rate_are_the_providers_failure(
     audio: Market, client: openai.AsyncOpenAI, rate: Any
 ) -> None:
     gives(audio, "pcm")
-    audio.provider.behaviour = encoded(b"a sound.", "pcm", rate)
+    audio.provider.behaviour = spoken(b"a sound.", "pcm", rate)
     with pytest.raises(openai.InternalServerError):
         await client.audio.speech.create(model="text_to_speech:hi", input="नमस्ते", voice="alloy", response_format="pcm")
-    assert (await audio.settled_event()).outcome == Outcome.PROVIDER_FAILED
+    assert await billed(audio) == [("speak", "provider_failed", {}, "0")]
 
 
 @pytest.mark.parametrize(
-    "behaviour", [spoken(wav()), encoded(b"", "mp3"), encoded(b"x", "opus")], ids=["wav", "nothing", "opus"]
+    "behaviour", [spoken(wav()), spoken(b"", "mp3"), spoken(b"x", "opus")], ids=["wav", "nothing", "opus"]
 )
 async def test_another_format_than_the_one_asked_for_is_the_providers_failure(
     audio: Market, client: openai.AsyncOpenAI, behaviour: bytes
@@ -221,7 +231,7 @@ async def test_another_format_than_the_one_asked_for_is_the_providers_failure(
     audio.provider.behaviour = behaviour
     with pytest.raises(openai.InternalServerError):
         await client.audio.speech.create(model="text_to_speech:hi", input="नमस्ते", voice="alloy")
-    assert (await audio.settled_event()).outcome == Outcome.PROVIDER_FAILED
+    assert await billed(audio) == [("speak", "provider_failed", {}, "0")]
 
 
 def problem(code: str, status: int, **more: Any) -> bytes:
@@ -243,13 +253,16 @@ async def test_a_service_that_refuses_the_recording_refuses_the_file(
     with pytest.raises(openai.UnprocessableEntityError) as raised:
         await client.audio.transcriptions.create(model="acme/hear", file=("a.wav", wav()), language="hi")
     assert raised.value.param == "file"
+    assert await billed(audio) == [("hear", "provider_failed", {}, "0")]
 
 
 async def test_speech_of_who_speaks_the_protocol_passes_as_it_comes(audio: Market, client: openai.AsyncOpenAI) -> None:
+    audio.add_service("tts", dialect="openai", category="text_to_speech", model="tts-1", unit="characters", price=PRICE)
     audio.provider.behaviour = answer(200, b"ID3mp3", "Content-Type: audio/mpeg")
-    made = await client.audio.speech.create(model="acme/whisper", input="a", voice="alloy")
+    made = await client.audio.speech.create(model="acme/tts", input="नमस्ते", voice="alloy")
     assert made.content == b"ID3mp3"
-    assert json.loads(audio.provider.requests[0].body)["model"] == "whisper-1"
+    assert json.loads(audio.provider.requests[0].body)["model"] == "tts-1"
+    assert await billed(audio) == [("tts", "completed", {"characters": "6"}, "0.75")]
 
 
 # --- transcriptions of a task service ------------------------------------------------------------
@@ -259,6 +272,7 @@ HEARD = answer(
     json.dumps({"output": [{"text": "नमस्ते", "seconds": 61.25}], "usage": {"audio_seconds": 61.25}}).encode(),
     "X-Haat-Usage: audio_seconds=61.25",
 )
+TRANSCRIPTION = ("hear", "completed", {"audio_seconds": "61.25"}, "7.65625")
 
 
 @pytest.mark.speaks("openai audio.transcriptions", client="openai (PyPI)")
@@ -269,8 +283,8 @@ async def test_a_recording_is_transcribed(audio: Market, client: openai.AsyncOpe
     body = json.loads(audio.provider.requests[0].body)
     content = base64.b64encode(wav()).decode()
     assert body == {"input": [{"audio": {"content": content, "format": "wav"}}], "config": {"language": "hi-Deva"}}
-    event = await audio.settled_event()
-    assert (event.units["audio_seconds"], event.path_template) == ("61.25", "/v1/services/{provider}/{service}/{path}")
+    assert await billed(audio) == [TRANSCRIPTION]
+    assert (await audio.settled_event()).path_template == "/v1/services/{provider}/{service}/{path}"
 
 
 @pytest.mark.parametrize(
@@ -289,6 +303,7 @@ async def test_other_shapes_of_a_transcription(
         model="acme/hear", file=("a.wav", wav()), response_format=shape
     )
     assert made == wanted
+    assert await billed(audio) == [TRANSCRIPTION]
 
 
 async def test_a_transcription_with_its_segments(audio: Market, client: openai.AsyncOpenAI) -> None:
@@ -301,6 +316,7 @@ async def test_a_transcription_with_its_segments(audio: Market, client: openai.A
     )
     assert (made.duration, made.language) == (61.25, "hi-Deva")
     assert [(one.start, one.end, one.text) for one in made.segments or []] == [(0.0, 61.25, "नमस्ते")]
+    assert await billed(audio) == [TRANSCRIPTION]
 
 
 @pytest.mark.speaks("openai audio.transcriptions", client="openai (PyPI)")
@@ -312,6 +328,7 @@ async def test_a_transcription_as_a_stream(audio: Market, client: openai.AsyncOp
     ]
     assert [one.type for one in seen] == ["transcript.text.delta", "transcript.text.done"]
     assert (seen[0].delta, seen[1].text) == ("नमस्ते", "नमस्ते")
+    assert await billed(audio) == [TRANSCRIPTION]
 
 
 MODEL = ("model", None, b"acme/hear")
@@ -424,15 +441,17 @@ async def test_a_stream_of_a_transcription_passes_and_is_metered(audio: Market, 
         {"type": "transcript.text.delta", "delta": "Namaste"},
         {"type": "transcript.text.done", "text": "Namaste", "usage": usage},
     ]
+    audio.add_service("listen", dialect="openai", category="speech_to_text", unit="tokens", price=PRICE)
     audio.provider.behaviour = stream([events(parts)])
     seen: list[Any] = [
         one
         async for one in await client.audio.transcriptions.create(
-            model="acme/whisper", file=("a.wav", wav()), stream=True
+            model="acme/listen", file=("a.wav", wav()), stream=True
         )
     ]
     assert [one.type for one in seen] == [part["type"] for part in parts]
-    assert (await audio.settled_event()).units["tokens"] == "59"
+    units = {"tokens": "59", "input_tokens": "14", "output_tokens": "45"}
+    assert await billed(audio) == [("listen", "completed", units, "7.375")]
 
 
 async def test_an_idempotency_key_looks_at_the_whole_form(audio: Market) -> None:

@@ -183,12 +183,11 @@ def test_what_is_said_in_one_language_is_said_in_another_and_each_part_is_metere
     assert said["taskType"] == "s2s"
     assert said["output"] == [{"source": HEARD, "target": "सब मेरी माँ"}]
     assert base64.b64decode(said["audio"][0]["audioContent"]).startswith(b"RIFF")
-    events = {event.service_slug: event for event in house.settled(before, 3)}
-    assert events.keys() == {"dictation", "translate", "text-to-speech"}
-    assert {event.outcome for event in events.values()} == {Outcome.COMPLETED}
-    assert Decimal(events["dictation"].units["audio_seconds"]) == Decimal("1.15")
-    assert events["translate"].units["characters"] == str(len(HEARD))
-    assert events["text-to-speech"].units["characters"] == str(len("सब मेरी माँ"))
+    assert house.billed(before, 3) == [
+        ("dictation", "completed", {"audio_seconds": "1.150"}, "0.0115"),
+        ("translate", "completed", {"characters": str(len(HEARD))}, "0.013"),
+        ("text-to-speech", "completed", {"characters": str(len("सब मेरी माँ"))}, "0.033"),
+    ]
 
 
 def test_pipelines_of_the_house_hear_and_speak_in_encoded_formats(house: House) -> None:
@@ -217,6 +216,7 @@ def test_pipelines_of_the_house_hear_and_speak_in_encoded_formats(house: House) 
 
 # --- what is no recording -----------------------------------------------------------------------
 
+NOT_HEARD = ("dictation", "provider_failed", {}, "0")
 BROKEN = {
     "a head that lies": SPOKEN[:4] + (len(SPOKEN) + 1000).to_bytes(4, "little") + SPOKEN[8:],
     "cut off": SPOKEN[:-1000],
@@ -232,18 +232,22 @@ def test_what_is_no_recording_is_refused_by_the_field_in_each_protocols_shape(ho
     response = house.call("/services/inference/asr", {"config": language("en"), **audio(content)})
     assert response.status_code == 422, response.text
     assert response.json()["detail"]["errors"][0]["field"] == "audio[0].audioContent"
+    before = house.seen()
     with client_of(house) as client, pytest.raises(openai.UnprocessableEntityError) as raised:
         client.audio.transcriptions.create(model="vani/dictation", file=("a.wav", content))
     assert raised.value.param == "file"
+    assert house.billed(before) == [NOT_HEARD]
 
 
 def test_a_small_file_that_would_be_a_long_recording_is_refused(house: House) -> None:
     content, _ = sound.encode(bytes(2 * 8_000 * 600), 8_000, "flac")
     assert len(content) < 100_000
+    before = house.seen()
     with client_of(house) as client, pytest.raises(openai.UnprocessableEntityError) as raised:
         client.audio.transcriptions.create(model="vani/dictation", file=("a.flac", content))
     assert (raised.value.param, raised.value.code) == ("file", "INPUT_TOO_LONG")
     assert "60 s" in raised.value.message
+    assert house.billed(before) == [NOT_HEARD]
 
 
 # --- OpenAI's client ----------------------------------------------------------------------------
@@ -264,9 +268,11 @@ def test_what_openais_client_has_spoken_without_naming_a_format_it_can_have_writ
         heard = client.audio.transcriptions.create(model="vani/dictation", file=("speech.mp3", made.content))
     [same], _ = dictation.invoke([Item(content=made.content)], {})
     assert heard.text == same["text"] != ""
-    events = {event.service_slug: event for event in house.settled(before, 2)}
-    assert events["text-to-speech"].units["characters"] == "13"
-    assert Decimal(events["dictation"].units["audio_seconds"]) > Decimal("0.5")
+    spoken, written = house.billed(before, 2)
+    assert spoken == ("text-to-speech", "completed", {"characters": "13"}, "0.039")
+    seconds = Decimal(written.units["audio_seconds"])
+    assert written[:2] == ("dictation", "completed") and seconds > Decimal("0.5")
+    assert Decimal(written.charge) == seconds * Decimal("0.01")
 
 
 FORMATS = {
@@ -281,19 +287,26 @@ FORMATS = {
 @pytest.mark.speaks("openai audio.speech", client="openai (PyPI)")
 @pytest.mark.parametrize("form", FORMATS)
 def test_openais_client_gets_the_format_that_it_asks_for(house: House, form: Any) -> None:
+    before = house.seen()
     with client_of(house) as client:
         made = client.audio.speech.create(model="text_to_speech:hi", input=TEXT, voice="alloy", response_format=form)
     assert made.response.headers["content-type"] == FORMATS[form]
     assert made.content.startswith(BEGINNINGS["ogg" if form == "opus" else form]) and len(made.content) > 1000
+    assert house.billed(before) == [("text-to-speech", "completed", {"characters": "13"}, "0.039")]
 
 
 def test_the_commands_of_the_page_about_the_door_run(house: House, tmp_path: Path) -> None:
     [commands] = re.findall(r"```sh speech\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     commands = commands.replace("http://127.0.0.1:8080", house.address).replace("YOUR-KEY", house.key)
     (tmp_path / "recording.wav").write_bytes(SPOKEN)
+    before = house.seen()
     done = subprocess.run(["sh", "-ec", commands], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert json.loads(done.stdout)["text"] == HEARD, done
     assert (tmp_path / "speech.mp3").read_bytes().startswith(b"ID3")
+    assert house.billed(before, 2) == [
+        ("text-to-speech", "completed", {"characters": "20"}, "0.06"),
+        ("dictation", "completed", {"audio_seconds": "1.150"}, "0.0115"),
+    ]
 
 
 # --- while it is spoken -------------------------------------------------------------------------
@@ -324,5 +337,7 @@ async def test_speech_is_written_down_while_it_is_spoken(house: House) -> None:
     ]
     _, [whole], _ = answers[-1]
     assert whole["output"][0]["source"] == HEARD
-    events = await asyncio.to_thread(house.settled, before, 2)
-    assert {event.service_slug for event in events} == {"dictation"}
+    assert await asyncio.to_thread(house.billed, before, 2) == [
+        ("dictation", "completed", {"audio_seconds": "1.000"}, "0.01"),
+        ("dictation", "completed", {"audio_seconds": "1.150"}, "0.0115"),
+    ]

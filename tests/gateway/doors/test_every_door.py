@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from gateway.bills import PRICE
 from gateway.doors.every_door import WORKS, Way, Work
 from gateway.rig import APP, ORG, Market, Response, answer, close_market, open_market
 from haat.gateway.limits.registry import PlanLimits
 from haat.gateway.market.policy import CachePolicy
-from haat.gateway.market.snapshot import Price
 from haat.infra.keyring import Keyring
 from haat.usage.event import Outcome
 
@@ -34,12 +34,10 @@ def open_shop(market: Market, work: Work, limits: PlanLimits | None = NO_PLAN_SA
         dialect=work.dialect,
         category=work.category,
         unit=work.unit,
+        price=PRICE,
         subscribed=limits,
         **{**work.listing, **more},
     )
-    directory = market.gateway.directory
-    service = directory.services["acme/words"]
-    directory.put_service(service.id, structs.replace(service, prices=(Price("", work.unit, "0.125", "0", 0),)))
     market.provider.behaviour = works(work)
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.bills import PRICE, billed
 from gateway.doors.inference_calls import ask, encoded, infer, listed, plain, sound, texts, triton
 from gateway.rig import Market, Request, answer
 from haat.gateway.limits.registry import PlanLimits
@@ -57,12 +58,19 @@ def models(market: Market) -> Market:
         ("read", "ocr", {}),
         ("judge", "nlp", {}),
     ):
-        market.add_service(slug, dialect="task", category=category, unit="characters", base=f"/{slug}", **options)
+        market.add_service(
+            slug, dialect="task", category=category, unit="characters", price=PRICE, base=f"/{slug}", **options
+        )
     market.provider.behaviour = tasks
     return market
 
 
 # --- with the protocol's own client -------------------------------------------------------------
+
+
+def done(slug: str) -> tuple[Any, ...]:
+    """Return what a call comes to, as `billed` has it."""
+    return slug, "completed", {"characters": "3"}, "0.375"
 
 
 @pytest.mark.speaks(
@@ -103,7 +111,7 @@ async def test_who_is_here_what_is_ready_and_which_tensors_it_takes(models: Mark
     assert versioned["status"] == "404" and "version" in versioned["error"]
     assert [one["name"] for one in index][:3] == ["acme/echo", "acme/embed", "all-minilm"]
     assert elsewhere["status"] == "404"
-    assert {event.outcome for event in models.events()} <= {Outcome.REFUSED}
+    assert await billed(models) == [("", "refused", {}, "0")] * 4
 
 
 @pytest.mark.speaks("inference infer", client="tritonclient.http (PyPI)")
@@ -131,6 +139,7 @@ async def test_translation_takes_the_tensors_that_its_containers_have(models: Ma
     }
     assert (first.target, second.target) == ("/translate/invoke", "/two/invoke")
     assert first.header("inference-header-content-length") == []
+    assert await billed(models) == [done("translate")] * 2
 
 
 @pytest.mark.speaks("inference infer", client="tritonclient.http (PyPI)")
@@ -153,6 +162,7 @@ async def test_embeddings_sounds_images_and_findings(models: Market) -> None:
     assert spoken["outputs"]["AUDIO"]["data"] == [encoded(sound())]
     assert plain(read, "OUTPUT_TEXT") == ["png"]
     assert json.loads(plain(judged, "OUTPUT")[0]) == {"label": "positive", "score": 0.5, "config": {"method": "edit"}}
+    assert await billed(models) == list(map(done, ("embed", "hear", "hear", "speak", "read", "judge")))
 
 
 @pytest.mark.speaks("inference infer", client="tritonclient.http (PyPI)")
@@ -163,6 +173,7 @@ async def test_a_request_may_be_compressed(models: Market) -> None:
         assert json.loads(plain(found, "OUTPUT")[0])["label"] == "positive"
     broken = await infer(models, b"\x1f\x8bnothing", "Content-Encoding: gzip")
     assert (broken.status, broken.json()["error"]) == (400, "body: the body is not gzip.")
+    assert await billed(models) == [done("judge"), done("judge"), ("", "refused", {}, "0")]
 
 
 @pytest.mark.speaks("inference infer", client="tritonclient.http (PyPI)")
@@ -176,6 +187,7 @@ async def test_a_refusal_is_one_that_the_client_reads(models: Market) -> None:
     assert unknown["status"] == "400" and unknown["error"].startswith("INPUT: ")
     [stranger] = await triton(models, call, key="nobody")
     assert stranger["status"] == "401"
+    assert await billed(models) == [done("embed"), ("embed", "refused", {}, "0"), ("", "refused", {}, "0")]
 
 
 @pytest.mark.speaks("inference infer", client="tritonclient.http (PyPI)")
@@ -196,6 +208,7 @@ async def test_the_built_in_services_are_models(market: Market) -> None:
             one.slug,
             dialect="task",
             category=one.category,
+            price=PRICE,
             base=f"/{path}",
             languages=one.languages,
             language_pairs=one.language_pairs,
@@ -219,6 +232,12 @@ async def test_the_built_in_services_are_models(market: Market) -> None:
     assert json.loads(plain(judged, "OUTPUT")[0])["label"] == "positive"
     assert json.loads(plain(compared, "OUTPUT")[0]) == {"score": 1.0, "method": "edit"}
     assert unknown["error"].startswith("INPUT_TEXT: is missing")
+    assert await billed(market) == [
+        ("transliterate", "completed", {}, PRICE),
+        ("sentiment", "completed", {}, PRICE),
+        ("text-similarity", "completed", {}, PRICE),
+        ("", "refused", {}, "0"),
+    ]
 
 
 async def test_nothing_recognised_is_an_empty_text(models: Market) -> None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.bills import PRICE, billed
 from gateway.doors.node import folder_with, run
-from gateway.doors.test_anthropic import MESSAGE, STREAM
-from gateway.doors.ulca_market import stock, task
+from gateway.doors.test_anthropic import MESSAGE, STREAM, STREAMED, WHOLE
+from gateway.doors.ulca_market import done, stock, task
 from gateway.doors.upstreams import events, stream
-from gateway.rig import PATIENCE, Market, Provider, Request, answer
-from haat.settings import Settings
-from haat.speech import process
+from gateway.rig import Market, Provider, Request, answer
 
 MESSAGES = """
 import Anthropic from "@anthropic-ai/sdk";
@@ -69,7 +67,7 @@ async def behave(request: Request, reader: asyncio.StreamReader, writer: asyncio
     "anthropic messages", "anthropic models", "anthropic models.retrieve", client="@anthropic-ai/sdk (npm)"
 )
 async def test_a_program_with_anthropics_client_is_served(market: Market) -> None:
-    market.add_service("claude", dialect="anthropic", category="llm", unit="tokens")
+    market.add_service("claude", dialect="anthropic", category="llm", unit="tokens", price=PRICE)
     provider: Provider = market.provider
     provider.behaviour = behave
     folder = await asyncio.to_thread(folder_with, MESSAGES, "@anthropic-ai/sdk@0")
@@ -82,19 +80,16 @@ async def test_a_program_with_anthropics_client_is_served(market: Market) -> Non
         "error": ["NotFoundError", 404, 36],
     }
     assert [request.target for request in provider.requests][1] == "/base/messages?beta=true"
+    assert await billed(market) == [WHOLE, WHOLE, STREAMED, ("", "refused", {}, "0")]
 
 
 @pytest.mark.speaks("bhashini streaming speech", client="socket.io-client (npm)")
 @pytest.mark.parametrize("transports", [["polling", "websocket"], ["websocket"], ["polling"]], ids="-".join)
-async def test_speech_from_a_program_in_javascript(market: Market, tmp_path: Path, transports: list[str]) -> None:
-    stock(market)
+async def test_speech_from_a_program_in_javascript(speech: Market, transports: list[str]) -> None:
+    stock(speech)
     folder = await asyncio.to_thread(folder_with, SPEECH, "socket.io-client@4")
-    stop = asyncio.Event()
-    running = asyncio.create_task(process.run(Settings(data_dir=tmp_path, gateway_port=market.port), stop))
-    await market.until(lambda: (tmp_path / "gateway" / "speech.sock").exists())
     tasks = [task("asr", "hi", samplingRate=16_000), task("translation", "hi", "ur")]
-    seen: Any = await run(folder, f"http://127.0.0.1:{market.port}", market.key, json.dumps(tasks), *transports)
+    seen: Any = await run(folder, f"http://127.0.0.1:{speech.port}", speech.key, json.dumps(tasks), *transports)
     heard = {"source": "heard hi-Deva", "nBestTokens": None}
     assert seen[-1] == [[heard, {"source": "heard hi-Deva", "target": "heard hi-Deva [hi-Deva>ur-Arab]"}], False]
-    stop.set()
-    await asyncio.wait_for(running, PATIENCE)
+    assert await billed(speech) == [done("hear"), done("hear"), done("translate")]

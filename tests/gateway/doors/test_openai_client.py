@@ -5,24 +5,27 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import openai
 import pytest
 
-from gateway.doors.upstreams import chat_stream, chunk, completion, events, stream, usage_of
+from gateway.bills import PRICE, billed
+from gateway.doors.upstreams import TOKENS, chat_stream, chunk, completion, events, stream
 from gateway.rig import Market, answer
 from haat.gateway.limits.registry import PlanLimits
-from haat.usage.event import Outcome
 
 T = TypeVar("T")
 HELLO: Any = [{"role": "user", "content": "Namaste"}]
+CHAT = ("llm", "completed", TOKENS, "3.75")
 
 
 @pytest.fixture
 def llm(market: Market) -> Market:
-    market.add_service("llm", dialect="openai", category="llm", unit="tokens", aliases=("gpt-small",), model="theirs")
+    market.add_service(
+        "llm", dialect="openai", category="llm", unit="tokens", price=PRICE, aliases=("gpt-small",), model="theirs"
+    )
     market.provider.behaviour = completion()
     return market
 
@@ -30,14 +33,6 @@ def llm(market: Market) -> Market:
 def sync(market: Market, **options: Any) -> openai.OpenAI:
     options = {"api_key": market.key, "max_retries": 0, **options}
     return openai.OpenAI(base_url=f"http://127.0.0.1:{market.port}/v1", **options)
-
-
-@pytest.fixture
-async def client(market: Market) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(
-        base_url=f"http://127.0.0.1:{market.port}/v1", api_key=market.key, max_retries=0
-    ) as made:
-        yield made
 
 
 async def apart(do: Callable[[], T]) -> T:
@@ -56,8 +51,7 @@ async def test_a_chat_completion(llm: Market, client: openai.AsyncOpenAI) -> Non
     assert made.usage is not None and made.usage.total_tokens == 30
     assert llm.provider.requests[-1].target == "/base/chat/completions"
     assert sent(llm) == {"messages": HELLO, "model": "theirs", "temperature": 0.5}
-    event = await llm.settled_event()
-    assert (usage_of(event.units), event.service_slug) == ((30, 10, 20), "llm")
+    assert await billed(llm) == [CHAT]
 
 
 async def test_the_client_that_blocks_sees_the_same(llm: Market) -> None:
@@ -71,6 +65,7 @@ async def test_the_client_that_blocks_sees_the_same(llm: Market) -> None:
             return "".join(one.choices[0].delta.content or "" for one in chunks)
 
         assert await apart(read) == "Namaste"
+    assert await billed(llm) == [CHAT, CHAT]
 
 
 async def test_where_the_version_names_no_model_the_callers_name_is_kept(market: Market) -> None:
@@ -99,6 +94,7 @@ async def test_tool_calls_and_fields_that_nobody_here_knows_pass_both_ways(
     tool_calls: Any = made.choices[0].message.tool_calls
     assert tool_calls[0].function.arguments == '{"city":"Pune"}'
     assert made.model_extra == {"own": {"x": [1.5]}}
+    assert await billed(llm) == [CHAT]
     assert sent(llm)["tools"] == tools and sent(llm)["top_k"] == 40 and sent(llm)["guided"] == {"a": None}
 
 
@@ -115,8 +111,8 @@ async def test_a_streamed_completion(llm: Market, client: openai.AsyncOpenAI, wa
     usages = [one.usage for one in chunks if one.usage is not None]
     assert [usage.total_tokens for usage in usages] == ([30] if wants_usage else [])
     assert [one for one in chunks if not one.choices] == (chunks[-1:] if wants_usage else [])
-    event = await llm.settled_event()
-    assert (usage_of(event.units), event.units_source) == ((30, 10, 20), "upstream")
+    assert await billed(llm) == [CHAT]
+    assert (await llm.settled_event()).units_source == "upstream"
 
 
 async def test_a_stream_that_breaks_off_is_an_error_in_the_client(llm: Market, client: openai.AsyncOpenAI) -> None:
@@ -128,7 +124,7 @@ async def test_a_stream_that_breaks_off_is_an_error_in_the_client(llm: Market, c
             texts.append(one.choices[0].delta.content)
     assert texts == ["Nam"]
     assert raised.value.code == "PROVIDER_FAILED"
-    assert (await llm.settled_event()).outcome == Outcome.PROVIDER_FAILED
+    assert await billed(llm) == [("llm", "provider_failed", {}, "0")]
 
 
 async def test_a_client_that_closes_a_stream_is_charged_what_has_come(llm: Market, client: openai.AsyncOpenAI) -> None:
@@ -139,8 +135,10 @@ async def test_a_client_that_closes_a_stream_is_charged_what_has_come(llm: Marke
     await chunks.close()
     event = await llm.settled_event()
     wait.set()
-    assert event.outcome == Outcome.CLIENT_LEFT
-    assert (event.units["output_tokens"], event.units_source) == ("10", "counted")
+    asked = -(-event.bytes_in // 4)
+    units = {"tokens": str(asked + 10), "input_tokens": str(asked), "output_tokens": "10"}
+    assert await billed(llm) == [("llm", "client_left", units, f"{(asked + 10) / 8:g}")]
+    assert event.units_source == "counted"
 
 
 async def test_each_refusal_is_the_clients_own_exception(llm: Market, client: openai.AsyncOpenAI) -> None:
@@ -173,6 +171,13 @@ async def test_each_refusal_is_the_clients_own_exception(llm: Market, client: op
     assert (theirs.param, theirs.code) == ("x", "theirs")
     llm.provider.behaviour = b"HTTP/1.1 nothing\r\n\r\n"
     assert (await refused(openai.InternalServerError, "acme/llm")).status_code == 502
+    assert await billed(llm) == [
+        *[("", "refused", {}, "0")] * 2,
+        ("foreign", "refused", {}, "0"),
+        CHAT,
+        ("llm", "refused", {}, "0"),
+        *[("llm", "provider_failed", {}, "0")] * 2,
+    ]
 
 
 async def test_a_client_that_retries_stops_where_that_is_no_use(llm: Market) -> None:
@@ -180,7 +185,7 @@ async def test_a_client_that_retries_stops_where_that_is_no_use(llm: Market) -> 
     with sync(llm, max_retries=3) as client, pytest.raises(openai.RateLimitError) as raised:
         await apart(lambda: client.chat.completions.create(model="acme/llm", messages=HELLO))
     assert raised.value.code == "QUOTA_EXHAUSTED"
-    assert len(llm.events()) == 1
+    assert await billed(llm) == [("llm", "refused", {}, "0")]
 
 
 @pytest.mark.speaks("openai models", "openai models.retrieve", client="openai (PyPI)")
@@ -189,12 +194,13 @@ async def test_the_models(llm: Market, client: openai.AsyncOpenAI) -> None:
     assert (await client.models.retrieve("acme/llm")).owned_by == "acme"
     with pytest.raises(openai.NotFoundError):
         await client.models.retrieve("acme/none")
+    assert await billed(llm) == [("", "refused", {}, "0")]
 
 
 @pytest.mark.speaks("openai embeddings", client="openai (PyPI)")
 @pytest.mark.parametrize("dialect", ["task", "openai"])
 async def test_embeddings_whoever_makes_them(market: Market, client: openai.AsyncOpenAI, dialect: str) -> None:
-    market.add_service("embed", dialect=dialect, category="embedding", unit="tokens")
+    market.add_service("embed", dialect=dialect, category="embedding", unit="tokens", price=PRICE)
     if dialect == "task":
         body: dict[str, Any] = {"output": [{"embedding": [0.25, -1.5]}], "usage": {"tokens": 7}}
         market.provider.behaviour = answer(200, json.dumps(body).encode(), "X-Haat-Usage: tokens=7")
@@ -210,7 +216,8 @@ async def test_embeddings_whoever_makes_them(market: Market, client: openai.Asyn
     made = await client.embeddings.create(model="acme/embed", input="Namaste")
     assert made.data[0].embedding == [0.25, -1.5]
     assert made.usage.total_tokens == 7
-    assert (await market.settled_event()).units["tokens"] == "7"
+    [event] = await billed(market)
+    assert (event.service, event.outcome, event.units["tokens"], event.charge) == ("embed", "completed", "7", "0.875")
 
 
 @pytest.mark.speaks("openai responses", client="openai (PyPI)")
@@ -234,8 +241,8 @@ async def test_responses(llm: Market, client: openai.AsyncOpenAI) -> None:
     made = await client.responses.create(model="acme/llm", input="Namaste")
     assert made.output_text == "Namaste"
     assert sent(llm) == {"input": "Namaste", "model": "theirs"}
-    event = await llm.settled_event()
-    assert usage_of(event.units) == (7, 3, 4) and event.units["reasoning_tokens"] == "1"
+    units = {"tokens": "7", "input_tokens": "3", "output_tokens": "4", "reasoning_tokens": "1"}
+    assert await billed(llm) == [("llm", "completed", units, "0.875")]
 
 
 @pytest.mark.speaks("openai responses", client="openai (PyPI)")
@@ -251,13 +258,14 @@ async def test_streamed_responses(llm: Market, client: openai.AsyncOpenAI) -> No
     llm.provider.behaviour = stream([events(parts, named=True)])
     seen = [one async for one in await client.responses.create(model="acme/llm", input="Namaste", stream=True)]
     assert [one.type for one in seen] == [part["type"] for part in parts]
-    assert usage_of((await llm.settled_event()).units) == (7, 3, 4)
+    units = {"tokens": "7", "input_tokens": "3", "output_tokens": "4"}
+    assert await billed(llm) == [("llm", "completed", units, "0.875")]
 
 
 @pytest.mark.speaks("openai moderations", client="openai (PyPI)")
 @pytest.mark.parametrize("named", [{}, {"model": "acme/guard"}], ids=["unnamed", "named"])
 async def test_moderations_of_a_task_service(market: Market, client: openai.AsyncOpenAI, named: Any) -> None:
-    market.add_service("guard", dialect="task", category="nlp", aliases=("omni-moderation-latest",))
+    market.add_service("guard", dialect="task", category="nlp", price=PRICE, aliases=("omni-moderation-latest",))
     outputs = [
         {"flagged": False, "categories": {"harassment": False}, "scores": {"harassment": 0.1}},
         {"flagged": True, "categories": {"harassment": True}, "scores": {"harassment": 0.9}},
@@ -274,10 +282,15 @@ async def test_moderations_of_a_task_service(market: Market, client: openai.Asyn
     picture: Any = [{"type": "image_url", "image_url": {"url": "data:,"}}]
     with pytest.raises(openai.BadRequestError):
         await client.moderations.create(input=picture, **named)
+    assert await billed(market) == [
+        ("guard", "completed", {}, PRICE),
+        ("guard", "provider_failed", {}, "0"),
+        ("", "refused", {}, "0"),
+    ]
 
 
 async def test_moderations_are_passed_on_to_who_speaks_the_protocol(llm: Market, client: openai.AsyncOpenAI) -> None:
     llm.provider.behaviour = answer(200, b'{"id": "m", "model": "theirs", "results": []}')
     made = await client.moderations.create(model="acme/llm", input="a")
     assert made.model == "theirs" and llm.provider.requests[-1].target == "/base/moderations"
-    assert (await llm.settled_event()).units["tokens"] == "0"
+    assert await billed(llm) == [("llm", "completed", {"tokens": "0"}, "0")]

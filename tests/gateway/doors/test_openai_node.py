@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from gateway.bills import PRICE, billed
 from gateway.doors.node import folder_with, run
-from gateway.doors.upstreams import chat_stream, completion
+from gateway.doors.upstreams import TOKENS, chat_stream, completion
 from gateway.rig import Market, Provider, Request, answer
 
 VERSION = "7"
@@ -56,7 +57,11 @@ async def behave(request: Request, reader: asyncio.StreamReader, writer: asyncio
         writer.write(answer(200, json.dumps({"text": str(len(request.body))}).encode()))
     elif path == "/embeddings":
         data: list[dict[str, Any]] = [{"object": "embedding", "index": 0, "embedding": "AACAPgAAwL8="}]
-        writer.write(answer(200, json.dumps({"object": "list", "data": data, "model": "m"}).encode()))
+        writer.write(
+            answer(
+                200, json.dumps({"object": "list", "data": data, "model": "m", "usage": {"total_tokens": 7}}).encode()
+            )
+        )
     elif json.loads(request.body).get("stream"):
         return await chat_stream("Nam", "aste")(request, reader, writer)
     else:
@@ -73,7 +78,7 @@ async def behave(request: Request, reader: asyncio.StreamReader, writer: asyncio
     client="openai (npm)",
 )
 async def test_a_program_in_javascript_is_served(market: Market, node: Path) -> None:
-    market.add_service("llm", dialect="openai", category="llm", unit="tokens")
+    market.add_service("llm", dialect="openai", category="llm", unit="tokens", price=PRICE)
     provider: Provider = market.provider
     provider.behaviour = behave
     seen = await run(node, f"http://127.0.0.1:{market.port}/v1", market.key)
@@ -85,3 +90,10 @@ async def test_a_program_in_javascript_is_served(market: Market, node: Path) -> 
         "models": ["acme/echo", "acme/llm"],
         "error": ["NotFoundError", 404, "SERVICE_NOT_FOUND"],
     }
+    assert await billed(market) == [
+        ("llm", "completed", TOKENS, "3.75"),
+        ("llm", "completed", TOKENS, "3.75"),
+        ("llm", "completed", {"tokens": "7"}, "0.875"),
+        ("", "refused", {}, "0"),
+        ("llm", "completed", {}, "0"),
+    ]

@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import socketio
 
 from gateway.rig import PATIENCE, Market
-from haat.settings import Settings
-from haat.speech import process
 
 TASKS = [{"taskType": "asr", "config": {"language": {"sourceLanguage": "en"}, "samplingRate": 16000}}]
 SECOND = b"\x00\x00" * 16_000
 TRANSPORTS = {"polling": ["polling"], "websocket": ["websocket"], "both": ["polling", "websocket"]}
-
-
-@pytest.fixture
-async def speech(market: Market, tmp_path: Path) -> AsyncIterator[Market]:
-    """A gateway with the process that speaks Socket.IO beside it."""
-    stop = asyncio.Event()
-    settings = Settings(data_dir=tmp_path, gateway_port=market.port)
-    running = asyncio.create_task(process.run(settings, stop))
-    await market.until(lambda: (tmp_path / "gateway" / "speech.sock").exists())
-    yield market
-    stop.set()
-    await asyncio.wait_for(running, PATIENCE)
 
 
 class Caller:
@@ -77,13 +62,14 @@ async def test_who_speaks_is_known_by_a_key_and_agrees_on_tasks(
     assert await caller.hear() == ("ready",)
     await caller.client.emit("data", (None, None, True, True))
     assert [await caller.hear() for _ in range(2)] == [("terminate",), ("disconnect",)]
+    assert speech.events() == []
 
 
 @pytest.mark.parametrize("key", ["", "nobody's", "haat_live_aaaaaaaaaaaaaaaaaaaaaaaaaaaa"])
 async def test_a_stranger_does_not_get_in(speech: Market, caller: Caller, key: str) -> None:
     with pytest.raises(socketio.exceptions.ConnectionError):
         await caller.connect(speech, key, ["websocket"])
-    assert speech.provider.requests == []
+    assert speech.events() == [] and speech.provider.requests == []
 
 
 async def test_a_hundred_who_come_and_go_leave_nothing_behind(speech: Market) -> None:
@@ -97,6 +83,7 @@ async def test_a_hundred_who_come_and_go_leave_nothing_behind(speech: Market) ->
     for start in range(0, 100, 20):
         await asyncio.gather(*(visit(number) for number in range(start, start + 20)))
     await speech.until(lambda: not speech.gateway.passages)
+    assert speech.events() == []
 
 
 async def test_without_the_process_everything_else_goes_on(market: Market) -> None:

@@ -10,9 +10,9 @@ import pytest
 import requests
 from bhashini_client import BhashiniClient
 
-from gateway.doors.ulca_market import SPOKEN, sound, stock, task
+from gateway.bills import billed
+from gateway.doors.ulca_market import SPOKEN, done, sound, stock, task
 from gateway.rig import Market
-from haat.usage.event import Outcome
 
 
 @pytest.fixture
@@ -47,8 +47,7 @@ async def test_the_client_gets_what_it_asks_for(
 ) -> None:
     said = await asyncio.to_thread(getattr(client_of(shelf), method), *given)
     assert said == answered
-    event = await shelf.settled_event()
-    assert (event.service_slug, event.outcome) == (slug, Outcome.COMPLETED)
+    assert await billed(shelf) == [done(slug)]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +57,7 @@ async def test_the_client_gets_what_it_asks_for(
 async def test_what_the_client_wants_fetched_is_refused(shelf: Market, method: str, given: tuple[str, ...]) -> None:
     assert await asyncio.to_thread(getattr(client_of(shelf), method), *given) == "API Error"
     assert (await shelf.settled_event()).error_code == "VALIDATION_FAILED"
+    assert await billed(shelf) == [("", "refused", {}, "0")]
     assert shelf.provider.requests == []
 
 
@@ -89,6 +89,7 @@ async def test_the_whole_way_from_the_config_call_to_the_feedback(shelf: Market)
     assert heard["pipelineResponse"][0]["output"] == [{"source": "heard hi-Deva", "nBestTokens": None}]
     assert heard["pipelineResponse"][1]["output"][0]["target"].startswith("heard hi-Deva [hi-Deva>")
     assert status == 201
+    assert await billed(shelf) == [done("hear"), done("translate")]
 
 
 @pytest.mark.speaks("ulca tts", client="requests (PyPI)")
@@ -105,3 +106,4 @@ async def test_a_task_alone_is_asked_for_with_a_query(shelf: Market) -> None:
 
     response = await asyncio.to_thread(say)
     assert base64.b64decode(response.json()["audio"][0]["audioContent"])[:4] == b"RIFF"
+    assert await billed(shelf) == [done("speak")]

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import socketio
 
-from gateway.doors.ulca_market import stock, task
+from gateway.bills import billed
+from gateway.doors.ulca_market import done, stock, task
 from gateway.rig import PATIENCE, Market
-from haat.settings import Settings
-from haat.speech import process
 
 SECOND = b"\x05\x00" * 16_000
 CONFIGS = "/ulca/apis/v0/model/getModelsPipeline"
 
 
 @pytest.mark.speaks("bhashini streaming speech", client="python-socketio (PyPI)")
-async def test_what_is_said_is_answered_on_the_way_and_translated_at_the_end(market: Market, tmp_path: Path) -> None:
-    stock(market)
-    stop = asyncio.Event()
-    running = asyncio.create_task(process.run(Settings(data_dir=tmp_path, gateway_port=market.port), stop))
-    await market.until(lambda: (tmp_path / "gateway" / "speech.sock").exists())
+async def test_what_is_said_is_answered_on_the_way_and_translated_at_the_end(speech: Market) -> None:
+    stock(speech)
     tasks = [task("asr", "hi", samplingRate=16_000), task("translation", "hi", "ur")]
-    found = (await market.call("POST", CONFIGS, json.dumps({"pipelineTasks": tasks}).encode())).json()
+    found = (await speech.call("POST", CONFIGS, json.dumps({"pipelineTasks": tasks}).encode())).json()
     door = found["pipelineInferenceSocketEndPoint"]
-    assert door["callbackUrl"] == "ws" + market.gateway.settings.gateway_address.removeprefix("http")
+    assert door["callbackUrl"] == "ws" + speech.gateway.settings.gateway_address.removeprefix("http")
 
     told: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
     client = socketio.AsyncClient(reconnection=False)
@@ -39,7 +34,7 @@ async def test_what_is_said_is_answered_on_the_way_and_translated_at_the_end(mar
         return await asyncio.wait_for(told.get(), PATIENCE)
 
     key = door["inferenceApiKey"]["value"]
-    await client.connect(f"ws://127.0.0.1:{market.port}", auth={"authorization": key}, transports=["websocket"])
+    await client.connect(f"ws://127.0.0.1:{speech.port}", auth={"authorization": key}, transports=["websocket"])
     await client.emit("start", (tasks, {"responseFrequencyInSecs": 1.0, "responseTaskSequenceDepth": 1}))
     assert await hear() == ("ready",)
     await client.emit("data", ({"audio": [{"audioContent": SECOND}]}, {}, False, False))
@@ -52,7 +47,4 @@ async def test_what_is_said_is_answered_on_the_way_and_translated_at_the_end(mar
     assert answered[1]["output"] == [{"source": "heard hi-Deva", "target": "heard hi-Deva [hi-Deva>ur-Arab]"}]
     assert await hear() == ("terminate",)
     await client.disconnect()
-    await market.until(lambda: len(market.confirmed()) == 3)
-    assert [event.service_slug for event in market.events()] == ["hear", "hear", "translate"]
-    stop.set()
-    await asyncio.wait_for(running, PATIENCE)
+    assert await billed(speech) == [done("hear"), done("hear"), done("translate")]

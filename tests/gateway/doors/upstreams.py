@@ -10,6 +10,8 @@ from typing import Any
 from gateway.rig import Behaviour, Request, answer
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30}
+TOKENS = {"tokens": "30", "input_tokens": "10", "output_tokens": "20"}
+"""The same as a record has it."""
 
 
 def usage_of(units: dict[str, str]) -> tuple[int, int, int]:
