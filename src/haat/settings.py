@@ -34,6 +34,7 @@ class Settings(BaseSettings):
         1, ge=1, le=64, description="Processes that the gateway is; about one for each core it may use."
     )
     models_port: int = Field(8090, ge=0, le=65535, description="Loopback port of the service execution module.")
+    models_memory_mb: int = Field(0, ge=0, description="Memory of all models together; 0 takes 70 % of the machine's.")
     public_url: str | None = Field(
         None, description="Address of the portal as users type it; default from host and port."
     )
