@@ -253,7 +253,8 @@ async def test_units_are_those_of_the_listing(engine: LocalEngine, client: httpx
 
 def test_versions_are_ordered_by_their_numbers() -> None:
     versions = ["1.0.0-rc1", "1.0.0", "1.2", "1.10.0", "2", "2026.11.3"]
-    assert sorted(versions[::-1], key=precedence) == versions
+    mixed = ["2026.11.3", "1.10.0", "1.0.0", "2", "1.0.0-rc1", "1.2"]
+    assert sorted(mixed, key=precedence) == versions
 
 
 async def test_a_removed_model_is_gone_from_its_address(engine: LocalEngine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import signal
@@ -21,6 +22,7 @@ from haat.models.engines.local import LocalEngine
 from haat.models.engines.local import engine as engine_module
 from haat.models.engines.port import Status, Ticket
 from haat.models.manifest import Batching, Degraded, Workers
+from haat.models.region import Region
 from haat.models.runtimes.port import Input
 from models.engines.contract import KEY, ask, outcome, sample, until
 
@@ -244,6 +246,23 @@ async def test_a_kill_under_load_costs_at_most_a_batch_and_two_seconds(engine: L
     failed = [answer for answer in answers if isinstance(answer[1], HaatError)]
     assert not failed, f"{len(failed)} of {len(answers)}"  # its batch was run again
     assert max(ended - began for key, _, began, ended in answers if key == other) < 1.5
+
+
+async def test_contents_of_any_size_arrive_whole_and_none_is_another_calls(engine: LocalEngine) -> None:
+    await engine.deploy(sample(entry="sample:digest"))
+    await engine.load(KEY)
+    sizes = (0, 1, 65_535, 65_536, 65_537, 1_000_000, 9_000_000, 40_000_000)
+    contents = [os.urandom(size) for size in (*sizes, *sizes)]
+    answers = await asyncio.gather(*(engine.run(KEY, [Input(content=one)], Ticket()) for one in contents))
+    assert [answer[0]["digest"] for answer in answers] == [hashlib.sha256(one).hexdigest() for one in contents]
+
+
+def test_the_memory_a_worker_shares_can_not_be_made_smaller() -> None:
+    region = Region.new()
+    assert region is not None
+    with pytest.raises(PermissionError):
+        os.ftruncate(region.descriptor, 0)
+    region.close()
 
 
 # --- sharing ----------------------------------------------------------------------------------------
