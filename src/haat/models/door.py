@@ -13,7 +13,7 @@ import contextlib
 import hmac
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from decimal import Decimal
 from typing import Any
 
@@ -42,6 +42,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 MOST_TIMEOUT_MS = 600_000
+WATCH_SECONDS = 0.05
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
@@ -191,10 +192,11 @@ class _Request:
             message = await self._receive()
 
     @contextlib.contextmanager
-    def watched(self) -> Any:
+    def watched(self) -> Iterator[None]:
         """Give up what is done in the block when the client leaves."""
         working = asyncio.current_task()
         assert working is not None
+        watching: asyncio.Task[None] | None = None
         left = False
 
         async def watch() -> None:
@@ -204,7 +206,12 @@ class _Request:
             left = True
             working.cancel()
 
-        watching = asyncio.create_task(watch())
+        def begin() -> None:
+            nonlocal watching
+            watching = asyncio.create_task(watch())
+
+        # Most calls are over before it is worth a task to look after them.
+        later = asyncio.get_running_loop().call_later(WATCH_SECONDS, begin)
         try:
             yield
         except asyncio.CancelledError:
@@ -212,7 +219,9 @@ class _Request:
                 raise _ClientLeft from None
             raise
         finally:
-            watching.cancel()
+            later.cancel()
+            if watching is not None:
+                watching.cancel()
 
     async def answer(self, body: bytes, headers: Headers) -> None:
         """Answer with JSON."""
