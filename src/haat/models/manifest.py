@@ -44,7 +44,7 @@ class Degraded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """What answers when the model is overloaded; the answer says that it is such a one.
 
     Answers of the last ``cached_seconds`` are given again to the same inputs; for others the model whose key is
-    ``instead`` is asked: a cheaper one.
+    ``instead`` is asked: a cheaper one of the same provider.
     """
 
     instead: str = ""

@@ -7,8 +7,10 @@ import hashlib
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -184,6 +186,36 @@ async def test_nothing_runs_after_the_end() -> None:
     assert not any(is_running(pid) for pid in pids)
 
 
+async def test_workers_die_with_the_engine_even_at_work(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import asyncio, sys\n"
+        "from haat.models.engines.local import LocalEngine\n"
+        "from models.engines.contract import KEY, ask, sample, until\n"
+        "async def main():\n"
+        "    engine = LocalEngine()\n"
+        "    await engine.deploy(sample())\n"
+        "    print((await ask(engine, 'a'))[0]['pid'], flush=True)\n"
+        "    await ask(engine, 'hang')\n"
+        "asyncio.run(main())\n"
+    )
+    tests = str(Path(__file__).parents[2])
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(program), stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": tests}
+    )
+    assert process.stdout is not None
+    pid = int(await asyncio.wait_for(process.stdout.readline(), 30))
+    process.kill()
+    await process.wait()
+    await until(lambda: not is_running(pid))
+
+
+async def test_a_worker_that_writes_rubbish_is_replaced(engine: LocalEngine) -> None:
+    await engine.deploy(sample())
+    assert isinstance(await outcome(ask(engine, "rubbish")), EngineFailed)
+    assert (await ask(engine, "a"))[0]["text"] == "A"
+
+
 async def test_a_broken_model_is_not_started_again_and_again(engine: LocalEngine) -> None:
     await engine.deploy(sample(entry="sample:Broken"))
     for _ in range(20):
@@ -276,6 +308,14 @@ async def test_small_models_share_a_worker(engine: LocalEngine) -> None:
     assert len({answer[0]["pid"] for answer in answers}) == 1
     many = await asyncio.gather(*(ask(engine, str(n), key=keys[n % 5]) for n in range(200)))
     assert [answer[0]["text"] for answer in many] == [str(n) for n in range(200)]
+
+
+async def test_models_of_different_providers_never_share(engine: LocalEngine) -> None:
+    keys = [f"{provider}/small@1.0.0" for provider in ("shop", "mill")]
+    for key in keys:
+        await engine.deploy(sample(key, workers=Workers(shared=True)))
+    answers = await asyncio.gather(*(ask(engine, "a", key=key) for key in keys))
+    assert len({answer[0]["pid"] for answer in answers}) == 2
 
 
 async def test_who_shares_and_crashes_takes_nobody_along(engine: LocalEngine) -> None:
@@ -470,6 +510,19 @@ async def test_an_overloaded_model_is_stood_in_for(engine: LocalEngine) -> None:
         await degrading.run(cached, [Input("unknown")], ticket)
     assert ticket.notes == {}
     await asyncio.gather(*busy)
+
+
+async def test_nobody_stands_in_with_the_model_of_another_provider(engine: LocalEngine) -> None:
+    degrading = DegradingEngine(engine)
+    other = "mill/cheap@1.0.0"
+    await degrading.deploy(sample(batching=Batching(max_items=1), degraded=Degraded(instead=other)))
+    await degrading.deploy(sample(other))
+    await engine.load(KEY)
+    running = [asyncio.create_task(ask(engine, "sleep 0.1")) for _ in range(11)]
+    await until(lambda: engine.state(KEY).queued == 10)
+    with pytest.raises(Overloaded):
+        await ask(degrading, "a")
+    await asyncio.gather(*running)
 
 
 def test_kept_answers_stay_within_their_bound_and_time() -> None:

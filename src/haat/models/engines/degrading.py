@@ -85,8 +85,9 @@ class DegradingEngine(Engine):
             if len(outputs) == len(inputs):
                 ticket.notes[NOTE] = "cached"
                 return outputs
-        # After a timeout there is no time left for another model.
-        if not rule.instead or isinstance(error, EngineTimeout) or rule.instead not in self._models:
+        # After a timeout there is no time left for another model; one of another provider is not this one's to give.
+        other = self._models.get(rule.instead)
+        if other is None or isinstance(error, EngineTimeout) or other.provider != self._models[key].provider:
             raise error
         ticket.notes[NOTE] = rule.instead
         try:

@@ -28,6 +28,11 @@ class Model:
     folder: Path
     python: str = ""
 
+    @property
+    def provider(self) -> str:
+        """Slug of the provider whose it is."""
+        return self.key.partition("/")[0]
+
 
 class Status(StrEnum):
     """``unloaded`` → ``loading`` → ``ready`` ⇄ ``busy`` → ``unloading`` → ``unloaded``.

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from haat.kernel.errors import InputTooLong
@@ -41,6 +42,10 @@ class Sample:
                 os._exit(0)
             if first == "leave":
                 sys.exit(0)
+            if first == "rubbish":
+                for descriptor in range(3, 64):
+                    with suppress(OSError):
+                        os.write(descriptor, b"\xff" * 64)
             if first == "grow":
                 self.grown = bytearray(os.urandom(1024) * 1024 * int(rest[0]))
         time.sleep(max((float(rest[0]) for first, *rest in words if first == "sleep"), default=0.0))

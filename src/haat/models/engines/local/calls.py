@@ -33,7 +33,14 @@ class Call:
         "timer",
     )
 
-    def __init__(self, inputs: Sequence[Input], ticket: Ticket, since: float, on_end: Callable[[Call], None]) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[Input],
+        ticket: Ticket,
+        since: float,
+        future: asyncio.Future[None],
+        on_end: Callable[[Call], None],
+    ) -> None:
         self.inputs = inputs
         self.ticket = ticket
         self.since = since
@@ -41,7 +48,7 @@ class Call:
         self.entries: list[Entry] = []
         self.outputs: list[Output | None] = [None] * len(inputs)
         self.remaining = len(inputs)
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.future = future
         self.timer: asyncio.TimerHandle | None = None
         self.place = 0
         self.ended = False
@@ -75,8 +82,15 @@ class StreamCall(Call):
 
     __slots__ = ("_arrived", "_held", "_parts", "go_on", "hold", "stop")
 
-    def __init__(self, given: Input, ticket: Ticket, since: float, on_end: Callable[[Call], None]) -> None:
-        super().__init__([given], ticket, since, on_end)
+    def __init__(
+        self,
+        inputs: Sequence[Input],
+        ticket: Ticket,
+        since: float,
+        future: asyncio.Future[None],
+        on_end: Callable[[Call], None],
+    ) -> None:
+        super().__init__(inputs, ticket, since, future, on_end)
         self._parts: deque[Output] = deque()
         self._arrived = asyncio.Event()
         self._held = False

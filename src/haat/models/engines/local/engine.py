@@ -295,7 +295,13 @@ class LocalEngine(Engine):
 
 
 def _can_share(worker: WorkerProcess, model: Model) -> bool:
-    """Tell whether a model may live with those of a worker: same interpreter, and the same right to the network."""
+    """Tell whether a model may live with those of a worker: those of one provider, who could read each other's inputs,
+    with the same interpreter and the same right to the network."""
     for other in worker.models.values():
-        return other.python == model.python and other.manifest.network == model.manifest.network
+        if (other.provider, other.python, other.manifest.network) != (
+            model.provider,
+            model.python,
+            model.manifest.network,
+        ):
+            return False
     return True

@@ -56,6 +56,7 @@ class Pool:
         """Memory kept for a worker that is being started."""
         self.used_at = time.monotonic()
         self._staff = staff
+        self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
         self._limit = manifest.timeout_seconds
         self._batcher = Batcher(manifest.batching)
         self._again: deque[Piece] = deque()
@@ -86,7 +87,8 @@ class Pool:
             raise ValueError(f"a priority is 1 to 10, not {ticket.priority}")
         self._refuse_if_hopeless(now)
         deadline = ticket.deadline or now + self._limit
-        call = StreamCall(inputs[0], ticket, now, self._ended) if stream else Call(inputs, ticket, now, self._ended)
+        future: asyncio.Future[None] = self._loop.create_future()
+        call = (StreamCall if stream else Call)(inputs, ticket, now, future, self._ended)
         batching = self.model.manifest.batching
         call.entries = [
             Entry(
@@ -110,7 +112,7 @@ class Pool:
         self._idle.clear()
         if ticket.on_place is not None:
             self._watched.add(call)
-        call.timer = asyncio.get_running_loop().call_later(max(0.0, deadline - now), self._is_late, call)
+        call.timer = self._loop.call_later(max(0.0, deadline - now), self._is_late, call)
         self._batcher.add(call.entries, self._running_calls)
         self.pump()
         return call
@@ -215,7 +217,7 @@ class Pool:
             self.staff_up()
         elif any(worker.free for worker in self.workers) and math.isfinite(due := self._batcher.due_at()):
             # A free worker has left something: it waits for company.
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, due - time.monotonic()), self.pump)
+            self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self.pump)
 
     def _tell_places(self) -> None:
         for call in tuple(self._watched):
