@@ -44,6 +44,7 @@ from haat.models.engines.local import LocalEngine
 from haat.models.execution import Execution
 from haat.models.hosted import Hosted
 from haat.models.task import parse_call
+from haat.models.writes import GatheringProtocol
 from haat.plugins.manager import hosted_chats, hosted_services
 from haat.settings import Settings
 
@@ -215,7 +216,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     server = _Server(
         uvicorn.Config(
             ModelDoor(engine, token, behind, lambda: metrics.render(local.metrics())),
-            http="httptools",
+            http=GatheringProtocol,
             host="127.0.0.1",
             port=settings.models_port,
             log_level=settings.log_level,

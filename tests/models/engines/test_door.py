@@ -20,6 +20,7 @@ from haat.models.execution import Execution
 from haat.models.hosted import Option
 from haat.models.manifest import Batching, Degraded, Listing
 from haat.models.process import build_app
+from haat.models.writes import GatheringProtocol
 from models.engines.contract import KEY, sample, until
 
 TOKEN = "t" * 64
@@ -270,7 +271,7 @@ async def test_a_removed_model_is_gone_from_its_address(engine: LocalEngine) -> 
 
 @pytest.fixture
 async def port(engine: LocalEngine) -> AsyncIterator[int]:
-    config = uvicorn.Config(door_to(engine), port=0, http="httptools", lifespan="off", log_level="warning")
+    config = uvicorn.Config(door_to(engine), port=0, http=GatheringProtocol, lifespan="off", log_level="warning")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())
     await until(lambda: server.started)
@@ -286,6 +287,34 @@ async def _send(port: int, body: dict[str, Any], accept: str = "*/*") -> tuple[a
     writer.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(content) + content)
     await writer.drain()
     return reader, writer
+
+
+async def test_head_and_body_arrive_together_and_calls_follow_each_other(engine: LocalEngine, port: int) -> None:
+    await engine.deploy(sample())
+    await engine.load(KEY)
+    content = json.dumps(texts("a")).encode()
+    head = f"POST {INVOKE} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
+    call = head + b"Content-Length: %d\r\n\r\n" % len(content) + content
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(call + call)  # the second one before the first is answered
+    for _ in range(2):
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        length = int(answer.split(b"content-length: ")[1].split(b"\r\n")[0])
+        assert json.loads(await reader.readexactly(length))["output"][0]["text"] == "A"
+    writer.write(call.replace(b"Host: a", b"Host: a\r\nConnection: close"))
+    assert (await reader.read()).endswith(b"}")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_large_answer_arrives_whole_and_then_the_connection_ends(engine: LocalEngine, port: int) -> None:
+    await engine.deploy(sample(max_characters=2_000_000))
+    await engine.load(KEY)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        headers = {"Authorization": f"Bearer {TOKEN}", "Connection": "close"}
+        response = await client.post(INVOKE, json=texts("a" * 2_000_000), headers=headers)
+    assert response.json()["output"][0]["text"] == "A" * 2_000_000
 
 
 async def test_a_client_who_leaves_takes_the_call_out_of_the_queue(engine: LocalEngine, port: int) -> None:
