@@ -30,7 +30,7 @@ class Model:
 
 
 class Status(StrEnum):
-    """``unloaded`` → ``loading`` → ``ready`` ⇄ ``busy`` → ``unloading`` → ``unloaded``; ``error`` if it can't be loaded."""
+    """``unloaded`` → ``loading`` → ``ready`` ⇄ ``busy`` → ``unloading`` → ``unloaded``; ``error`` if it can't load."""
 
     UNLOADED = "unloaded"
     LOADING = "loading"
