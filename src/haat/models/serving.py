@@ -124,6 +124,10 @@ class Serving:
         for key in list(self._open):
             await self.remove(key)
 
+    def models(self) -> list[str]:
+        """Return the keys of what is open."""
+        return list(self._open)
+
     def state(self, key: str) -> State:
         """Return how a model is doing; raise KeyError."""
         return State(Status.READY, workers=1) if self._open[key] else State(Status.ERROR)

@@ -52,7 +52,7 @@ def upgrade() -> None:
             UNIQUE (model_id, version)
         );
         COMMENT ON COLUMN model_versions.stage IS
-            'uploaded: its files are here; deployed: the models process has it, nobody buys it yet; published: it is sold';
+            'uploaded: its files are here; deployed: the models process has it, not for sale; published: it is sold';
         CREATE INDEX model_versions_running ON model_versions (stage) WHERE stage IN ('deployed', 'published');
         """
     )

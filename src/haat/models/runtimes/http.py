@@ -1,8 +1,9 @@
 """The runtime ``http``: a model on another machine, asked in one of the gateway's dialects.
 
-``entry`` is its address. Settings: ``dialect`` (``task``, ``openai`` or ``inference``), ``model``, ``headers``, ``path``;
-for ``openai`` ``prompt`` (what the system says, with ``{source}``, ``{target}`` and ``{language}`` of the call) and
-``max_tokens``; for ``inference`` ``tensors`` as in a listing. The address must be public, or lie in a network that the operator has opened.
+``entry`` is its address. Settings: ``dialect`` (``task``, ``openai`` or ``inference``), ``model``, ``headers`` and
+``path``; for ``openai`` ``prompt`` (what the system says, which may have ``{source}``, ``{target}``, ``{language}``) and
+``max_tokens``; for ``inference`` ``tensors`` as in a listing. The address must be public, or lie in a network that
+the operator has opened.
 """
 
 from __future__ import annotations

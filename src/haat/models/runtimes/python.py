@@ -61,6 +61,8 @@ class PythonRunner(Runner):
 
     def __init__(self, module: str, name: str, manifest: Manifest, folder: Path) -> None:
         self._folder = str(folder.resolve())
+        _forget(_folders)
+        _folders.add(self._folder)
         sys.path.insert(0, self._folder)
         importlib.invalidate_caches()
         try:
@@ -98,14 +100,23 @@ class PythonRunner(Runner):
                 yield _output(part)
 
     def close(self) -> None:
-        """Close the model, and forget its modules, so that another version can be opened in this process."""
+        """Close the model and forget its modules."""
         if close := getattr(self, "_close", None):
             close()
         if self._folder in sys.path:
             sys.path.remove(self._folder)
-        for name, module in list(sys.modules.items()):
-            if (getattr(module, "__file__", None) or "").startswith(self._folder + "/"):
-                del sys.modules[name]
+        _forget({self._folder})
+
+
+_folders: set[str] = set()
+"""Where models of this process came from: two of them may call their modules alike, and so may two versions of one."""
+
+
+def _forget(folders: set[str]) -> None:
+    places = tuple(f"{folder}/" for folder in folders)
+    for name, module in list(sys.modules.items()):
+        if places and (getattr(module, "__file__", None) or "").startswith(places):
+            del sys.modules[name]
 
 
 def _output(given: Any) -> Any:
