@@ -56,7 +56,7 @@ def hosted_networks(endpoint: str, models_address: str, provider: str) -> tuple[
     Nothing else on loopback is opened by it: the address is held against the whole pattern, its path included.
     """
     pattern = (
-        re.escape(f"{models_address}/{provider}/") + r"[a-z0-9](?:-?[a-z0-9]){0,39}@[A-Za-z0-9][A-Za-z0-9._-]{0,31}"
+        re.escape(f"{models_address}/{provider}/") + r"[a-z0-9](?:-?[a-z0-9]){0,39}%40[A-Za-z0-9][A-Za-z0-9._-]{0,31}"
     )
     return LOOPBACK if models_address and re.fullmatch(pattern, endpoint) else ()
 

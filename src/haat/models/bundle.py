@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import hashlib
 import os
 import shutil
@@ -17,6 +18,7 @@ import struct
 import tempfile
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -45,6 +47,16 @@ _MOST_DEPTH = 16
 _FREE_OF_RATIO = 1024**2
 _SIGNED = b"haat-model-bundle-v1\n"
 _CHUNK = 1024**2
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    EOFError,
+    struct.error,
+    OverflowError,
+    RuntimeError,
+)
+"""What `zipfile` raises for files that are none."""
 _END, _END_64 = b"PK\x05\x06", b"PK\x06\x07"
 _IGNORED = {"__pycache__", ".git", ".venv", ".DS_Store", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
 
@@ -195,11 +207,15 @@ def open_bundle(bundle: Path, trusted: Mapping[str, bytes], target: Path) -> Unp
                     fresh.rename(target)
                 finally:
                     shutil.rmtree(fresh, ignore_errors=True)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, struct.error, OverflowError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise BundleMalformed(
             "The file is no zip file, or a damaged one: make it again with `haat models bundle`."
         ) from error
     except ValueError as error:
+        raise BundleMalformed from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # it names a place before the file's start
+            raise
         raise BundleMalformed from error
     return Unpacked(manifest, target, digest_of(bundle), signer)
 

@@ -29,5 +29,5 @@ def opens(keyring: Keyring, provider: str, authorization: str) -> bool:
 
 
 def endpoint_of(models_address: str, provider: str, name: str, version: str) -> str:
-    """Return the address at which the models process serves a version of a model."""
-    return f"{models_address}/{provider}/{name}@{version}"
+    """Return the address at which the models process serves ``name@version``; listings have no @ in addresses."""
+    return f"{models_address}/{provider}/{name}%40{version}"

@@ -54,7 +54,7 @@ async def put_on_shelf(
             version_id = present.id
     steps: list[Any] = []
     if present is not None and present.endpoint != draft.endpoint:
-        if f"{one.name}@{one.version}" not in present.endpoint:
+        if not present.endpoint.endswith(f"/{one.name}%40{one.version}"):
             raise Conflict(
                 f"The listing has a version {one.version} of its own at another address: choose another name."
             )

@@ -1,7 +1,7 @@
 """The runtime ``http``: a model on another machine, asked in one of the gateway's dialects.
 
 ``entry`` is its address. Settings: ``dialect`` (``task``, ``openai`` or ``inference``), ``model``, ``headers`` and
-``path``; for ``openai`` ``prompt`` (what the system says, which may have ``{source}``, ``{target}``, ``{language}``) and
+``path``; for ``openai`` ``prompt`` (what the system says, and ``{source}``, ``{target}``, ``{language}`` in it) and
 ``max_tokens``; for ``inference`` ``tensors`` as in a listing. The address must be public, or lie in a network that
 the operator has opened.
 """
