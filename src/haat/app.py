@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import haat.catalog.jobs
 import haat.partners.jobs
+import haat.registry.jobs
 from haat.catalog.discovery import Discovery
 from haat.catalog.service import Catalog
 from haat.identity.service import Identity
@@ -26,13 +27,18 @@ from haat.kernel.clock import Clock, SystemClock
 from haat.kernel.events import EventHandler
 from haat.partners.service import Partners
 from haat.rating.service import Rating
+from haat.registry.service import Registry
 from haat.settings import Settings
 from haat.settlement.service import Settlements
 from haat.subscriptions.service import Subscriptions
 from haat.usage.model import Pseudonyms
 from haat.usage.service import Usage
 
-HANDLERS: tuple[EventHandler, ...] = (*haat.partners.jobs.HANDLERS, *haat.catalog.jobs.HANDLERS)
+HANDLERS: tuple[EventHandler, ...] = (
+    *haat.partners.jobs.HANDLERS,
+    *haat.catalog.jobs.HANDLERS,
+    *haat.registry.jobs.HANDLERS,
+)
 """What is done after which event, across all domains."""
 
 
@@ -56,6 +62,7 @@ class Platform:
     rating: Rating
     invoices: Invoices
     settlements: Settlements
+    registry: Registry
     handlers: tuple[EventHandler, ...] = HANDLERS
 
 
@@ -74,6 +81,7 @@ def build_platform(
         https_only=settings.environment == "production",
         provider_share=settings.provider_share,
         data_dir=settings.data_dir,
+        models_address=settings.models_address,
     )
     discovery = Discovery(db, clock)
     pseudonyms = Pseudonyms(keyring.derive("customer-pseudonyms"))
@@ -95,6 +103,7 @@ def build_platform(
         rating=Rating(db, clock),
         invoices=invoices,
         settlements=Settlements(db, clock, pseudonyms, invoices),
+        registry=Registry(db, clock, keyring, partners, catalog, settings),
     )
 
 

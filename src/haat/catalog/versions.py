@@ -12,7 +12,6 @@ from haat.catalog.drafts import SampleCall, VersionDraft, VersionPolicyDraft
 from haat.catalog.model import SPOKEN_DIALECTS, TASK_DIALECTS, Version
 from haat.catalog.provider import ProviderSide
 from haat.catalog.quality import check_quality
-from haat.infra.net import parse_networks
 from haat.infra.postgres import Connection, tenant
 from haat.kernel.clock import check_ahead
 from haat.kernel.errors import Conflict, NotFound, ValidationFailed
@@ -40,6 +39,13 @@ class Versions(ProviderSide):
                 connection, actor, service_id, partner.org_id, "service.version_added", {"version": draft.version}
             )
         return version_id
+
+    async def own(self, actor: Actor, service_id: UUID) -> list[Version]:
+        """Return the versions of one's own service, those that wait for acceptance included; raise NotFound."""
+        partner = await self._approved_partner(actor)
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await self._own(connection, partner, service_id)
+            return await store.versions(connection, service_id)
 
     async def accept(self, actor: Actor, service_id: UUID, version_id: UUID) -> acceptance.Report:
         """Make the acceptance call at each endpoint; when all succeed the version becomes the default one.
@@ -209,7 +215,7 @@ class Versions(ProviderSide):
                 health_path=version.health_path,
                 warm_up_seconds=version.warm_up_seconds,
                 credential=credential,
-                allowed=(*self._allowed, *parse_networks(partner.allowed_networks)),
+                allowed=self._networks_for(partner, endpoint),
                 https_only=self._https_only,
                 request=Reshaping([change.model_dump() for change in changes.request]),
                 answer=Reshaping([change.model_dump() for change in changes.answer]),

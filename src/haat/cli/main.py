@@ -20,6 +20,7 @@ GROUPS = {
     "dead-letters": ("haat.cli.jobs:dead_letters", "List and replay jobs that failed at every attempt."),
     "events": ("haat.cli.events:events", "Read the event log, verify its chain, hand a handler the past."),
     "jobs": ("haat.cli.jobs:jobs", "List jobs, let them run now, cancel them."),
+    "models": ("haat.cli.models:models", "Make, try and publish models; alone: run the process that serves them."),
     "plugins": ("haat.cli.plugins:plugins", "See the gateway's plugins, switch them on and off."),
     "provider": ("haat.cli.provider:provider", "Try a service before listing it."),
 }
@@ -33,7 +34,6 @@ PROCESSES = {
     "websocket": "Run the WebSocket process alone: it speaks for the gateway's sessions.",
     "speech": "Run the process alone that speaks Socket.IO: speech answered while it is spoken.",
     "bridge": "Run the process alone that asks models over gRPC.",
-    "models": "Run the service execution module alone: the built-in services.",
 }
 
 

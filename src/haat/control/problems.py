@@ -27,6 +27,7 @@ from haat.kernel.errors import (
     ValidationFailed,
 )
 from haat.kernel.ids import new_id
+from haat.models.bundle import MOST_BUNDLE_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,8 @@ _HEADERS = [
 
 _NO_STORE = (b"cache-control", b"no-store")  # what the API answers is for the one who asked
 
+BUNDLES = "/api/v1/models"
+"""Where models' bundles are sent, which are larger than other bodies."""
 MAX_API_BODY = 1024 * 1024
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a request body that are taken at most: under ``/api/``, and anywhere else (files in forms)."""
@@ -127,6 +130,8 @@ def _is_api(scope: Scope) -> bool:
 def _limited(scope: Scope, receive: Receive) -> Receive:
     """Return a ``receive`` that ends a body which grows too large; raise BodyTooLarge for one that says so."""
     limit = MAX_API_BODY if _is_api(scope) else MAX_BODY
+    if (scope["method"], scope["path"]) == ("POST", BUNDLES):
+        limit = MOST_BUNDLE_BYTES
     declared = dict(scope["headers"]).get(b"content-length", b"0")
     if declared.isdigit() and int(declared[:20]) > limit:
         raise BodyTooLarge(limit_bytes=limit)

@@ -91,6 +91,7 @@ class Gateway:
             self.endpoints,
             tuple(settings.allowed_networks),
             lambda route: prepare(self, route),
+            settings.models_address,
         )
         self.attempts = Attempts(
             settings.data_dir / "gateway" / "idempotency.db",

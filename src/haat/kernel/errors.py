@@ -339,6 +339,32 @@ class AcceptanceFailed(HaatError):
     default_detail = "Mend the endpoint and run `haat provider test URL` to see the same check."
 
 
+class BundleMalformed(HaatError):
+    """It is no zip file, has no manifest, or its files are not those that its list of digests names."""
+
+    code, status, title = "BUNDLE_MALFORMED", 422, "The bundle is not what it should be"
+    default_detail = "Make it again with `haat models bundle` and send that file unchanged."
+
+
+class BundleUnsafe(HaatError):
+    """A path leads out of it, something in it is no ordinary file, or it would unpack to far more than it is."""
+
+    code, status, title = "BUNDLE_UNSAFE", 422, "The bundle holds something that is not unpacked here"
+    default_detail = "Leave out links, devices, and paths that lead elsewhere, and make the bundle again."
+
+
+class BundleTooLarge(HaatError):
+    code, status, title = "BUNDLE_TOO_LARGE", 413, "The bundle is too large"
+    default_detail = "Leave out what the model doesn't need; the limit is in `limit`."
+
+
+class BundleUnsigned(HaatError):
+    """It has no signature, one that doesn't fit, or one by a key that its organisation has not registered."""
+
+    code, status, title = "BUNDLE_UNSIGNED", 422, "The bundle's signature can't be trusted"
+    default_detail = "Register your key with `haat models keys --register` and sign the bundle with it."
+
+
 class MailUndelivered(HaatError):
     code, status, title = "MAIL_UNDELIVERED", 503, "The mail could not be delivered"
     default_detail = "The mail server refused it; it is retried."

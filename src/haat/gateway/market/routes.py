@@ -14,7 +14,7 @@ from haat.gateway.market.snapshot import Directory, Service, Version
 from haat.gateway.upstreams.endpoints import Endpoint, Endpoints
 from haat.gateway.upstreams.traffic import Traffic
 from haat.infra.keyring import Keyring
-from haat.infra.net import parse_networks
+from haat.infra.net import IPNetwork, hosted_networks, parse_networks
 from haat.kernel.errors import HaatError, ProviderUnavailable, ServiceNotFound, ServiceSuspended
 
 if TYPE_CHECKING:
@@ -119,9 +119,10 @@ class RouteTable:
         endpoints: Endpoints,
         allowed_networks: tuple[str, ...],
         prepare: Callable[[Route], None],
+        models_address: str = "",
     ) -> None:
         self._directory, self._keyring, self._endpoints, self._prepare = directory, keyring, endpoints, prepare
-        self._allowed = allowed_networks
+        self._allowed, self._models_address = allowed_networks, models_address
         self._routes: dict[bytes, Route] = {}
         self._alike: dict[tuple[str, str, str, str], list[Route]] = {}
         self._generation = -1
@@ -152,12 +153,17 @@ class RouteTable:
             credential = self._keyring.decrypt(service.credential, service.id) if service.credential else ""
         except InvalidTag as error:
             raise ProviderUnavailable("The provider's credential can't be read; the operator can renew it.") from error
-        networks = parse_networks(sorted({*self._allowed, *service.networks}))
         urls = (executing.endpoint, *executing.policy.endpoints)
-        endpoints = tuple(self._endpoints.of(service, executing, url, networks, credential) for url in urls)
+        endpoints = tuple(
+            self._endpoints.of(service, executing, url, self._networks(service, url), credential) for url in urls
+        )
         route = Route(service, version, executing, endpoints, self._endpoints.traffic(service.id))
         self._prepare(route)
         return route
+
+    def _networks(self, service: Service, url: str) -> tuple[IPNetwork, ...]:
+        hosted = hosted_networks(url, self._models_address, service.provider)
+        return parse_networks(sorted({*self._allowed, *service.networks, *hosted}))
 
     def _keep_up(self) -> None:
         """Forget what was made of a market that has changed since."""
