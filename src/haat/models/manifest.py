@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from haat.models.hosted import Category, InputKind, Unit
+from haat.models.hosted import Category, InputKind, Option, Unit
 
 Cost = Literal["items", "characters", "audio_seconds"]
 Group = Literal["language", "length"]
@@ -70,6 +70,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     languages: tuple[str, ...] = ()
     language_pairs: tuple[str, ...] = ()
     takes_language: bool = True
+    options: tuple[Option, ...] = ()
     formats: tuple[str, ...] = ()
     max_inputs: int = 100
     max_characters: int = 5_000

@@ -30,7 +30,10 @@ class Model:
 
 
 class Status(StrEnum):
-    """``unloaded`` → ``loading`` → ``ready`` ⇄ ``busy`` → ``unloading`` → ``unloaded``; ``error`` if it can't be loaded."""
+    """``unloaded`` → ``loading`` → ``ready`` ⇄ ``busy`` → ``unloading`` → ``unloaded``.
+
+    ``error`` if it can't be loaded.
+    """
 
     UNLOADED = "unloaded"
     LOADING = "loading"
