@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from haat.kernel.errors import EngineFailed, EngineTimeout, HaatError
 from haat.models import traces, wire
 from haat.models.engines.local.batcher import Entry
-from haat.models.engines.local.calls import Call, StreamCall, again
+from haat.models.engines.local.calls import StreamCall, again
 
 if TYPE_CHECKING:
     from haat.models.engines.local.process import Message, WorkerProcess
@@ -78,11 +78,6 @@ class Batch:
         self._timer: asyncio.TimerHandle | None = None
         self._traces = [(entry.call.ticket.trace, entry.call.ticket.request_id) for entry in self.entries]
         self._parent = traces.batch_parent([trace for trace, _ in self._traces if trace])
-
-    @property
-    def calls(self) -> set[Call]:
-        """The calls that have inputs in it."""
-        return {entry.call for entry in self.entries}
 
     def begin(self) -> None:
         """Send it to the worker. One that can't be sent has failed."""

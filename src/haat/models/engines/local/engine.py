@@ -204,7 +204,7 @@ class LocalEngine(Engine):
                 f"The model takes {memory // _MEGABYTE} MB, and its manifest says {manifest.memory_mb} (`memory_mb`)."
             )
         if not worker.lost:
-            pool.memory_of[worker] = memory
+            pool.measure(worker, memory)
 
     async def _warm_up(self, model: Model, worker: WorkerProcess) -> None:
         try:
@@ -233,7 +233,7 @@ class LocalEngine(Engine):
     async def _make_room(self, pool: Pool) -> None:
         """Keep memory for one more worker of a model; others are unloaded for it. Overloaded when all is in use."""
         async with self._room:
-            needed = max(pool.memory_of.values(), default=pool.model.manifest.memory_mb * _MEGABYTE)
+            needed = pool.measured or pool.model.manifest.memory_mb * _MEGABYTE
             if needed > self._limit:
                 raise EngineFailed(
                     f"The model takes {needed // _MEGABYTE} MB; all together may take {self._limit // _MEGABYTE}."
@@ -245,17 +245,19 @@ class LocalEngine(Engine):
             pool.reserved = needed
 
     async def _unload_for(self, needed: int, pool: Pool | None = None) -> bool:
+        # One at a time, and then seen anew: while one is unloaded another may have got something to do.
+        while (keys := self._least_needed(needed, pool)) is not None:
+            if not keys:
+                return True
+            log.info("%s is unloaded: others need its memory", keys[0])
+            await self._pools[keys[0]].unload()
+        return False
+
+    def _least_needed(self, needed: int, pool: Pool | None) -> list[str] | None:
         now = time.monotonic()
         others = [other.resident(now) for other in self._pools.values() if other.memory and other is not pool]
         own = self.memory() - sum(other.memory for other in others)
-        keys = to_unload(others, needed + own, self._limit)
-        if keys is None:
-            return False
-        for key in keys:
-            if key in self._pools:
-                log.info("%s is unloaded: others need its memory", key)
-                await self._pools[key].unload()
-        return True
+        return to_unload(others, needed + own, self._limit)
 
     async def _measure_for_ever(self) -> None:
         while True:
@@ -275,8 +277,9 @@ class LocalEngine(Engine):
             for worker in list(pool.workers):
                 if worker.lost or worker not in taken:
                     continue
-                pool.memory_of[worker] = taken[worker] // max(1, len(worker.models))
-                if pool.memory_of[worker] > limit and worker.free:
+                memory = taken[worker] // max(1, len(worker.models))
+                pool.measure(worker, memory)
+                if memory > limit and worker.free:
                     log.warning(
                         "a worker of %s has grown beyond %d MB; it is replaced", pool.model.key, limit // _MEGABYTE
                     )

@@ -50,6 +50,8 @@ class Pool:
         self.wanted = max(1, manifest.workers.least)
         self.memory_of: dict[WorkerProcess, int] = {}
         """What each worker takes for this model, as last measured."""
+        self.measured = 0
+        """What a worker took when one was last measured."""
         self.reserved = 0
         """Memory kept for a worker that is being started."""
         self.used_at = time.monotonic()
@@ -366,6 +368,10 @@ class Pool:
     def memory(self) -> int:
         """Bytes its workers take, and those kept for one that is being started."""
         return sum(self.memory_of.values()) + self.reserved
+
+    def measure(self, worker: WorkerProcess, memory: int) -> None:
+        """Note what a worker takes."""
+        self.measured = self.memory_of[worker] = memory
 
     def resident(self, now: float) -> Resident:
         """Tell what there is to know when memory is short."""
