@@ -13,7 +13,7 @@ from served import Polarity, Ten
 BATCHING: dict[str, Any] = {"batchable": True, "max_batch_size": 32, "max_latency_ms": 10_000}
 
 
-@bentoml.service(workers=1, traffic={"timeout": 30}, metrics={"enabled": False})
+@bentoml.service(workers=1, traffic={"timeout": 30}, metrics={"enabled": False}, logging={"access": {"enabled": False}})
 class Models:
     def __init__(self) -> None:
         self.slow, self.polarity = Ten(), Polarity(os.environ["TEXT_MODEL"])

@@ -34,6 +34,7 @@ class Settings(BaseSettings):
         1, ge=1, le=64, description="Processes that the gateway is; about one for each core it may use."
     )
     models_port: int = Field(8090, ge=0, le=65535, description="Loopback port of the service execution module.")
+    models_memory_mb: int = Field(0, ge=0, description="Memory of all models together; 0 takes 70 % of the machine's.")
     models_engine: Literal["local", "ray"] = Field(
         "local", description="Who runs models: worker processes on this machine, or a Ray cluster (`haat[ray]`)."
     )

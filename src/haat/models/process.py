@@ -1,7 +1,8 @@
 """The service execution module: an HTTP server on loopback that runs the hosted services.
 
 To the gateway it is a provider like any other: ``POST /{provider}/{service}/invoke``, or for a language model
-``…/chat/completions``, with the credential that the platform derives from its master key.
+``…/chat/completions``, with the credential that the platform derives from its master key. Models of the engine are
+met first, at the door (`haat.models.door`).
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ from haat.kernel.errors import (
 )
 from haat.kernel.ids import new_id
 from haat.models import chat as protocol
+from haat.models import metrics
 from haat.models.chats import Chats
+from haat.models.door import ModelDoor
+from haat.models.engines.local import LocalEngine
 from haat.models.execution import Execution
 from haat.models.hosted import Hosted
 from haat.models.task import parse_call
@@ -203,9 +207,13 @@ async def _warm_up(execution: Execution, chats: Chats) -> None:
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve on 127.0.0.1 at ``settings.models_port`` until ``stop`` is set, then finish what is in flight."""
     execution, chats = Execution(hosted_services()), Chats(hosted_chats())
+    engine = LocalEngine(settings.models_memory_mb * 1024 * 1024)
+    token = keyring_of(settings).derive("models-token").hex()
+    behind: Any = build_app(execution, token, chats)
     server = _Server(
         uvicorn.Config(
-            build_app(execution, keyring_of(settings).derive("models-token").hex(), chats),
+            ModelDoor(engine, token, behind, lambda: metrics.render(engine.metrics())),
+            http="httptools",
             host="127.0.0.1",
             port=settings.models_port,
             log_level=settings.log_level,
@@ -216,6 +224,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             timeout_graceful_shutdown=int(settings.shutdown_seconds),
         )
     )
+    await engine.start()
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(stop.wait())
     warming = asyncio.create_task(_warm_up(execution, chats))
@@ -226,5 +235,6 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         stopping.cancel()
         warming.cancel()
         await asyncio.wait({serving, warming})
+        await engine.stop()
         await execution.stop()
     await serving

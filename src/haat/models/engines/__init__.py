@@ -15,4 +15,4 @@ def engine_named(settings: Settings) -> Engine:
         return RayEngine(settings.ray_address or "")
     from haat.models.engines.local import LocalEngine
 
-    return LocalEngine()
+    return LocalEngine(settings.models_memory_mb * 1024 * 1024)

@@ -53,7 +53,11 @@ class _Group:
     entries: list[Entry] = field(default_factory=list)
     cost: float = 0.0
     offered: float = math.inf
-    """When a free worker first found it not yet due: from then on it waits for company."""
+    """When a free worker first asked for it: from then on it waits for company."""
+
+
+def _first(group: _Group) -> tuple[float, int]:
+    return group.entries[0].key
 
 
 class Batcher:
@@ -98,9 +102,8 @@ class Batcher:
         """
         due: _Group | None = None
         for group in self._groups.values():
-            if not self._is_due(group, now, workers, running_calls):
-                group.offered = min(group.offered, now)
-            elif due is None or group.entries[0].key < due.entries[0].key:
+            group.offered = min(group.offered, now)
+            if self._is_due(group, now, workers, running_calls) and (due is None or _first(group) < _first(due)):
                 due = group
         return [] if due is None else self._cut(due)
 
