@@ -100,7 +100,7 @@ def runtime_packages() -> Path:
 def ours(workers: int) -> Server:
     """Return our own, with so many workers a model."""
     return Server(
-        "haat" if workers == 1 else f"haat, {workers} workers",
+        "haat" if workers == 1 else f"haat-{workers}-workers",
         (),
         "checks its token and the task schema, numbers and meters each call; uvicorn and the local engine",
         lambda _, port, model: [

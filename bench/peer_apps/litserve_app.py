@@ -36,4 +36,10 @@ if __name__ == "__main__":
         fast_queue=True,
         timeout=30,
     )
-    server.run(host="127.0.0.1", port=int(os.environ["PORT"]), num_api_servers=1, log_level="warning", generate_client_file=False)
+    server.run(
+        host="127.0.0.1",
+        port=int(os.environ["PORT"]),
+        num_api_servers=1,
+        log_level="warning",
+        generate_client_file=False,
+    )
