@@ -40,6 +40,17 @@ class Workers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     shared: bool = False
 
 
+class Degraded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What answers when the model is overloaded; the answer says that it is such a one.
+
+    Answers of the last ``cached_seconds`` are given again to the same inputs; for others the model whose key is
+    ``instead`` is asked: a cheaper one.
+    """
+
+    instead: str = ""
+    cached_seconds: float = 0.0
+
+
 class Listing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What the market says of it. ``unit_price`` is decimal text, in rupees."""
 
@@ -83,6 +94,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     preload: bool = False
     batching: Batching = Batching()
     workers: Workers = Workers()
+    degraded: Degraded = Degraded()
     settings: dict[str, Any] = {}
     environment: dict[str, str] = {}
     requirements: tuple[str, ...] = ()

@@ -39,6 +39,7 @@ from haat.models import chat as protocol
 from haat.models import metrics
 from haat.models.chats import Chats
 from haat.models.door import ModelDoor
+from haat.models.engines.degrading import DegradingEngine
 from haat.models.engines.local import LocalEngine
 from haat.models.execution import Execution
 from haat.models.hosted import Hosted
@@ -207,12 +208,13 @@ async def _warm_up(execution: Execution, chats: Chats) -> None:
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve on 127.0.0.1 at ``settings.models_port`` until ``stop`` is set, then finish what is in flight."""
     execution, chats = Execution(hosted_services()), Chats(hosted_chats())
-    engine = LocalEngine(settings.models_memory_mb * 1024 * 1024)
+    local = LocalEngine(settings.models_memory_mb * 1024 * 1024)
+    engine = DegradingEngine(local)
     token = keyring_of(settings).derive("models-token").hex()
     behind: Any = build_app(execution, token, chats)
     server = _Server(
         uvicorn.Config(
-            ModelDoor(engine, token, behind, lambda: metrics.render(engine.metrics())),
+            ModelDoor(engine, token, behind, lambda: metrics.render(local.metrics())),
             http="httptools",
             host="127.0.0.1",
             port=settings.models_port,

@@ -4,7 +4,8 @@ To the worker: ``["open", key, manifest, folder]``, ``["close", key]``, ``["run"
 ``["stream", key, traceparent, [input]]``, ``["stop"]`` while one streams. One thing at a time, and each is answered: by
 ``["ready", seconds]`` (as also a worker says when it begins), ``["outputs", outputs, wrong, seconds]`` where ``wrong``
 has the errors of single outputs by their index, ``["part", output]`` and at last ``["end", seconds]``, or
-``["error", error]``. An error is ``[code, detail, extensions]``.
+``["error", error]``. An error is ``[code, detail, extensions]``. An input is ``[text, other, content, format,
+config]``; a large content is ``[at, size]`` in the memory that both share.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 
 from haat.kernel import errors
 from haat.kernel.errors import EngineFailed, HaatError
+from haat.models.region import Region
 from haat.models.runtimes.port import Input
 
 HEADER = struct.Struct(">I")
@@ -39,14 +41,23 @@ def frame(message: Sequence[Any]) -> bytes:
     return HEADER.pack(len(payload)) + payload
 
 
-def inputs_of(given: Sequence[Input]) -> list[tuple[Any, ...]]:
-    """Return inputs as they are sent."""
-    return [(one.text, one.other, one.content, one.format, one.config) for one in given]
+def inputs_of(given: Sequence[Input], region: Region | None = None) -> list[tuple[Any, ...]]:
+    """Return inputs as they are sent: instead of a content that lies in the region, where it lies."""
+    if region is None:
+        return [(one.text, one.other, one.content, one.format, one.config) for one in given]
+    region.clear()
+    return [
+        (one.text, one.other, (one.content and region.lay(one.content)) or one.content, one.format, one.config)
+        for one in given
+    ]
 
 
-def read_inputs(sent: Sequence[Sequence[Any]]) -> list[Input]:
+def read_inputs(sent: Sequence[Sequence[Any]], region: Region | None = None) -> list[Input]:
     """Return inputs as they were given."""
-    return [Input(*fields) for fields in sent]
+    return [
+        Input(text, other, region.read(*content) if region and isinstance(content, list) else content, form, config)
+        for text, other, content, form, config in sent
+    ]
 
 
 def error_fields(error: HaatError) -> tuple[str, str, dict[str, Any]]:

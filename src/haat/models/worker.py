@@ -1,6 +1,6 @@
 """A worker: opens models with the runtimes that their manifests name, and answers batches, one at a time.
 
-The local engine starts it as ``python -m haat.models.worker DESCRIPTOR``; what is said over that socket stands in
+The local engine starts it as ``python -m haat.models.worker SOCKET [MEMORY]``; what is said over that socket stands in
 `haat.models.wire`. It ends when the socket does, and dies with the engine's process.
 """
 
@@ -26,6 +26,7 @@ from haat.kernel.errors import EngineFailed, EngineMissing, HaatError
 from haat.models import wire
 from haat.models.manifest import Manifest
 from haat.models.outputs import problem_of
+from haat.models.region import Region
 from haat.models.runtimes import runtime_named
 from haat.models.runtimes.port import Runner
 from haat.models.traces import current_trace
@@ -42,10 +43,11 @@ def confine(manifest: Manifest, folder: Path) -> None:
 
 
 class Worker:
-    """The models of this process and the socket to the engine."""
+    """The models of this process, the socket to the engine, and the memory that is shared with it."""
 
-    def __init__(self, engine: socket.socket) -> None:
+    def __init__(self, engine: socket.socket, region: Region | None) -> None:
         self._engine = engine
+        self._region = region
         self._runners: dict[str, Runner] = {}
         self._confined = False
 
@@ -82,7 +84,7 @@ class Worker:
 
     def _run(self, key: str, trace: str, sent: Sequence[Sequence[Any]]) -> None:
         current_trace.set(trace)
-        inputs = wire.read_inputs(sent)
+        inputs = wire.read_inputs(sent, self._region)
         began = time.monotonic()
         outputs: list[Any] = list(self._runners[key].predict(inputs))
         seconds = time.monotonic() - began
@@ -100,7 +102,7 @@ class Worker:
     def _stream(self, key: str, trace: str, sent: Sequence[Sequence[Any]]) -> None:
         current_trace.set(trace)
         began = time.monotonic()
-        parts = iter(self._runners[key].stream(wire.read_inputs(sent)[0]))
+        parts = iter(self._runners[key].stream(wire.read_inputs(sent, self._region)[0]))
         try:
             for part in parts:
                 if problem := problem_of(part):
@@ -155,12 +157,13 @@ def main() -> None:
         return
     logging.basicConfig(level=logging.INFO)
     os.dup2(2, 1)  # models may print: what they write to stdout goes to stderr
+    region = Region(int(sys.argv[2])) if len(sys.argv) > 2 else None
     with socket.socket(fileno=int(sys.argv[1])) as engine:
         engine.setblocking(True)
         os.set_inheritable(engine.fileno(), False)
         os.register_at_fork(after_in_child=engine.detach)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the engine was killed
-            Worker(engine).serve()
+            Worker(engine, region).serve()
 
 
 if __name__ == "__main__":

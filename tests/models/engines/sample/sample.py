@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import signal
@@ -94,3 +95,8 @@ def steady(inputs: Sequence[Input]) -> list[Any]:
     """Take ten milliseconds a batch, whatever is in it."""
     time.sleep(0.01)
     return [{"text": given.text, "pid": os.getpid()} for given in inputs]
+
+
+def digest(inputs: Sequence[Input]) -> list[Any]:
+    """Say what each content is."""
+    return [{"digest": hashlib.sha256(given.content).hexdigest()} for given in inputs]

@@ -87,7 +87,7 @@ class Batch:
             ticket.queued = max(ticket.queued, self.began - entry.since)
             ticket.batch = max(ticket.batch, len(self.entries))
         try:
-            inputs = wire.inputs_of([entry.given for entry in self.entries])
+            inputs = wire.inputs_of([entry.given for entry in self.entries], self.worker.region)
             request = wire.frame(["run" if stream is None else "stream", self._key, self._parent, inputs])
         except (TypeError, ValueError, OverflowError):
             self._end(self._halves(EngineFailed("The input can't be given to the model; the call is not billed.")))

@@ -44,6 +44,7 @@ class LocalEngine(Engine):
         self._leaving: set[Pool] = set()
         self._counters: dict[str, Counters] = {}
         self._shared: list[WorkerProcess] = []
+        self._ending: set[asyncio.Task[None]] = set()
         self._homes = asyncio.Lock()
         self._room = asyncio.Lock()
         self._measuring: asyncio.Task[None] | None = None
@@ -62,6 +63,8 @@ class LocalEngine(Engine):
         await asyncio.gather(*(pool.close() for pool in (*self._pools.values(), *self._leaving)))
         await asyncio.gather(*(worker.end() for worker in self._shared))
         self._shared.clear()
+        if self._ending:
+            await asyncio.wait(self._ending)
 
     async def deploy(self, model: Model) -> None:
         before = self._pools.get(model.key)
@@ -223,6 +226,9 @@ class LocalEngine(Engine):
             await worker.end()
 
     def _lost(self, worker: WorkerProcess, keys: list[str]) -> None:
+        ending = asyncio.create_task(worker.end(), name=f"end worker {worker.pid}")
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
         if worker in self._shared:
             self._shared.remove(worker)
         for pool in (*(self._pools[key] for key in keys if key in self._pools), *self._leaving):

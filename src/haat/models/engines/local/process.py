@@ -21,6 +21,7 @@ import psutil
 from haat.kernel.errors import EngineFailed
 from haat.models import wire
 from haat.models.engines.port import Model
+from haat.models.region import Region
 
 START_SECONDS = 30.0
 _SETTINGS = "HAAT_"
@@ -51,6 +52,8 @@ class WorkerProcess(asyncio.Protocol):
         self._watch: asyncio.Task[None] | None = None
         self._answer: Callable[[Message | None], bool] | None = None
         self._paused = False
+        self.region: Region | None = None
+        """Where large contents for it are laid."""
         self._turns: deque[asyncio.Future[None]] = deque()
         self._promised = False
         self.models: dict[str, Model] = {}
@@ -93,12 +96,14 @@ class WorkerProcess(asyncio.Protocol):
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answer = _into(ready)
         try:
+            self.region = Region.new()
+            shared = () if self.region is None else (self.region.descriptor,)
             with theirs:
                 self._process = await asyncio.create_subprocess_exec(
                     self._python,
-                    *("-m", "haat.models.worker", str(theirs.fileno())),
+                    *("-m", "haat.models.worker", str(theirs.fileno()), *map(str, shared)),
                     stdin=DEVNULL,
-                    pass_fds=(theirs.fileno(),),
+                    pass_fds=(theirs.fileno(), *shared),
                     env=environment_of(self._environment),
                     start_new_session=True,
                 )
@@ -262,6 +267,9 @@ class WorkerProcess(asyncio.Protocol):
             return
         self.lost = True
         self._received.clear()
+        if self.region is not None:
+            self.region.close()
+            self.region = None
         if self._transport is not None:
             self._transport.abort()
         models, self.models = list(self.models), {}
