@@ -52,7 +52,7 @@ verify: setup compile ## Run the long tests: kills, chaos, browser (as root it i
 	$(BIN)/pytest -m verify $(ARGS)
 
 .PHONY: ray-tests
-ray-tests: ## Run the tests of the Ray engine, in an environment of their own (a gigabyte in build/ray)
+ray-tests: ## Run the tests of the Ray engine, in an environment of their own, build/ray
 	@VENV=build/ray LOCK=requirements-ray.lock PYTHON="$(PYTHON)" sh tools/setup.sh
 	build/ray/bin/pytest -m ray $(ARGS) tests/models/engines
 

@@ -4,7 +4,8 @@
 
 Every server runs the same two models and is started anew in each round, the one after the other, so that none is
 idle beside another that is measured. The results go to bench/results/models.json, the tables to standard output and,
-after a full run, into docs/performance.md. `--quick` takes under two minutes once the others are installed.
+after a full run, into docs/performance.md. `--quick` takes under two minutes on a quiet machine,
+once the others are installed.
 """
 
 from __future__ import annotations
@@ -46,9 +47,12 @@ class Effort:
     seconds: int
     warm_seconds: int
     many_seconds: float
+    peers_crash: bool
+    """The others' models are killed too: some take long to come back, or don't."""
 
 
-FULL, QUICK = Effort(5, 5, 2, 120.0), Effort(1, 1, 1, 12.0)
+FULL = Effort(rounds=5, seconds=5, warm_seconds=2, many_seconds=120.0, peers_crash=True)
+QUICK = Effort(rounds=1, seconds=1, warm_seconds=1, many_seconds=8.0, peers_crash=False)
 
 
 @dataclass(slots=True)
@@ -80,6 +84,7 @@ def measure(effort: Effort, wanted: Sequence[str], found: Found, work: Path) -> 
         # The one that was first is last in the next round: what drifts meets all alike.
         for server in servers if number % 2 == 0 else servers[::-1]:
             with_crash = "crash" in wanted and number == effort.rounds - 1
+            with_crash &= effort.peers_crash or server not in PEERS
             try:
                 _measure(server, effort, with_crash, found, work, model)
             except (NotInstalled, NotStarted, LoadFailed) as error:
@@ -94,8 +99,8 @@ def measure(effort: Effort, wanted: Sequence[str], found: Found, work: Path) -> 
 def _measure(server: Server, effort: Effort, with_crash: bool, found: Found, work: Path, model: Path) -> None:
     with server.start(work, model) as targets:
         for name in SERVED:
+            load.run_wrk(targets[name], effort.warm_seconds, max(CALLERS))
             for callers in CALLERS:
-                load.run_wrk(targets[name], effort.warm_seconds, callers)
                 sample = load.measure(targets[name], effort.seconds, callers)
                 found.samples.setdefault((server.name, name, callers), []).append(sample)
                 say(

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -219,19 +219,19 @@ class Autoscaler:
         except KeyError:  # removed since it was listed
             return None
 
-    def metrics(self) -> Iterator[str]:
-        """Yield lines of Prometheus text: the workers that each loaded model should have, and its thresholds' load."""
-        samples: dict[str, list[tuple[str, float]]] = {name: [] for name, _ in _METRICS}
+    def metrics(self) -> str:
+        """Return Prometheus text: the workers that each loaded model should have and has, and what waits for them."""
+        samples: dict[str, list[tuple[str, int]]] = {name: [] for name, _ in _METRICS}
         for key, wish in sorted(self._wishes.items()):
             if (state := self._state(key)) is not None:
                 samples["haat_model_workers_wanted"].append((key, wish.workers))
                 samples["haat_model_workers_running"].append((key, state.workers))
                 samples["haat_model_inputs_waiting"].append((key, state.queued))
+        lines = []
         for name, meaning in _METRICS:
-            yield f"# HELP {name} {meaning}"
-            yield f"# TYPE {name} gauge"
-            for key, value in samples[name]:
-                yield f'{name}{{model="{_escaped(key)}"}} {value:g}'
+            lines += [f"# HELP {name} {meaning}", f"# TYPE {name} gauge"]
+            lines += [f'{name}{{model="{_escaped(key)}"}} {value}' for key, value in samples[name]]
+        return "\n".join(lines) + "\n"
 
 
 _METRICS = (

@@ -133,5 +133,5 @@ def test_a_cluster_of_our_own_ends_with_us(end: str) -> None:
         if end == "kill":
             assert {"raylet", "gcs_server"} <= {process.name() for process in everything}
             program.kill()
-    left = psutil.wait_procs(everything, timeout=90)[1]  # its agents look for it now and then
+    left = psutil.wait_procs(everything, timeout=150)[1]  # its agents look for it now and then
     assert [process.name() for process in left] == []

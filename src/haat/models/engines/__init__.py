@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from haat.models.engines.port import Engine
+from typing import TYPE_CHECKING
+
 from haat.settings import Settings
 
+if TYPE_CHECKING:
+    from haat.models.engines.local import LocalEngine
 
-def engine_named(settings: Settings) -> Engine:
+
+def engine_named(settings: Settings) -> LocalEngine:
     """Return the engine that `models_engine` names, not yet started; raise EngineMissing where Ray isn't installed."""
     # Each is imported when it is chosen: Ray is an extra, and takes seconds.
     if settings.models_engine == "ray":
