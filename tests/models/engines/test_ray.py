@@ -22,6 +22,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]  # what Ray
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """Start Ray once for all of these tests."""
+    import os
+
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     from haat.models.engines.ray import local_cluster
@@ -121,6 +124,14 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def listening(process: psutil.Process) -> list[str]:
+    """Return the addresses that a process listens on."""
+    return [one.laddr.ip for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN]
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])

@@ -167,12 +167,12 @@ def _into(future: asyncio.Future[Message | None]) -> Callable[[Message | None], 
 
 
 def local_cluster() -> None:
-    """Start a cluster on this machine, which ends with this process. Nothing of it listens to other machines."""
+    """Start a cluster on this machine, which ends with this process."""
     ray.init(
+        address="local",  # and not one that runs here already
         num_cpus=LOCAL_CPUS,
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
-        _node_ip_address="127.0.0.1",
         **_COMMON,
     )
 
