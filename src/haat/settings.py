@@ -35,6 +35,13 @@ class Settings(BaseSettings):
     )
     models_port: int = Field(8090, ge=0, le=65535, description="Loopback port of the service execution module.")
     models_memory_mb: int = Field(0, ge=0, description="Memory of all models together; 0 takes 70 % of the machine's.")
+    models_engine: Literal["local", "ray"] = Field(
+        "local", description="Who runs models: worker processes on this machine, or a Ray cluster (`haat[ray]`)."
+    )
+    ray_address: str | None = Field(
+        None,
+        description="The Ray cluster to join, `auto` for the one on this machine. Unset: one of its own.",
+    )
     public_url: str | None = Field(
         None, description="Address of the portal as users type it; default from host and port."
     )

@@ -37,10 +37,11 @@ from haat.kernel.errors import (
 from haat.kernel.ids import new_id
 from haat.models import chat as protocol
 from haat.models import metrics
+from haat.models.autoscaling import Autoscaler
 from haat.models.chats import Chats
 from haat.models.door import ModelDoor
+from haat.models.engines import engine_named
 from haat.models.engines.degrading import DegradingEngine
-from haat.models.engines.local import LocalEngine
 from haat.models.execution import Execution
 from haat.models.hosted import Hosted
 from haat.models.task import parse_call
@@ -209,13 +210,14 @@ async def _warm_up(execution: Execution, chats: Chats) -> None:
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve on 127.0.0.1 at ``settings.models_port`` until ``stop`` is set, then finish what is in flight."""
     execution, chats = Execution(hosted_services()), Chats(hosted_chats())
-    local = LocalEngine(settings.models_memory_mb * 1024 * 1024)
+    local = engine_named(settings)
+    scaler = Autoscaler(local)
     engine = DegradingEngine(local)
     token = keyring_of(settings).derive("models-token").hex()
     behind: Any = build_app(execution, token, chats)
     server = _Server(
         uvicorn.Config(
-            ModelDoor(engine, token, behind, lambda: metrics.render(local.metrics())),
+            ModelDoor(engine, token, behind, lambda: metrics.render(local.metrics()) + scaler.metrics()),
             http=GatheringProtocol,
             host="127.0.0.1",
             port=settings.models_port,
@@ -228,6 +230,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         )
     )
     await engine.start()
+    scaler.start()
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(stop.wait())
     warming = asyncio.create_task(_warm_up(execution, chats))
@@ -238,6 +241,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         stopping.cancel()
         warming.cancel()
         await asyncio.wait({serving, warming})
+        await scaler.stop()
         await engine.stop()
         await execution.stop()
     await serving
