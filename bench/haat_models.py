@@ -54,7 +54,7 @@ async def serve(port: int, workers: int, environment: dict[str, str]) -> None:
     await engine.start()
     for name, entry in SERVED.items():
         await engine.deploy(model(name, entry, workers, environment))
-    door = ModelDoor(engine, TOKEN, _nothing, lambda: "")
+    door = ModelDoor(engine, lambda _, given: given == f"Bearer {TOKEN}".encode(), _nothing, lambda: "")
     config = uvicorn.Config(door, http="httptools", host="127.0.0.1", port=port, access_log=False, log_level="warning")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())  # `serve` would take the signals

@@ -22,10 +22,12 @@ from haat.infra.keyring import Keyring
 from haat.infra.net import hosted_networks
 from haat.kernel.clock import SetClock
 from haat.kernel.permissions import PLATFORM, Actor
-from haat.models import deployments, serving
+from haat.models import deployments
 from haat.models.bundle import key_id, make_bundle
-from haat.models.credentials import opens
+from haat.models.credentials import Credentials, models_token, provider_token
 from haat.models.deployments import Follower, bundle_of, deployed_models, files_of
+from haat.models.door import ModelDoor
+from haat.models.engines.local import LocalEngine
 from haat.registry.jobs import place
 from haat.settings import Settings
 from market import Market
@@ -62,21 +64,17 @@ async def control(database: Any, clock: SetClock, keyring: Keyring, tmp_path: Pa
 async def models_process(control: Control) -> AsyncIterator[Follower]:
     """Serve what is deployed, to who has the credential, as the models process does."""
     settings = control.platform.settings
-    open_here = serving.Serving()
-    follower = Follower(settings, open_here)
-    app = serving.build_app(open_here)
+    engine = LocalEngine(home=settings.data_dir / "models" / "work", networks=settings.allowed_networks)
+    follower = Follower(settings, engine)
 
-    async def guarded(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            given = dict(scope["headers"]).get(b"authorization", b"").decode()
-            if not opens(control.platform.keyring, scope["path"].split("/")[1], given):
-                await send({"type": "http.response.start", "status": 401, "headers": []})
-                await send({"type": "http.response.body", "body": b""})
-                return
-        await app(scope, receive, send)
+    async def nothing(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
 
-    config = uvicorn.Config(guarded, host="127.0.0.1", port=settings.models_port, log_level="warning", lifespan="off")
+    door = ModelDoor(engine, Credentials(control.platform.keyring).opens, nothing, str)
+    config = uvicorn.Config(door, host="127.0.0.1", port=settings.models_port, log_level="warning", lifespan="off")
     server = uvicorn.Server(config)
+    await engine.start()
     await follower.start()
     running = asyncio.create_task(server._serve())
     try:
@@ -85,7 +83,7 @@ async def models_process(control: Control) -> AsyncIterator[Follower]:
         server.should_exit = True
         await running
         await follower.stop()
-        await open_here.stop()
+        await engine.stop()
 
 
 def packed(tmp_path: Path, *, key: Ed25519PrivateKey = KEY, **changes: str) -> bytes:
@@ -240,12 +238,11 @@ async def test_a_providers_other_listings_reach_nothing_on_this_machine(control:
 
 
 async def test_a_providers_credential_opens_only_its_own_models(keyring: Keyring) -> None:
-    from haat.models.credentials import models_token, provider_token
-
-    assert opens(keyring, "bhasha", f"Bearer {provider_token(keyring, 'bhasha')}")
-    assert opens(keyring, "bhasha", f"Bearer {models_token(keyring)}")
-    assert not opens(keyring, "other", f"Bearer {provider_token(keyring, 'bhasha')}")
-    assert not opens(keyring, "bhasha", "")
+    opens = Credentials(keyring).opens
+    assert opens("bhasha", f"Bearer {provider_token(keyring, 'bhasha')}".encode())
+    assert opens("bhasha", f"Bearer {models_token(keyring)}".encode())
+    assert not opens("other", f"Bearer {provider_token(keyring, 'bhasha')}".encode())
+    assert not opens("bhasha", b"")
 
 
 async def test_what_a_killed_process_left_undone_is_done_by_its_event(control: Control, tmp_path: Path) -> None:

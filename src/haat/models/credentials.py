@@ -21,11 +21,20 @@ def provider_token(keyring: Keyring, provider: str) -> str:
     return keyring.derive(f"models-token/{provider}").hex()
 
 
-def opens(keyring: Keyring, provider: str, authorization: str) -> bool:
-    """Tell whether an ``Authorization`` header opens the services and models of a provider."""
-    given = authorization.encode("utf-8", "replace")
-    known = (models_token(keyring), provider_token(keyring, provider))
-    return any(hmac.compare_digest(given, f"Bearer {token}".encode()) for token in known)
+class Credentials:
+    """What the models process lets in. Tokens are derived once a provider."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+        self._bearers: dict[str, tuple[bytes, ...]] = {}
+
+    def opens(self, provider: str, authorization: bytes) -> bool:
+        """Tell whether an ``Authorization`` header opens the models of a provider that has some."""
+        bearers = self._bearers.get(provider)
+        if bearers is None:
+            tokens = models_token(self._keyring), provider_token(self._keyring, provider)
+            bearers = self._bearers[provider] = tuple(f"Bearer {token}".encode() for token in tokens)
+        return any(hmac.compare_digest(authorization, bearer) for bearer in bearers)
 
 
 def endpoint_of(models_address: str, provider: str, name: str, version: str) -> str:

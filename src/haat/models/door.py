@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
@@ -53,11 +52,16 @@ log = logging.getLogger(__name__)
 
 
 class ModelDoor:
-    """An ASGI application in front of another. ``token`` is the bearer token that calls must carry."""
+    """An ASGI application in front of another.
 
-    def __init__(self, engine: Engine, token: str, behind: Application, metrics: Callable[[], str]) -> None:
+    ``opens`` tells whether an ``Authorization`` header opens the models of a provider.
+    """
+
+    def __init__(
+        self, engine: Engine, opens: Callable[[str, bytes], bool], behind: Application, metrics: Callable[[], str]
+    ) -> None:
         self._engine = engine
-        self._bearer = f"Bearer {token}".encode()
+        self._opens = opens
         self._behind = behind
         self._metrics = metrics
         self._directory = Directory(engine)
@@ -91,7 +95,7 @@ class ModelDoor:
         await request.answer(_encoder.encode({"status": "ok", "model": state.status}), [])
 
     async def _invoke(self, model: Model, request: _Request) -> None:
-        self._authenticate(request.headers.get(b"authorization"))
+        self._authenticate(model, request.headers.get(b"authorization"))
         ticket = _ticket(request)
         inputs = parse_inputs(model.manifest, await request.body(max_body_bytes(model.manifest)))
         if b"text/event-stream" in request.headers.get(b"accept", b""):
@@ -101,10 +105,10 @@ class ModelDoor:
         used = costs.used(model.manifest, inputs, outputs, ticket.ran)
         await request.answer(_encoder.encode({"output": outputs, "usage": _numbers(used)}), _meters(ticket, used))
 
-    def _authenticate(self, given: bytes | None) -> None:
+    def _authenticate(self, model: Model, given: bytes | None) -> None:
         if given is None:
             raise Unauthenticated("Calls come through the gateway, which knows this module's credential.")
-        if not hmac.compare_digest(given, self._bearer):
+        if not self._opens(model.provider, given):
             raise InvalidCredential("This is not the credential that the platform gave to its hosted services.")
 
     # --- events -------------------------------------------------------------------------------------

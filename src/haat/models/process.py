@@ -39,6 +39,8 @@ from haat.models import chat as protocol
 from haat.models import metrics
 from haat.models.autoscaling import Autoscaler
 from haat.models.chats import Chats
+from haat.models.credentials import Credentials, models_token
+from haat.models.deployments import Follower
 from haat.models.door import ModelDoor
 from haat.models.engines import engine_named
 from haat.models.engines.degrading import DegradingEngine
@@ -213,11 +215,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     local = engine_named(settings)
     scaler = Autoscaler(local)
     engine = DegradingEngine(local)
-    token = keyring_of(settings).derive("models-token").hex()
-    behind: Any = build_app(execution, token, chats)
+    keyring = keyring_of(settings)
+    behind: Any = build_app(execution, models_token(keyring), chats)
+    follower = Follower(settings, engine)
+
+    def told() -> str:
+        return metrics.render(local.metrics()) + scaler.metrics()
+
     server = _Server(
         uvicorn.Config(
-            ModelDoor(engine, token, behind, lambda: metrics.render(local.metrics()) + scaler.metrics()),
+            ModelDoor(engine, Credentials(keyring).opens, behind, told),
             http=GatheringProtocol,
             host="127.0.0.1",
             port=settings.models_port,
@@ -230,6 +237,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         )
     )
     await engine.start()
+    await follower.start()
     scaler.start()
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(stop.wait())
@@ -241,6 +249,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         stopping.cancel()
         warming.cancel()
         await asyncio.wait({serving, warming})
+        await follower.stop()
         await scaler.stop()
         await engine.stop()
         await execution.stop()

@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import logging
 import os
-import resource
 import select
 import signal
 import socket
@@ -28,18 +27,15 @@ from haat.models.manifest import Manifest
 from haat.models.outputs import problem_of
 from haat.models.region import Region
 from haat.models.runtimes import runtime_named
+from haat.models.runtimes.confinement import confine
 from haat.models.runtimes.port import Runner
 from haat.models.traces import current_trace
 
 _PR_SET_PDEATHSIG = 1
 _MOST_DETAIL = 500
+_TOO_MUCH = "The model wanted more memory than its manifest says (`memory_mb`); the call is not billed."
 
 log = logging.getLogger(__name__)
-
-
-def confine(manifest: Manifest, folder: Path) -> None:
-    """Take from this process what the model must not have. Called once, before its first model is opened."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 class Worker:
@@ -62,6 +58,9 @@ class Worker:
                 getattr(self, f"_{what}")(*fields)
             except HaatError as error:
                 self._say(["error", wire.error_fields(error)])
+            except MemoryError:
+                self._say(["error", wire.error_fields(EngineFailed(_TOO_MUCH))])
+                return  # what it holds now is lost to whoever comes next: another worker begins anew
             except Exception as error:  # whatever a model raises is its own affair
                 log.exception("%s of %s failed", what, fields[0])
                 self._say(["error", wire.error_fields(EngineFailed(_sentence(error)))])
@@ -73,7 +72,7 @@ class Worker:
         if sentence := runtime.missing(manifest):
             raise EngineMissing(sentence)
         if not self._confined:
-            confine(manifest, Path(folder))
+            confine(manifest, Path(folder), Path.home())  # once: others of its kind are opened in it later
             self._confined = True
         self._runners[key] = runtime.open(manifest, Path(folder))
         self._say(["ready", time.monotonic() - began])

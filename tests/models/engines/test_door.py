@@ -35,9 +35,13 @@ async def engine() -> AsyncIterator[LocalEngine]:
     await engine.stop()
 
 
+def _opens(provider: str, authorization: bytes) -> bool:
+    return authorization == f"Bearer {TOKEN}".encode()
+
+
 def door_to(engine: LocalEngine) -> ModelDoor:
     behind: Any = build_app(Execution({}), TOKEN)
-    return ModelDoor(DegradingEngine(engine), TOKEN, behind, lambda: metrics.render(engine.metrics()))
+    return ModelDoor(DegradingEngine(engine), _opens, behind, lambda: metrics.render(engine.metrics()))
 
 
 def client_of(door: ModelDoor) -> httpx.AsyncClient:

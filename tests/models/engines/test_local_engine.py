@@ -163,12 +163,17 @@ async def test_a_model_gets_none_of_the_platforms_settings(
     assert environment["MODEL_SIZE"] == "small"
 
 
-async def test_what_a_worker_has_started_goes_with_it(engine: LocalEngine) -> None:
-    await engine.deploy(sample())
-    pid = (await ask(engine, "fork"))[0]["pid"]
-    (child,) = psutil.Process(pid).children()
-    await engine.unload(KEY)
-    await until(lambda: not is_running(child.pid) and not is_running(pid))
+async def test_what_a_worker_has_started_goes_with_it(engine: LocalEngine, tmp_path: Path) -> None:
+    program = Manifest("sample", "command", "sh -c 'sleep 86000 & read text; echo $$; wait'", settings={"texts": "each"})
+    await engine.deploy(Model(KEY, program, tmp_path))
+    asking = asyncio.create_task(outcome(ask(engine, "a")))
+    await until(lambda: any(worker.pid for worker in engine._pools[KEY].workers))
+    [pid] = [worker.pid for worker in engine._pools[KEY].workers]
+    await until(lambda: len(psutil.Process(pid).children(recursive=True)) > 1)
+    children = psutil.Process(pid).children(recursive=True)
+    await engine.remove(KEY)
+    await asking
+    await until(lambda: not is_running(pid) and not any(is_running(child.pid) for child in children))
 
 
 async def test_nothing_runs_after_the_end() -> None:
@@ -391,7 +396,9 @@ async def test_a_worker_that_leaks_is_replaced(monkeypatch: pytest.MonkeyPatch) 
     await engine.start()
     try:
         await engine.deploy(sample(memory_mb=60))
-        pid = (await ask(engine, "grow 100"))[0]["pid"]
+        pid = (await ask(engine, "a"))[0]["pid"]
+        with pytest.raises(EngineFailed, match="memory_mb"):
+            await ask(engine, "grow 100")
         await until(lambda: not is_running(pid))
         assert (await ask(engine, "a"))[0]["pid"] != pid
     finally:

@@ -23,6 +23,9 @@ def engine_named(settings: Settings) -> LocalEngine:
         from haat.models.engines.ray import RayEngine
 
         return RayEngine(settings.ray_address or "")
+    from haat.models.deployments import models_folder
     from haat.models.engines.local import LocalEngine
 
-    return LocalEngine(settings.models_memory_mb * 1024 * 1024)
+    return LocalEngine(
+        settings.models_memory_mb * 1024 * 1024, models_folder(settings.data_dir) / "work", settings.allowed_networks
+    )

@@ -28,9 +28,17 @@ class Model:
     folder: Path
     python: str = ""
 
+    @property
+    def provider(self) -> str:
+        """Slug of the provider whose it is."""
+        return self.key.partition("/")[0]
+
 
 class Status(StrEnum):
-    """``unloaded`` → ``loading`` → ``ready`` ⇄ ``busy`` → ``unloading`` → ``unloaded``; ``error`` if it can't load."""
+    """``unloaded`` → ``loading`` → ``ready`` ⇄ ``busy`` → ``unloading`` → ``unloaded``.
+
+    ``error`` if it can't be loaded.
+    """
 
     UNLOADED = "unloaded"
     LOADING = "loading"

@@ -14,6 +14,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from haat.models.engines.local.engine import LOAD_SECONDS, LocalEngine
 from haat.models.engines.local.pool import Pool
 from haat.models.engines.local.process import Message, OnLost, WorkerProcess
 from haat.models.engines.port import Model
+from haat.models.manifest import Manifest
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when it is imported: nothing is told to others
 
@@ -58,16 +60,15 @@ class Replica:
 
     def __init__(self) -> None:
         self._open: list[Any] = []
-        self._python = ""
-        self._environment: dict[str, str] = {}
+        self._model: Model | None = None
         self._turn = asyncio.Lock()
         self._child: WorkerProcess | None = None
 
     async def reconfigure(self, model: dict[str, Any]) -> None:
         """Load the model. Serve calls it before anything is asked; a failure is told to who asks then."""
         self._open = ["open", model["key"], model["manifest"], model["folder"]]
-        self._python = model["python"]
-        self._environment = model["manifest"].get("environment", {})
+        manifest = msgspec.convert(model["manifest"], Manifest)
+        self._model = Model(model["key"], manifest, Path(model["folder"]), model["python"])
         try:
             await self._loaded()
         except HaatError as error:
@@ -128,7 +129,8 @@ class Replica:
     async def _loaded(self) -> WorkerProcess:
         """Return the child with the model open in it, a new one if the last is gone."""
         if self._child is None or self._child.lost:
-            child = WorkerProcess(self._python, self._environment, lambda *_: None)
+            assert self._model is not None, "Serve configures before it asks"
+            child = WorkerProcess(self._model, lambda *_: None)
             try:
                 await child.start()
                 await child.ask(self._open, LOAD_SECONDS)
@@ -247,7 +249,7 @@ class RayWorker(WorkerProcess):
     """A place for one batch at one of an application's replicas; which of them, Serve decides."""
 
     def __init__(self, application: Application, handle: Any, on_lost: OnLost) -> None:
-        super().__init__("", {}, on_lost)
+        super().__init__(application.model, on_lost)
         self.application = application
         self._handle = handle
         self._asking: asyncio.Task[None] | None = None

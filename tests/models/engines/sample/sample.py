@@ -37,9 +37,11 @@ class Sample:
             if first == "print":
                 print("models print what they like", flush=True)
                 os.write(1, b"even past Python\n")
-            if first == "fork" and os.fork() == 0:
-                time.sleep(86_000)
-                os._exit(0)
+            if first == "fork":
+                with suppress(PermissionError):  # of its confinement
+                    if os.fork() == 0:
+                        time.sleep(86_000)
+                        os._exit(0)
             if first == "leave":
                 sys.exit(0)
             if first == "rubbish":

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import psutil
+from msgspec import structs
 
 from haat.kernel.errors import EngineFailed, HaatError, Overloaded, ServiceNotFound
 from haat.models import wire
@@ -36,9 +40,14 @@ log = logging.getLogger(__name__)
 
 
 class LocalEngine(Engine):
-    """Runs models here. ``memory_limit`` is in bytes, for all models together; 0 takes 70 % of the machine's."""
+    """Runs models here. ``memory_limit`` is in bytes, for all models together; 0 takes 70 % of the machine's.
 
-    def __init__(self, memory_limit: int = 0) -> None:
+    Workers have their private folders in ``home``, which is emptied at the start; models that may use the network reach
+    ``networks`` though they aren't public.
+    """
+
+    def __init__(self, memory_limit: int = 0, home: Path | None = None, networks: Iterable[str] = ()) -> None:
+        self._places, self._networks = home, tuple(networks)
         self._limit = memory_limit or int(psutil.virtual_memory().total * MEMORY_SHARE)
         self._pools: dict[str, Pool] = {}
         self._leaving: set[Pool] = set()
@@ -52,6 +61,8 @@ class LocalEngine(Engine):
 
     async def start(self) -> None:
         if self._measuring is None:
+            if self._places is not None:  # what is left of an engine that was killed
+                await asyncio.to_thread(shutil.rmtree, self._places, ignore_errors=True)
             self._measuring = asyncio.create_task(self._measure_for_ever(), name="measure models")
 
     async def stop(self) -> None:
@@ -190,7 +201,10 @@ class LocalEngine(Engine):
             return worker
 
     async def _start(self, model: Model) -> WorkerProcess:
-        worker = WorkerProcess(model.python, model.manifest.environment, self._lost)
+        if model.manifest.workers.shared:
+            most = model.manifest.memory_mb * MOST_SHARING  # each is held to its own when it is measured
+            model = replace(model, manifest=structs.replace(model.manifest, memory_mb=most))
+        worker = WorkerProcess(model, self._lost, self._places, self._networks)
         worker.models[model.key] = model
         await worker.start()
         return worker
@@ -198,7 +212,11 @@ class LocalEngine(Engine):
     async def _open(self, pool: Pool, worker: WorkerProcess) -> None:
         model, manifest = pool.model, pool.model.manifest
         written = msgspec.to_builtins(manifest)
-        await worker.ask(["open", model.key, written, str(model.folder)], LOAD_SECONDS)
+        folder = model.folder
+        if manifest.workers.shared and worker.work is not None:  # it reads no folder but its first model's and its own
+            folder = worker.work / "models" / model.key.replace("/", ".")
+            await asyncio.to_thread(shutil.copytree, model.folder, folder, dirs_exist_ok=True)
+        await worker.ask(["open", model.key, written, str(folder)], LOAD_SECONDS)
         if manifest.sample:
             await self._warm_up(model, worker)
         memory = await asyncio.to_thread(worker.memory_bytes) // max(1, len(worker.models))
@@ -295,13 +313,10 @@ class LocalEngine(Engine):
 
 
 def _can_share(worker: WorkerProcess, model: Model) -> bool:
-    """Tell whether a model may live with those of a worker: those of one provider, who could read each other's inputs,
-    with the same interpreter and the same right to the network."""
-    for other in worker.models.values():
-        if (other.provider, other.python, other.manifest.network) != (
-            model.provider,
-            model.python,
-            model.manifest.network,
-        ):
-            return False
-    return True
+    """Tell whether a model may live with those of a worker: of one provider, as they could read each other's inputs."""
+    return all(_kind(other) == _kind(model) for other in worker.models.values())
+
+
+def _kind(model: Model) -> tuple[str, str, str, bool]:
+    """Return what a worker's process is made for."""
+    return model.provider, model.python, model.manifest.runtime, model.manifest.network

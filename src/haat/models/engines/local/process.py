@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from asyncio.subprocess import DEVNULL, Process
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,9 +24,9 @@ from haat.kernel.errors import EngineFailed
 from haat.models import wire
 from haat.models.engines.port import Model
 from haat.models.region import Region
+from haat.models.runtimes.confinement import environment_of
 
 START_SECONDS = 30.0
-_SETTINGS = "HAAT_"
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +38,21 @@ OnLost = Callable[["WorkerProcess", list[str]], None]
 
 
 class WorkerProcess(asyncio.Protocol):
-    """A child that runs models. ``busy`` from a request until its last answer, or until it is gone.
+    """A child that runs a model, and more of the same kind. ``busy`` from a request until its last answer, or its loss.
+
+    Its private folder is made in ``home``, or where temporary files are; a model that may use the network reaches
+    ``networks`` though they aren't public.
 
     A worker that dies, hangs up or writes rubbish is lost: ``on_lost`` is called once, after the request at work
     has been answered by None.
     """
 
-    def __init__(self, python: str, environment: Mapping[str, str], on_lost: OnLost) -> None:
-        self._python = python or sys.executable
-        self._environment = dict(environment)
+    def __init__(self, model: Model, on_lost: OnLost, home: Path | None = None, networks: Iterable[str] = ()) -> None:
+        self._python = model.python or sys.executable
+        self._manifest = model.manifest
+        self._home, self._networks = home, tuple(networks)
+        self.work: Path | None = None
+        """Its private folder, while there is a process."""
         self._on_lost: OnLost | None = on_lost
         self._received = bytearray()
         self._transport: asyncio.Transport | None = None
@@ -97,6 +105,7 @@ class WorkerProcess(asyncio.Protocol):
         self._answer = _into(ready)
         try:
             self.region = Region.new()
+            self.work = await asyncio.to_thread(self._make_work)
             shared = () if self.region is None else (self.region.descriptor,)
             with theirs:
                 self._process = await asyncio.create_subprocess_exec(
@@ -104,7 +113,7 @@ class WorkerProcess(asyncio.Protocol):
                     *("-m", "haat.models.worker", str(theirs.fileno()), *map(str, shared)),
                     stdin=DEVNULL,
                     pass_fds=(theirs.fileno(), *shared),
-                    env=environment_of(self._environment),
+                    env=environment_of(self._manifest, self.work, networks=self._networks),
                     start_new_session=True,
                 )
             ours.setblocking(False)
@@ -182,6 +191,9 @@ class WorkerProcess(asyncio.Protocol):
             await self._watch
         elif self._process is not None:
             await self._process.wait()
+        if self.work is not None:
+            work, self.work = self.work, None
+            await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
 
     def memory_bytes(self) -> int:
         """Return how much memory it takes: its proportional share (PSS), or where the kernel won't say, its RSS."""
@@ -224,6 +236,11 @@ class WorkerProcess(asyncio.Protocol):
         self.kill()  # a worker without its socket is of no use, even if it lives
 
     # --- inside -------------------------------------------------------------------------------------
+
+    def _make_work(self) -> Path:
+        if self._home is not None:
+            self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="model-", dir=self._home))
 
     def _take(self, payload: bytes) -> bool:
         try:
@@ -299,9 +316,3 @@ def _into(future: asyncio.Future[Any]) -> Callable[[Message | None], bool]:
         return True
 
     return answer
-
-
-def environment_of(own: Mapping[str, str]) -> dict[str, str]:
-    """Return a worker's environment: ours without the platform's settings and secrets, and the model's own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
-    return {**kept, **own}
