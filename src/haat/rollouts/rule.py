@@ -1,0 +1,137 @@
+"""When a candidate is worse than its control, and has to go back. Pure: figures in, a verdict out.
+
+Errors are compared by the difference of two proportions: the lower end of Newcombe's interval (1998, method 10) at
+99.9 %, one-sided, must lie above the margin. Latencies are compared by a quantile: the lower end of the candidate's
+order-statistic interval must lie above the upper end of the control's, times the ratio. Both hold for any number of
+calls, so that a few unlucky ones send nobody back, and a version that fails every call goes back at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from haat.usage.model import GROWTH
+
+Z = 3.0902
+"""The standard normal's 99.9 % quantile."""
+_LEAST_SLOWER_MS = 5.0
+"""A candidate that is slower by less than this is not slower."""
+
+
+class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``error_margin`` is the difference of the error rates that is borne (0.02 is two points), ``latency_ratio`` how
+    often as slow the candidate may be at ``latency_quantile`` (0 doesn't look), ``min_calls`` how many calls it must
+    have had before it is judged."""
+
+    min_calls: int = 50
+    error_margin: float = 0.02
+    latency_ratio: float = 1.5
+    latency_quantile: float = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a version did in some time. ``latency`` counts calls by the sketch's buckets (`haat.usage.model`)."""
+
+    calls: int = 0
+    errors: int = 0
+    latency: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def error_rate(self) -> float:
+        return self.errors / self.calls if self.calls else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why a candidate goes back: ``reason`` is a sentence, ``figures`` the numbers behind it."""
+
+    reason: str
+    figures: Mapping[str, Any]
+
+
+NOTHING = Figures()
+
+
+def bucket(microseconds: int) -> int:
+    """Return the sketch's bucket of a duration."""
+    return 0 if microseconds <= 1 else math.ceil(math.log(microseconds) / _LOG_GROWTH)
+
+
+_LOG_GROWTH = math.log(GROWTH)
+
+
+def judge(control: Figures, candidate: Figures, rule: Rule) -> Verdict | None:
+    """Return why the candidate goes back, None when nothing speaks against it.
+
+    A control with fewer than ``min_calls`` calls can't be compared with: then the candidate's error rate alone must
+    stay within the margin, and its latency isn't judged.
+    """
+    if candidate.calls < rule.min_calls:
+        return None
+    known = control.calls >= rule.min_calls
+    base = control if known else NOTHING
+    if _difference(base, candidate) > rule.error_margin:
+        numbers = _numbers(base, candidate)
+        against = f", the control {base.error_rate:.1%} of {base.calls}" if known else ""
+        return Verdict(f"The candidate failed {candidate.error_rate:.1%} of {candidate.calls} calls{against}.", numbers)
+    if not known or rule.latency_ratio <= 0:
+        return None
+    quick = _at(control.latency, rule.latency_quantile, 1)
+    slow = _at(candidate.latency, rule.latency_quantile, -1)
+    if quick is None or slow is None or slow <= quick * rule.latency_ratio or slow - quick < _LEAST_SLOWER_MS:
+        return None
+    name = f"p{rule.latency_quantile * 100:g}"
+    numbers = {**_numbers(control, candidate), "control_ms": round(quick, 1), "candidate_ms": round(slow, 1)}
+    return Verdict(
+        f"The candidate's {name} is at least {slow:.0f} ms, the control's at most {quick:.0f} ms: "
+        f"more than {rule.latency_ratio:g} times as long.",
+        numbers,
+    )
+
+
+def _numbers(control: Figures, candidate: Figures) -> dict[str, Any]:
+    return {
+        "control_calls": control.calls,
+        "control_errors": control.errors,
+        "candidate_calls": candidate.calls,
+        "candidate_errors": candidate.errors,
+    }
+
+
+def wilson(errors: int, calls: int, z: float = Z) -> tuple[float, float]:
+    """Return Wilson's interval of a proportion."""
+    if not calls:
+        return 0.0, 1.0
+    rate, weight = errors / calls, z * z / calls
+    middle = (rate + weight / 2) / (1 + weight)
+    half = z / (1 + weight) * math.sqrt(rate * (1 - rate) / calls + weight / (4 * calls))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _difference(control: Figures, candidate: Figures) -> float:
+    """Return the least by which the candidate's error rate lies above the control's (0 of 0 is taken for a sure 0)."""
+    low, _ = wilson(candidate.errors, candidate.calls)
+    _, high = wilson(control.errors, control.calls) if control.calls else (0.0, 0.0)
+    difference = candidate.error_rate - control.error_rate
+    return difference - math.hypot(candidate.error_rate - low, high - control.error_rate)
+
+
+def _at(latency: Mapping[int, int], quantile: float, side: int) -> float | None:
+    """Return the lower (-1) or upper (1) end of a quantile's interval, in milliseconds; None for too few calls."""
+    calls = sum(latency.values())
+    rank = quantile * calls + side * Z * math.sqrt(calls * quantile * (1 - quantile))
+    wanted = math.ceil(rank)
+    if not 1 <= wanted <= calls:
+        return None
+    seen = 0
+    for place in sorted(latency):
+        seen += latency[place]
+        if seen >= wanted:
+            return 2 * GROWTH**place / (GROWTH + 1) / 1000
+    return None
