@@ -69,18 +69,16 @@ _LOG_GROWTH = math.log(GROWTH)
 def judge(control: Figures, candidate: Figures, rule: Rule) -> Verdict | None:
     """Return why the candidate goes back, None when nothing speaks against it.
 
-    A control with fewer than ``min_calls`` calls can't be compared with: then the candidate's error rate alone must
-    stay within the margin, and its latency isn't judged.
+    Of a control that has had few calls little is known, and the interval is as wide. Without any the candidate's error
+    rate alone must stay within the margin. Latencies are compared once both have had ``min_calls`` calls.
     """
     if candidate.calls < rule.min_calls:
         return None
-    known = control.calls >= rule.min_calls
-    base = control if known else NOTHING
-    if _difference(base, candidate) > rule.error_margin:
-        numbers = _numbers(base, candidate)
-        against = f", the control {base.error_rate:.1%} of {base.calls}" if known else ""
+    if _difference(control, candidate) > rule.error_margin:
+        numbers = _numbers(control, candidate)
+        against = f", the control {control.error_rate:.1%} of {control.calls}" if control.calls else ""
         return Verdict(f"The candidate failed {candidate.error_rate:.1%} of {candidate.calls} calls{against}.", numbers)
-    if not known or rule.latency_ratio <= 0:
+    if control.calls < rule.min_calls or rule.latency_ratio <= 0:
         return None
     quick = _at(control.latency, rule.latency_quantile, 1)
     slow = _at(candidate.latency, rule.latency_quantile, -1)
