@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haat.rollouts.rule import Figures, Rule, Verdict, bucket, judge, wilson
+from haat.rollouts.rule import Figures, Rule, Verdict, bounds, bucket, judge
 
 RULE = Rule()
 
@@ -92,7 +93,25 @@ def test_fewer_errors_never_send_back_what_more_would_not(
 
 
 @given(st.integers(1, 10_000), st.data())
-def test_wilsons_interval_holds_the_rate(calls: int, data: st.DataObject) -> None:
+def test_the_bounds_hold_the_rate(calls: int, data: st.DataObject) -> None:
     errors = data.draw(st.integers(0, calls))
-    low, high = wilson(errors, calls)
-    assert 0 <= low <= errors / calls + 1e-12 and errors / calls - 1e-12 <= high <= 1
+    low, high = bounds(errors, calls)
+    assert 0 <= low <= errors / calls + 1e-9 and errors / calls - 1e-9 <= high <= 1
+
+
+@pytest.mark.parametrize(("calls", "rate"), [(20, 0.02), (50, 0.02), (50, 0.2), (1000, 0.01)])
+def test_the_bounds_err_at_most_once_in_a_thousand(calls: int, rate: float) -> None:
+    def chance(errors: int) -> float:
+        return math.comb(calls, errors) * rate**errors * (1 - rate) ** (calls - errors)
+
+    found = {errors: bounds(errors, calls) for errors in range(min(calls, 300) + 1)}
+    assert sum(chance(errors) for errors, (low, _) in found.items() if low > rate) <= 0.001
+    assert sum(chance(errors) for errors, (_, high) in found.items() if high < rate) <= 0.001
+
+
+@pytest.mark.parametrize(("calls", "least"), [(20, 5), (50, 7), (200, 14), (1000, 39)])
+def test_how_many_failures_it_takes_is_written_down(calls: int, least: int) -> None:
+    """As docs/rollouts.md has it: against a control of 100,000 calls without a failure, with the usual margin."""
+    rule, control = Rule(min_calls=20), Figures(100_000)
+    assert judge(control, Figures(calls, least - 1), rule) is None
+    assert judge(control, Figures(calls, least), rule) is not None

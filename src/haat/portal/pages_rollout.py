@@ -52,6 +52,7 @@ class Row:
     interval: str
     verdict: str
     state: str
+    p_value: str
 
 
 async def _own(visit: Visit, service: str) -> Listing:
@@ -187,19 +188,19 @@ def _row(metric: str, one: VariantResult) -> Row:
     if one.seen > one.subjects:
         subjects += f" of {formats.number(one.seen)}"
     interval = difference = "–"
-    verdict, state = "compared with", "off"
+    verdict, state, p_value = "compared with", "off", ""
     if one.p_value is not None:
         verdict, state = "too few yet", "off"
         if one.difference is not None and one.low is not None and one.high is not None:
             difference = _signed(metric, one.difference)
-            interval = f"{_signed(metric, one.low)} to {_signed(metric, one.high)}"
+            interval = f"{_signed(metric, one.low, unit=False)} to {_signed(metric, one.high)}"
             verdict, state = "undecided", "pending"
             if one.decided:
                 better = (one.difference < 0) is (metric == LATENCY)
                 verdict, state = ("better", "approved") if better else ("worse", "failed")
-            verdict += f", p {one.p_value:.3f}" if one.p_value >= 0.001 else ", p < 0.001"
+            p_value = f"p {one.p_value:.3f}" if one.p_value >= 0.001 else "p < 0.001"
     estimate = "–" if one.estimate is None else _plain(metric, one.estimate)
-    return Row(one.name, one.version, subjects, estimate, difference, interval, verdict, state)
+    return Row(one.name, one.version, subjects, estimate, difference, interval, verdict, state, p_value)
 
 
 def _plain(metric: str, value: float) -> str:
@@ -208,10 +209,11 @@ def _plain(metric: str, value: float) -> str:
     return formats.milliseconds(value) if metric == LATENCY else formats.number(round(value, 3))
 
 
-def _signed(metric: str, value: float) -> str:
+def _signed(metric: str, value: float, *, unit: bool = True) -> str:
+    """Write a difference with its sign; of an interval only the second end needs the unit."""
     sign = "−" if value < 0 else "+"
     if metric == SUCCESS_RATE:
-        return f"{sign}{abs(value) * 100:.2f} points"
+        return f"{sign}{abs(value) * 100:.2f}" + (" points" if unit else "")
     if metric == LATENCY:
         return f"{sign}{formats.milliseconds(abs(value))}"
     return f"{sign}{formats.number(round(abs(value), 3))}"

@@ -1,9 +1,11 @@
 """When a candidate is worse than its control, and has to go back. Pure: figures in, a verdict out.
 
-Errors are compared by the difference of two proportions: the lower end of Newcombe's interval (1998, method 10) at
-99.9 %, one-sided, must lie above the margin. Latencies are compared by a quantile: the lower end of the candidate's
-order-statistic interval must lie above the upper end of the control's, times the ratio. Both hold for any number of
-calls, so that a few unlucky ones send nobody back, and a version that fails every call goes back at once.
+Errors are compared by the difference of two proportions, of which the lower end must lie above the margin. Each
+proportion's bounds are Chernoff's: the rates that the observed one lies from by a Kullback-Leibler divergence of
+log(1 / 0.001) / calls (Garivier and Cappé 2011). They hold for any number of calls; the difference's bound is made of them
+as by Zou and Donner (2008). Latencies are compared by a quantile: the lower end of the candidate's order-statistic
+interval must lie above the upper end of the control's, times the ratio. So a few unlucky calls send nobody back, and a
+version that fails every call goes back at once.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from haat.usage.model import GROWTH
 
 Z = 3.0902
 """The standard normal's 99.9 % quantile."""
+_DOUBT = math.log(1000)
+"""The same as a divergence: one in a thousand."""
+_HALVINGS = 40
 _LEAST_SLOWER_MS = 5.0
 """A candidate that is slower by less than this is not slower."""
 
@@ -102,20 +107,39 @@ def _numbers(control: Figures, candidate: Figures) -> dict[str, Any]:
     }
 
 
-def wilson(errors: int, calls: int, z: float = Z) -> tuple[float, float]:
-    """Return Wilson's interval of a proportion."""
+def bounds(errors: int, calls: int) -> tuple[float, float]:
+    """Return the least and the greatest rate of which a share of errors may have come, each at 99.9 %."""
     if not calls:
         return 0.0, 1.0
-    rate, weight = errors / calls, z * z / calls
-    middle = (rate + weight / 2) / (1 + weight)
-    half = z / (1 + weight) * math.sqrt(rate * (1 - rate) / calls + weight / (4 * calls))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    rate, most = errors / calls, _DOUBT / calls
+    ends = []
+    for far in (0.0, 1.0):
+        near = rate
+        for _ in range(_HALVINGS):
+            middle = (near + far) / 2
+            if _divergence(rate, middle) > most:
+                far = middle
+            else:
+                near = middle
+        ends.append(near)
+    return ends[0], ends[1]
+
+
+def _divergence(rate: float, other: float) -> float:
+    """Return the Kullback-Leibler divergence of two coins."""
+    total = 0.0
+    for mine, theirs in ((rate, other), (1 - rate, 1 - other)):
+        if mine > 0:
+            if theirs <= 0:
+                return math.inf
+            total += mine * math.log(mine / theirs)
+    return total
 
 
 def _difference(control: Figures, candidate: Figures) -> float:
     """Return the least by which the candidate's error rate lies above the control's (0 of 0 is taken for a sure 0)."""
-    low, _ = wilson(candidate.errors, candidate.calls)
-    _, high = wilson(control.errors, control.calls) if control.calls else (0.0, 0.0)
+    low, _ = bounds(candidate.errors, candidate.calls)
+    _, high = bounds(control.errors, control.calls) if control.calls else (0.0, 0.0)
     difference = candidate.error_rate - control.error_rate
     return difference - math.hypot(candidate.error_rate - low, high - control.error_rate)
 
