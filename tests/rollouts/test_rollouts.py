@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from haat.gateway.market import store as gateway_store
 from haat.gateway.market.policy import Share
-from haat.infra.postgres import PLATFORM_SCOPE, tenant
+from haat.infra.postgres import PLATFORM_SCOPE
 from haat.kernel.clock import SetClock
 from haat.kernel.errors import Conflict, HaatError, NotFound, PermissionDenied, ValidationFailed
 from haat.kernel.permissions import Actor, Role
@@ -160,16 +160,6 @@ async def test_two_at_once_are_refused_and_so_are_two_at_the_same_moment(shop: S
     )
     assert sum(isinstance(one, Conflict) for one in results) == 5
     assert len(await shop.rollouts.of_service(shop.provider, shop.service)) == 1
-
-
-async def test_while_calls_are_divided_a_new_version_is_accepted_beside_the_default_one(shop: Shop) -> None:
-    from haat.catalog import store as catalog_store
-
-    await shop.rollouts.start(shop.provider, shop.service, draft(percent=5))
-    async with shop.market.db.transaction(PLATFORM_SCOPE) as connection:
-        assert await catalog_store.is_divided(connection, shop.service)
-    async with shop.market.db.transaction(tenant(shop.provider.org_id)) as connection:
-        assert await catalog_store.is_divided(connection, shop.service)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 Errors are compared by the difference of two proportions, of which the lower end must lie above the margin. Each
 proportion's bounds are Chernoff's: the rates that the observed one lies from by a Kullback-Leibler divergence of
-log(1 / 0.001) / calls (Garivier and Cappé 2011). They hold for any number of calls; the difference's bound is made of them
-as by Zou and Donner (2008). Latencies are compared by a quantile: the lower end of the candidate's order-statistic
+log(1 / 0.001) / calls (Garivier and Cappé 2011). They hold for any number of calls; the difference's bound is made of
+them as by Zou and Donner (2008). Latencies are compared by a quantile: the lower end of the candidate's order-statistic
 interval must lie above the upper end of the control's, times the ratio. So a few unlucky calls send nobody back, and a
 version that fails every call goes back at once.
 """

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from haat.catalog.model import Listing
+from haat.catalog.model import Listing, Version
 from haat.infra.postgres import PLATFORM_SCOPE, Connection
 from haat.kernel.errors import Conflict, NotFound, ValidationFailed
 from haat.kernel.ids import new_id
@@ -172,7 +172,7 @@ class Rollouts(Divided):
             if present != rollout:
                 return False  # somebody decided meanwhile
             if verdict is None:
-                verdict = self._lost(rollout, versions, now)
+                verdict = _lost(rollout, listing, versions, now)
             if verdict is not None:
                 await self._roll_back(connection, PLATFORM, listing, rollout, verdict)
                 return True
@@ -200,15 +200,6 @@ class Rollouts(Divided):
         """Tell whether the candidate had enough calls in this step to be trusted with more."""
         found = await self._variants.usage(rollout.id, rollout.step_since, now)
         return figures_of(found.get(CANDIDATE)).calls >= rollout.draft.rule.min_calls
-
-    def _lost(self, rollout: Rollout, versions: list[Any], now: datetime) -> Verdict | None:
-        """Return why the candidate can't serve any more, if it can't."""
-        control = next((one for one in versions if one.version == rollout.control), None)
-        candidate = next((one for one in versions if one.version == rollout.candidate), None)
-        if control is None or candidate is None:
-            return Verdict("One of the two versions is gone.", {})
-        problem = unfit(candidate, control, now)
-        return Verdict(f"The candidate can't serve any more: {problem}.", {}) if problem else None
 
     # --- within -----------------------------------------------------------------------------------
 
@@ -304,6 +295,18 @@ class Rollouts(Divided):
 
     def _until(self, rollout: Rollout) -> datetime:
         return rollout.ended_at or self._clock.now()
+
+
+def _lost(rollout: Rollout, listing: Listing, versions: list[Version], now: datetime) -> Verdict | None:
+    """Return why the candidate can't serve any more, if it can't."""
+    control = next((one for one in versions if one.version == rollout.control), None)
+    candidate = next((one for one in versions if one.version == rollout.candidate), None)
+    if listing.status == "retired":
+        return Verdict("The listing is retired.", {})
+    if control is None or candidate is None:
+        return Verdict("One of the two versions is gone.", {})
+    problem = unfit(candidate, control, now)
+    return Verdict(f"The candidate can't serve any more: {problem}.", {}) if problem else None
 
 
 def _wrong(field: str, message: str) -> ValidationFailed:

@@ -246,7 +246,7 @@ async def by_variant(connection: Connection, rollout: UUID, start: datetime, end
         connection,
         f"""
             SELECT arm, latency_bucket(total_us) AS bucket, count(*) AS calls,
-                   count(*) FILTER (WHERE outcome = 'provider_failed') AS errors,
+                   count(*) FILTER (WHERE outcome = 'provider_failed' OR executed_by IS NOT NULL) AS errors,
                    count(*) FILTER (WHERE agreed) AS agreed, count(agreed) AS compared
             FROM usage WHERE {_EXECUTED} AND mode IN ('live', 'shadow') GROUP BY arm, bucket
             """,
@@ -258,8 +258,9 @@ async def by_subject(
     connection: Connection, rollout: UUID, start: datetime, now: datetime, settle_seconds: int, *, latency: bool
 ) -> list[Row]:
     """Return counts, sums and sums of squares of one value a subject, by variant."""
-    value = "total_us / 1000.0" if latency else "CASE WHEN outcome = 'completed' THEN 1.0 ELSE 0.0 END"
-    failed = "AND outcome = 'completed'" if latency else ""
+    good = "outcome = 'completed' AND executed_by IS NULL"
+    value = "total_us / 1000.0" if latency else f"CASE WHEN {good} THEN 1.0 ELSE 0.0 END"
+    failed = f"AND {good}" if latency else ""
     return await _all(
         connection,
         f"""

@@ -141,14 +141,15 @@ class Arm:
         """Take in how a call ended. What no provider was asked for, or what its caller gave up, says nothing.
 
         A 429 is the provider guarding itself; any other answer from 400 up counts as a failure, because the control
-        is held against the same.
+        is held against the same, and so does an answer that another provider had to give.
         """
         if call.cache in ("hit", "replay") or outcome not in (Outcome.COMPLETED, Outcome.PROVIDER_FAILED):
             return
         if status == 429:
             return
         now = self._watches.clock.lately
-        failed = outcome is Outcome.PROVIDER_FAILED
+        stood_in = call.endpoint is not None and call.endpoint.service.id != self.route.service.id
+        failed = outcome is Outcome.PROVIDER_FAILED or stood_in
         self._series.count(now, failed, microseconds)
         if self.name != CONTROL and (failed or self._series.total.calls % _LOOK_EVERY == 0):
             verdict = self.watch.judge(self.name, now)
