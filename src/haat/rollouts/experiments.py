@@ -87,9 +87,9 @@ class Experiments(Divided):
 
         Nothing of it is changed afterwards. Raise ValidationFailed for variants that can't be tried.
         """
+        scope, now = await self._scope(actor), self._clock.now()
         outcomes_for(self._sources, draft.metric)
         draft = draft.model_copy(update={"name": check_name(draft.name)})
-        scope, now = await self._scope(actor), self._clock.now()
         starts = now if draft.starts_at is None else check_ahead(draft.starts_at, now, "starts_at")
         ends = check_ahead(draft.ends_at, now, "ends_at")
         if ends <= starts:
