@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import haat.catalog.jobs
 import haat.partners.jobs
 import haat.registry.jobs
+import haat.rollouts.jobs
 from haat.catalog.discovery import Discovery
 from haat.catalog.service import Catalog
 from haat.identity.service import Identity
@@ -28,16 +29,20 @@ from haat.kernel.events import EventHandler
 from haat.partners.service import Partners
 from haat.rating.service import Rating
 from haat.registry.service import Registry
+from haat.rollouts.experiments import Experiments
+from haat.rollouts.service import Rollouts
 from haat.settings import Settings
 from haat.settlement.service import Settlements
 from haat.subscriptions.service import Subscriptions
 from haat.usage.model import Pseudonyms
 from haat.usage.service import Usage
+from haat.usage.variants import Variants
 
 HANDLERS: tuple[EventHandler, ...] = (
     *haat.partners.jobs.HANDLERS,
     *haat.catalog.jobs.HANDLERS,
     *haat.registry.jobs.HANDLERS,
+    *haat.rollouts.jobs.HANDLERS,
 )
 """What is done after which event, across all domains."""
 
@@ -57,6 +62,8 @@ class Platform:
     partners: Partners
     catalog: Catalog
     discovery: Discovery
+    rollouts: Rollouts
+    experiments: Experiments
     subscriptions: Subscriptions
     usage: Usage
     rating: Rating
@@ -86,18 +93,21 @@ def build_platform(
     discovery = Discovery(db, clock)
     pseudonyms = Pseudonyms(keyring.derive("customer-pseudonyms"))
     invoices = Invoices(db, clock, settings)
+    variants = Variants(db)
     return Platform(
         settings=settings,
         clock=clock,
         keyring=keyring,
         db=db,
         service_db=service_db,
-        jobs=Jobs(db),
+        jobs=Jobs(db, haat.rollouts.jobs.TASKS, haat.rollouts.jobs.SCHEDULES),
         mail=mail,
         identity=identity,
         partners=partners,
         catalog=catalog,
         discovery=discovery,
+        rollouts=Rollouts(db, clock, catalog, partners, variants),
+        experiments=Experiments(db, clock, catalog, partners, variants),
         subscriptions=Subscriptions(db, clock, identity, discovery),
         usage=Usage(db, clock, pseudonyms),
         rating=Rating(db, clock),

@@ -31,6 +31,14 @@ REGISTRATION = {
 }
 PERIOD = {"period": "2026-10"}
 
+EXPERIMENT = {
+    "name": "x",
+    "metric": "success_rate",
+    "minimum_effect": 0.01,
+    "variants": [{"name": "new", "version": "2", "percent": 50}],
+    "ends_at": "2027-01-01T00:00:00Z",
+}
+
 
 class Rule(NamedTuple):
     """Who may call a route (None: anybody, without signing in), and a body and query it takes."""
@@ -81,6 +89,19 @@ RULES: dict[str, Rule] = {
     "PATCH /services/{service_id}/plans/{code}": Rule(PARTNERS | OPERATORS, {"per_minute": 5}),
     "POST /services/{service_id}/suspend": Rule(OPERATORS, REASON),
     "POST /services/{service_id}/restore": Rule(OPERATORS),
+    "POST /services/{service_id}/rollouts": Rule(PARTNERS | OPERATORS, {"candidate": "2"}),
+    "GET /services/{service_id}/rollouts": Rule(PARTNERS | OPERATORS),
+    "GET /rollouts/{rollout_id}": Rule(PARTNERS | OPERATORS),
+    "PUT /rollouts/{rollout_id}/percent": Rule(PARTNERS | OPERATORS, {"percent": 5}),
+    "POST /rollouts/{rollout_id}/pause": Rule(PARTNERS | OPERATORS),
+    "POST /rollouts/{rollout_id}/resume": Rule(PARTNERS | OPERATORS),
+    "POST /rollouts/{rollout_id}/promote": Rule(PARTNERS | OPERATORS),
+    "POST /rollouts/{rollout_id}/rollback": Rule(PARTNERS | OPERATORS, {}),
+    "POST /services/{service_id}/experiments": Rule(PARTNERS | OPERATORS, EXPERIMENT),
+    "GET /services/{service_id}/experiments": Rule(PARTNERS | OPERATORS),
+    "GET /experiments/{experiment_id}": Rule(PARTNERS | OPERATORS),
+    "POST /experiments/{experiment_id}/withdraw": Rule(PARTNERS | OPERATORS),
+    "POST /experiments/{experiment_id}/stop": Rule(PARTNERS | OPERATORS, REASON),
     "GET /subscriptions": Rule(EVERYBODY),
     "POST /subscriptions": Rule(EVERYBODY, {"application_id": ID, "service_id": ID}),
     "PATCH /subscriptions/{subscription_id}": Rule(EVERYBODY, {"plan": "free"}),

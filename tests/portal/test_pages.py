@@ -39,6 +39,7 @@ PAGES: list[tuple[str | None, str, list[str]]] = [
     (PROVIDER, "/partner", ["Vani Speech and Translation", "customer-", "per image"]),
     (PROVIDER, "/partner/new", ["Sample call", "Price of one unit"]),
     (PROVIDER, "/partner/services/{service}", ["serves calls", "Prices in force", "70"]),
+    (PROVIDER, "/partner/services/{service}/rollout", ["No version to move to", "None registered"]),
     (PROVIDER, "/partner/statements", ["October 2026", "₹"]),
     (OPERATOR, "/operator", ["Bhasha Lab", "Approve", "Reject"]),
     (OPERATOR, "/operator/partners", ["Suspend", "pending"]),

@@ -23,6 +23,7 @@ GROUPS = {
     "models": ("haat.cli.models:models", "Make, try and publish models; alone: run the process that serves them."),
     "plugins": ("haat.cli.plugins:plugins", "See the gateway's plugins, switch them on and off."),
     "provider": ("haat.cli.provider:provider", "Try a service before listing it."),
+    "rollout": ("haat.cli.rollout:rollout", "Move a service's calls from one version to the next, and back."),
 }
 """Groups in modules of their own: ``module:attribute`` and the line in the list of commands."""
 

@@ -16,6 +16,7 @@ from haat.invoices.api import router as invoices
 from haat.partners.api import router as partners
 from haat.portal import pages as portal
 from haat.registry.api import router as registry
+from haat.rollouts.api import router as rollouts
 from haat.settlement.api import router as settlement
 from haat.subscriptions.api import router as subscriptions
 from haat.usage.api import router as usage
@@ -35,7 +36,7 @@ def build_app(platform: Platform) -> FastAPI:
     app.state.platform = platform
     problem = {"model": problems.Problem, "description": "A refusal, as `application/problem+json`"}
     api = APIRouter(prefix=API, responses={"4XX": problem, "5XX": problem})
-    for router in (identity, partners, catalog, subscriptions, usage, invoices, settlement, registry):
+    for router in (identity, partners, catalog, rollouts, subscriptions, usage, invoices, settlement, registry):
         api.include_router(router)
     app.include_router(api)
     _add_health(app, platform)

@@ -26,10 +26,12 @@ from haat.gateway.http.trace import Tracer
 from haat.gateway.idempotency.attempts import Attempts
 from haat.gateway.limits.registry import Limits
 from haat.gateway.market.grants import Grants
-from haat.gateway.market.routes import RouteTable
+from haat.gateway.market.routes import Route, RouteTable
 from haat.gateway.market.snapshot import Directory
 from haat.gateway.metering import Meter
 from haat.gateway.plugins.hooks import Hooks
+from haat.gateway.rollout.copies import Shadows
+from haat.gateway.rollout.division import Watches
 from haat.gateway.steps import prepare
 from haat.gateway.upstreams import dispatch
 from haat.gateway.upstreams.endpoints import Endpoints
@@ -90,9 +92,11 @@ class Gateway:
             keyring,
             self.endpoints,
             tuple(settings.allowed_networks),
-            lambda route: prepare(self, route),
+            self.prepare,
             settings.models_address,
+            Watches(self.clock, self.endpoints.notices),
         )
+        self.shadows = Shadows(self)
         self.attempts = Attempts(
             settings.data_dir / "gateway" / "idempotency.db",
             journal.worker,
@@ -127,6 +131,10 @@ class Gateway:
         self._journal = journal
         self._server: asyncio.Server | None = None
         self._ticking: asyncio.Task[None] | None = None
+
+    def prepare(self, route: Route) -> None:
+        """Give a new route its steps."""
+        prepare(self, route)
 
     def remember_key(self, key: bytes, key_hash: bytes) -> None:
         if len(self.key_hashes) >= _KNOWN_KEYS:
@@ -204,6 +212,7 @@ class Gateway:
         self.speech_rendezvous.close()
         self.bridge_rendezvous.close()
         await self.endpoints.close()
+        await self.shadows.close()
         await self.pools.close()
         self.meter.flush()
         self._journal.close()
@@ -245,6 +254,7 @@ class Gateway:
             else:
                 dispatch.timed_out(call)
         self.pools.expire(now)
+        self.shadows.expire(now)
 
     def _expire_clients(self) -> None:
         now = self.clock.now_us()

@@ -192,14 +192,17 @@ async def add_version(visit: VisitOf, service: str) -> Response:
 async def accept(visit: VisitOf, service: str, version: str) -> Response:
     """Make the acceptance call now and show what it saw, step by step, when it fails."""
     listing = await _own(visit, service)
+    beside = visit.text("beside") == "yes"
     try:
-        await visit.platform.catalog.versions.accept(visit.require_actor(), listing.id, parse_id(version))
+        await visit.platform.catalog.versions.accept(
+            visit.require_actor(), listing.id, parse_id(version), default=not beside
+        )
     except AcceptanceFailed as error:
         steps = error.extensions.get("steps", [])
         return await _service_page(visit, service, error.status, errors=messages(error), steps=steps)
     except ValidationFailed as error:
         return await _service_page(visit, service, error.status, errors=messages(error))
-    return visit.redirect(f"/partner/services/{listing.id}", done="accepted")
+    return visit.redirect(f"/partner/services/{listing.id}", done="accepted-beside" if beside else "accepted")
 
 
 @router.post("/services/{service}/publish")

@@ -129,6 +129,7 @@ _CALL = f"""
     usage.total_us, usage.bytes_in, usage.bytes_out, usage.cache, usage.cached,
     usage.cached_share, usage.region,
     usage.language_pair, usage.gateway, usage.attempts, usage.executed_by, usage.trace, usage.mode,
+    usage.rollout, usage.arm, usage.agreed,
     coalesce(called.provider_slug, usage.provider) AS called_provider,
     usage.end_user, usage.tags, usage.caller_request_id
 """
@@ -227,6 +228,65 @@ async def lines_of(connection: Connection, call: Row) -> list[Row]:
             ORDER BY line.cached_share NULLS FIRST
             """,
         call,
+    )
+
+
+# --- versions that are compared ------------------------------------------------------------------
+
+
+_EXECUTED = """
+    rollout = %(rollout)s AND id >= %(id_from)s AND id < %(id_to)s AND status <> 429
+    AND outcome IN ('completed', 'provider_failed') AND cache NOT IN ('hit', 'replay')
+"""
+
+
+async def by_variant(connection: Connection, rollout: UUID, start: datetime, end: datetime) -> list[Row]:
+    """Count the calls that versions executed under a rollout, by variant and latency bucket."""
+    return await _all(
+        connection,
+        f"""
+            SELECT arm, latency_bucket(total_us) AS bucket, count(*) AS calls,
+                   count(*) FILTER (WHERE outcome = 'provider_failed' OR executed_by IS NOT NULL) AS errors,
+                   count(*) FILTER (WHERE agreed) AS agreed, count(agreed) AS compared
+            FROM usage WHERE {_EXECUTED} AND mode IN ('live', 'shadow') GROUP BY arm, bucket
+            """,
+        {"rollout": rollout, "id_from": id_bound(start), "id_to": id_bound(end)},
+    )
+
+
+async def by_subject(
+    connection: Connection, rollout: UUID, start: datetime, now: datetime, settle_seconds: int, *, latency: bool
+) -> list[Row]:
+    """Return counts, sums and sums of squares of one value a subject, by variant."""
+    good = "outcome = 'completed' AND executed_by IS NULL"
+    value = "total_us / 1000.0" if latency else f"CASE WHEN {good} THEN 1.0 ELSE 0.0 END"
+    failed = f"AND {good}" if latency else ""
+    return await _all(
+        connection,
+        f"""
+            WITH picked AS (
+                SELECT arm, org_id, CASE WHEN end_user <> '' THEN end_user ELSE application_id::text END AS who,
+                       end_user <> '' AS named, at, ({value})::float8 AS value
+                FROM usage WHERE {_EXECUTED} AND mode = 'live' {failed}
+            ), begun AS (
+                SELECT *, min(at) OVER (PARTITION BY arm, org_id, named, who) AS first FROM picked
+            ), subjects AS (
+                SELECT arm, avg(value) AS value, first + %(settle)s * interval '1 second' <= %(now)s AS settled
+                FROM begun WHERE at < first + %(settle)s * interval '1 second'
+                GROUP BY arm, org_id, named, who, first
+            )
+            SELECT arm, count(*) AS seen, count(*) FILTER (WHERE settled) AS subjects,
+                   coalesce(sum(value) FILTER (WHERE settled), 0) AS total,
+                   coalesce(sum(value * value) FILTER (WHERE settled), 0) AS squares
+            FROM subjects GROUP BY arm
+            """,
+        {
+            "rollout": rollout,
+            "id_from": id_bound(start),
+            "id_to": id_bound(now),
+            "settle": settle_seconds,
+            "now": now,
+        },
     )
 
 

@@ -22,8 +22,8 @@ from haat.models import metrics
 from haat.models.engines.degrading import Answers, DegradingEngine
 from haat.models.engines.local import LocalEngine
 from haat.models.engines.local import engine as engine_module
-from haat.models.engines.port import Status, Ticket
-from haat.models.manifest import Batching, Degraded, Workers
+from haat.models.engines.port import Model, Status, Ticket
+from haat.models.manifest import Batching, Degraded, Manifest, Workers
 from haat.models.region import Region
 from haat.models.runtimes.port import Input
 from models.engines.contract import KEY, ask, outcome, sample, until
@@ -164,7 +164,7 @@ async def test_a_model_gets_none_of_the_platforms_settings(
 
 
 async def test_what_a_worker_has_started_goes_with_it(engine: LocalEngine, tmp_path: Path) -> None:
-    program = Manifest("sample", "command", "sh -c 'sleep 86000 & read text; echo $$; wait'", settings={"texts": "each"})
+    program = Manifest("sample", "command", "sh -c 'sleep 86000 & read text; wait'", timeout_seconds=600)
     await engine.deploy(Model(KEY, program, tmp_path))
     asking = asyncio.create_task(outcome(ask(engine, "a")))
     await until(lambda: any(worker.pid for worker in engine._pools[KEY].workers))
