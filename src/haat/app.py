@@ -12,9 +12,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import haat.catalog.jobs
+import haat.feedback.jobs
 import haat.partners.jobs
 from haat.catalog.discovery import Discovery
 from haat.catalog.service import Catalog
+from haat.feedback.service import Feedback
+from haat.flags.service import Flags
+from haat.flags.switchboard import Switchboard
 from haat.identity.service import Identity
 from haat.infra.dsn import dsn_for
 from haat.infra.jobs import Jobs
@@ -56,6 +60,9 @@ class Platform:
     rating: Rating
     invoices: Invoices
     settlements: Settlements
+    flags: Flags
+    switchboard: Switchboard
+    feedback: Feedback
     handlers: tuple[EventHandler, ...] = HANDLERS
 
 
@@ -78,13 +85,14 @@ def build_platform(
     discovery = Discovery(db, clock)
     pseudonyms = Pseudonyms(keyring.derive("customer-pseudonyms"))
     invoices = Invoices(db, clock, settings)
+    flags = Flags(db, clock)
     return Platform(
         settings=settings,
         clock=clock,
         keyring=keyring,
         db=db,
         service_db=service_db,
-        jobs=Jobs(db),
+        jobs=Jobs(db, haat.feedback.jobs.TASKS, haat.feedback.jobs.SCHEDULES),
         mail=mail,
         identity=identity,
         partners=partners,
@@ -95,6 +103,9 @@ def build_platform(
         rating=Rating(db, clock),
         invoices=invoices,
         settlements=Settlements(db, clock, pseudonyms, invoices),
+        flags=flags,
+        switchboard=Switchboard(db, flags, settings),
+        feedback=Feedback(db, clock, keep_days=settings.feedback_keep_days),
     )
 
 
@@ -115,4 +126,6 @@ async def open_platform(
         service_db = await stack.enter_async_context(
             Database(dsn_for(settings, keyring, "service"), max_size=size, min_size=0, application_name=name)
         )
-        yield build_platform(settings, db, service_db, keyring, clock or SystemClock(), mail_for(settings))
+        platform = build_platform(settings, db, service_db, keyring, clock or SystemClock(), mail_for(settings))
+        await stack.enter_async_context(platform.switchboard.running())
+        yield platform
