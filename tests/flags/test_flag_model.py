@@ -181,7 +181,7 @@ def test_no_context_breaks_an_evaluation(context: dict[str, Any]) -> None:
 def test_what_is_no_flag_is_refused_by_its_field(members: dict[str, Any], field: str) -> None:
     with pytest.raises(ValidationFailed) as refused:
         FlagDraft.parse(members)
-    assert [one["field"] for one in refused.value.extensions["errors"]][0] == field
+    assert refused.value.extensions["errors"][0]["field"] == field
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ class Execution:
     """Who executed a call: the service, its version and variant, and whose it is."""
 
     service_id: UUID
-    provider_org: UUID
+    provider_org: UUID | None
+    """None for a call of a test key, which the gateway answered itself."""
     version: str
     variant: str
     mode: str

@@ -14,11 +14,11 @@ Row = Mapping[str, Any]
 
 
 async def executions(connection: Connection, application: UUID, requests: Sequence[UUID]) -> dict[UUID, Execution]:
-    """Return who executed those of these calls that an application made and a provider executed."""
+    """Return who executed those of these calls that an application made and that were not refused."""
     rows = await connection.execute(
         """
         SELECT id, at, coalesce(executed_by, service_id) AS service_id, provider_org, version, variant, mode FROM usage
-        WHERE id = ANY(%s) AND application_id = %s AND provider_org IS NOT NULL AND outcome <> 'refused'
+        WHERE id = ANY(%s) AND application_id = %s AND outcome <> 'refused'
             AND coalesce(executed_by, service_id) IS NOT NULL
         """,
         (list(requests), application),

@@ -24,21 +24,11 @@ from haat.kernel.text import is_storable
 if TYPE_CHECKING:
     from haat.app import Platform
 
-router = APIRouter(tags=["flags"], prefix="/ofrep/v1")
+router = APIRouter(prefix="/ofrep/v1", include_in_schema=False)  # the protocol has a description of its own
 
 MOST_BYTES = 64 * 1024
 POLL_MS = 1000
 """Not to be asked more often by one client: a change takes about as long to arrive."""
-_CONTEXT = {
-    "requestBody": {
-        "content": {
-            "application/json": {
-                "schema": {"type": "object", "properties": {"context": {"type": "object"}}},
-                "example": {"context": {"targetingKey": "user-17", "plan": "pro"}},
-            }
-        }
-    }
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +46,7 @@ class _Wrong(Exception):
         self.answer = {"errorCode": code.value, "errorDetails": details}
 
 
-@router.post("/evaluate/flags/{key}", openapi_extra=_CONTEXT)
+@router.post("/evaluate/flags/{key}")
 async def evaluate_one(key: str, request: Request, platform: PlatformOf) -> Response:
     """Evaluate one flag."""
     asker = await _asker(request, platform)
@@ -70,7 +60,7 @@ async def evaluate_one(key: str, request: Request, platform: PlatformOf) -> Resp
     return JSONResponse(_said(evaluation), status)
 
 
-@router.post("/evaluate/flags", openapi_extra=_CONTEXT)
+@router.post("/evaluate/flags")
 async def evaluate_all(request: Request, platform: PlatformOf) -> Response:
     """Evaluate all flags; with `If-None-Match` only if something has changed."""
     asker = await _asker(request, platform)

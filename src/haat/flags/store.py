@@ -29,9 +29,10 @@ async def flags(connection: Connection) -> list[Row]:
 
 
 async def flag(connection: Connection, key: str, *, for_change: bool = False) -> Row | None:
-    """Return a flag, locked until the transaction ends when it is to be changed."""
-    lock = " FOR UPDATE OF flags" if for_change else ""
-    return await (await connection.execute(f"{_FLAGS} WHERE key = %s{lock}", (key,))).fetchone()
+    """Return a flag; when it is to be changed, or made, its key is locked until the transaction ends."""
+    if for_change:
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('flag/' || %s, 0))", (key,))
+    return await (await connection.execute(f"{_FLAGS} WHERE key = %s", (key,))).fetchone()
 
 
 async def put(connection: Connection, key: str, definition: Row, version: int, at: datetime, by: str) -> None:

@@ -34,7 +34,7 @@ def upgrade() -> None:
             org_id uuid NOT NULL,
             application_id uuid NOT NULL,
             service_id uuid NOT NULL,
-            provider_org uuid NOT NULL,
+            provider_org uuid,
             version text NOT NULL,
             variant text NOT NULL DEFAULT '',
             mode text NOT NULL CHECK (mode IN ('live', 'test')),
@@ -49,6 +49,7 @@ def upgrade() -> None:
         COMMENT ON COLUMN feedback.service_id IS 'The service that executed the call: its version and variant, too.';
         COMMENT ON COLUMN feedback.closeness IS 'How alike the answer and the corrected text are written, 1 for the
             same. The answer itself is not kept.';
+        COMMENT ON COLUMN feedback.provider_org IS 'Null for calls of test keys, which nobody earns by.';
         CREATE INDEX feedback_org ON feedback (org_id, request_id);
         CREATE INDEX feedback_provider ON feedback (provider_org, request_id);
         CREATE INDEX feedback_outcomes ON feedback (service_id, called_at);
