@@ -81,7 +81,7 @@ def _refusal(answer: httpx.Response) -> HaatError:
         members = {name: value for name, value in said.items() if name not in _NO_MEMBERS}
         return Refused(answer.status_code, said["code"], said["title"], said["detail"], **members)
     except (ValueError, KeyError, AttributeError, TypeError):
-        return Overloaded("The control plane does not answer as it should: try again shortly.", retry_after=2)
+        return Overloaded("The control plane does not answer as it should: try again shortly.")
 
 
 OPERATIONS = {(b"POST", b"/v1/feedback"): Feedback()}
