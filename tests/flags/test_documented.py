@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from bazaar import Bazaar
 from haat.cli import flags as commands
-from haat.cli.main import main
+from haat.cli.main import haat
 from haat.flags.draft import FlagDraft
 from haat.flags.switchboard import SWITCHES
 from haat.kernel.permissions import PLATFORM
@@ -68,13 +68,13 @@ async def test_the_commands_do_what_they_say(control: Control, monkeypatch: pyte
 
     monkeypatch.setattr(commands, "on_platform", on_platform)  # the platform that is open already
     for line in example("flags.md", "bash flags").splitlines():
-        done = await asyncio.to_thread(CliRunner().invoke, main, shlex.split(line)[1:])
+        done = await asyncio.to_thread(CliRunner().invoke, haat, shlex.split(line)[1:])
         assert done.exit_code == 0, done.output
     [flag] = json.loads(done.output)
     assert (flag["key"], flag["rules"][0]["percent"], flag["enabled"]) == ("new-search", 25, False)
-    wrong = await asyncio.to_thread(CliRunner().invoke, main, ["flags", "set", "UPPER"])
+    wrong = await asyncio.to_thread(CliRunner().invoke, haat, ["flags", "set", "UPPER"])
     assert wrong.exit_code == 1 and "Error" in wrong.output
-    missing = await asyncio.to_thread(CliRunner().invoke, main, ["flags", "set", "a", "--variant", "on"])
+    missing = await asyncio.to_thread(CliRunner().invoke, haat, ["flags", "set", "a", "--variant", "on"])
     assert missing.exit_code == 2
 
 

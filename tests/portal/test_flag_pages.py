@@ -71,7 +71,7 @@ async def test_a_percentage_an_override_and_the_whole_flag_are_written(
         (f"{PAGE}/percent", {"percent": "much"}, 422, "Enter a number from 0 to 100."),
         (f"{PAGE}/percent", {"percent": "nan"}, 422, "percent"),
         (f"{PAGE}/percent", {"percent": "101"}, 422, "less than or equal to 100"),
-        (f"{PAGE}/percent", {"percent": "5", "variant": "maybe"}, 422, "none of the variants"),
+        (f"{PAGE}/percent", {"percent": "5", "variant": "maybe"}, 422, "Choose one of on, off."),
         (f"{PAGE}/override", {"organisation": "me", "variant": "on"}, 422, "Enter the organisation&#39;s id."),
         (f"{PAGE}/override", {"organisation": "00000000-0000-7000-8000-00000000ffff", "variant": "on"}, 422, "no org"),
         (f"{PAGE}/definition", {"definition": "{"}, 422, "This is not JSON."),

@@ -102,6 +102,8 @@ class Flags:
         That is the rule without conditions that has a percentage: the last one, made when there is none.
         """
         draft, flag = await self._drafted(actor, key)
+        if variant is not None and variant not in draft.variants:
+            raise _no_variant(draft.variants)
         variant = variant or next((name for name in draft.variants if name != draft.off), draft.off)
         rules = list(draft.rules)
         at = next((place for place, rule in enumerate(rules) if not rule.when and rule.percent is not None), None)
@@ -113,7 +115,12 @@ class Flags:
         written = draft.plain()
         written["rules"] = [one.model_dump(mode="json", by_alias=True, exclude_none=True) for one in rules]
         written["rules"][at] = rule
-        return await self._replace(actor, flag, FlagDraft.parse(written), "flag.percentage_set")
+        try:
+            changed = FlagDraft.parse(written)
+        except ValidationFailed as error:
+            message = error.extensions["errors"][0]["message"]
+            raise ValidationFailed(errors=[{"field": "percent", "message": message}]) from error
+        return await self._replace(actor, flag, changed, "flag.percentage_set")
 
     async def override(self, actor: Actor, key: str, org: UUID, variant: str | None) -> Flag:
         """Serve one organisation a variant whatever the rules say; None takes that back. Raise NotFound."""
@@ -122,8 +129,7 @@ class Flags:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             flag = flag_of(_found(await store.flag(connection, key, for_change=True), key))
             if variant is not None and variant not in flag.variants:
-                message = f"Choose one of {', '.join(flag.variants)}."
-                raise ValidationFailed(errors=[{"field": "variant", "message": message}])
+                raise _no_variant(flag.variants)
             if variant is not None:
                 await store.set_override(connection, key, org, variant, now)
             elif not await store.remove_override(connection, key, org):
@@ -181,6 +187,10 @@ def flag_of(row: Mapping[str, Any]) -> Flag:
         changed_at=row["changed_at"],
         changed_by=row["changed_by"],
     )
+
+
+def _no_variant(variants: Mapping[str, Any]) -> ValidationFailed:
+    return ValidationFailed(errors=[{"field": "variant", "message": f"Choose one of {', '.join(variants)}."}])
 
 
 def _found(row: Mapping[str, Any] | None, key: str) -> Mapping[str, Any]:
