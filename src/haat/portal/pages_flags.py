@@ -159,11 +159,11 @@ def sentences(flag: Flag) -> list[str]:
     if flag.overrides:
         many = len(flag.overrides)
         said.append(
-            f"{many} {'organisation has a variant' if many == 1 else 'organisations have variants'} of their own."
+            f"{many} {'organisation has a variant of its' if many == 1 else 'organisations have variants of their'} own."
         )
     for rule in flag.rules:
         whom = " and ".join(_asked(condition) for condition in rule.when)
-        share = "" if rule.buckets is None else f"{rule.buckets / 100:g} % "
+        share = "" if rule.buckets is None else f"{rule.buckets / 100:g}\xa0% "
         start = f"Where {whom}, {share or 'all '}get" if whom else f"{share or 'All '}get"
         said.append(f"{start} {_told(flag, rule.variant)}.")
     said.append(f"{'Everybody else gets' if said else 'Everybody gets'} {_told(flag, flag.default)}.")
