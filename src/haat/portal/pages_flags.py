@@ -159,7 +159,7 @@ def sentences(flag: Flag) -> list[str]:
     if flag.overrides:
         many = len(flag.overrides)
         said.append(
-            f"{many} {'organisation has a variant of its' if many == 1 else 'organisations have variants of their'} own."
+            "1 organisation has a variant of its own." if many == 1 else f"{many} organisations have their own."
         )
     for rule in flag.rules:
         whom = " and ".join(_asked(condition) for condition in rule.when)
