@@ -12,14 +12,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import haat.catalog.jobs
+import haat.feedback.jobs
 import haat.partners.jobs
 import haat.registry.jobs
 import haat.rollouts.jobs
 from haat.catalog.discovery import Discovery
 from haat.catalog.service import Catalog
+from haat.feedback.service import Feedback
+from haat.flags.service import Flags
+from haat.flags.switchboard import Switchboard
 from haat.identity.service import Identity
 from haat.infra.dsn import dsn_for
-from haat.infra.jobs import Jobs
+from haat.infra.jobs import Jobs, Schedule, Task
 from haat.infra.keyring import Keyring, keyring_of
 from haat.infra.mail import Mail, mail_for
 from haat.infra.postgres import Database
@@ -46,6 +50,10 @@ HANDLERS: tuple[EventHandler, ...] = (
 )
 """What is done after which event, across all domains."""
 
+TASKS: tuple[Task, ...] = (*haat.rollouts.jobs.TASKS, *haat.feedback.jobs.TASKS)
+SCHEDULES: tuple[Schedule, ...] = (*haat.rollouts.jobs.SCHEDULES, *haat.feedback.jobs.SCHEDULES)
+"""What is done in its own time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Platform:
@@ -70,6 +78,9 @@ class Platform:
     invoices: Invoices
     settlements: Settlements
     registry: Registry
+    flags: Flags
+    switchboard: Switchboard
+    feedback: Feedback
     handlers: tuple[EventHandler, ...] = HANDLERS
 
 
@@ -94,13 +105,14 @@ def build_platform(
     pseudonyms = Pseudonyms(keyring.derive("customer-pseudonyms"))
     invoices = Invoices(db, clock, settings)
     variants = Variants(db)
+    flags = Flags(db, clock)
     return Platform(
         settings=settings,
         clock=clock,
         keyring=keyring,
         db=db,
         service_db=service_db,
-        jobs=Jobs(db, haat.rollouts.jobs.TASKS, haat.rollouts.jobs.SCHEDULES),
+        jobs=Jobs(db, TASKS, SCHEDULES),
         mail=mail,
         identity=identity,
         partners=partners,
@@ -114,6 +126,9 @@ def build_platform(
         invoices=invoices,
         settlements=Settlements(db, clock, pseudonyms, invoices),
         registry=Registry(db, clock, keyring, partners, catalog, settings),
+        flags=flags,
+        switchboard=Switchboard(db, flags, settings),
+        feedback=Feedback(db, clock, keep_days=settings.feedback_keep_days),
     )
 
 
@@ -134,4 +149,6 @@ async def open_platform(
         service_db = await stack.enter_async_context(
             Database(dsn_for(settings, keyring, "service"), max_size=size, min_size=0, application_name=name)
         )
-        yield build_platform(settings, db, service_db, keyring, clock or SystemClock(), mail_for(settings))
+        platform = build_platform(settings, db, service_db, keyring, clock or SystemClock(), mail_for(settings))
+        await stack.enter_async_context(platform.switchboard.running())
+        yield platform

@@ -74,6 +74,7 @@ class AsyncHaat:
         self.usage = Usage(self)
 
     translate = _awaits(ask.translate)
+    feedback = _awaits(ask.feedback)
 
     async def every(self, page: Callable[..., Awaitable[Items]], **query: Any) -> AsyncIterator[dict[str, Any]]:
         """Yield the items of all pages of a method that gives pages: ``market.every(market.usage.calls)``."""

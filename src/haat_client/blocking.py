@@ -74,6 +74,7 @@ class Haat:
         self.usage = Usage(self)
 
     translate = _waits(ask.translate)
+    feedback = _waits(ask.feedback)
 
     def every(self, page: Callable[..., Items], **query: Any) -> Iterator[dict[str, Any]]:
         """Yield the items of all pages of a method that gives pages: ``market.every(market.usage.calls)``."""

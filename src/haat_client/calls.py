@@ -190,6 +190,23 @@ def get_model(name: str) -> Asking[Answer]:
     return Asking(to.MODEL, answer_of, f"/v1/models/{path}")
 
 
+@performs(to.FEEDBACK)
+def feedback(
+    request_id: str,
+    *,
+    thumbs: Literal["up", "down"] | None = None,
+    rating: int | None = None,
+    corrected: str | None = None,
+    answered: str | None = None,
+    comment: str | None = None,
+) -> Asking[Answer]:
+    """Say what the answer to one of the application's own requests was worth; said again, it replaces what was said."""
+    body = members(
+        request_id=request_id, thumbs=thumbs, rating=rating, corrected=corrected, answered=answered, comment=comment
+    )
+    return Asking(to.FEEDBACK, answer_of, to.FEEDBACK.path, body=body)
+
+
 # --- the control API ------------------------------------------------------------------------------
 
 

@@ -42,6 +42,9 @@ PIPELINE_STREAM = Operation(
 )
 MODELS = Operation("gateway", "GET", "/v1/models")
 MODEL = Operation("gateway", "GET", "/v1/models/{name}")
+FEEDBACK = Operation(
+    "gateway", "POST", "/v1/feedback", body=("request_id", "thumbs", "rating", "corrected", "answered", "comment")
+)
 SEARCH = Operation(
     "control",
     "GET",

@@ -16,6 +16,7 @@ from msgspec import structs
 import haat_client
 from haat.app import Platform
 from haat.control.api import build_app
+from haat.gateway.doors.feedback import Feedback
 from haat.gateway.doors.native import Pipelines
 from haat.gateway.doors.table import Doors
 from haat.gateway.doors.translate import Translate
@@ -31,6 +32,7 @@ PARTS = ("services", "pipelines", "models", "catalog", "usage")
 def methods(module: Any, name: str) -> Iterator[tuple[str, Any]]:
     client = getattr(module, name)
     yield "translate", client.translate
+    yield "feedback", client.feedback
     for part in PARTS:
         for method, function in inspect.getmembers(getattr(module, part.title()), inspect.isfunction):
             if not method.startswith("_"):
@@ -85,6 +87,7 @@ def test_an_operation_of_the_gateway_has_a_door_or_is_a_call_of_a_service(name: 
     ("name", "door", "besides"),
     [
         ("translate", Translate, set()),
+        ("feedback", Feedback, {"items"}),
         ("pipelines.run", Pipelines, {"stream", "split"}),
         ("pipelines.stream", Pipelines, {"stream"}),
     ],

@@ -137,6 +137,24 @@ RULES: dict[str, Rule] = {
     "POST /settlements/runs": Rule(OPERATORS, PERIOD),
     "GET /settlements/{settlement_id}": Rule(frozenset({OPERATOR, ADMIN})),
     "GET /settlement-lines/{line_id}/calls": Rule(frozenset({OPERATOR, ADMIN})),
+    "GET /flags": Rule(OPERATORS),
+    "GET /flags/{key}": Rule(OPERATORS),
+    "PUT /flags/{key}": Rule(OPERATORS, {}),
+    "DELETE /flags/{key}": Rule(OPERATORS),
+    "PUT /flags/{key}/enabled": Rule(OPERATORS, {"enabled": False}),
+    "PUT /flags/{key}/percent": Rule(OPERATORS, {"percent": 5}),
+    "PUT /flags/{key}/overrides/{org_id}": Rule(OPERATORS, {"variant": "on"}),
+    "DELETE /flags/{key}/overrides/{org_id}": Rule(OPERATORS),
+    "GET /flags/{key}/history": Rule(OPERATORS),
+    "POST /feedback": Rule(EVERYBODY, {"request_id": ID, "thumbs": "up"}),
+    "GET /feedback": Rule(EVERYBODY),
+    "GET /feedback/received": Rule(PARTNERS | OPERATORS),
+    "GET /feedback/outcomes": Rule(PARTNERS | OPERATORS, query=f"?service_id={ID}"),
+    "DELETE /feedback/{request_id}": Rule(EVERYBODY),
+}
+NO_SESSION = {
+    "DELETE /sessions/current",  # it would end the session in the middle
+    "POST /feedback",  # it takes an application's key
 }
 LOCKED = {name: rule for name, rule in RULES.items() if rule.roles is not None}
 
@@ -176,8 +194,8 @@ async def _judge(control: Control, role: Role) -> dict[str, int]:
     token = await control.token((await control.cast())[role])
     wrong = {}
     for route, rule in LOCKED.items():
-        if route == "DELETE /sessions/current":
-            continue  # it would end the session in the middle
+        if route in NO_SESSION:
+            continue
         method, path = _address(route)
         answer = await control.ask(method, path + rule.query, rule.body, headers={"Authorization": f"Bearer {token}"})
         status = answer.status_code

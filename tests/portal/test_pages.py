@@ -44,6 +44,8 @@ PAGES: list[tuple[str | None, str, list[str]]] = [
     (OPERATOR, "/operator", ["Bhasha Lab", "Approve", "Reject"]),
     (OPERATOR, "/operator/partners", ["Suspend", "pending"]),
     (OPERATOR, "/operator/dead-letters", ["the mail server does not answer", "Replay"]),
+    (OPERATOR, "/operator/flags", ["portal-trial", "as usual: on", "new-search", "12.5\xa0% get", "switched off"]),
+    (OPERATOR, "/operator/flags/new-search", ["plan is one of pro", "Sabzi Mandi Software", "flag.percentage_set"]),
     (OPERATOR, "/operator/invoices", ["Issued for October 2026", "Sabzi Mandi Software"]),
 ]
 

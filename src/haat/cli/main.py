@@ -19,6 +19,7 @@ GROUPS = {
     "cache": ("haat.cli.cache:cache", "Fill the gateway's cache before callers need it."),
     "dead-letters": ("haat.cli.jobs:dead_letters", "List and replay jobs that failed at every attempt."),
     "events": ("haat.cli.events:events", "Read the event log, verify its chain, hand a handler the past."),
+    "flags": ("haat.cli.flags:flags", "List feature flags, make them, turn them."),
     "jobs": ("haat.cli.jobs:jobs", "List jobs, let them run now, cancel them."),
     "models": ("haat.cli.models:models", "Make, try and publish models; alone: run the process that serves them."),
     "plugins": ("haat.cli.plugins:plugins", "See the gateway's plugins, switch them on and off."),

@@ -12,6 +12,7 @@ from haat.gateway import relay, status
 from haat.gateway.cache.memory import Cache
 from haat.gateway.call import Call
 from haat.gateway.clock import CallIds, GatewayClock
+from haat.gateway.control import ControlPlane
 from haat.gateway.doors.names import Names
 from haat.gateway.doors.passage import Passage
 from haat.gateway.doors.table import Doors
@@ -123,6 +124,7 @@ class Gateway:
         self.names = Names()
         """What clients call the services, at the front doors."""
         self.settled_tasks = SettledTasks()
+        self.control = ControlPlane(settings.control_address)
         self.key_hashes: dict[bytes, bytes] = {}
         """Keys that were used lately and their hashes, so that a key is hashed once and not each time."""
         self.feed_connected = False
@@ -208,6 +210,7 @@ class Gateway:
         for work in list(self.tunnel_work):
             work.cancel()
         await asyncio.gather(*self.tunnel_work, return_exceptions=True)
+        await self.control.close()
         self.rendezvous.close()
         self.speech_rendezvous.close()
         self.bridge_rendezvous.close()

@@ -98,6 +98,15 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """Whom an API key stands for. ``policy`` is what the application demands, as in `Application`."""
+
+    org_id: UUID
+    application_id: UUID
+    policy: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class IssuedKey:
     """A new key, shown once."""
 

@@ -223,6 +223,19 @@ async def credentials(connection: Connection, org_id: UUID, application_id: UUID
     return [_credential(row) async for row in rows]
 
 
+async def credential_by_hash(connection: Connection, key_hash: bytes) -> Mapping[str, Any] | None:
+    """Return whose key this is, with its application's policy."""
+    return await (
+        await connection.execute(
+            """
+            SELECT credentials.org_id, application_id, expires_at, revoked_at, policy FROM credentials
+            JOIN applications ON applications.id = application_id WHERE key_hash = %s
+            """,
+            (key_hash,),
+        )
+    ).fetchone()
+
+
 async def credential_for_change(connection: Connection, org_id: UUID, identifier: UUID) -> Credential:
     """Return one credential, locked until the transaction ends."""
     row = await (

@@ -155,6 +155,13 @@ class PermissionDenied(HaatError):
     default_detail = "Ask an administrator of your organisation."
 
 
+class SwitchedOff(HaatError):
+    """The operator has switched something off; ``switch`` is the key of its flag."""
+
+    code, status, title = "SWITCHED_OFF", 403, "The operator has switched this off"
+    default_detail = "Try again another day, or ask the operator when it is back."
+
+
 class FormExpired(HaatError):
     """A form came back without the token its page was given: it is old, or another site sent it."""
 

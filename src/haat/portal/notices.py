@@ -29,5 +29,7 @@ NOTICES = {
     "networks": "The networks are set.",
     "restored": "The partner is approved again.",
     "replayed": "The job runs again. It disappears from this list when it succeeds.",
+    "flag": "The flag is kept. Every process knows it within a second.",
+    "flag-removed": "The flag is removed; its history stays.",
     "invoiced": "The invoice run is done. Running it again changes nothing.",
 }

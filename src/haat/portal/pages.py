@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from haat.kernel.errors import HaatError, Unauthenticated
 from haat.portal import (
     pages_account,
+    pages_flags,
     pages_invoices,
     pages_market,
     pages_operator,
@@ -40,6 +41,7 @@ PARTS = tuple(
         pages_partner,
         pages_rollout,
         pages_operator,
+        pages_flags,
     )
 )
 router = APIRouter(include_in_schema=False)

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from haat.catalog.drafts import PriceDraft, VersionDraft
 from haat.catalog.model import CATEGORIES, UNITS, Listing
 from haat.catalog.service import Registered
+from haat.flags.switchboard import PROVIDER_REGISTRATION
 from haat.kernel.clock import month_of
 from haat.kernel.errors import AcceptanceFailed, HaatError, NotFound, PermissionDenied, ValidationFailed
 from haat.partners.model import BUSINESS_TYPES, Partner
@@ -98,6 +99,7 @@ async def register_again(visit: VisitOf) -> Response:
 async def register(visit: VisitOf) -> Response:
     _provider_only(visit)
     try:
+        await visit.platform.switchboard.require(PROVIDER_REGISTRATION, visit.require_actor())
         await visit.platform.partners.register(
             visit.require_actor(),
             slug=visit.text("slug"),
