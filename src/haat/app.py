@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import haat.catalog.jobs
+import haat.jobs.jobs
 import haat.partners.jobs
 from haat.catalog.discovery import Discovery
 from haat.catalog.service import Catalog
@@ -20,8 +21,12 @@ from haat.infra.dsn import dsn_for
 from haat.infra.jobs import Jobs
 from haat.infra.keyring import Keyring, keyring_of
 from haat.infra.mail import Mail, mail_for
+from haat.infra.net import parse_networks
 from haat.infra.postgres import Database
 from haat.invoices.service import Invoices
+from haat.jobs.files import Files
+from haat.jobs.service import CallerJobs
+from haat.jobs.webhooks import Webhooks
 from haat.kernel.clock import Clock, SystemClock
 from haat.kernel.events import EventHandler
 from haat.partners.service import Partners
@@ -32,7 +37,11 @@ from haat.subscriptions.service import Subscriptions
 from haat.usage.model import Pseudonyms
 from haat.usage.service import Usage
 
-HANDLERS: tuple[EventHandler, ...] = (*haat.partners.jobs.HANDLERS, *haat.catalog.jobs.HANDLERS)
+HANDLERS: tuple[EventHandler, ...] = (
+    *haat.partners.jobs.HANDLERS,
+    *haat.catalog.jobs.HANDLERS,
+    *haat.jobs.jobs.HANDLERS,
+)
 """What is done after which event, across all domains."""
 
 
@@ -56,6 +65,9 @@ class Platform:
     rating: Rating
     invoices: Invoices
     settlements: Settlements
+    caller_jobs: CallerJobs
+    files: Files
+    webhooks: Webhooks
     handlers: tuple[EventHandler, ...] = HANDLERS
 
 
@@ -78,13 +90,14 @@ def build_platform(
     discovery = Discovery(db, clock)
     pseudonyms = Pseudonyms(keyring.derive("customer-pseudonyms"))
     invoices = Invoices(db, clock, settings)
+    jobs = Jobs(db, haat.jobs.jobs.TASKS, haat.jobs.jobs.SCHEDULES)
     return Platform(
         settings=settings,
         clock=clock,
         keyring=keyring,
         db=db,
         service_db=service_db,
-        jobs=Jobs(db),
+        jobs=jobs,
         mail=mail,
         identity=identity,
         partners=partners,
@@ -95,6 +108,16 @@ def build_platform(
         rating=Rating(db, clock),
         invoices=invoices,
         settlements=Settlements(db, clock, pseudonyms, invoices),
+        caller_jobs=CallerJobs(db, clock, keyring, jobs),
+        files=Files(db, clock),
+        webhooks=Webhooks(
+            db,
+            clock,
+            keyring,
+            jobs,
+            allowed=parse_networks(settings.allowed_networks),
+            https_only=settings.environment == "production",
+        ),
     )
 
 

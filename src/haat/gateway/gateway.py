@@ -12,6 +12,7 @@ from haat.gateway import relay, status
 from haat.gateway.cache.memory import Cache
 from haat.gateway.call import Call
 from haat.gateway.clock import CallIds, GatewayClock
+from haat.gateway.doors.handing import Office
 from haat.gateway.doors.names import Names
 from haat.gateway.doors.passage import Passage
 from haat.gateway.doors.table import Doors
@@ -113,6 +114,8 @@ class Gateway:
         self.passages: set[Passage] = set()
         """Connections of those who speak while they are answered."""
         self.speech_rendezvous = Rendezvous(settings.data_dir, SPEECH)
+        self.office = Office(self)
+        """The way to callers' jobs."""
         self.grants = Grants()
         self.doors = Doors()
         self.names = Names()
@@ -202,6 +205,7 @@ class Gateway:
         self.rendezvous.close()
         self.speech_rendezvous.close()
         self.bridge_rendezvous.close()
+        self.office.rendezvous.close()
         await self.endpoints.close()
         await self.pools.close()
         self.meter.flush()
