@@ -102,7 +102,7 @@ async def test_the_jobs_key_is_its_own_stored_as_a_hash_and_ended_with_it(town: 
 
 
 async def test_items_that_fail_are_tried_again_and_those_that_are_refused_are_not(town: Town, key: str) -> None:
-    town.counting.status = lambda n: 503 if n == 1 and town.counting.seen["1"] == 1 else 400 if n == 2 else 200
+    town.counting.status = lambda n: 500 if n == 1 and town.counting.seen["1"] == 1 else 400 if n == 2 else 200
     job = (await hand_in(town, key, 4)).json()["id"]
     done = await town.ended(key, job)
     assert (done["items"]["succeeded"], done["items"]["failed"]) == (3, 1)

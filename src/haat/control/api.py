@@ -13,6 +13,7 @@ from haat.identity.api import router as identity
 from haat.infra import events
 from haat.infra.postgres import PLATFORM_SCOPE
 from haat.invoices.api import router as invoices
+from haat.jobs.api import router as jobs
 from haat.partners.api import router as partners
 from haat.portal import pages as portal
 from haat.settlement.api import router as settlement
@@ -34,7 +35,7 @@ def build_app(platform: Platform) -> FastAPI:
     app.state.platform = platform
     problem = {"model": problems.Problem, "description": "A refusal, as `application/problem+json`"}
     api = APIRouter(prefix=API, responses={"4XX": problem, "5XX": problem})
-    for router in (identity, partners, catalog, subscriptions, usage, invoices, settlement):
+    for router in (identity, partners, catalog, subscriptions, usage, invoices, settlement, jobs):
         api.include_router(router)
     app.include_router(api)
     _add_health(app, platform)

@@ -13,6 +13,7 @@ from haat.jobs.model import Item, Job, Outcome, idempotency_key
 MOST_ANSWER_BYTES = 16 * 1024 * 1024
 NOT_NOW = frozenset(
     {
+        "CONCURRENT",
         "RATE_LIMITED",
         "QUOTA_EXHAUSTED",
         "PROVIDER_BUSY",
@@ -24,7 +25,10 @@ NOT_NOW = frozenset(
         "PLUGIN_FAILED",
     }
 )
-"""Nothing was executed, and it isn't the item's fault: it waits, and that is no attempt."""
+"""Nothing was executed, and it isn't the item's fault: it waits, and that is no attempt.
+
+``CONCURRENT`` is our own word for a refusal by the limit on calls in flight, which is over as soon as one has ended.
+"""
 _SAFE_TO_SEND_AGAIN = frozenset({"PROVIDER_UNAVAILABLE", "ENGINE_MISSING"})
 """Nothing was executed either, but it may be so for long: attempts are counted."""
 _FIRST_WAIT, _LONGEST_WAIT = 2.0, 300.0
@@ -120,9 +124,11 @@ def _refusal(headers: httpx.Headers, body: bytes) -> tuple[str, float]:
         said = {}
     inner = said.get("error") if isinstance(said.get("error"), dict) else said
     code = inner.get("code") if isinstance(inner, dict) else None
+    if code == "RATE_LIMITED" and said.get("limit") == "concurrent":
+        return "CONCURRENT", 0.05
     given = headers.get("retry-after", "")
     pause = float(given[:9]) if given.isdigit() else 0.5
-    return (code if isinstance(code, str) and code else "PROVIDER_REFUSED"), min(max(pause, 0.1), _LONGEST_PAUSE)
+    return (code if isinstance(code, str) and code else "PROVIDER_REFUSED"), min(max(pause, 0.05), _LONGEST_PAUSE)
 
 
 def _wait(item: Item, seconds: float, code: str) -> Outcome:

@@ -57,6 +57,7 @@ class Run:
         self._outcomes: list[Outcome] = []
         self._calls: set[asyncio.Task[Outcome]] = set()
         self._at_once = float(FIRST_AT_ONCE)
+        self._ceiling = float(MOST_AT_ONCE)
         self._halved_at = 0.0
         self._resume_at = 0.0
         self._paused_for = ""
@@ -159,7 +160,10 @@ class Run:
         """Go faster with each success, and slower when too much was asked at once."""
         self._outcomes.append(outcome)
         if outcome.status == "succeeded":
-            self._at_once = min(MOST_AT_ONCE, self._at_once + 0.5)
+            self._at_once = min(self._ceiling, self._at_once + 0.5)
+        elif outcome.error_code == "CONCURRENT":
+            self._at_once = self._ceiling = max(1.0, self._at_once - 1)
+            self._look_again = True
         elif outcome.error_code in NOT_NOW:
             now = time.monotonic()
             if now - self._halved_at > _HALVE_EVERY:

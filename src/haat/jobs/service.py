@@ -349,10 +349,10 @@ async def end(connection: Connection, job: Job, status: str, reason: str, clock:
     )
 
 
-def require_cancel(actor: Actor) -> str:
-    """Return how the event log names somebody who may change his organisation's jobs; raise PermissionDenied."""
+def require_change(actor: Actor) -> tuple[UUID, str]:
+    """Return the organisation whose jobs somebody may change, and his name in the event log; raise PermissionDenied."""
     actor.require(Permission.APPLICATIONS_EDIT)
-    return actor.label
+    return _org(actor), actor.label
 
 
 def _mode(caller: Caller) -> Literal["live", "test"]:

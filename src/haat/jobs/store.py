@@ -332,10 +332,11 @@ async def keep(
                       WHERE status <> 'waiting' AND service_id IS NOT NULL GROUP BY 1) AS back
                 WHERE job_id = %(job)s AND caller_job_holds.service_id = back.service_id
             )
-            UPDATE caller_jobs SET succeeded = succeeded + counted.succeeded, failed = failed + counted.failed
+            UPDATE caller_jobs AS job SET succeeded = job.succeeded + counted.succeeded,
+                failed = job.failed + counted.failed
             FROM (SELECT count(*) FILTER (WHERE status = 'succeeded') AS succeeded,
                          count(*) FILTER (WHERE status = 'failed') AS failed FROM changed) AS counted
-            WHERE id = %(job)s
+            WHERE job.id = %(job)s
             """,
             {
                 "job": job_id,
