@@ -120,7 +120,9 @@ async def test_files_that_are_no_batches_are_refused_by_line(town: Town, who: An
 
 async def test_ulcas_request_is_answered_later_where_it_was_said(town: Town, who: Any) -> None:
     body = {
-        "pipelineTasks": [{"taskType": "translation", "config": {"language": {"sourceLanguage": "hi", "targetLanguage": "ur"}}}],
+        "pipelineTasks": [
+            {"taskType": "translation", "config": {"language": {"sourceLanguage": "hi", "targetLanguage": "ur"}}}
+        ],
         "inputData": {"input": [{"source": "नमस्ते"}]},
         "controlConfig": {"isSyncApi": False},
     }  # fmt: skip
