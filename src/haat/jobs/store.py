@@ -345,7 +345,7 @@ async def keep(
                 "statuses": [one.status for one in outcomes],
                 "attempts": [one.attempts for one in outcomes],
                 "keys": [one.key_number for one in outcomes],
-                "waits": [one.due_in for one in outcomes],
+                "waits": [float(one.due_in) for one in outcomes],
                 "codes": [one.http_status for one in outcomes],
                 "types": [one.content_type for one in outcomes],
                 "answers": [one.answer for one in outcomes],
