@@ -222,7 +222,7 @@ class TooManyJobs(HaatError):
     """So many of the organisation's jobs have not ended that no further one is taken."""
 
     code, status, title = "TOO_MANY_JOBS", 429, "Too many jobs wait"
-    default_detail = "1,000 of your jobs have not ended: wait until some have, or cancel some."
+    default_detail = "Wait until some of your 1,000 open jobs have ended, or cancel some."
 
 
 class Overloaded(HaatError):

@@ -16,6 +16,7 @@ from haat.kernel.errors import HaatError, Unauthenticated
 from haat.portal import (
     pages_account,
     pages_invoices,
+    pages_jobs,
     pages_market,
     pages_operator,
     pages_partner,
@@ -30,7 +31,16 @@ log = logging.getLogger(__name__)
 
 PARTS = tuple(
     part.router
-    for part in (pages_market, pages_sign, pages_account, pages_usage, pages_invoices, pages_partner, pages_operator)
+    for part in (
+        pages_market,
+        pages_sign,
+        pages_account,
+        pages_usage,
+        pages_jobs,
+        pages_invoices,
+        pages_partner,
+        pages_operator,
+    )
 )
 router = APIRouter(include_in_schema=False)
 for part in PARTS:
