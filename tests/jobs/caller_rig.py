@@ -103,7 +103,10 @@ class Town:
         version = {"endpoint": f"http://127.0.0.1:{self.provider.port}", "sample": {"body": {"n": 0}},
                    "languages": ["hi-Deva"], **changes.pop("version", {})}  # fmt: skip
         made = await self.platform.catalog.register(
-            self._desk, draft(slug, category="nlp", unit="requests", version=version, **changes)
+            self._desk,
+            draft(
+                slug, category="nlp", unit="requests", version=version, **{"max_requests_per_second": 10_000, **changes}
+            ),
         )
         async with self.platform.db.transaction(PLATFORM_SCOPE) as connection:
             await catalog_store.accept_version(connection, made.service_id, made.version_id, datetime.now(UTC))
