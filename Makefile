@@ -6,7 +6,7 @@ ENGINE_PACKAGES := apertium apertium-urd-hin espeak-ng ffmpeg tesseract-ocr tess
     tesseract-ocr-hin tesseract-ocr-tam
 BENCH_PACKAGES := nginx-light python3-dev python3-venv wrk
 BROWSER_PACKAGES := chromium chromium-driver
-DOMAINS := identity partners catalog rollouts subscriptions usage rating invoices settlement registry
+DOMAINS := identity partners catalog rollouts subscriptions usage rating invoices settlement registry jobs flags feedback
 comma := ,
 empty :=
 space := $(empty) $(empty)

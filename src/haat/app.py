@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import haat.catalog.jobs
 import haat.feedback.jobs
+import haat.jobs.jobs
 import haat.partners.jobs
 import haat.registry.jobs
 import haat.rollouts.jobs
@@ -26,8 +27,12 @@ from haat.infra.dsn import dsn_for
 from haat.infra.jobs import Jobs, Schedule, Task
 from haat.infra.keyring import Keyring, keyring_of
 from haat.infra.mail import Mail, mail_for
+from haat.infra.net import parse_networks
 from haat.infra.postgres import Database
 from haat.invoices.service import Invoices
+from haat.jobs.files import Files
+from haat.jobs.service import CallerJobs
+from haat.jobs.webhooks import Webhooks
 from haat.kernel.clock import Clock, SystemClock
 from haat.kernel.events import EventHandler
 from haat.partners.service import Partners
@@ -47,11 +52,16 @@ HANDLERS: tuple[EventHandler, ...] = (
     *haat.catalog.jobs.HANDLERS,
     *haat.registry.jobs.HANDLERS,
     *haat.rollouts.jobs.HANDLERS,
+    *haat.jobs.jobs.HANDLERS,
 )
 """What is done after which event, across all domains."""
 
-TASKS: tuple[Task, ...] = (*haat.rollouts.jobs.TASKS, *haat.feedback.jobs.TASKS)
-SCHEDULES: tuple[Schedule, ...] = (*haat.rollouts.jobs.SCHEDULES, *haat.feedback.jobs.SCHEDULES)
+TASKS: tuple[Task, ...] = (*haat.jobs.jobs.TASKS, *haat.rollouts.jobs.TASKS, *haat.feedback.jobs.TASKS)
+SCHEDULES: tuple[Schedule, ...] = (
+    *haat.jobs.jobs.SCHEDULES,
+    *haat.rollouts.jobs.SCHEDULES,
+    *haat.feedback.jobs.SCHEDULES,
+)
 """What is done in its own time."""
 
 
@@ -81,6 +91,9 @@ class Platform:
     flags: Flags
     switchboard: Switchboard
     feedback: Feedback
+    caller_jobs: CallerJobs
+    files: Files
+    webhooks: Webhooks
     handlers: tuple[EventHandler, ...] = HANDLERS
 
 
@@ -106,13 +119,14 @@ def build_platform(
     invoices = Invoices(db, clock, settings)
     variants = Variants(db)
     flags = Flags(db, clock)
+    jobs = Jobs(db, TASKS, SCHEDULES)
     return Platform(
         settings=settings,
         clock=clock,
         keyring=keyring,
         db=db,
         service_db=service_db,
-        jobs=Jobs(db, TASKS, SCHEDULES),
+        jobs=jobs,
         mail=mail,
         identity=identity,
         partners=partners,
@@ -129,6 +143,16 @@ def build_platform(
         flags=flags,
         switchboard=Switchboard(db, flags, settings),
         feedback=Feedback(db, clock, keep_days=settings.feedback_keep_days),
+        caller_jobs=CallerJobs(db, clock, keyring, jobs),
+        files=Files(db, clock),
+        webhooks=Webhooks(
+            db,
+            clock,
+            keyring,
+            jobs,
+            allowed=parse_networks(settings.allowed_networks),
+            https_only=settings.environment == "production",
+        ),
     )
 
 

@@ -16,6 +16,7 @@ from haat.identity.api import router as identity
 from haat.infra import events
 from haat.infra.postgres import PLATFORM_SCOPE
 from haat.invoices.api import router as invoices
+from haat.jobs.api import router as jobs
 from haat.partners.api import router as partners
 from haat.portal import pages as portal
 from haat.registry.api import router as registry
@@ -51,6 +52,7 @@ def build_app(platform: Platform) -> FastAPI:
         registry,
         flags,
         feedback,
+        jobs,
     )
     for router in domains:
         api.include_router(router)

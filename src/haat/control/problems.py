@@ -119,7 +119,7 @@ class RequestContext:
                 log.error("request %s failed", request_id, exc_info=error)
             if started:
                 raise  # too late for another answer: the server cuts the connection
-            response = await self._answer(Request(scope), _reason(error))
+            response = await self._answer(Request(scope), reason_of(error))
             await response(scope, receive, send_with_headers)
 
 
@@ -148,7 +148,7 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
     return count
 
 
-def _reason(error: Exception) -> HaatError:
+def reason_of(error: Exception) -> HaatError:
     """Return how an exception that no use case raised is told to the user."""
     match error:
         case HaatError():

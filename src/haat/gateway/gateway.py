@@ -13,6 +13,7 @@ from haat.gateway.cache.memory import Cache
 from haat.gateway.call import Call
 from haat.gateway.clock import CallIds, GatewayClock
 from haat.gateway.control import ControlPlane
+from haat.gateway.doors.handing import Office
 from haat.gateway.doors.names import Names
 from haat.gateway.doors.passage import Passage
 from haat.gateway.doors.table import Doors
@@ -119,6 +120,8 @@ class Gateway:
         self.passages: set[Passage] = set()
         """Connections of those who speak while they are answered."""
         self.speech_rendezvous = Rendezvous(settings.data_dir, SPEECH)
+        self.office = Office(self)
+        """The way to callers' jobs."""
         self.grants = Grants()
         self.doors = Doors()
         self.names = Names()
@@ -214,6 +217,7 @@ class Gateway:
         self.rendezvous.close()
         self.speech_rendezvous.close()
         self.bridge_rendezvous.close()
+        self.office.rendezvous.close()
         await self.endpoints.close()
         await self.shadows.close()
         await self.pools.close()

@@ -225,6 +225,13 @@ class QuotaExhausted(HaatError):
     default_detail = "Wait until the quota resets, or move to a larger plan."
 
 
+class TooManyJobs(HaatError):
+    """So many of the organisation's jobs have not ended that no further one is taken."""
+
+    code, status, title = "TOO_MANY_JOBS", 429, "Too many jobs wait"
+    default_detail = "Wait until some of your 1,000 open jobs have ended, or cancel some."
+
+
 class Overloaded(HaatError):
     code, status, title = "OVERLOADED", 503, "Too much is going on"
     default_detail = "Wait for the seconds in Retry-After and try again."

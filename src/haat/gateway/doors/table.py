@@ -9,6 +9,7 @@ from haat.gateway.doors.anthropic import OPERATIONS as ANTHROPIC
 from haat.gateway.doors.anthropic import SHARED
 from haat.gateway.doors.feedback import OPERATIONS as FEEDBACK
 from haat.gateway.doors.inference.door import OPERATIONS as INFERENCE
+from haat.gateway.doors.jobs import OPERATIONS as JOBS
 from haat.gateway.doors.native import OPERATIONS as NATIVE
 from haat.gateway.doors.openai.door import OPERATIONS as OPENAI
 from haat.gateway.doors.operation import Operation
@@ -34,6 +35,7 @@ DOORS: Mapping[Address, Operation] = {
     **ULCA,
     **INFERENCE,
     **SPEECH,
+    **JOBS,
 }
 
 

@@ -5,7 +5,7 @@ from alembic import op
 from haat.migrations.policies import tenant_policy
 
 revision = "0014"
-down_revision = "0011"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
