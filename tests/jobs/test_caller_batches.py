@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
+import re
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -54,6 +58,7 @@ def lines(*inputs: str, model: str = "acme/embed") -> io.BytesIO:
     return file
 
 
+@pytest.mark.speaks("openai files and batches", client="openai (PyPI)")
 async def test_a_batch_by_openais_own_client(town: Town, who: Any) -> None:
     town.counting.status = lambda n: 400 if n == "bad" else 200
     async with client_of(town, who[2]) as client:
@@ -118,6 +123,7 @@ async def test_files_that_are_no_batches_are_refused_by_line(town: Town, who: An
             assert [one async for one in await stranger.files.list()] == []
 
 
+@pytest.mark.speaks("ulca polling")
 async def test_ulcas_request_is_answered_later_where_it_was_said(town: Town, who: Any) -> None:
     body = {
         "pipelineTasks": [
@@ -233,3 +239,15 @@ async def test_forbidden_addresses_are_refused_and_looked_at_again_at_each_attem
     assert found.last_status is None and "not a public address" in found.last_error
     assert listener.requests == []
     await listener.stop()
+
+
+async def test_the_documented_program_does_what_the_page_says(town: Town, who: Any) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text(encoding="utf-8")
+    [(program, promised)] = re.findall(r"```python example\n(.*?)```\n```text\n(.*?)```", page, re.DOTALL)
+    program = program.replace("akshara/transliterate", "acme/echo")  # who sells it here
+    environment = {**os.environ, "HAAT_BASE_URL": str(town.client.base_url), "HAAT_API_KEY": who[2]}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert out.decode() == promised, err.decode()
