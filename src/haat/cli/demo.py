@@ -1,4 +1,4 @@
-"""`haat demo`: the platform with a sale on it, from registration to settlement."""
+"""`haat demo`: the platform with a sale on it, from registration to settlement, and a model that it hosts."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Hosting:
         await step("Each item is metered once, and billed once", lambda: self._settle(job, result))
         say(f"{result.usage_events:,} usage events, {result.metered_characters:,} characters, as many as were sent")
         if result.repeated:
-            say(f"{result.repeated} answers were given again, at no charge, to the worker that took over")
+            say(f"{result.repeated} calls the killed worker was at were not made again: their answers had been kept")
         return result
 
     async def _next_version(self) -> int:

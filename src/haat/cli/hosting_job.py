@@ -7,8 +7,6 @@ import contextlib
 import csv
 import io
 import json
-import os
-import signal
 import time
 from collections import Counter
 from decimal import Decimal
@@ -22,12 +20,13 @@ from haat.cli.hosting_result import JOB_ITEMS, HostingResult
 from haat.cli.people import TourFailed, checked
 from haat.cli.run_folder import read_status
 from haat.cli.sentences import HINDI, MARATHI
+from haat.infra.job_worker import Pace
 
 if TYPE_CHECKING:
     from haat.cli.tour import Tour
 
 _TEXTS = (*HINDI, *MARATHI)
-_KILL_WORKER_AT, _KILL_MODEL_AT = 0.3, 0.6
+_KILL_WORKER_AT, _KILL_MODEL_AT = 3_000, 6_000
 _WAIT_SECONDS = 300.0
 _METER_SECONDS = 60.0
 
@@ -47,22 +46,21 @@ class LongJob:
             TextColumn("  [bold]A job[/bold]   {task.description:<28}"),
             BarColumn(bar_width=36),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[said]}"),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=self._tour.console) as progress:
-            task = progress.add_task(f"of {JOB_ITEMS:,} items", total=JOB_ITEMS, said="")
+            task = progress.add_task(f"of {JOB_ITEMS:,} items", total=JOB_ITEMS)
             began = time.perf_counter()
             self._job = (await self._hand_in())["id"]
             while True:
                 job = await self._ask(f"/v1/jobs/{self._job}")
                 done = job["items"]["total"] - job["items"]["waiting"]
-                progress.update(task, completed=done, said=f"{len(result.killed)} killed" if result.killed else "")
+                progress.update(task, completed=done)
                 if job["ended_at"] is not None:
                     break
                 if time.perf_counter() - began > _WAIT_SECONDS:
                     raise TourFailed(f"The job has not ended: {job}")
-                self._do_harm(done / JOB_ITEMS, result)
+                self._do_harm(done, result)
                 await asyncio.sleep(0.1)
             result.job_seconds = time.perf_counter() - began
         if job["status"] != "completed":
@@ -70,8 +68,7 @@ class LongJob:
         await self._read_results(result)
         result.characters = sum(len(text) for text in self._texts)
         self._tour.say(
-            f"{result.statuses['succeeded']:,} of {result.items:,} items succeeded in {result.job_seconds:.0f} s, "
-            f"while the platform's worker and the model's were killed"
+            f"{result.statuses['succeeded']:,} of {result.items:,} items have succeeded, in {result.job_seconds:.0f} s"
         )
 
     async def _hand_in(self) -> Any:
@@ -87,17 +84,21 @@ class LongJob:
     async def _ask(self, path: str) -> Any:
         return checked(await self._tour.gateway.get(path, headers=self._headers))
 
-    def _do_harm(self, progress: float, result: HostingResult) -> None:
-        if progress >= _KILL_WORKER_AT and not result.killed:
-            os.kill(self._process("worker").pid, signal.SIGKILL)
-            result.killed.append("worker")
-        elif progress >= _KILL_MODEL_AT and len(result.killed) == 1:
+    def _do_harm(self, done: int, result: HostingResult) -> None:
+        """Kill the process that works on the job, and later the one that runs the model, each once."""
+        if done >= _KILL_WORKER_AT and "worker" not in result.killed:
+            self._kill(self._process("worker"), "worker", done, result)
+            self._tour.say(f"another one takes the job over when it has been silent for {Pace().dead_after:.0f} s")
+        elif done >= _KILL_MODEL_AT and "model" not in result.killed:
             for child in self._process("models").children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     if "haat.models.worker" in child.cmdline():
-                        child.kill()
-                        if len(result.killed) == 1:
-                            result.killed.append("model")
+                        self._kill(child, "model", done, result)
+
+    def _kill(self, process: psutil.Process, what: str, done: int, result: HostingResult) -> None:
+        process.kill()
+        result.killed.append(what)
+        self._tour.say(f"after {done:,} items: SIGKILL to the {what}, process {process.pid}")
 
     def _process(self, name: str) -> psutil.Process:
         """Return one of the processes that our own platform has started; raise TourFailed when it isn't there."""
@@ -129,7 +130,7 @@ class LongJob:
         await asyncio.sleep(1)  # none may come twice
         rows = await self._usage()
         result.usage_events = sum(_billed(row) for row in rows)
-        result.repeated = sum(row["cache"] == "replay" and not _billed(row) for row in rows)
+        result.repeated = sum(row["outcome"] in ("completed", "client_left") and not _billed(row) for row in rows)
         result.metered_characters = int(sum(Decimal(row["characters"] or 0) for row in rows))
 
     async def _usage(self) -> list[dict[str, str]]:

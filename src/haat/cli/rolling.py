@@ -108,9 +108,9 @@ async def roll_out_a_good_one(tour: Tour, traffic: Traffic, service: str, versio
     if result.failed_meanwhile:
         raise TourFailed(f"{result.failed_meanwhile} calls failed on the way to {version}: {traffic.last_failure}")
     result.promoted = version
-    shown = ", ".join(f"{taken}/{calls} at {percent} %" for percent, (calls, taken) in result.shares.items())
-    tour.say(f"of the calls, {version} answered {shown}")
-    tour.say("none failed, and it is the default version now")
+    shown = " · ".join(f"{percent} %: {taken} of {calls}" for percent, (calls, taken) in result.shares.items())
+    tour.say(shown)
+    tour.say("no call failed, and it is the default version now")
 
 
 async def roll_out_a_bad_one(tour: Tour, traffic: Traffic, service: str, version: str, result: HostingResult) -> None:

@@ -183,9 +183,7 @@ class Registry:
         async with self._db.transaction(tenant(actor.org_id)) as connection:
             return await store.model(connection, model_id)
 
-    async def publish(
-        self, actor: Actor, model_id: UUID, version: str, *, default: bool = True
-    ) -> PublishedModel:
+    async def publish(self, actor: Actor, model_id: UUID, version: str, *, default: bool = True) -> PublishedModel:
         """Deploy a version, have its acceptance call made, and put it on the shelf as its listing's default version.
 
         Without ``default`` it is put beside the default one, as a candidate for a rollout.
