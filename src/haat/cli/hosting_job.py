@@ -61,7 +61,7 @@ class LongJob:
                 if time.perf_counter() - began > _WAIT_SECONDS:
                     raise TourFailed(f"The job has not ended: {job}")
                 self._do_harm(done, result)
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.25)
             result.job_seconds = time.perf_counter() - began
         if job["status"] != "completed":
             raise TourFailed(f"The job ended otherwise than it must: {job}")
@@ -85,20 +85,23 @@ class LongJob:
         return checked(await self._tour.gateway.get(path, headers=self._headers))
 
     def _do_harm(self, done: int, result: HostingResult) -> None:
-        """Kill the process that works on the job, and later the one that runs the model, each once."""
+        """Kill the process that works on the job, and later those that run the model's versions, each once."""
         if done >= _KILL_WORKER_AT and "worker" not in result.killed:
-            self._kill(self._process("worker"), "worker", done, result)
-            self._tour.say(f"another one takes the job over when it has been silent for {Pace().dead_after:.0f} s")
+            worker = self._process("worker")
+            worker.kill()
+            result.killed.append("worker")
+            self._tour.say(f"after {done:,} items: SIGKILL to the worker, process {worker.pid};")
+            self._tour.say(f"another takes the job over when it has been silent for {Pace().dead_after:.0f} s")
         elif done >= _KILL_MODEL_AT and "model" not in result.killed:
+            killed = []
             for child in self._process("models").children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     if "haat.models.worker" in child.cmdline():
-                        self._kill(child, "model", done, result)
-
-    def _kill(self, process: psutil.Process, what: str, done: int, result: HostingResult) -> None:
-        process.kill()
-        result.killed.append(what)
-        self._tour.say(f"after {done:,} items: SIGKILL to the {what}, process {process.pid}")
+                        child.kill()
+                        killed.append(str(child.pid))
+            if killed:
+                result.killed.append("model")
+                self._tour.say(f"after {done:,} items: SIGKILL to the model's processes, {', '.join(killed)}")
 
     def _process(self, name: str) -> psutil.Process:
         """Return one of the processes that our own platform has started; raise TourFailed when it isn't there."""

@@ -106,7 +106,7 @@ class HostingResult:
             found.append(f"{self.items} items but {self.usage_events} usage events; {self.items_twice} share an answer")
         if self.metered_characters != self.characters:
             found.append(f"{self.characters} characters sent but {self.metered_characters} metered")
-        if not {"worker", "model"} <= set(self.killed):
+        if self.killed != ["worker", "model"]:
             found.append(f"a worker and a model were to be killed, and these were: {self.killed}")
         if self.billed_calls != self.answered + self.items + self.repeated:
             calls = f"{self.answered} answers, {self.items} items and {self.repeated} calls at no charge"

@@ -51,13 +51,12 @@ class Traffic:
         """Make calls for the length of a block, and let those that run come to their end."""
         self._stopped = False
         self.reset()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(CALLERS):
-                group.create_task(self._caller())
-            try:
-                yield
-            finally:
-                self._stopped = True
+        callers = [asyncio.create_task(self._caller()) for _ in range(CALLERS)]
+        try:
+            yield
+        finally:
+            self._stopped = True
+            await asyncio.gather(*callers)
 
     async def until(self, reached: Callable[[], bool]) -> None:
         """Wait for the calls; raise TourFailed when that takes a minute."""
@@ -71,11 +70,16 @@ class Traffic:
         while not self._stopped:
             number = next(self._numbers)
             began = time.perf_counter()
-            response = await self._gateway.post(
-                f"/v1/services/{self._listing}/invoke",
-                json={"input": [{"text": f"{_TEXTS[number % len(_TEXTS)]} {number}"}]},
-                headers={"Authorization": f"Bearer {self._key}", "X-Haat-User": f"user-{number % USERS}"},
-            )
+            try:
+                response = await self._gateway.post(
+                    f"/v1/services/{self._listing}/invoke",
+                    json={"input": [{"text": f"{_TEXTS[number % len(_TEXTS)]} {number}"}]},
+                    headers={"Authorization": f"Bearer {self._key}", "X-Haat-User": f"user-{number % USERS}"},
+                )
+            except httpx.HTTPError as error:
+                self.calls, self.failed, self.last_failure = self.calls + 1, self.failed + 1, repr(error)
+                await asyncio.sleep(0.1)
+                continue
             self.milliseconds.append((time.perf_counter() - began) * 1000)
             self.calls += 1
             self.candidate += response.headers.get("X-Haat-Variant") == "candidate"
