@@ -104,10 +104,10 @@ class WorkerProcess(asyncio.Protocol):
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answer = _into(ready)
         try:
-            self.region = Region.new()
-            self.work = await asyncio.to_thread(self._make_work)
-            shared = () if self.region is None else (self.region.descriptor,)
             with theirs:
+                self.region = Region.new()
+                self.work = self._make_work()
+                shared = () if self.region is None else (self.region.descriptor,)
                 self._process = await asyncio.create_subprocess_exec(
                     self._python,
                     *("-m", "haat.models.worker", str(theirs.fileno()), *map(str, shared)),
@@ -124,6 +124,7 @@ class WorkerProcess(asyncio.Protocol):
                 await ready
         except BaseException as error:
             ours.close()
+            ready.cancel()
             self.kill()
             if isinstance(error, (OSError, TimeoutError)):
                 raise EngineFailed("A worker for this model can't be started; the operator's log says why.") from error
