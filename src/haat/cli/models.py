@@ -173,10 +173,11 @@ def keys(key_file: Path, register: bool, name: str | None, revoke: str | None, a
 @models.command()
 @file_argument
 @click.option("--provider", default=None, metavar="SLUG", help="Refuse unless you act for this provider.")
+@click.option("--candidate", is_flag=True, help="Put it beside the default version: a rollout is to give it calls.")
 @key_option
 @api_options
 @json_option
-def publish(file: Path, provider: str | None, key_file: Path, api: Api, as_json: bool) -> None:
+def publish(file: Path, provider: str | None, candidate: bool, key_file: Path, api: Api, as_json: bool) -> None:
     """Bundle the model in FILE, or take a bundle as it is, send it, and put it on the shelf."""
     if provider is not None:
         api.require_provider(provider)
@@ -189,13 +190,20 @@ def publish(file: Path, provider: str | None, key_file: Path, api: Api, as_json:
             target = Path(place) / f"{manifest.name}-{manifest.version}{SUFFIX}"
             packed, _ = sentence_for_people(lambda: _bundle(folder, key_file, target))
         version = api.upload(packed, quiet=as_json)
-    done = api.send("POST", f"/models/{version['model_id']}/versions/{version['version']}/publish", seconds=660.0)
+    way = f"/models/{version['model_id']}/versions/{version['version']}/publish"
+    if not as_json:
+        click.echo(f"{version['version']} has arrived; the platform opens it and has it answer its sample …", err=True)
+    done = api.send("POST", f"{way}?default={'false' if candidate else 'true'}", seconds=660.0)
     if as_json:
         click.echo(as_json_text(done))
         return
     for step in done["steps"]:
         click.echo(f"{'ok' if step['ok'] else 'no'}  {step['name']}: {step['detail']} ({step['ms']:.0f} ms)")
     click.echo(f"{done['listing']} {done['version']['version']} is on the shelf.")
+    if candidate:
+        click.echo(
+            f"`haat rollout start {done['listing']} {done['version']['version']}` on the platform gives it calls."
+        )
 
 
 @models.command()

@@ -126,13 +126,20 @@ class ModelDoor:
             with contextlib.suppress(asyncio.QueueFull):  # who reads slowly is told a later one
                 events.put_nowait(("place", {"place": number}))
 
+        manifest = model.manifest
+
         async def work() -> None:
             try:
                 outputs: list[Output] = []
+                so_far = costs.used(manifest, inputs, (), 0.0)
+                by_inputs = any(so_far.values())
                 async for index, output in self._outputs(model, inputs, ticket):
                     outputs.append(output)
-                    await events.put(("output", {"input": index, "output": output}))
-                used = costs.used(model.manifest, inputs, outputs, ticket.ran)
+                    if not by_inputs:
+                        part = costs.used(manifest, inputs, [output], 0.0)
+                        so_far = {unit: count + part[unit] for unit, count in so_far.items()}
+                    await events.put(("output", {"input": index, "output": output, "usage": _numbers(so_far)}))
+                used = costs.used(manifest, inputs, outputs, ticket.ran)
                 await events.put(("done", {"usage": _numbers(used), **_timing(ticket), **ticket.notes}))
             except HaatError as error:
                 await events.put(("error", error))

@@ -36,9 +36,12 @@ class Listed:
 
 
 async def put_on_shelf(
-    catalog: Catalog, keyring: Keyring, settings: Settings, actor: Actor, one: ModelVersion
+    catalog: Catalog, keyring: Keyring, settings: Settings, actor: Actor, one: ModelVersion, *, default: bool
 ) -> Listed:
-    """Register the listing or add the version, have it accepted, and open the listing. Raise AcceptanceFailed."""
+    """Register the listing or add the version, have it accepted, and open the listing. Raise AcceptanceFailed.
+
+    Without ``default`` it is accepted beside the listing's default version.
+    """
     draft = _version_draft(settings, one)
     listing = await _listing_of(catalog, actor, one)
     if listing is None:
@@ -60,7 +63,7 @@ async def put_on_shelf(
             )
         steps += (await catalog.versions.move_endpoint(actor, service_id, version_id, draft.endpoint)).steps
     if present is None or present.accepted_at is None:
-        steps += (await catalog.versions.accept(actor, service_id, version_id)).steps
+        steps += (await catalog.versions.accept(actor, service_id, version_id, default=default)).steps
     if listing is None or listing.status == "draft":
         await catalog.publish(actor, service_id)
     return Listed(service_id, f"{one.provider}/{one.name}", tuple(asdict(step) for step in steps))

@@ -179,9 +179,7 @@ class WorkerProcess(asyncio.Protocol):
     def kill(self) -> None:
         """End it and what it has started, now."""
         if self._process is not None and self._process.returncode is None:
-            # It leads a session of its own, so that its children go with it.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            _kill_session(self._process.pid)
         self._lose()
 
     async def end(self) -> None:
@@ -276,8 +274,7 @@ class WorkerProcess(asyncio.Protocol):
 
     async def _until_its_end(self, process: Process) -> None:
         await process.wait()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # what it has started and left behind
+        _kill_session(process.pid)  # what it has started and left behind
         self._lose()
 
     def _lose(self) -> None:
@@ -300,6 +297,23 @@ class WorkerProcess(asyncio.Protocol):
                 turn.set_result(None)  # what they ask will be answered with the loss
         if self._on_lost is not None:
             self._on_lost(self, models)
+
+
+def _kill_session(leader: int) -> None:
+    """Kill a worker and what it has started: a worker leads a session of its own, and what is in it can't leave it."""
+    seen: set[int] = set()
+    while fresh := {pid for pid in psutil.pids() if _session_of(pid) == leader} - seen:
+        seen |= fresh  # dead ones stay in it until they are reaped
+        for pid in fresh:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _session_of(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0  # it has ended, or is none of ours
 
 
 _KNOWN = frozenset({"ready", "outputs", "part", "end", "error"})
