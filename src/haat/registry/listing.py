@@ -15,7 +15,7 @@ from haat.kernel.errors import Conflict
 from haat.kernel.permissions import Actor
 from haat.models.credentials import endpoint_of, provider_token
 from haat.models.manifest import Manifest
-from haat.models.serving import service_of
+from haat.models.task import max_body_bytes
 from haat.registry.model import ModelVersion
 from haat.settings import Settings
 
@@ -119,7 +119,7 @@ def _version_draft(settings: Settings, one: ModelVersion) -> VersionDraft:
             "sample": sample.model_dump(),
             "timeout_ms": int(manifest.timeout_seconds * 1000) + _GRACE_MS,
             "warm_up_seconds": WARM_UP_SECONDS_WITH_REQUIREMENTS if manifest.requirements else WARM_UP_SECONDS,
-            "max_body_bytes": min(service_of(manifest, one.provider).max_body_bytes, _MOST_BODY),
+            "max_body_bytes": min(max_body_bytes(manifest), _MOST_BODY),
         }
     )
     return draft

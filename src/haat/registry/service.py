@@ -186,7 +186,8 @@ class Registry:
     async def publish(self, actor: Actor, model_id: UUID, version: str, *, default: bool = True) -> PublishedModel:
         """Deploy a version, have its acceptance call made, and put it on the shelf as its listing's default version.
 
-        Without ``default`` it is put beside the default one, as a candidate for a rollout.
+        Without ``default`` it stands beside the one that is: a rollout may give it calls.
+
         A version that fails the call runs no longer: raise AcceptanceFailed with the steps. Doing it again is the
         way to try again, and changes nothing for one that is on the shelf.
         """
