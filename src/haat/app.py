@@ -39,6 +39,7 @@ from haat.partners.service import Partners
 from haat.rating.service import Rating
 from haat.registry.service import Registry
 from haat.rollouts.experiments import Experiments
+from haat.rollouts.outcomes import FeedbackOutcomes
 from haat.rollouts.service import Rollouts
 from haat.settings import Settings
 from haat.settlement.service import Settlements
@@ -119,6 +120,7 @@ def build_platform(
     invoices = Invoices(db, clock, settings)
     variants = Variants(db)
     flags = Flags(db, clock)
+    feedback = Feedback(db, clock, keep_days=settings.feedback_keep_days)
     jobs = Jobs(db, TASKS, SCHEDULES)
     return Platform(
         settings=settings,
@@ -133,7 +135,7 @@ def build_platform(
         catalog=catalog,
         discovery=discovery,
         rollouts=Rollouts(db, clock, catalog, partners, variants),
-        experiments=Experiments(db, clock, catalog, partners, variants),
+        experiments=Experiments(db, clock, catalog, partners, variants, sources=[FeedbackOutcomes(feedback)]),
         subscriptions=Subscriptions(db, clock, identity, discovery),
         usage=Usage(db, clock, pseudonyms),
         rating=Rating(db, clock),
@@ -142,7 +144,7 @@ def build_platform(
         registry=Registry(db, clock, keyring, partners, catalog, settings),
         flags=flags,
         switchboard=Switchboard(db, flags, settings),
-        feedback=Feedback(db, clock, keep_days=settings.feedback_keep_days),
+        feedback=feedback,
         caller_jobs=CallerJobs(db, clock, keyring, jobs),
         files=Files(db, clock),
         webhooks=Webhooks(

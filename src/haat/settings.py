@@ -124,9 +124,6 @@ class Settings(BaseSettings):
     flags_token: SecretStr | None = Field(None, description="Bearer token for that service.")
     flags_keep_seconds: float = Field(10, ge=0, description="How long its answers are kept before it is asked again.")
     feedback_keep_days: int = Field(365, ge=1, description="Days that feedback on answers is kept.")
-    control_url: str | None = Field(
-        None, description="Address of the control API as the gateway reaches it; default from host and port."
-    )
 
     operator_name: str = Field("Haat Operator", description="Supplier on the invoice.")
     operator_address: str = Field("1 Market Street, New Delhi 110001", description="Supplier's address on the invoice.")
@@ -156,10 +153,6 @@ class Settings(BaseSettings):
     @property
     def portal_address(self) -> str:
         return self.public_url or f"http://{self.host}:{self.port}"
-
-    @property
-    def control_address(self) -> str:
-        return self.control_url or f"http://{self.host}:{self.port}"
 
     @property
     def gateway_address(self) -> str:

@@ -1,7 +1,8 @@
-"""Feedback over HTTP: with an application's key to give, with a session to look."""
+"""Feedback over HTTP: given by whom the gateway introduces, looked at with a session."""
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,29 +11,36 @@ import httpx
 import pytest
 
 from bazaar import Bazaar
+from haat.control.front import build_front
 from haat.identity import store
+from haat.infra.introduction import Introduced, Introductions
 from haat.infra.postgres import PLATFORM_SCOPE
+from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor, Role
 from office import Control
 
 
 class Caller:
-    """An organisation with an application, its key, and calls."""
+    """An organisation with an application, as the gateway knows it, and calls."""
 
-    def __init__(self, control: Control, actor: Actor, application: UUID, key: str) -> None:
-        self.control, self.actor, self.application, self.key = control, actor, application, key
+    def __init__(self, control: Control, actor: Actor, application: UUID) -> None:
+        self.control, self.actor, self.application = control, actor, application
 
     @classmethod
     async def make(cls, control: Control) -> Caller:
         actor = await control.market.consumer()
         application = await control.platform.identity.create_application(actor, "Storefront")
-        issued = await control.platform.identity.create_key(actor, application.id, name="k")
-        return cls(control, actor, application.id, issued.key)
+        return cls(control, actor, application.id)
 
-    async def give(self, body: Any, **headers: str) -> httpx.Response:
-        return await self.control.ask(
-            "POST", "/feedback", body, headers=headers or {"Authorization": f"Bearer {self.key}"}
-        )
+    def introduction(self, path: str = "/v1/feedback") -> dict[str, str]:
+        who = Introduced(str(self.actor.org_id), str(self.application), str(uuid4()), False, str(new_id()))
+        return dict(Introductions(self.control.platform.keyring).make(who, "POST", path))
+
+    async def give(self, body: Any, headers: dict[str, str] | None = None) -> httpx.Response:
+        transport = httpx.ASGITransport(build_front(self.control.platform))
+        async with httpx.AsyncClient(transport=transport, base_url="http://control") as front:
+            content = body if isinstance(body, bytes) else json.dumps(body)
+            return await front.post("/v1/feedback", content=content, headers=headers or self.introduction())
 
 
 @pytest.fixture
@@ -55,7 +63,7 @@ async def test_one_opinion_and_many(caller: Caller, bazaar: Bazaar, control: Con
         201, {"items": [{"request_id": first, "kept": ["thumbs"], "replaced": False}]},
     )  # fmt: skip
     items = [{"request_id": first, "rating": 4}, {"request_id": second, "corrected": "क", "answered": "ख"}]
-    many = await caller.give({"items": items}, **{"X-API-Key": caller.key})
+    many = await caller.give({"items": items})
     assert [(item["kept"], item["replaced"]) for item in many.json()["items"]] == [
         (["rating"], True), (["corrected", "closeness"], False),
     ]  # fmt: skip
@@ -111,6 +119,12 @@ async def test_what_is_no_feedback_is_refused_by_its_field(caller: Caller, body:
     assert answer.json()["errors"][0]["field"].startswith(field)
 
 
+@pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b'{"comment": "\\ud800"}', b"\xff", b'{"rating": NaN}'])
+async def test_what_is_no_json_is_refused(caller: Caller, body: bytes) -> None:
+    answer = await caller.give(body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "MALFORMED_JSON")
+
+
 async def test_a_request_that_is_none_of_ours_is_404(caller: Caller, bazaar: Bazaar, control: Control) -> None:
     other = await Caller.make(control)
     theirs = await call_of(other, bazaar)
@@ -120,15 +134,17 @@ async def test_a_request_that_is_none_of_ours_is_404(caller: Caller, bazaar: Baz
     assert (await other.give({"request_id": theirs, "thumbs": "up"})).status_code == 201
 
 
-async def test_only_a_key_that_opens_something_gives_feedback(caller: Caller, control: Control) -> None:
+async def test_only_whom_the_gateway_introduces_gives_feedback(caller: Caller, control: Control) -> None:
     body = {"request_id": str(uuid4()), "thumbs": "up"}
-    for headers in ({"X": "y"}, {"Authorization": "Basic eDp5"}, {"Authorization": "Bearer nonsense"},
+    issued = await control.platform.identity.create_key(caller.actor, caller.application)
+    forged = caller.introduction() | {"x-haat-caller-signature": "0" * 64}
+    for headers in ({"X": "y"}, {"Authorization": f"Bearer {issued.key}"}, caller.introduction("/v1/jobs"), forged,
                     {"Authorization": f"Bearer {await control.token(caller.actor)}"}):  # fmt: skip
-        assert (await caller.give(body, **headers)).status_code == 401
-    [credential] = await control.platform.identity.keys(caller.actor, caller.application)
-    await control.platform.identity.revoke_key(caller.actor, credential.id)
-    revoked = await caller.give(body)
-    assert (revoked.status_code, revoked.json()["code"]) == (401, "REVOKED_CREDENTIAL")
+        assert (await caller.give(body, headers)).status_code == 401
+    unknown = await Caller(control, caller.actor, uuid4()).give(body)
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "NOT_FOUND")
+    for headers in ({"Authorization": f"Bearer {issued.key}"}, caller.introduction("/api/v1/feedback")):
+        assert (await control.ask("POST", "/feedback", body, headers=headers)).status_code == 405
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ async def open_town(cluster: Any, database: Any, *, work: bool = True, **options
                 for task in running:
                     if task.done():
                         task.result()
-                return (data_dir / "gateway" / "ready.json").exists() and (data_dir / "gateway" / "jobs.sock").exists()
+                return (data_dir / "gateway" / "ready.json").exists() and (data_dir / "gateway" / "front.sock").exists()
 
             await until(ready)
             yield Town(settings, platform, provider, counting, client)

@@ -1,4 +1,4 @@
-"""The application that answers callers whom the gateway hands on: their jobs, files and batches."""
+"""The application that answers callers whom the gateway hands on: their jobs, files and batches, their feedback."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from starlette.exceptions import HTTPException
 import haat
 from haat.app import Platform
 from haat.control.problems import reason_of
+from haat.feedback.front import router as feedback
 from haat.infra.introduction import Introductions
-from haat.jobs.front import router
+from haat.jobs.front import router as jobs
 from haat.kernel.errors import HaatError, MethodNotAllowed, NotFound, ValidationFailed
 from haat.kernel.ids import new_id
 
@@ -25,15 +26,16 @@ _KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_
 
 def build_front(platform: Platform) -> FastAPI:
     """Return the application on an open platform. It is served on a socket that only the gateway reaches."""
-    app = FastAPI(title="Haat jobs", version=haat.__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="Haat front", version=haat.__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.platform = platform
     app.state.introductions = Introductions(platform.keyring) if platform is not None else None
-    app.include_router(router)
+    app.include_router(jobs)
+    app.include_router(feedback)
 
     async def refuse(request: Request, error: Exception) -> Response:
         reason = _reason(error)
         if reason.status >= 500:
-            log.error("a request about jobs failed", exc_info=error)
+            log.error("a request handed on failed", exc_info=error)
         return refusal(request, reason)
 
     kinds: tuple[Any, ...] = (HaatError, RequestValidationError, HTTPException, Exception)

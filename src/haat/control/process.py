@@ -10,7 +10,7 @@ import uvicorn
 from haat.app import open_platform
 from haat.control.api import build_app
 from haat.control.front import build_front
-from haat.infra.rendezvous import JOBS, Rendezvous
+from haat.infra.rendezvous import FRONT, Rendezvous
 from haat.settings import Settings
 
 
@@ -37,7 +37,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 timeout_graceful_shutdown=int(settings.shutdown_seconds),
             )
         )
-        meeting = Rendezvous(settings.data_dir, JOBS)
+        meeting = Rendezvous(settings.data_dir, FRONT)
         front = _Server(
             uvicorn.Config(
                 build_front(platform),

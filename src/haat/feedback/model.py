@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -19,6 +19,14 @@ MOST_ITEMS = 100
 MOST_TEXT = 10_000
 """Characters of a corrected text, and of the answer it is held against."""
 MOST_COMMENT = 2_000
+
+
+MOST_OF = {"thumbs": 1.0, "rating": 5.0, "closeness": 1.0}
+"""The metrics that opinions come to, each with its largest value."""
+GRACE = timedelta(hours=1)
+"""How long after a subject's time in an experiment what it says of its calls still counts."""
+LANDING = timedelta(minutes=1)
+"""How long after that its value is settled: what was said in the last moment is stored by then."""
 
 
 @dataclass(frozen=True, slots=True)

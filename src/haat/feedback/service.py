@@ -29,6 +29,7 @@ from haat.kernel.errors import NotFound, PermissionDenied
 from haat.kernel.ids import milliseconds_of
 from haat.kernel.pages import Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
+from haat.usage.variants import SubjectValues, values_of
 
 FRESH = timedelta(minutes=1)
 """How old a call may be whose record can still be on its way from the gateway's journal."""
@@ -132,6 +133,18 @@ class Feedback:
         """Return what was said of each version and variant of a service, of live calls made in [since, until)."""
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             return [_outcome(row) for row in await store.outcomes(connection, service_id, since, until)]
+
+    async def subjects(
+        self, metric: str, rollout: UUID, start: datetime, until: datetime, now: datetime, settle: timedelta
+    ) -> dict[str, SubjectValues]:
+        """Return one value a subject by variant: the mean of what it said of its calls of its first ``settle``.
+
+        Opinions count as they stand `GRACE` after these; then, and `LANDING`, the value is settled, and what is changed
+        or taken back later changes nothing. A subject who said nothing is seen and has no value. Its time must be over
+        at ``until``.
+        """
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            return values_of(await store.by_subject(connection, rollout, start, until, now, settle, metric))
 
     async def forget_old(self) -> int:
         """Forget what is older than it is kept for; return how much that was."""

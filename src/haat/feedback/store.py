@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from haat.feedback.model import Execution, Opinion
+from haat.feedback.model import GRACE, LANDING, Execution, Opinion
 from haat.infra.postgres import Connection
+from haat.usage.model import id_bound
+from haat.usage.subjects import SETTLED, SUBJECT, SUMS, WITHIN, calls_of_subjects
 
 Row = Mapping[str, Any]
 
@@ -113,6 +115,57 @@ async def outcomes(
         GROUP BY version, variant ORDER BY version, variant
         """,
         {"service": service, "since": since, "until": until, "provider": provider_org},
+    )
+    return [row async for row in rows]
+
+
+_VALUES = {
+    "thumbs": "CASE data ->> 'thumbs' WHEN 'up' THEN 1.0 WHEN 'down' THEN 0.0 END",
+    "rating": "data ->> 'rating'",
+    "closeness": "data ->> 'closeness'",
+}
+
+
+async def by_subject(
+    connection: Connection,
+    rollout: UUID,
+    start: datetime,
+    until: datetime,
+    now: datetime,
+    settle: timedelta,
+    metric: str,
+) -> list[Row]:
+    """Return counts, sums and sums of squares of one value a subject, by variant.
+
+    What was said is taken out of the event log, as it stood at one instant: rows are replaced and forgotten, and
+    events are not. A call that another service had to answer says nothing of the variant.
+    """
+    rows = await connection.execute(
+        f"""
+        WITH calls AS ({calls_of_subjects("id, executed_by")}), said AS (
+            SELECT calls.*, (
+                SELECT CASE WHEN type = 'feedback.given' THEN data END FROM events
+                WHERE stream = 'feedback/' || calls.id AND events.at < first + %(counts)s
+                ORDER BY events.version DESC LIMIT 1
+            ) AS data
+            FROM calls WHERE {WITHIN}
+        ), subjects AS (
+            SELECT arm, avg(({_VALUES[metric]})::float8) FILTER (WHERE executed_by IS NULL) AS value,
+                   {SETTLED} AND first + %(settles)s <= %(now)s AS settled
+            FROM said GROUP BY {SUBJECT}, first
+        )
+        {SUMS}
+        """,
+        {
+            "rollout": rollout,
+            "id_from": id_bound(start),
+            "id_to": id_bound(until),
+            "settle": settle.total_seconds(),
+            "until": until,
+            "counts": settle + GRACE,
+            "settles": settle + GRACE + LANDING,
+            "now": now,
+        },
     )
     return [row async for row in rows]
 

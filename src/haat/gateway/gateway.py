@@ -12,7 +12,6 @@ from haat.gateway import relay, status
 from haat.gateway.cache.memory import Cache
 from haat.gateway.call import Call
 from haat.gateway.clock import CallIds, GatewayClock
-from haat.gateway.control import ControlPlane
 from haat.gateway.doors.handing import Office
 from haat.gateway.doors.names import Names
 from haat.gateway.doors.passage import Passage
@@ -127,7 +126,6 @@ class Gateway:
         self.names = Names()
         """What clients call the services, at the front doors."""
         self.settled_tasks = SettledTasks()
-        self.control = ControlPlane(settings.control_address)
         self.key_hashes: dict[bytes, bytes] = {}
         """Keys that were used lately and their hashes, so that a key is hashed once and not each time."""
         self.feed_connected = False
@@ -213,7 +211,6 @@ class Gateway:
         for work in list(self.tunnel_work):
             work.cancel()
         await asyncio.gather(*self.tunnel_work, return_exceptions=True)
-        await self.control.close()
         self.rendezvous.close()
         self.speech_rendezvous.close()
         self.bridge_rendezvous.close()

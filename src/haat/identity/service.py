@@ -338,6 +338,12 @@ class Identity:
             raise ExpiredCredential
         return KeyHolder(row["org_id"], row["application_id"], row["policy"])
 
+    async def holder(self, org: UUID, application: UUID) -> KeyHolder:
+        """Return an application that the gateway has introduced, with its policy; raise NotFound."""
+        async with self._db.transaction(tenant(org)) as connection:
+            found = await store.application(connection, org, application)
+        return KeyHolder(org, found.id, found.policy)
+
     async def whose(self, token: str) -> Actor | KeyHolder:
         """Return whom a session's token or an API key stands for; raise like `actor_of` and `holder_of`."""
         return await (self.holder_of(token) if token[:10] in KEY_PREFIXES else self.actor_of(token))

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
-import msgspec
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from haat.infra.introduction import Introductions
+from haat.control.context import IntroducedOf, PlatformOf, checked, json_of
 from haat.jobs import batches, model
 from haat.jobs.lines import lines_of, read_object
 from haat.jobs.model import Caller, Entry, File, Job, Options, check_target, parse_id
@@ -24,32 +23,18 @@ from haat.jobs.shapes import JobPage, JobView, encode, job_view, result_line
 from haat.kernel.errors import InvalidRequest, MalformedJson, NotFound, ValidationFailed
 
 if TYPE_CHECKING:
-    from haat.app import Platform
+    pass
 
 LOOK_SECONDS, SIGN_OF_LIFE_SECONDS = 1.0, 15.0
 JSONL = ("application/jsonl", "application/x-ndjson", "application/x-jsonlines", "application/json-lines")
 router = APIRouter()
 
 
-def introduced(request: Request) -> Caller:
-    """Return who asks; raise Unauthenticated when the gateway has introduced nobody."""
-    introductions: Introductions = request.app.state.introductions
-    scope = request.scope
-    target = scope["raw_path"].decode("ascii", "replace")
-    if scope["query_string"]:
-        target += "?" + scope["query_string"].decode("ascii", "replace")
-    who = introductions.read(request.headers, request.method, target)
-    request.state.request_id = who.request
+def caller_of(who: IntroducedOf) -> Caller:
     return Caller(UUID(who.org), UUID(who.application), UUID(who.credential), who.test, who.request)
 
 
-def platform_of(request: Request) -> Platform:
-    platform: Platform = request.app.state.platform
-    return platform
-
-
-CallerOf = Annotated[Caller, Depends(introduced)]
-PlatformOf = Annotated[Any, Depends(platform_of)]
+CallerOf = Annotated[Caller, Depends(caller_of)]
 
 
 class How(BaseModel):
@@ -87,21 +72,6 @@ class Submission(How):
     metadata: dict[str, str] = {}
 
 
-def _checked(kind: type[BaseModel], given: Any) -> Any:
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        fields = [{"field": ".".join(map(str, one["loc"])) or "body", "message": one["msg"]} for one in error.errors()]
-        raise ValidationFailed(errors=fields) from error
-
-
-async def _json(request: Request) -> Any:
-    try:
-        return msgspec.json.decode(await request.body())
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedJson from error
-
-
 # --- jobs -----------------------------------------------------------------------------------------
 
 
@@ -135,10 +105,10 @@ async def submit(request: Request, caller: CallerOf, platform: PlatformOf) -> Re
     entries: AsyncIterator[Entry]
     how: How
     if kind in JSONL:
-        how, metadata = _checked(How, dict(request.query_params)), {}
+        how, metadata = checked(How, dict(request.query_params)), {}
         entries = _bodies(request.stream())
     else:
-        asked: Submission = _checked(Submission, await _json(request))
+        asked: Submission = checked(Submission, await json_of(request))
         if (asked.input is None) == (asked.inputs is None):
             message = "send either `input` or `inputs`"
             raise ValidationFailed(errors=[{"field": "input", "message": message}])
@@ -323,7 +293,7 @@ class NewBatch(BaseModel):
 
 @router.post("/v1/batches")
 async def add_batch(request: Request, caller: CallerOf, platform: PlatformOf) -> dict[str, Any]:
-    asked: NewBatch = _checked(NewBatch, await _json(request))
+    asked: NewBatch = checked(NewBatch, await json_of(request))
     batches.check_request(asked.endpoint, asked.completion_window)
     try:
         file = await platform.files.get(caller, _file_id(asked.input_file_id))
@@ -384,7 +354,7 @@ async def poll(caller: CallerOf, platform: PlatformOf, request_id: str) -> Respo
 @router.post("/services/inference/poll")
 async def poll_with_body(request: Request, caller: CallerOf, platform: PlatformOf) -> Response:
     """The same, asked for as ULCA has it: with ``{"requestId": …}``."""
-    said = await _json(request)
+    said = await json_of(request)
     request_id = said.get("requestId") if isinstance(said, dict) else None
     if not isinstance(request_id, str):
         raise ValidationFailed(
@@ -413,7 +383,7 @@ async def _polled(platform: Any, caller: Caller, request_id: str) -> Response:
 @router.post("/services/inference/{task}", status_code=202)
 async def answer_later(request: Request, caller: CallerOf, platform: PlatformOf, task: str) -> dict[str, Any]:
     """Take a request of ULCA's that is to be answered later."""
-    said = await _json(request)
+    said = await json_of(request)
     if not isinstance(said, dict):
         raise MalformedJson
     said.pop("modelProcessingType", None)

@@ -109,7 +109,7 @@ class VariantDraft(Draft):
 class ExperimentDraft(Draft):
     """An experiment as it is registered; nothing of it is changed afterwards.
 
-    ``metric`` is ``success_rate`` (0 to 1), ``latency_ms``, or one that another part of the platform measures.
+    ``metric`` is ``success_rate`` (0 to 1), ``latency_ms``, or what callers say: ``thumbs``, ``rating``, ``closeness``.
     ``minimum_effect`` is the smallest difference worth finding, in the metric's unit. A subject (a user, or an
     application that names none) counts once, with the mean of its first ``settle_minutes``.
     """

@@ -10,6 +10,7 @@ from uuid import UUID
 from haat.infra.postgres import Connection
 from haat.kernel.clock import Period
 from haat.usage.model import ANSWERED, BILLED_VALUES, UNITS, CallFilter, id_bound
+from haat.usage.subjects import EXECUTED, GOOD, SETTLED, SUBJECT, SUMS, WITHIN, calls_of_subjects
 
 Row = Mapping[str, Any]
 _ANSWERED_VALUES = [outcome.value for outcome in ANSWERED]
@@ -234,12 +235,6 @@ async def lines_of(connection: Connection, call: Row) -> list[Row]:
 # --- versions that are compared ------------------------------------------------------------------
 
 
-_EXECUTED = """
-    rollout = %(rollout)s AND id >= %(id_from)s AND id < %(id_to)s AND status <> 429
-    AND outcome IN ('completed', 'provider_failed') AND cache NOT IN ('hit', 'replay')
-"""
-
-
 async def by_variant(connection: Connection, rollout: UUID, start: datetime, end: datetime) -> list[Row]:
     """Count the calls that versions executed under a rollout, by variant and latency bucket."""
     return await _all(
@@ -248,44 +243,33 @@ async def by_variant(connection: Connection, rollout: UUID, start: datetime, end
             SELECT arm, latency_bucket(total_us) AS bucket, count(*) AS calls,
                    count(*) FILTER (WHERE outcome = 'provider_failed' OR executed_by IS NOT NULL) AS errors,
                    count(*) FILTER (WHERE agreed) AS agreed, count(agreed) AS compared
-            FROM usage WHERE {_EXECUTED} AND mode IN ('live', 'shadow') GROUP BY arm, bucket
+            FROM usage WHERE {EXECUTED} AND mode IN ('live', 'shadow') GROUP BY arm, bucket
             """,
         {"rollout": rollout, "id_from": id_bound(start), "id_to": id_bound(end)},
     )
 
 
 async def by_subject(
-    connection: Connection, rollout: UUID, start: datetime, now: datetime, settle_seconds: int, *, latency: bool
+    connection: Connection, rollout: UUID, start: datetime, until: datetime, settle_seconds: int, *, latency: bool
 ) -> list[Row]:
     """Return counts, sums and sums of squares of one value a subject, by variant."""
-    good = "outcome = 'completed' AND executed_by IS NULL"
-    value = "total_us / 1000.0" if latency else f"CASE WHEN {good} THEN 1.0 ELSE 0.0 END"
-    failed = f"AND {good}" if latency else ""
+    value = "total_us / 1000.0" if latency else f"CASE WHEN {GOOD} THEN 1.0 ELSE 0.0 END"
+    calls = calls_of_subjects(f"({value})::float8 AS value", GOOD if latency else "true")
     return await _all(
         connection,
         f"""
-            WITH picked AS (
-                SELECT arm, org_id, CASE WHEN end_user <> '' THEN end_user ELSE application_id::text END AS who,
-                       end_user <> '' AS named, at, ({value})::float8 AS value
-                FROM usage WHERE {_EXECUTED} AND mode = 'live' {failed}
-            ), begun AS (
-                SELECT *, min(at) OVER (PARTITION BY arm, org_id, named, who) AS first FROM picked
-            ), subjects AS (
-                SELECT arm, avg(value) AS value, first + %(settle)s * interval '1 second' <= %(now)s AS settled
-                FROM begun WHERE at < first + %(settle)s * interval '1 second'
-                GROUP BY arm, org_id, named, who, first
+            WITH calls AS ({calls}), subjects AS (
+                SELECT arm, avg(value) AS value, {SETTLED} AS settled FROM calls WHERE {WITHIN}
+                GROUP BY {SUBJECT}, first
             )
-            SELECT arm, count(*) AS seen, count(*) FILTER (WHERE settled) AS subjects,
-                   coalesce(sum(value) FILTER (WHERE settled), 0) AS total,
-                   coalesce(sum(value * value) FILTER (WHERE settled), 0) AS squares
-            FROM subjects GROUP BY arm
+            {SUMS}
             """,
         {
             "rollout": rollout,
             "id_from": id_bound(start),
-            "id_to": id_bound(now),
+            "id_to": id_bound(until),
             "settle": settle_seconds,
-            "now": now,
+            "until": until,
         },
     )
 

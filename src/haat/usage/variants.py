@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from haat.infra.postgres import PLATFORM_SCOPE, Database
@@ -61,7 +62,7 @@ class Variants:
         return found
 
     async def subjects(
-        self, rollout: UUID, start: datetime, now: datetime, settle_seconds: int, *, latency: bool
+        self, rollout: UUID, start: datetime, until: datetime, settle_seconds: int, *, latency: bool
     ) -> dict[str, SubjectValues]:
         """Return one value a subject by variant: its mean over its first ``settle_seconds``, once these are over.
 
@@ -69,8 +70,13 @@ class Variants:
         its calls that succeeded, or with ``latency`` the milliseconds that those took.
         """
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            rows = await store.by_subject(connection, rollout, start, now, settle_seconds, latency=latency)
-        return {
-            row["arm"]: SubjectValues(row["seen"], row["subjects"], float(row["total"]), float(row["squares"]))
-            for row in rows
-        }
+            rows = await store.by_subject(connection, rollout, start, until, settle_seconds, latency=latency)
+        return values_of(rows)
+
+
+def values_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, SubjectValues]:
+    """Return what `haat.usage.subjects.SUMS` gives, by variant."""
+    return {
+        row["arm"]: SubjectValues(row["seen"], row["subjects"], float(row["total"]), float(row["squares"]))
+        for row in rows
+    }

@@ -1,4 +1,4 @@
-"""Feedback at the gateway: handed to the control plane in the caller's name, and answered as that answers."""
+"""Feedback at the gateway: handed to the control process in the caller's name, and answered as that answers."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import uvicorn
 from msgspec import structs
 
 from bazaar import Bazaar
-from gateway.rig import Market, Provider, Request, answer
-from haat.gateway.control import MOST_AT_ONCE
+from gateway.rig import Market
+from haat.control.front import build_front
 from haat.gateway.limits.registry import PlanLimits
 from haat.gateway.market.snapshot import Credential, Subscription
+from haat.identity.policy import ApplicationPolicyDraft
+from haat.infra.introduction import Introduced, Introductions
+from haat.infra.postgres import Database
+from haat.infra.rendezvous import FRONT, Rendezvous
 from haat.kernel.permissions import Actor
 from haat_client import AsyncHaat, NotFound
 from office import Control, control
@@ -67,17 +72,29 @@ async def open_shop(control: Control, market: Market) -> Shop:
     return Shop(control, market, actor, app, key)
 
 
-@pytest.fixture
-async def shop(control: Control, make_market: MakeMarket) -> AsyncIterator[Shop]:
-    server = uvicorn.Server(uvicorn.Config(control.app, host="127.0.0.1", port=0, log_level="error", lifespan="off"))
+@asynccontextmanager
+async def served(application: Any, data_dir: Path) -> AsyncIterator[None]:
+    """Take what the gateway hands on, as the control process does."""
+    config = uvicorn.Config(application, log_level="error", lifespan="off", date_header=False)
+    server, meeting = uvicorn.Server(config), Rendezvous(data_dir, FRONT)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
-    task = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110  # uvicorn tells nobody
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield await open_shop(control, await make_market(control_url=f"http://127.0.0.1:{port}"))
+    task = asyncio.create_task(server.serve(sockets=[meeting.listen()]))
+    yield
     server.should_exit = True
     await task
+    meeting.close()
+
+
+@pytest.fixture
+async def lonely(control: Control, make_market: MakeMarket) -> Shop:
+    """One whose control process does not run."""
+    return await open_shop(control, await make_market())
+
+
+@pytest.fixture
+async def shop(lonely: Shop) -> AsyncIterator[Shop]:
+    async with served(build_front(lonely.control.platform), lonely.market.gateway.settings.data_dir):
+        yield lonely
 
 
 @pytest.mark.speaks("haat feedback")
@@ -158,47 +175,87 @@ async def test_who_is_not_known_gives_no_feedback(shop: Shop) -> None:
     assert (await shop.give({"request_id": str(uuid4()), "thumbs": "up"}, key="nobody")).status == 401
 
 
-async def test_without_a_control_plane_only_feedback_is_refused(shop: Shop, make_market: MakeMarket) -> None:
-    shop.market.gateway.control._address = "http://127.0.0.1:1"
-    refused = await shop.give({"request_id": str(uuid4()), "thumbs": "up"})
+async def test_what_a_client_sends_of_an_introduction_goes_nowhere(shop: Shop) -> None:
+    other = await open_shop(shop.control, shop.market)
+    theirs = await other.call()
+    who = Introduced(str(other.actor.org_id), other.application, other.application, False, str(uuid4()))
+    theirs_too = Introductions(shop.market.keyring).make(who, "POST", "/v1/feedback")
+    lines = [f"{name}: {value}" for name, value in theirs_too]
+    body = json.dumps({"request_id": theirs, "thumbs": "down"}).encode()
+    refused = await shop.market.call("POST", "/v1/feedback", body, *lines, key=shop.key)
+    assert refused.status == 404
+
+
+async def test_texts_are_kept_only_where_the_data_policy_lets_them(shop: Shop) -> None:
+    request, identity = await shop.call(), shop.control.platform.identity
+    draft = ApplicationPolicyDraft.model_validate({"data": {"retains_inputs": False}})
+    await identity.set_application_policy(shop.actor, UUID(shop.application), draft)
+    given = await shop.give({"request_id": request, "corrected": "क", "answered": "क", "comment": "private"})
+    assert given.json()["items"][0]["kept"] == ["closeness"]
+
+
+async def test_without_a_control_process_only_feedback_is_refused(lonely: Shop) -> None:
+    refused = await lonely.give({"request_id": str(uuid4()), "thumbs": "up"})
     assert (refused.status, refused.json()["code"]) == (503, "OVERLOADED")
     assert refused.header("retry-after")
+    assert (await lonely.market.call(key=lonely.key)).status == 200
+
+
+async def test_without_a_database_only_feedback_is_refused(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = Database("postgresql://127.0.0.1:1/nowhere", max_size=1, min_size=0)
+    away._pool.timeout = 0.3
+    monkeypatch.setattr(shop.control.platform.identity, "_db", away)
+    async with away:
+        refused = await shop.give({"request_id": str(uuid4()), "thumbs": "up"})
+    assert (refused.status, refused.json()["code"]) == (503, "OVERLOADED")
+    assert refused.header("retry-after") and refused.json()["request_id"] == refused.header("x-request-id")
     assert (await shop.market.call(key=shop.key)).status == 200
 
 
-@pytest.mark.parametrize(
-    "said", [answer(500, b"oops"), answer(404, b"[]"), answer(422, b'{"code": 5}'), answer(502, b'{"code": "X"}')]
-)
-async def test_an_answer_that_is_none_of_ours_is_503(shop: Shop, provider: Provider, said: bytes) -> None:
-    provider.behaviour = said
-    shop.market.gateway.control._address = f"http://127.0.0.1:{provider.port}"
-    refused = await shop.give({"request_id": str(uuid4()), "thumbs": "up"})
-    assert (refused.status, refused.json()["code"]) == (503, "OVERLOADED")
-    assert provider.requests[0].header("authorization") == [f"Bearer {shop.key}"]
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 201 Cre", b"x" * 100_000, None])
+async def test_a_control_process_that_hangs_or_dies_is_503(
+    lonely: Shop, says: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("haat.gateway.doors.feedback.ANSWER_SECONDS", 0.3)
+    gone = asyncio.Event()
+
+    async def dies(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if says is None:
+            await gone.wait()
+        else:
+            writer.write(says)
+        writer.close()
+
+    meeting = Rendezvous(lonely.market.gateway.settings.data_dir, FRONT)
+    async with await asyncio.start_unix_server(dies, sock=meeting.listen()):
+        refused = await lonely.give({"request_id": str(uuid4()), "comment": "x" * 2000})
+        gone.set()
+    meeting.close()
+    assert (refused.status, refused.json()["code"], bool(refused.header("retry-after"))) == (503, "OVERLOADED", True)
+    assert lonely.market.gateway.office.handed_on == 0
 
 
-async def test_a_slow_control_plane_holds_a_bounded_number(shop: Shop, provider: Provider) -> None:
+async def test_a_slow_control_process_holds_a_bounded_number(lonely: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("haat.gateway.doors.handing.MOST_HANDED_ON", 20)
     release = asyncio.Event()
 
-    async def slow(_: Request, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
         await release.wait()
-        writer.write(answer(201, b'{"items": []}'))
-        return True
+        await send({"type": "http.response.start", "status": 201, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": b'{"items": []}'})
 
-    provider.behaviour = slow
-    control = shop.market.gateway.control
-    control._address = f"http://127.0.0.1:{provider.port}"
-    body = {"request_id": str(uuid4()), "thumbs": "up"}
-    waiting = [asyncio.create_task(shop.give(body)) for _ in range(MOST_AT_ONCE)]
-    await shop.market.until(lambda: control.is_busy)
-    assert (await shop.give(body)).status == 503
-    leaver = await shop.market.connect()
-    waiting[0].cancel()
-    leaver.close()
-    release.set()
-    done = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [one.status for one in done if not isinstance(one, BaseException)] == [201] * (MOST_AT_ONCE - 1)
-    await shop.market.until(lambda: not control._waiting)
+    office, body = lonely.market.gateway.office, {"request_id": str(uuid4()), "thumbs": "up"}
+    async with served(slow, lonely.market.gateway.settings.data_dir):
+        waiting = [asyncio.create_task(lonely.give(body)) for _ in range(20)]
+        await lonely.market.until(lambda: office.handed_on == 20)
+        refused = await lonely.give(body)
+        assert (refused.status, bool(refused.header("retry-after"))) == (503, True)
+        assert (await lonely.market.call(key=lonely.key)).status == 200
+        waiting[0].cancel()
+        release.set()
+        done = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [one.status for one in done if not isinstance(one, BaseException)] == [201] * 19
+        await lonely.market.until(lambda: office.handed_on == 0)
 
 
 async def test_many_at_once_are_each_kept_once(shop: Shop) -> None:

@@ -1,4 +1,8 @@
-"""A request handed on to the process that keeps callers' jobs: introduced, whole, and answered as that answers."""
+"""A request handed on to the control process: introduced, whole, and answered as that answers.
+
+The gateway holds no facts of the past. What needs them (jobs, files, feedback) goes this way, off the path of calls;
+while the control process does not answer, only this is refused.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,8 @@ from haat.gateway.doors.spool import PIECE, Spool
 from haat.gateway.http import answers, cors
 from haat.gateway.http.headers import without
 from haat.infra.introduction import HEADERS, Introduced, Introductions
-from haat.infra.rendezvous import JOBS, Rendezvous
-from haat.kernel.errors import HaatError, Overloaded
+from haat.infra.rendezvous import FRONT, Rendezvous
+from haat.kernel.errors import Overloaded
 from haat.usage.event import Outcome
 
 if TYPE_CHECKING:
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 300.0
+"""How long an answer is waited for from the request's first byte on: a file of 100 MiB is stored meanwhile."""
 MOST_HANDED_ON = 1000
 _MOST_HEAD = 64 * 1024
 _NOT_PASSED_ON = (
@@ -42,7 +48,7 @@ class Office:
     """What a gateway needs to hand requests on; made once."""
 
     def __init__(self, gateway: Gateway) -> None:
-        self.rendezvous = Rendezvous(gateway.settings.data_dir, JOBS)
+        self.rendezvous = Rendezvous(gateway.settings.data_dir, FRONT)
         self.introductions = Introductions(gateway.keyring)
         self.handed_on = 0
 
@@ -58,11 +64,13 @@ def spool_body(gateway: Gateway, call: Call, visit: Visit) -> None:
     call.body = []
 
 
-def hand_on(gateway: Gateway, call: Call, visit: Visit, path: bytes = b"") -> None:
+def hand_on(
+    gateway: Gateway, call: Call, visit: Visit, path: bytes = b"", *, answer_seconds: float = ANSWER_SECONDS
+) -> None:
     """Hand a request on whose body is here whole; ``path`` stands for its own. Raise Overloaded when too many are."""
     if gateway.office.handed_on >= MOST_HANDED_ON:
-        raise Overloaded("Too many ask for their jobs at the moment: try again shortly.", reset_seconds=5)
-    handing = Handing(gateway, call, visit, path)
+        raise Overloaded("Too many ask for this at the moment: try again shortly.", reset_seconds=5)
+    handing = Handing(gateway, call, visit, path, answer_seconds)
     work = asyncio.get_running_loop().create_task(handing.carry())
     handing.task = work
     gateway.tunnel_work.add(work)
@@ -72,8 +80,9 @@ def hand_on(gateway: Gateway, call: Call, visit: Visit, path: bytes = b"") -> No
 class Handing:
     """One request on its way. Its answer is the last one on the client's connection."""
 
-    def __init__(self, gateway: Gateway, call: Call, visit: Visit, path: bytes) -> None:
+    def __init__(self, gateway: Gateway, call: Call, visit: Visit, path: bytes, answer_seconds: float) -> None:
         self._gateway, self._call, self._visit, self._path = gateway, call, visit, path
+        self._answer_seconds = answer_seconds
         self.task: asyncio.Task[None] | None = None
         self.room = asyncio.Event()
         self.room.set()
@@ -86,9 +95,8 @@ class Handing:
             async with asyncio.timeout(CONNECT_SECONDS):
                 reader, writer = await asyncio.open_unix_connection(office.rendezvous.path, limit=_MOST_HEAD)
         except (OSError, TimeoutError) as error:
-            log.error("the process that keeps jobs does not answer: %s", error)
             office.handed_on -= 1
-            self._refuse(Overloaded("Jobs are not taken at the moment: try again shortly.", reset_seconds=2))
+            self._give_up(error)
             return
         try:
             await self._exchange(reader, writer)
@@ -99,17 +107,11 @@ class Handing:
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         call = self._call
         try:
-            writer.write(self._head())
-            for piece in self._body():
-                writer.write(piece)
-                await writer.drain()
-        except ConnectionError:
-            pass  # it may have answered before it had the whole body
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError) as error:
-            log.error("the process that keeps jobs gave no answer: %r", error)
-            self._refuse(Overloaded("Jobs are not taken at the moment: try again shortly.", reset_seconds=2))
+            async with asyncio.timeout(self._answer_seconds):
+                await self._send(writer)
+                head = await reader.readuntil(b"\r\n\r\n")
+        except (EOFError, asyncio.LimitOverrunError, OSError, TimeoutError) as error:
+            self._give_up(error)
             return
         if call.answered:
             return  # the client has left meanwhile
@@ -128,9 +130,20 @@ class Handing:
             self._gateway.passages.discard(cast(Any, self))
             near.close()
 
-    def _refuse(self, error: HaatError) -> None:
+    async def _send(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(self._head())
+        try:
+            for piece in self._body():
+                writer.write(piece)
+                await writer.drain()
+        except ConnectionError:
+            pass  # it may have answered before it had the whole body
+
+    def _give_up(self, error: Exception) -> None:
+        log.error("the control process does not answer: %r", error)
         if not self._call.answered:
-            relay.refuse(self._call, error, Outcome.REFUSED)
+            refusal = Overloaded("The control plane does not answer right now: try again shortly.", reset_seconds=2)
+            relay.refuse(self._call, refusal, Outcome.REFUSED)
 
     def _head(self) -> bytes:
         call, credential = self._call, self._call.credential
@@ -142,7 +155,7 @@ class Handing:
         size = spool.size if spool is not None else sum(map(len, call.body))
         return b"".join(
             (
-                b"%b %b HTTP/1.1\r\nHost: jobs\r\nConnection: close\r\n" % (call.method, target),
+                b"%b %b HTTP/1.1\r\nHost: control\r\nConnection: close\r\n" % (call.method, target),
                 *(f"{name}: {value}\r\n".encode() for name, value in introduction),
                 *without(call.lines, _NOT_PASSED_ON),
                 b"Content-Length: %d\r\n\r\n" % size,
