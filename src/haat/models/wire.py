@@ -1,11 +1,11 @@
 """What an engine and a worker say to each other: four bytes of length, then a msgpack array.
 
 To the worker: ``["open", key, manifest, folder]``, ``["close", key]``, ``["run", key, traceparent, inputs]``,
-``["stream", key, traceparent, [input]]``, ``["stop"]`` while one streams. One thing at a time, and each is answered: by
-``["ready", seconds]`` (as also a worker says when it begins), ``["outputs", outputs, wrong, seconds]`` where ``wrong``
-has the errors of single outputs by their index, ``["part", output]`` and at last ``["end", seconds]``, or
-``["error", error]``. An error is ``[code, detail, extensions]``. An input is ``[text, other, content, format,
-config]``; a large content is ``[at, size]`` in the memory that both share.
+``["stream", key, traceparent, [input]]``, ``["ping"]``, and ``["stop"]`` while one streams. One thing at a time, and
+each is answered: by ``["ready", seconds]`` (as also a worker says when it begins), ``["outputs", outputs, wrong,
+seconds]`` where ``wrong`` has the errors of single outputs by their index, ``["part", output]`` and at last ``["end",
+seconds]``, or ``["error", error]``. An error is ``[code, detail, extensions]``. An input is ``[text, other, content,
+format, config]``; a large content is ``[at, size]`` in the memory that both share.
 """
 
 from __future__ import annotations

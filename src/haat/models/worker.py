@@ -77,6 +77,9 @@ class Worker:
         self._runners[key] = runtime.open(manifest, Path(folder))
         self._say(["ready", time.monotonic() - began])
 
+    def _ping(self) -> None:
+        self._say(["ready", 0.0])
+
     def _close(self, key: str) -> None:
         self._runners.pop(key).close()
         self._say(["ready", 0.0])

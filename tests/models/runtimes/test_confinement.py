@@ -84,6 +84,7 @@ def test_a_model_has_no_network_and_starts_and_touches_no_process(tmp_path: Path
             "socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)",
             "socket.socket(socket.AF_UNIX)",
             "os.fork()",
+            "os.setsid()",
             "subprocess.run(['true'])",
             "os.kill(os.getppid(), 0)",
             "pathlib.Path(f'/proc/{os.getppid()}/environ').read_bytes()",
@@ -94,8 +95,8 @@ def test_a_model_has_no_network_and_starts_and_touches_no_process(tmp_path: Path
             "[t := threading.Thread(target=print), t.start(), t.join()][1:]",
         ],
     )
-    assert tried[:8] == ["PermissionError"] * 8
-    assert tried[8:] == ["-1", "True", "2", "[None, None]"]
+    assert tried[:9] == ["PermissionError"] * 9
+    assert tried[9:] == ["-1", "True", "2", "[None, None]"]
 
 
 def test_a_model_that_is_granted_the_network_has_it_and_nothing_else(tmp_path: Path) -> None:

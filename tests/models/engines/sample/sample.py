@@ -49,7 +49,7 @@ class Sample:
                     with suppress(OSError):
                         os.write(descriptor, b"\xff" * 64)
             if first == "grow":
-                self.grown = bytearray(os.urandom(1024) * 1024 * int(rest[0]))
+                self.grown = bytearray(os.urandom(1024)) * (1024 * int(rest[0]))
         time.sleep(max((float(rest[0]) for first, *rest in words if first == "sleep"), default=0.0))
         outputs: list[Any] = [{"text": text.upper(), "batch": texts, "pid": os.getpid()} for text in texts]
         for index, (first, *_) in enumerate(words):

@@ -232,9 +232,17 @@ class LocalEngine(Engine):
             inputs = parse_inputs(model.manifest, msgspec.json.encode(model.manifest.sample))
             await worker.ask(["run", model.key, "", wire.inputs_of(inputs)], LOAD_SECONDS)
         except HaatError as error:
-            if worker.lost:
+            if not await self._goes_on(worker):
                 raise
             log.warning("%s fails on its own sample: %s", model.key, error.detail)
+
+    async def _goes_on(self, worker: WorkerProcess) -> bool:
+        """Tell whether a worker is there after an error: one that was out of memory ends."""
+        try:
+            await worker.ask(["ping"], CLOSE_SECONDS)
+        except HaatError:
+            return False
+        return True
 
     async def _leave(self, key: str, worker: WorkerProcess) -> None:
         worker.models.pop(key, None)
