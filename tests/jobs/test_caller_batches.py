@@ -54,6 +54,7 @@ def lines(*inputs: str, model: str = "acme/embed") -> io.BytesIO:
     return file
 
 
+@pytest.mark.speaks("openai files and batches", client="openai (PyPI)")
 async def test_a_batch_by_openais_own_client(town: Town, who: Any) -> None:
     town.counting.status = lambda n: 400 if n == "bad" else 200
     async with client_of(town, who[2]) as client:
@@ -118,6 +119,7 @@ async def test_files_that_are_no_batches_are_refused_by_line(town: Town, who: An
             assert [one async for one in await stranger.files.list()] == []
 
 
+@pytest.mark.speaks("ulca polling")
 async def test_ulcas_request_is_answered_later_where_it_was_said(town: Town, who: Any) -> None:
     body = {
         "pipelineTasks": [

@@ -48,6 +48,7 @@ async def results(town: Town, key: str, job: str, **query: str) -> list[dict[str
     return [json.loads(line) for line in answer.text.splitlines()]
 
 
+@pytest.mark.speaks("jobs")
 async def test_a_file_of_inputs_is_called_line_by_line_and_metered_like_any_calls(town: Town, key: str) -> None:
     answer = await hand_in(town, key, 300, priority="10", name="first")
     assert answer.status_code == 202, answer.text
