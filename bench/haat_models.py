@@ -8,8 +8,10 @@ TEXT_MODEL is the ONNX file, PACKAGES the folder with ONNX Runtime, which isn't 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import uvicorn
@@ -20,6 +22,7 @@ from haat.models.door import ModelDoor, Receive, Scope, Send
 from haat.models.engines.local import LocalEngine
 from haat.models.engines.port import Model
 from haat.models.manifest import Batching, Manifest, Workers
+from haat.models.writes import GatheringProtocol
 
 BATCHING = Batching(max_items=32, max_wait_ms=5.0)
 
@@ -30,7 +33,7 @@ async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-def model(name: str, entry: str, workers: int, environment: dict[str, str]) -> Model:
+def model(name: str, entry: str, workers: int, folder: Path, environment: dict[str, str]) -> Model:
     """Return one of the benchmark's models, with a fixed number of workers."""
     manifest = Manifest(
         name,
@@ -43,19 +46,21 @@ def model(name: str, entry: str, workers: int, environment: dict[str, str]) -> M
         workers=Workers(workers, workers),
         environment=environment,
     )
-    return Model(f"bench/{name}@1.0.0", manifest, APPS)
+    return Model(f"bench/{name}@1.0.0", manifest, folder)
 
 
-async def serve(port: int, workers: int, environment: dict[str, str]) -> None:
+async def serve(port: int, workers: int, folder: Path, environment: dict[str, str]) -> None:
     """Serve until SIGTERM."""
     engine, stop = LocalEngine(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await engine.start()
     for name, entry in SERVED.items():
-        await engine.deploy(model(name, entry, workers, environment))
+        await engine.deploy(model(name, entry, workers, folder, environment))
     door = ModelDoor(engine, lambda _, given: given == f"Bearer {TOKEN}".encode(), _nothing, lambda: "")
-    config = uvicorn.Config(door, http="httptools", host="127.0.0.1", port=port, access_log=False, log_level="warning")
+    config = uvicorn.Config(
+        door, http=GatheringProtocol, host="127.0.0.1", port=port, access_log=False, log_level="warning"
+    )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())  # `serve` would take the signals
     await asyncio.wait([serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
@@ -66,8 +71,12 @@ async def serve(port: int, workers: int, environment: dict[str, str]) -> None:
 
 def main() -> None:
     port, workers, text, packages = sys.argv[1:]
-    environment = {"TEXT_MODEL": str(Path(text).absolute()), "PYTHONPATH": str(Path(packages).absolute())}
-    uvloop.run(serve(int(port), int(workers), environment))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file in (*APPS.glob("*.py"), Path(text)):  # a model reads no other folder than its own
+            shutil.copy(file, folder)
+        environment = {"TEXT_MODEL": str(folder / Path(text).name), "PYTHONPATH": str(Path(packages).absolute())}
+        uvloop.run(serve(int(port), int(workers), folder, environment))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class TextModel(Batched):
 
 
 if __name__ == "__main__":
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
     serve.start(
         http_options={"host": "127.0.0.1", "port": int(os.environ["PORT"])},
         logging_config={"log_level": "WARNING", "enable_access_log": False},

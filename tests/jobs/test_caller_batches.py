@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
+import re
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -235,3 +239,15 @@ async def test_forbidden_addresses_are_refused_and_looked_at_again_at_each_attem
     assert found.last_status is None and "not a public address" in found.last_error
     assert listener.requests == []
     await listener.stop()
+
+
+async def test_the_documented_program_does_what_the_page_says(town: Town, who: Any) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text(encoding="utf-8")
+    [(program, promised)] = re.findall(r"```python example\n(.*?)```\n```text\n(.*?)```", page, re.DOTALL)
+    program = program.replace("akshara/transliterate", "acme/echo")  # who sells it here
+    environment = {**os.environ, "HAAT_BASE_URL": str(town.client.base_url), "HAAT_API_KEY": who[2]}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert out.decode() == promised, err.decode()

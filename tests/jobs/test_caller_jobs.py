@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import re
-import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -75,21 +71,6 @@ async def test_a_file_of_inputs_is_called_line_by_line_and_metered_like_any_call
 
     await until(metered)
     assert len({one["request_id"] for one in found}) == 300
-
-
-async def test_the_documented_program_hands_a_job_in(town: Town, key: str) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
-    [program] = re.findall(r"^```python jobs\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-W", "error", "-c", program.replace("akshara/transliterate", "acme/echo"),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env={"PATH": os.environ.get("PATH", ""), "PYTHONIOENCODING": "utf-8", "HAAT_API_KEY": key,
-             "HAAT_BASE_URL": str(town.client.base_url)},
-    )  # fmt: skip
-    out, errors = await child.communicate()
-    said = out.decode().splitlines()
-    assert said[:1] == ["completed 2"], errors.decode()
-    assert [line.split(" {")[0] for line in said[1:]] == ["0 succeeded", "1 succeeded"]
 
 
 async def test_one_input_is_a_job_too_and_its_progress_is_told_as_events(town: Town, key: str) -> None:

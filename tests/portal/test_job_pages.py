@@ -11,8 +11,7 @@ from haat.app import Platform
 from haat.identity.model import Credential
 from haat.infra.postgres import PLATFORM_SCOPE
 from haat.jobs import store
-from haat.jobs.model import Caller, Job, Options, Outcome
-from haat.jobs.service import Entry
+from haat.jobs.model import Caller, Entry, Job, Options, Outcome
 from haat.kernel.ids import new_id
 
 from .conftest import Browser, faults_of

@@ -168,6 +168,32 @@ async def test_a_version_that_fails_its_call_runs_no_longer_and_a_mended_one_is_
     assert code_of(await control.ask("POST", f"{way}/1.0.0/publish", actor=actor), 409) == "CONFLICT"
 
 
+async def test_a_version_is_published_beside_the_default_one_for_a_rollout(control: Control, tmp_path: Path) -> None:
+    actor = await provider(control)
+    model = (await upload(control, actor, packed(tmp_path))).json()["model_id"]
+    async with models_process(control):
+        first = await control.ask("POST", f"/models/{model}/versions/1.0.0/publish?default=false", actor=actor)
+        assert first.status_code == 200, first.text  # the first one is the default version in any case
+        service = first.json()["version"]["service_id"]
+        for version in ("2.0.0", "3.0.0"):
+            assert (await upload(control, actor, packed(tmp_path, version=version))).status_code == 201
+            way = f"/models/{model}/versions/{version}/publish?default=false"
+            assert (await control.ask("POST", way, actor=actor)).status_code == 200
+        assert await default_version(control) == "1.0.0"
+        rollout = await control.ask("POST", f"/services/{service}/rollouts", {"candidate": "2.0.0"}, actor=actor)
+        assert rollout.status_code == 201, rollout.text
+        assert (await control.ask("POST", f"/rollouts/{rollout.json()['id']}/promote", actor=actor)).status_code == 200
+        assert await default_version(control) == "2.0.0"
+        retired = await control.ask("POST", f"/models/{model}/versions/3.0.0/retire", actor=actor)
+        assert retired.json()["stage"] == "retired"
+
+
+async def default_version(control: Control) -> str:
+    versions = (await control.ask("GET", "/listings/bhasha/words")).json()["versions"]
+    [name] = [one["version"] for one in versions if one["is_default"]]
+    return str(name)
+
+
 async def test_a_version_is_never_replaced(control: Control, tmp_path: Path) -> None:
     actor = await provider(control)
     first = packed(tmp_path)

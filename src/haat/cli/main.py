@@ -166,7 +166,7 @@ def serve(settings: Settings, logs: str) -> None:
 @click.option("--once", is_flag=True, help="End after the tour, with one JSON object as the last line.")
 @with_settings("port", "gateway_port")
 def demo(settings: Settings, once: bool) -> None:
-    """Run the platform with a sale on it, from registration to settlement."""
+    """Run the platform with a sale on it, and a model that is rolled out and works off a job."""
     import asyncio
 
     from haat.cli.demo import demo as run

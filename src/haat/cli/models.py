@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from haat.cli.console import as_json_text, json_option, print_table
 from haat.cli.main import with_settings
 from haat.cli.model_api import Api, api_options
-from haat.kernel.errors import EngineTimeout, HaatError, ValidationFailed
+from haat.kernel.errors import HaatError, ValidationFailed
 from haat.models.bundle import SUFFIX, key_id, load_signing_key, make_bundle
 from haat.models.manifest import Manifest
 from haat.models.manifest_file import FILE, read_manifest
-from haat.settings import Settings
+from haat.settings import Settings, load_settings
 
 TEMPLATES = Path(__file__).parent / "templates"
 _SLUG = re.compile(r"[a-z0-9](-?[a-z0-9]){0,39}")
@@ -90,15 +88,18 @@ def init(name: str, runtime: str) -> None:
 )
 @click.option("--no-reload", is_flag=True, help="Don't open the model again when its files change.")
 def run(file: Path, port: int, no_reload: bool) -> None:
-    """Serve the model in FILE on this machine, and open it again when its files change."""
-    from haat.cli.model_run import serve
+    """Serve the model in FILE on this machine as a platform does, and open it again when its files change."""
+    from haat.cli import model_run
     from haat.cli.processes import configure_logging
 
     configure_logging("info")
-    folder = folder_of(file)
-    sentence_for_people(lambda: read_manifest(folder))
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(folder, port, reload=not no_reload, say=click.echo))
+    folder, networks = folder_of(file), load_settings().allowed_networks
+    try:
+        sentence_for_people(lambda: model_run.run(folder, port, networks=networks, reload=not no_reload))
+    except OSError as error:
+        raise click.ClickException(
+            f"Port {port} can't be had ({os.strerror(error.errno or 0)}): choose another."
+        ) from error
 
 
 @models.command()
@@ -106,23 +107,32 @@ def run(file: Path, port: int, no_reload: bool) -> None:
 @json_option
 def check(file: Path, as_json: bool) -> None:
     """Look at the model in FILE and have it answer its sample, confined as on a platform."""
-    folder = folder_of(file)
-    manifest = sentence_for_people(lambda: read_manifest(folder))
-    began = time.perf_counter()
-    found = sentence_for_people(lambda: try_model(folder, manifest))
-    found["ms"] = round((time.perf_counter() - began) * 1000)
-    if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
-    elif "code" in found:
-        click.echo(found["detail"], err=True)
-    else:
-        for output in found["outputs"]:
-            click.echo(json.dumps(output, ensure_ascii=False))
-        for sentence in found["weak"]:
-            click.echo(sentence, err=True)
-        click.echo(f"{manifest.name} {manifest.version} answers its sample ({found['ms']} ms with its start).")
-    if "code" in found:
+    from haat.models.trial import model_in, try_sample
+
+    model = sentence_for_people(lambda: model_in(folder_of(file)))
+    try:
+        tried = asyncio.run(try_sample(model, load_settings().allowed_networks))
+    except HaatError as error:
+        if not as_json:
+            raise click.ClickException(sentence_of(error)) from error
+        click.echo(json.dumps({"code": error.code, "detail": error.detail, **error.extensions}, ensure_ascii=False))
         sys.exit(1)
+    found = {
+        "outputs": tried.outputs,
+        "usage": {unit: f"{count:f}" for unit, count in tried.units.items()},
+        "load_ms": round(tried.load_seconds * 1000),
+        "run_ms": round(tried.run_seconds * 1000),
+    }
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+        return
+    for output in tried.outputs:
+        click.echo(msgspec.json.encode(output).decode())
+    usage = ", ".join(f"{count:f} {unit}" for unit, count in tried.units.items())
+    click.echo(
+        f"{model.manifest.name} {model.manifest.version} answers its sample: {usage}, in {found['run_ms']} ms after "
+        f"{found['load_ms']} ms for its start."
+    )
 
 
 @models.command()
@@ -163,10 +173,11 @@ def keys(key_file: Path, register: bool, name: str | None, revoke: str | None, a
 @models.command()
 @file_argument
 @click.option("--provider", default=None, metavar="SLUG", help="Refuse unless you act for this provider.")
+@click.option("--candidate", is_flag=True, help="Put it beside the default version: a rollout is to give it calls.")
 @key_option
 @api_options
 @json_option
-def publish(file: Path, provider: str | None, key_file: Path, api: Api, as_json: bool) -> None:
+def publish(file: Path, provider: str | None, candidate: bool, key_file: Path, api: Api, as_json: bool) -> None:
     """Bundle the model in FILE, or take a bundle as it is, send it, and put it on the shelf."""
     if provider is not None:
         api.require_provider(provider)
@@ -179,13 +190,20 @@ def publish(file: Path, provider: str | None, key_file: Path, api: Api, as_json:
             target = Path(place) / f"{manifest.name}-{manifest.version}{SUFFIX}"
             packed, _ = sentence_for_people(lambda: _bundle(folder, key_file, target))
         version = api.upload(packed, quiet=as_json)
-    done = api.send("POST", f"/models/{version['model_id']}/versions/{version['version']}/publish", seconds=660.0)
+    way = f"/models/{version['model_id']}/versions/{version['version']}/publish"
+    if not as_json:
+        click.echo(f"{version['version']} has arrived; the platform opens it and has it answer its sample …", err=True)
+    done = api.send("POST", f"{way}?default={'false' if candidate else 'true'}", seconds=660.0)
     if as_json:
         click.echo(as_json_text(done))
         return
     for step in done["steps"]:
         click.echo(f"{'ok' if step['ok'] else 'no'}  {step['name']}: {step['detail']} ({step['ms']:.0f} ms)")
     click.echo(f"{done['listing']} {done['version']['version']} is on the shelf.")
+    if candidate:
+        click.echo(
+            f"`haat rollout start {done['listing']} {done['version']['version']}` on the platform gives it calls."
+        )
 
 
 @models.command()
@@ -227,14 +245,17 @@ def folder_of(file: Path) -> Path:
 
 
 def sentence_for_people(action: Any) -> Any:
-    """Return what an action returns; every line of what is wrong with a model's file becomes one of the message."""
+    """Return what an action returns; what it refuses becomes the command's error."""
     try:
         return action()
-    except ValidationFailed as error:
-        lines = [_line_of(one) for one in error.extensions.get("errors", [])]
-        raise click.ClickException("\n".join(lines) or error.detail) from error
     except HaatError as error:
-        raise click.ClickException(error.detail) from error
+        raise click.ClickException(sentence_of(error)) from error
+
+
+def sentence_of(error: HaatError) -> str:
+    """Say what is wrong; each thing that is wrong with a model's file has a line of its own."""
+    lines = [_line_of(one) for one in error.extensions.get("errors", [])] if isinstance(error, ValidationFailed) else []
+    return "\n".join(lines) or error.detail
 
 
 def _line_of(error: dict[str, Any]) -> str:
@@ -247,28 +268,3 @@ def _bundle(folder: Path, key_file: Path, output: Path | None) -> tuple[Path, Ma
     manifest = read_manifest(folder)
     target = output or Path(f"{manifest.name}-{manifest.version}{SUFFIX}")
     return target, make_bundle(folder, target, load_signing_key(key_file))
-
-
-def try_model(folder: Path, manifest: Manifest) -> dict[str, Any]:
-    """Return ``outputs`` and ``weak`` of a try in a confined process, or ``code`` and ``detail`` of what went wrong."""
-    from haat.models.runtimes.confinement import environment_of
-    from haat.models.runtimes.environments import environment_python
-
-    with tempfile.TemporaryDirectory() as place:
-        python = environment_python(manifest.requirements, Path(click.get_app_dir("haat")) / "environments")
-        work = Path(place) / "work"
-        try:
-            done = subprocess.run(
-                [python or sys.executable, "-m", "haat.models.trial", str(folder), str(work)],
-                env=environment_of(manifest, work),
-                stdout=subprocess.PIPE,
-                timeout=manifest.timeout_seconds + 120,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise EngineTimeout("The model could not be opened within two minutes.") from error
-    try:
-        found: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        return {"code": "ENGINE_FAILED", "detail": f"The model ended its process (status {done.returncode})."}
-    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -76,10 +76,9 @@ class Switchboard:
         try:
             yield
         finally:
-            if following is not None:
-                following.cancel()
-                with suppress(asyncio.CancelledError):
-                    await following
+            while following is not None and not following.done():
+                following.cancel()  # one that comes while a connection is being made may get lost on its way
+                await asyncio.wait([following], timeout=0.2)
             if self.remote is not None:
                 await self.remote.close()
             api.set_provider_and_wait(NoOpProvider(), self._domain)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from haat.gateway.cache.step import cache_step
 from haat.gateway.dialects.inference import inference_step
-from haat.gateway.dialects.step import meter, usage_step
+from haat.gateway.dialects.step import meter, meter_events, usage_step
 from haat.gateway.dialects.ulca import ulca_step
 from haat.gateway.market import versions
 from haat.gateway.rollout.shadow import note, shadow_step
@@ -63,8 +63,8 @@ def prepare(gateway: Gateway, route: Route, *, asks_endpoint: bool = True) -> No
     settings = gateway.settings
     steps = {step.name: step.of if asks_endpoint or not step.translates else _nothing for step in STEPS}
     route.steps = gateway.hooks.arrange(steps, route)
-    route.passes_forms = all(step is meter or step is note for step in route.steps)
-    route.passes_parts = all(step is note for step in route.steps)
+    route.passes_forms = all(step in (meter, meter_events, note) for step in route.steps)
+    route.passes_parts = all(step in (meter_events, note) for step in route.steps)
     route.lines = versions.lines(route.service, route.version, settings.portal_address, settings.gateway_address)
 
 

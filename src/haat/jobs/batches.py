@@ -13,8 +13,7 @@ import msgspec
 from haat.infra.postgres import Connection
 from haat.jobs import files, store
 from haat.jobs.lines import lines_of, read_object
-from haat.jobs.model import Job, Options, Result, wrong_line
-from haat.jobs.service import Entry
+from haat.jobs.model import Entry, Job, Options, Result, wrong_line
 from haat.kernel.errors import InvalidRequest
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/moderations", "/v1/responses")

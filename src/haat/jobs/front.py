@@ -18,8 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from haat.control.context import IntroducedOf, PlatformOf, checked, json_of
 from haat.jobs import batches, model
 from haat.jobs.lines import lines_of, read_object
-from haat.jobs.model import Caller, File, Job, Options, check_target, parse_id
-from haat.jobs.service import Entry
+from haat.jobs.model import Caller, Entry, File, Job, Options, check_target, parse_id
 from haat.jobs.shapes import JobPage, JobView, encode, job_view, result_line
 from haat.kernel.errors import InvalidRequest, MalformedJson, NotFound, ValidationFailed
 

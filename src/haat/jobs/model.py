@@ -140,6 +140,15 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a submission. ``service`` is the listing it calls, where that can be told."""
+
+    body: bytes
+    custom_id: str | None = None
+    service: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """One call to be made. ``place`` counts from 0; ``key_number`` tells its executions apart."""
 

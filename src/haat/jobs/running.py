@@ -8,7 +8,6 @@ are not kept, and the same idempotency keys keep the calls from being executed t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -18,9 +17,9 @@ import httpx
 
 from haat.identity import job_keys
 from haat.infra.postgres import PLATFORM_SCOPE, Connection, Scope, tenant
-from haat.jobs import batches, store
+from haat.jobs import file_store, store, webhook_store
 from haat.jobs.calling import NOT_NOW, call
-from haat.jobs.model import Item, Job, Outcome
+from haat.jobs.model import KEEP, Item, Job, Outcome
 from haat.jobs.service import RANK, WORK, end
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ LONG_PAUSE = 2.0
 """Seconds of a pause from which on the run ends and another one is deferred."""
 NEWS_TRIES = 20
 _HALVE_EVERY = 0.2
+OVERDUE = "Its time was over before all items had ended."
 
 
 async def work(platform: Platform, running: RunningJob) -> None:
@@ -102,7 +102,7 @@ class Run:
             if job.status == "cancelling":
                 await self._end(connection, job, "cancelled", "")
             elif job.due_until <= now:
-                await self._end(connection, job, "expired", "Its time was over before all items had ended.")
+                await self._end(connection, job, "expired", OVERDUE)
             elif withdrawn:
                 await self._end(connection, job, "failed", "The key that handed it in was revoked.")
             else:
@@ -212,26 +212,18 @@ class Run:
 
     async def _end(self, connection: Connection, job: Job, status: str, reason: str) -> None:
         await end(connection, job, status, reason, self._platform.clock)
-        if job.kind == "openai":
-            await batches.write_files(connection, job.id, self._platform.clock.now())
 
 
 async def sweep(platform: Platform, _: RunningJob) -> None:
     """End jobs whose time is over, forget those that ended long ago, and files nobody keeps any longer."""
-    from haat.jobs import file_store
-    from haat.jobs.model import KEEP
-
     now = platform.clock.now()
     async with platform.db.transaction(PLATFORM_SCOPE) as connection:
         late = [identifier async for identifier in store.overdue(connection, now)]
     for identifier in late:
-        with contextlib.suppress(Exception):
-            async with platform.db.transaction(PLATFORM_SCOPE) as connection:
-                job = await store.job_for_change(connection, identifier)
-                if job is not None and not job.is_over:
-                    await end(
-                        connection, job, "expired", "Its time was over before all items had ended.", platform.clock
-                    )
+        async with platform.db.transaction(PLATFORM_SCOPE) as connection:
+            job = await store.job_for_change(connection, identifier)
+            if job is not None and not job.is_over:
+                await end(connection, job, "expired", OVERDUE, platform.clock)
     while True:
         async with platform.db.transaction(PLATFORM_SCOPE) as connection:
             old = await store.old_jobs(connection, now - KEEP, 100)
@@ -243,5 +235,7 @@ async def sweep(platform: Platform, _: RunningJob) -> None:
             break
     while True:
         async with platform.db.transaction(PLATFORM_SCOPE) as connection:
-            if await file_store.purge(connection, now, 100) < 100:
-                return
+            files = await file_store.purge(connection, now, 100)
+            told = await webhook_store.purge(connection, now - KEEP, 1000)
+        if files < 100 and told < 1000:
+            return

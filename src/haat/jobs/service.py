@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -14,12 +14,13 @@ from haat.infra import events
 from haat.infra.jobs import Jobs
 from haat.infra.keyring import Keyring
 from haat.infra.postgres import Connection, Database, tenant
-from haat.jobs import quota, store
+from haat.jobs import batches, quota, store
 from haat.jobs.model import (
     DUE,
     MAX_ITEMS,
     MAX_OPEN_JOBS,
     Caller,
+    Entry,
     Job,
     Kind,
     Options,
@@ -39,15 +40,6 @@ BATCH = 500
 BATCH_BYTES = 4 * 1024 * 1024
 RANK = -100
 """Rank of that work among durable jobs: behind events and mails."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of a submission. ``service`` is the listing it calls, where that can be told."""
-
-    body: bytes
-    custom_id: str | None = None
-    service: tuple[str, str] | None = None
 
 
 class CallerJobs:
@@ -337,6 +329,8 @@ async def end(connection: Connection, job: Job, status: str, reason: str, clock:
     await store.set_status(connection, job.id, status, reason, now)
     if job.key_id is not None:
         await job_keys.end(connection, job.key_id, job.org_id, now)
+    if job.kind == "openai":
+        await batches.write_files(connection, job.id, now)
     done = _there(await store.job(connection, job.id))
     await events.append(
         connection,

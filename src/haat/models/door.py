@@ -54,11 +54,15 @@ log = logging.getLogger(__name__)
 class ModelDoor:
     """An ASGI application in front of another.
 
-    ``opens`` tells whether an ``Authorization`` header opens the models of a provider.
+    ``opens`` tells whether an ``Authorization`` header opens the models of a provider; without it all are open.
     """
 
     def __init__(
-        self, engine: Engine, opens: Callable[[str, bytes], bool], behind: Application, metrics: Callable[[], str]
+        self,
+        engine: Engine,
+        opens: Callable[[str, bytes], bool] | None,
+        behind: Application,
+        metrics: Callable[[], str],
     ) -> None:
         self._engine = engine
         self._opens = opens
@@ -106,6 +110,8 @@ class ModelDoor:
         await request.answer(_encoder.encode({"output": outputs, "usage": _numbers(used)}), _meters(ticket, used))
 
     def _authenticate(self, model: Model, given: bytes | None) -> None:
+        if self._opens is None:
+            return
         if given is None:
             raise Unauthenticated("Calls come through the gateway, which knows this module's credential.")
         if not self._opens(model.provider, given):
@@ -120,13 +126,20 @@ class ModelDoor:
             with contextlib.suppress(asyncio.QueueFull):  # who reads slowly is told a later one
                 events.put_nowait(("place", {"place": number}))
 
+        manifest = model.manifest
+
         async def work() -> None:
             try:
                 outputs: list[Output] = []
+                so_far = costs.used(manifest, inputs, (), 0.0)
+                by_inputs = any(so_far.values())
                 async for index, output in self._outputs(model, inputs, ticket):
                     outputs.append(output)
-                    await events.put(("output", {"input": index, "output": output}))
-                used = costs.used(model.manifest, inputs, outputs, ticket.ran)
+                    if not by_inputs:
+                        part = costs.used(manifest, inputs, [output], 0.0)
+                        so_far = {unit: count + part[unit] for unit, count in so_far.items()}
+                    await events.put(("output", {"input": index, "output": output, "usage": _numbers(so_far)}))
+                used = costs.used(manifest, inputs, outputs, ticket.ran)
                 await events.put(("done", {"usage": _numbers(used), **_timing(ticket), **ticket.notes}))
             except HaatError as error:
                 await events.put(("error", error))

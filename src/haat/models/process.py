@@ -8,7 +8,6 @@ met first, at the door (`haat.models.door`).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import logging
 from collections.abc import Mapping
@@ -16,7 +15,6 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 import msgspec
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
@@ -46,8 +44,8 @@ from haat.models.engines import engine_named
 from haat.models.engines.degrading import DegradingEngine
 from haat.models.execution import Execution
 from haat.models.hosted import Hosted
+from haat.models.server import Server
 from haat.models.task import parse_call
-from haat.models.writes import GatheringProtocol
 from haat.plugins.manager import hosted_chats, hosted_services
 from haat.settings import Settings
 
@@ -196,14 +194,6 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     return await _problem(request, EngineFailed())
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn without its signal handlers: signals belong to the command that started us."""
-
-    @contextlib.contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def]  # uvicorn's own is untyped in effect
-        yield
-
-
 async def _warm_up(execution: Execution, chats: Chats) -> None:
     await chats.warm_up()
     await execution.warm_up()
@@ -222,19 +212,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     def told() -> str:
         return metrics.render(local.metrics()) + scaler.metrics()
 
-    server = _Server(
-        uvicorn.Config(
-            ModelDoor(engine, Credentials(keyring).opens, behind, told),
-            http=GatheringProtocol,
-            host="127.0.0.1",
-            port=settings.models_port,
-            log_level=settings.log_level,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            lifespan="off",
-            timeout_graceful_shutdown=int(settings.shutdown_seconds),
-        )
+    server = Server(
+        ModelDoor(engine, Credentials(keyring).opens, behind, told),
+        port=settings.models_port,
+        log_level=settings.log_level,
+        shutdown_seconds=int(settings.shutdown_seconds),
     )
     await engine.start()
     await follower.start()

@@ -1,70 +1,66 @@
-"""One try of a model in a folder: its file is read, it is opened, and its sample is answered.
-
-``python -m haat.models.trial FOLDER WORK`` does so confined as a worker is on a platform, and writes one JSON object.
-"""
+"""One try of a model in a folder: an engine opens it in a confined worker, and it answers its sample."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
-import os
-import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from haat.kernel.errors import EngineMissing, HaatError
-from haat.models.engines.port import Model
-from haat.models.hosted import Output
-from haat.models.manifest import Manifest
+import click
+import msgspec
+from msgspec import structs
+
+from haat.models import costs
+from haat.models.engines.local import LocalEngine
+from haat.models.engines.port import Model, Ticket
+from haat.models.hosted import Output, Units
 from haat.models.manifest_file import read_manifest
-from haat.models.runtimes import runtime_named
-from haat.models.runtimes.confinement import confine
-from haat.models.serving import Serving
+from haat.models.runtimes.environments import environment_python
+from haat.models.task import parse_inputs
 
 PROVIDER = "local"
+"""Whose models are that have no provider yet."""
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What a model has answered to its sample, what that would be charged for, and how long it was at it."""
+
+    outputs: list[Output]
+    units: Units
+    load_seconds: float
+    run_seconds: float
+
+
+def model_in(folder: Path) -> Model:
+    """Return the model in a folder, with what it requires installed, which may take minutes.
+
+    Raise ValidationFailed for its file, EngineMissing for what can't be installed.
+    """
+    manifest = read_manifest(folder)
+    python = environment_python(manifest.requirements, Path(click.get_app_dir("haat")) / "environments")
+    return Model(f"{PROVIDER}/{manifest.name}@{manifest.version}", manifest, folder.resolve(), python)
+
+
+async def try_sample(model: Model, networks: Iterable[str] = ()) -> Tried:
+    """Open a model and have it answer its sample once; raise whatever is wrong with either."""
+    manifest = model.manifest
+    engine = LocalEngine(networks=networks)
+    await engine.start()
+    try:
+        # Without its sample it is opened only: a model that fails on it is to say so once.
+        await engine.deploy(replace(model, manifest=structs.replace(manifest, sample={})))
+        began = asyncio.get_running_loop().time()
+        await engine.load(model.key)
+        loaded = asyncio.get_running_loop().time() - began
+        inputs, ticket = parse_inputs(manifest, msgspec.json.encode(manifest.sample)), Ticket()
+        outputs = await engine.run(model.key, inputs, ticket)
+        return Tried(outputs, costs.used(manifest, inputs, outputs, ticket.ran), loaded, ticket.ran)
+    finally:
+        await engine.stop()
 
 
 def answer_sample(folder: Path) -> list[Output]:
     """Return what the model in a folder answers to its sample; raise whatever is wrong with it."""
-    return asyncio.run(_answer(read_manifest(folder), folder))
-
-
-async def _answer(manifest: Manifest, folder: Path) -> list[Output]:
-    serving = Serving()
-    model = Model(f"{PROVIDER}/{manifest.name}@{manifest.version}", manifest, folder)
-    await serving.deploy(model)
-    try:
-        outputs, _ = await serving.call(model.key, json.dumps({"config": {}, **manifest.sample}).encode())
-    finally:
-        await serving.stop()
-    return outputs
-
-
-def _confined(folder: Path, work: Path) -> dict[str, Any]:
-    try:
-        manifest = read_manifest(folder)
-        runtime = runtime_named(manifest.runtime)
-        if sentence := runtime.missing(manifest):
-            raise EngineMissing(sentence)
-        weak = confine(manifest, folder, work)
-        return {"outputs": asyncio.run(_answer(manifest, folder)), "weak": weak}
-    except HaatError as error:
-        return {"code": error.code, "detail": error.detail, "extensions": error.extensions}
-    except Exception as error:  # whatever a model raises when it is opened
-        log.exception("the model can't be opened")
-        return {"code": "ENGINE_FAILED", "detail": f"The model can't be opened: {type(error).__name__}: {error}"}
-
-
-def main() -> None:
-    """Try the model and write what came of it."""
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
-        os.dup2(2, 1)  # models may print
-        json.dump(_confined(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()), out)
-    os._exit(0)  # whatever the model left running
-
-
-if __name__ == "__main__":
-    main()
+    return asyncio.run(try_sample(model_in(folder))).outputs

@@ -63,7 +63,7 @@ class Worker:
                 return  # what it holds now is lost to whoever comes next: another worker begins anew
             except Exception as error:  # whatever a model raises is its own affair
                 log.exception("%s of %s failed", what, fields[0])
-                self._say(["error", wire.error_fields(EngineFailed(_sentence(error)))])
+                self._say(["error", wire.error_fields(EngineFailed(_sentence(what, error)))])
 
     def _open(self, key: str, written: dict[str, Any], folder: str) -> None:
         began = time.monotonic()
@@ -89,7 +89,7 @@ class Worker:
         seconds = time.monotonic() - began
         if len(outputs) != len(inputs):
             raise EngineFailed(
-                f"The model gave {len(outputs)} outputs for {len(inputs)} inputs; the call is not billed."
+                f"The model gave {len(outputs)} outputs for {_inputs(len(inputs))}; the call is not billed."
             )
         wrong = {}
         for index, output in enumerate(outputs):
@@ -141,9 +141,16 @@ class Worker:
         self._engine.sendall(wire.frame(message))
 
 
-def _sentence(error: Exception) -> str:
+def _inputs(count: int) -> str:
+    return "1 input" if count == 1 else f"{count} inputs"
+
+
+def _sentence(what: str, error: Exception) -> str:
     """Say which kind of error it was, and no more: what it says may be a secret of the model."""
-    return f"The model failed with {type(error).__name__}; the call is not billed."[:_MOST_DETAIL]
+    kind = type(error).__name__[:_MOST_DETAIL]
+    if what == "open":
+        return f"The model can't be loaded: it fails with {kind}."
+    return f"The model failed with {kind}; the call is not billed."
 
 
 def main() -> None:

@@ -227,9 +227,14 @@ async def model(model_id: UUID, actor: ActorOf, platform: PlatformOf) -> ModelVi
 
 
 @router.post("/{model_id}/versions/{version}/publish")
-async def publish(model_id: UUID, version: str, actor: ActorOf, platform: PlatformOf) -> PublishedView:
-    """Run a version, make its acceptance call, and put it on the shelf. It answers when that is done."""
-    done = await platform.registry.publish(actor, model_id, version)
+async def publish(
+    model_id: UUID, version: str, actor: ActorOf, platform: PlatformOf, default: bool = True
+) -> PublishedView:
+    """Run a version, make its acceptance call, and put it on the shelf. It answers when that is done.
+
+    It becomes the listing's default version, unless that isn't wanted: for a rollout it is put beside that one.
+    """
+    done = await platform.registry.publish(actor, model_id, version, default=default)
     return PublishedView(
         version=ModelVersionView.of(done.version, platform.registry.states()),
         listing=done.listed.path,

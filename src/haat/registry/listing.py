@@ -15,7 +15,7 @@ from haat.kernel.errors import Conflict
 from haat.kernel.permissions import Actor
 from haat.models.credentials import endpoint_of, provider_token
 from haat.models.manifest import Manifest
-from haat.models.serving import service_of
+from haat.models.task import max_body_bytes
 from haat.registry.model import ModelVersion
 from haat.settings import Settings
 
@@ -36,9 +36,12 @@ class Listed:
 
 
 async def put_on_shelf(
-    catalog: Catalog, keyring: Keyring, settings: Settings, actor: Actor, one: ModelVersion
+    catalog: Catalog, keyring: Keyring, settings: Settings, actor: Actor, one: ModelVersion, *, default: bool = True
 ) -> Listed:
-    """Register the listing or add the version, have it accepted, and open the listing. Raise AcceptanceFailed."""
+    """Register the listing or add the version, have it accepted, and open the listing. Raise AcceptanceFailed.
+
+    Without ``default`` the version is accepted beside the listing's default one.
+    """
     draft = _version_draft(settings, one)
     listing = await _listing_of(catalog, actor, one)
     if listing is None:
@@ -60,7 +63,7 @@ async def put_on_shelf(
             )
         steps += (await catalog.versions.move_endpoint(actor, service_id, version_id, draft.endpoint)).steps
     if present is None or present.accepted_at is None:
-        steps += (await catalog.versions.accept(actor, service_id, version_id)).steps
+        steps += (await catalog.versions.accept(actor, service_id, version_id, default=default)).steps
     if listing is None or listing.status == "draft":
         await catalog.publish(actor, service_id)
     return Listed(service_id, f"{one.provider}/{one.name}", tuple(asdict(step) for step in steps))
@@ -116,7 +119,7 @@ def _version_draft(settings: Settings, one: ModelVersion) -> VersionDraft:
             "sample": sample.model_dump(),
             "timeout_ms": int(manifest.timeout_seconds * 1000) + _GRACE_MS,
             "warm_up_seconds": WARM_UP_SECONDS_WITH_REQUIREMENTS if manifest.requirements else WARM_UP_SECONDS,
-            "max_body_bytes": min(service_of(manifest, one.provider).max_body_bytes, _MOST_BODY),
+            "max_body_bytes": min(max_body_bytes(manifest), _MOST_BODY),
         }
     )
     return draft

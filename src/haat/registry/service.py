@@ -183,8 +183,10 @@ class Registry:
         async with self._db.transaction(tenant(actor.org_id)) as connection:
             return await store.model(connection, model_id)
 
-    async def publish(self, actor: Actor, model_id: UUID, version: str) -> PublishedModel:
+    async def publish(self, actor: Actor, model_id: UUID, version: str, *, default: bool = True) -> PublishedModel:
         """Deploy a version, have its acceptance call made, and put it on the shelf as its listing's default version.
+
+        Without ``default`` it stands beside the one that is: a rollout may give it calls.
 
         A version that fails the call runs no longer: raise AcceptanceFailed with the steps. Doing it again is the
         way to try again, and changes nothing for one that is on the shelf.
@@ -194,7 +196,9 @@ class Registry:
         was_published = one.published_at is not None
         await self.place(one)
         try:
-            listed = await listing.put_on_shelf(self._catalog, self._keyring, self._settings, actor, one)
+            listed = await listing.put_on_shelf(
+                self._catalog, self._keyring, self._settings, actor, one, default=default
+            )
         except HaatError:
             if not was_published:
                 one = await self._move(actor, partner, model_id, version, "uploaded", "model.refused")

@@ -207,7 +207,10 @@ async def test_events_tell_the_place_the_outputs_and_the_use(engine: LocalEngine
     places = [data["place"] for name, data in told if name == "place"]
     assert places[0] == 4
     assert places == sorted(places, reverse=True)
-    assert [data["output"]["text"] for name, data in told if name == "output"] == ["A", "B"]
+    assert [(data["output"]["text"], data["usage"]) for name, data in told if name == "output"] == [
+        ("A", {"characters": 2}),
+        ("B", {"characters": 2}),
+    ]
     name, data = told[-1]
     assert (name, data["usage"]) == ("done", {"characters": 2})
 

@@ -171,7 +171,7 @@ async def test_what_a_worker_has_started_goes_with_it(engine: LocalEngine, tmp_p
     [pid] = [worker.pid for worker in engine._pools[KEY].workers]
     await until(lambda: len(psutil.Process(pid).children(recursive=True)) > 1)
     children = psutil.Process(pid).children(recursive=True)
-    await engine.remove(KEY)
+    await engine.stop()  # to remove the model would be to wait for it
     await asking
     await until(lambda: not is_running(pid) and not any(is_running(child.pid) for child in children))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from haat.kernel.errors import EngineMissing
 from haat.models.manifest import Manifest
 from haat.models.runtimes.confinement import environment_of
 from haat.models.runtimes.environments import environment_python
+from haat.models.trial import model_in, try_sample
 from models.runtimes.folders import folder_with, from_template
 
 PYTHON_MODEL = """
@@ -30,19 +34,16 @@ def predict(inputs):
 """
 
 
-def trial(folder: Path, work: Path, environment: dict[str, str] | None = None, python: str = "") -> dict[str, Any]:
-    """Return what `haat.models.trial` says of a model."""
-    done = subprocess.run(
-        [python or sys.executable, "-m", "haat.models.trial", str(folder), str(work)],
-        env=environment_of(Manifest("a", "python", "a:b"), work) if environment is None else environment,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.stdout, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    assert "outputs" in found, found
-    return found
+@pytest.fixture(autouse=True)
+def everything_holds(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """What does not hold on this machine a worker logs as a warning: here all does."""
+    yield
+    assert "haat.models.runtimes.confinement" not in capfd.readouterr().err
+
+
+def answer(folder: Path, python: str = "") -> list[Any]:
+    """Return what the model in a folder answers to its sample, in a worker of the engine."""
+    return asyncio.run(try_sample(replace(model_in(folder), python=python))).outputs
 
 
 def answers(tmp_path: Path, expressions: list[str], fields: str = "", python: str = "") -> list[str]:
@@ -50,9 +51,7 @@ def answers(tmp_path: Path, expressions: list[str], fields: str = "", python: st
     inputs = json.dumps([{"text": one} for one in expressions])
     said = f"name: tries\nruntime: python\nentry: model:predict\nsample: {{input: {inputs}}}\n{fields}\n"
     folder = folder_with(tmp_path / "model", {"model.py": PYTHON_MODEL, "haat-model.yaml": said})
-    found = trial(folder, tmp_path / "work", python=python)
-    assert found["weak"] == []
-    return [output["text"] for output in found["outputs"]]
+    return [output["text"] for output in answer(folder, python)]
 
 
 def test_a_model_reads_itself_and_writes_only_to_its_own_folder(tmp_path: Path) -> None:
@@ -131,7 +130,7 @@ def test_what_a_model_prints_breaks_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("runtime", ["python", "onnx", "command"])
 def test_the_templates_run_confined(tmp_path: Path, runtime: str) -> None:
-    assert trial(from_template(tmp_path, runtime), tmp_path / "work")["weak"] == []
+    assert len(answer(from_template(tmp_path, runtime))) == 1
 
 
 def test_a_command_has_no_network_and_no_other_files(tmp_path: Path) -> None:
@@ -144,7 +143,7 @@ def test_a_command_has_no_network_and_no_other_files(tmp_path: Path) -> None:
     said = "name: tries\nruntime: command\nentry: ./try.sh\nsample: {input: [{text: a}]}\n"
     folder = folder_with(tmp_path / "model", {"try.sh": script, "haat-model.yaml": said})
     (folder / "try.sh").chmod(0o755)
-    assert trial(folder, tmp_path / "work")["outputs"] == [{"text": "kept\noffline"}]
+    assert answer(folder) == [{"text": "kept\noffline"}]
 
 
 CONFINE = """

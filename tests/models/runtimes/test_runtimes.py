@@ -15,12 +15,11 @@ from typing import Any
 import pytest
 
 from haat.kernel.errors import AddressForbidden, EngineFailed, EngineMissing, EngineTimeout, HaatError, Overloaded
-from haat.models.engines.port import Model
 from haat.models.manifest import Manifest
 from haat.models.runtimes import BUILT_IN, runtime_named
 from haat.models.runtimes.http import NETWORKS
 from haat.models.runtimes.port import Input
-from haat.models.serving import Serving
+from haat.models.trial import answer_sample
 from models.runtimes.folders import folder_with, from_template, python_model, read_manifest
 
 TEXTS = [Input(text="बहुत अच्छा"), Input(text="bad"), Input(text="very nice work")]
@@ -77,8 +76,8 @@ def test_code_that_is_no_model_is_told_so(tmp_path: Path, code: str, sentence: s
 @pytest.mark.parametrize(
     ("returned", "sentence"),
     [
-        ("[]", "gave 0 outputs for 2 inputs"),
-        ("[{}, {}, {}]", "gave 3 outputs for 2 inputs"),
+        ("[]", "gave 0 outputs for 1 input;"),
+        ("[{}, {}, {}]", "gave 3 outputs for 1 input;"),
         ("[{'score': float('nan')}, {}]", "output.score is nan"),
         ("[{'text': '\\ud800'}, {}]", "lone surrogate"),
         ("[{'x': {1, 2}}, {}]", "of the type set"),
@@ -86,26 +85,21 @@ def test_code_that_is_no_model_is_told_so(tmp_path: Path, code: str, sentence: s
         ("1 / 0", "failed with ZeroDivisionError"),
     ],
 )
-async def test_what_a_model_may_not_answer_is_told_so(tmp_path: Path, returned: str, sentence: str) -> None:
-    manifest, folder = python_model(tmp_path, f"def predict(inputs):\n    print('noise')\n    return {returned}")
-    serving = Serving()
-    await serving.deploy(Model("a/words@1", manifest, folder))
+def test_what_a_model_may_not_answer_is_told_so(tmp_path: Path, returned: str, sentence: str) -> None:
+    code = f"def predict(inputs):\n    print('noise')\n    return {returned}"
+    said = "name: m\nruntime: python\nentry: model:predict\nsample: {input: [{text: a}, {text: b}]}\n"
     with pytest.raises(EngineFailed, match=sentence):
-        await serving.call("a/words@1", b'{"input": [{"text": "a"}, {"text": "b"}]}')
-    await serving.stop()
+        answer_sample(folder_with(tmp_path, {"model.py": code, "haat-model.yaml": said}))
 
 
-async def test_a_model_that_hangs_is_waited_for_no_longer_than_it_may(tmp_path: Path) -> None:
-    code = "import threading\ngo = threading.Event()\ndef predict(inputs): go.wait(30); return [{}]"
-    manifest, folder = python_model(tmp_path, code, timeout_seconds=0.05)
-    serving = Serving()
-    await serving.deploy(Model("a/words@1", manifest, folder))
+def test_a_model_that_can_not_be_opened_or_hangs_is_told_so(tmp_path: Path) -> None:
+    said = "name: m\nruntime: python\nentry: model:predict\nsample: {input: [{text: a}]}\ntimeout_seconds: 0.2\n"
+    folder = folder_with(tmp_path, {"model.py": "1 / 0", "haat-model.yaml": said})
+    with pytest.raises(EngineFailed, match="can't be loaded: it fails with ZeroDivisionError"):
+        answer_sample(folder)
+    (folder / "model.py").write_text("import time\ndef predict(inputs): time.sleep(30)")
     with pytest.raises(EngineTimeout):
-        await serving.call("a/words@1", b'{"input": [{"text": "a"}]}')
-    import sys
-
-    sys.modules["model"].go.set()
-    await serving.stop()
+        answer_sample(folder)
 
 
 # --- onnx and torch -------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ _MACHINES: dict[str, tuple[int, dict[str, int]]] = {
             "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "io_uring_setup": 425, "unshare": 272,
             "setns": 308, "mount": 165, "umount2": 166, "move_mount": 429, "pivot_root": 155, "bpf": 321,
             "perf_event_open": 298, "userfaultfd": 323, "keyctl": 250, "add_key": 248, "pidfd_getfd": 438,
+            "setsid": 112,
         },
     ),
     "aarch64": (
@@ -38,15 +39,16 @@ _MACHINES: dict[str, tuple[int, dict[str, int]]] = {
             "seccomp": 277, "capset": 91, "socket": 198, "clone": 220, "clone3": 435, "ptrace": 117,
             "process_vm_readv": 270, "process_vm_writev": 271, "io_uring_setup": 425, "unshare": 97, "setns": 268,
             "mount": 40, "umount2": 39, "move_mount": 429, "pivot_root": 41, "bpf": 280, "perf_event_open": 241,
-            "userfaultfd": 282, "keyctl": 219, "add_key": 217, "pidfd_getfd": 438,
+            "userfaultfd": 282, "keyctl": 219, "add_key": 217, "pidfd_getfd": 438, "setsid": 157,
         },
     ),
 }  # fmt: skip
 _NEVER = (
     "ptrace", "process_vm_readv", "process_vm_writev", "io_uring_setup", "unshare", "setns", "mount", "umount2",
     "move_mount", "pivot_root", "bpf", "perf_event_open", "userfaultfd", "keyctl", "add_key", "pidfd_getfd",
+    "setsid",
 )  # fmt: skip
-"""Ways into other processes, out of the rules, or around them."""
+"""Ways into other processes, out of the rules or the session that ends with the worker, or around them."""
 
 
 class NotPossible(OSError):

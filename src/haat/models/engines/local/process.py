@@ -104,10 +104,10 @@ class WorkerProcess(asyncio.Protocol):
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answer = _into(ready)
         try:
-            self.region = Region.new()
-            self.work = await asyncio.to_thread(self._make_work)
-            shared = () if self.region is None else (self.region.descriptor,)
             with theirs:
+                self.region = Region.new()
+                self.work = self._make_work()
+                shared = () if self.region is None else (self.region.descriptor,)
                 self._process = await asyncio.create_subprocess_exec(
                     self._python,
                     *("-m", "haat.models.worker", str(theirs.fileno()), *map(str, shared)),
@@ -124,6 +124,7 @@ class WorkerProcess(asyncio.Protocol):
                 await ready
         except BaseException as error:
             ours.close()
+            ready.cancel()
             self.kill()
             if isinstance(error, (OSError, TimeoutError)):
                 raise EngineFailed("A worker for this model can't be started; the operator's log says why.") from error
@@ -178,9 +179,7 @@ class WorkerProcess(asyncio.Protocol):
     def kill(self) -> None:
         """End it and what it has started, now."""
         if self._process is not None and self._process.returncode is None:
-            # It leads a session of its own, so that its children go with it.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            _kill_session(self._process.pid)
         self._lose()
 
     async def end(self) -> None:
@@ -275,8 +274,7 @@ class WorkerProcess(asyncio.Protocol):
 
     async def _until_its_end(self, process: Process) -> None:
         await process.wait()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # what it has started and left behind
+        _kill_session(process.pid)  # what it has started and left behind
         self._lose()
 
     def _lose(self) -> None:
@@ -299,6 +297,23 @@ class WorkerProcess(asyncio.Protocol):
                 turn.set_result(None)  # what they ask will be answered with the loss
         if self._on_lost is not None:
             self._on_lost(self, models)
+
+
+def _kill_session(leader: int) -> None:
+    """Kill a worker and what it has started: a worker leads a session of its own, and what is in it can't leave it."""
+    seen: set[int] = set()
+    while fresh := {pid for pid in psutil.pids() if _session_of(pid) == leader} - seen:
+        seen |= fresh  # dead ones stay in it until they are reaped
+        for pid in fresh:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _session_of(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0  # it has ended, or is none of ours
 
 
 _KNOWN = frozenset({"ready", "outputs", "part", "end", "error"})
