@@ -10,17 +10,21 @@ from uuid import UUID
 
 from haat.catalog import store as catalog_store
 from haat.catalog.drafts import VersionDraft
+from haat.feedback.service import Feedback
 from haat.infra.postgres import PLATFORM_SCOPE, Database
 from haat.kernel.ids import id_at
 from haat.kernel.permissions import Actor
 from haat.rollouts.experiments import Experiments
 from haat.rollouts.model import RolloutDraft
+from haat.rollouts.outcomes import FeedbackOutcomes
 from haat.rollouts.service import Rollouts
 from haat.usage import intake
 from haat.usage.event import VERSION, Outcome, Timings, UsageEvent
 from haat.usage.intake import Record
 from haat.usage.variants import Variants
 from market import Market
+
+ORG = UUID(int=77)
 
 
 @dataclass
@@ -33,6 +37,7 @@ class Shop:
     service: UUID
     rollouts: Rollouts
     experiments: Experiments
+    feedback: Feedback
     calls: int = 0
 
     async def add_version(self, version: str, *, accepted: bool = True, **changes: Any) -> UUID:
@@ -63,11 +68,14 @@ class Shop:
         ms: float = 50,
         at: datetime | None = None,
         users: int = 0,
+        org: UUID = ORG,
         **members: Any,
-    ) -> None:
-        """Put calls into the usage store, spread over the 30 seconds before now."""
+    ) -> list[UUID]:
+        """Put calls into the usage store, spread over the 30 seconds before now; return their ids.
+
+        Without ``users`` each call is of a user of its own. The application has the organisation's id.
+        """
         draw, records = random.Random(self.calls), []
-        org = str(UUID(int=77))
         for number in range(count):
             self.calls += 1
             moment = (at or self.market.clock.now()) - timedelta(milliseconds=1 + draw.randrange(30_000))
@@ -77,21 +85,21 @@ class Shop:
                 at=milliseconds,
                 outcome=Outcome.PROVIDER_FAILED if number < errors else Outcome.COMPLETED,
                 v=VERSION,
-                org=org,
-                application=org,
+                org=str(org),
+                application=str(org),
                 provider_org=str(self.provider.org_id),
                 service=str(self.service),
                 status=500 if number < errors else 200,
-                user=f"{arm}-{self.calls if not users else number % users}",
                 timings_us=Timings(total=int(ms * 1000 * draw.uniform(0.8, 1.2))),
                 rollout=str(rollout),
                 arm=arm,
-                **members,
+                **{"user": f"{arm}-{self.calls if not users else number % users}", **members},
             )
             records.append(Record(event, "test", 1, self.calls))
         async with self.service_db.transaction(PLATFORM_SCOPE) as connection:
             taken = await intake.take(connection, records, self.market.clock.now(), any_time=True)
         assert taken is not None and (taken.rows, taken.quarantined) == (count, 0)
+        return [UUID(one.event.id) for one in records]
 
     async def policy(self) -> Any:
         """Return what gateways are told, None for nothing."""
@@ -116,7 +124,9 @@ async def open_shop(market: Market, database: Any, slug: str = "anuvad") -> Shop
     listing = await market.listing(provider, slug)
     variants = Variants(database.app)
     parts = (database.app, market.clock, market.catalog, market.partners, variants)
-    shop = Shop(market, database.service, provider, listing.id, Rollouts(*parts), Experiments(*parts))
+    feedback = Feedback(database.app, market.clock, keep_days=365, patience=0)
+    experiments = Experiments(*parts, sources=[FeedbackOutcomes(feedback)])
+    shop = Shop(market, database.service, provider, listing.id, Rollouts(*parts), experiments, feedback)
     await shop.add_version("2")
     return shop
 

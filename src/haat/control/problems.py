@@ -130,7 +130,7 @@ def _is_api(scope: Scope) -> bool:
 def _limited(scope: Scope, receive: Receive) -> Receive:
     """Return a ``receive`` that ends a body which grows too large; raise BodyTooLarge for one that says so."""
     limit = MAX_API_BODY if _is_api(scope) else MAX_BODY
-    if (scope["method"], scope["path"]) == ("POST", BUNDLES):
+    if scope["path"] == BUNDLES and scope["method"] == "POST":
         limit = MOST_BUNDLE_BYTES
     declared = dict(scope["headers"]).get(b"content-length", b"0")
     if declared.isdigit() and int(declared[:20]) > limit:

@@ -122,17 +122,13 @@ class Feedback:
         return Page([replace(one, application_id=None) for one in page.items], page.next)
 
     async def outcomes_of(self, actor: Actor, service_id: UUID, since: datetime, until: datetime) -> list[Outcome]:
-        """Return `outcomes` of the provider's own service: nothing for another's."""
+        """Return what was said of each version and variant of the provider's own service, of live calls made in
+        [since, until); nothing for another's."""
         actor.require(Permission.SERVICES_READ_OWN)
         org = _org(actor)
         async with self._db.transaction(tenant(org)) as connection:
-            rows = await store.outcomes(connection, service_id, since, until, org)
+            rows = await store.outcomes(connection, org, service_id, since, until)
         return [_outcome(row) for row in rows]
-
-    async def outcomes(self, service_id: UUID, since: datetime, until: datetime) -> list[Outcome]:
-        """Return what was said of each version and variant of a service, of live calls made in [since, until)."""
-        async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            return [_outcome(row) for row in await store.outcomes(connection, service_id, since, until)]
 
     async def subjects(
         self, metric: str, rollout: UUID, start: datetime, until: datetime, now: datetime, settle: timedelta

@@ -102,7 +102,7 @@ def _figures(name: str, value: str) -> str:
 
 
 async def outcomes(
-    connection: Connection, service: UUID, since: datetime, until: datetime, provider_org: UUID | None = None
+    connection: Connection, provider_org: UUID, service: UUID, since: datetime, until: datetime
 ) -> list[Row]:
     """Return counts, sums and sums of squares by version and variant, over live calls of a time."""
     rows = await connection.execute(
@@ -111,7 +111,7 @@ async def outcomes(
             {_figures("closeness", "closeness")}
         FROM feedback
         WHERE service_id = %(service)s AND called_at >= %(since)s AND called_at < %(until)s AND mode = 'live'
-            AND (%(provider)s::uuid IS NULL OR provider_org = %(provider)s)
+            AND provider_org = %(provider)s
         GROUP BY version, variant ORDER BY version, variant
         """,
         {"service": service, "since": since, "until": until, "provider": provider_org},
