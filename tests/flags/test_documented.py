@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from bazaar import Bazaar
+from feedback.test_feedback_api import Caller
 from haat.cli import flags as commands
 from haat.cli.main import haat
 from haat.flags.draft import FlagDraft
@@ -79,7 +80,7 @@ async def test_the_commands_do_what_they_say(control: Control, monkeypatch: pyte
 
 
 async def test_feedback_is_given_as_shown(control: Control, served: str) -> None:
-    actor, application, key = await key_of(control)
+    actor, application, _ = await key_of(control)
     bazaar = Bazaar(control.platform.service_db, control.market.clock)
     subscription = await bazaar.subscribe(actor.org_id, await bazaar.service())
     made = [bazaar.event(subscription, at=bazaar.clock.now() - timedelta(hours=1)) for _ in range(2)]
@@ -91,7 +92,7 @@ async def test_feedback_is_given_as_shown(control: Control, served: str) -> None
         return text.replace("REQUEST_ID", made[0].id).replace("OTHER_ID", made[1].id)
 
     body, answer = (json.loads(filled(example("feedback.md", f"json {kind}"))) for kind in ("body", "answer"))
-    given = await control.ask("POST", "/feedback", body, headers={"Authorization": f"Bearer {key}"})
+    given = await Caller(control, actor, application.id).give(body)
     assert given.json() == answer
 
 
