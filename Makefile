@@ -6,7 +6,7 @@ ENGINE_PACKAGES := apertium apertium-urd-hin espeak-ng ffmpeg tesseract-ocr tess
     tesseract-ocr-hin tesseract-ocr-tam
 BENCH_PACKAGES := nginx-light python3-dev python3-venv wrk
 BROWSER_PACKAGES := chromium chromium-driver
-DOMAINS := identity partners catalog subscriptions usage rating invoices settlement
+DOMAINS := identity partners catalog rollouts subscriptions usage rating invoices settlement registry jobs flags feedback
 comma := ,
 empty :=
 space := $(empty) $(empty)
@@ -51,6 +51,11 @@ verify: setup compile ## Run the long tests: kills, chaos, browser (as root it i
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then sh tools/apt.sh "browser tests" $(BROWSER_PACKAGES); fi
 	$(BIN)/pytest -m verify $(ARGS)
 
+.PHONY: ray-tests
+ray-tests: ## Run the tests of the Ray engine, in an environment of their own, build/ray
+	@VENV=build/ray LOCK=requirements-ray.lock PYTHON="$(PYTHON)" sh tools/setup.sh
+	build/ray/bin/pytest -m ray $(ARGS) tests/models/engines
+
 .PHONY: fuzz
 fuzz: setup ## Fuzz the gateway's HTTP from both sides (SECONDS=60 each; SEED=... repeats a run)
 	@for side in http_request http_again http_answer http_stream; do \
@@ -77,6 +82,11 @@ bench-gateway: bench-programs ## Measure the gateway beside nginx and its peers 
 	@$(BENCH)/bin/python tools/compile.py
 	PATH="$$PATH:/usr/sbin" $(BENCH)/bin/python -m bench.gateway $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
+.PHONY: bench-models
+bench-models: bench-programs ## Measure models beside LitServe, BentoML and Ray Serve (QUICK=1: under two minutes)
+	@/usr/bin/python3 -c '$(FIT)' 2>/dev/null && found=/usr/bin/python3; VENV=$(BENCH) PYTHON="$${PYTHON:-$$found}" sh tools/setup.sh
+	PATH="$$PATH:/usr/sbin" $(BENCH)/bin/python -m bench.models $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
+
 .PHONY: soak
 soak: setup compile ## Load the gateway with a mix of everything and watch its memory (MINUTES=20)
 	$(BIN)/python -m bench.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
@@ -93,11 +103,15 @@ bench-programs:
 proto: setup ## Make the messages of the Open Inference Protocol anew from their description
 	$(BIN)/python -m grpc_tools.protoc --proto_path=src --python_out=src --pyi_out=src haat/bridge/open_inference.proto
 
+COMPILED := pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header \
+    --no-emit-index-url --quiet
+
 .PHONY: lock
-lock: ## Write requirements.lock anew for Python 3.11 to 3.13 (UPGRADE=1 takes the newest versions)
+lock: ## Write requirements.lock and requirements-ray.lock anew for Python 3.11 to 3.13 (UPGRADE=1 takes the newest versions)
 	@$(or $(PYTHON),python3) -m venv build/lock && build/lock/bin/pip install --quiet uv
-	build/lock/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
-	    --no-header --no-emit-index-url --quiet $(if $(UPGRADE),--upgrade) --output-file requirements.lock
+	build/lock/bin/uv pip compile $(COMPILED) $(if $(UPGRADE),--upgrade) --output-file requirements.lock
+	build/lock/bin/uv pip compile $(COMPILED) --extra ray --constraint requirements.lock \
+	    $(if $(UPGRADE),--upgrade) --output-file requirements-ray.lock
 
 .PHONY: clean
 clean: ## Remove the environment and every cache; data in .haat stays

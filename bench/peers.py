@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.bodies import CHAT, CHAT_ANSWER, TASK, TASK_ANSWER
@@ -27,18 +27,12 @@ class NotInstalled(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class Environment:
     """``packages`` are pinned and installed from PyPI, or from npm where ``npm`` is set."""
 
     name: str
     packages: tuple[str, ...]
-    does: str
-    """What it does for a request besides forwarding it."""
-    start: Callable[[Path, Path, int], contextlib.AbstractContextManager[Target]]
-    """Given its environment, a working folder and the upstream's port."""
-    npm: bool = False
-    slow: bool = False
-    """So slow that a round has to be longer for a steady figure."""
+    npm: bool = field(default=False, kw_only=True)
 
     @property
     def home(self) -> Path:
@@ -64,6 +58,18 @@ class Peer:
         if self.npm:
             return {name: version for name, _, version in (text.rpartition("@") for text in self.packages)}
         return {name: version for name, _, version in (text.partition("==") for text in self.packages)}
+
+
+@dataclass(frozen=True, slots=True)
+class Peer(Environment):
+    """A gateway that others wrote."""
+
+    does: str
+    """What it does for a request besides forwarding it."""
+    start: Callable[[Path, Path, int], contextlib.AbstractContextManager[Target]]
+    """Given its environment, a working folder and the upstream's port."""
+    slow: bool = False
+    """So slow that a round has to be longer for a steady figure."""
 
 
 def _pip_install(home: Path, packages: tuple[str, ...]) -> None:

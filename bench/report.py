@@ -86,10 +86,10 @@ class NoMarkers(Exception):
     """The document does not say where the table belongs."""
 
 
-def put_between_markers(document: str, text: str) -> str:
+def put_between_markers(document: str, text: str, markers: tuple[str, str] = (BEGIN, END)) -> str:
     """Return the document with what stands between the markers replaced; raise NoMarkers."""
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = document.partition(markers[0])
+    _, end, after = rest.partition(markers[1])
     if not begin or not end:
-        raise NoMarkers(f"the document has no lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}"
+        raise NoMarkers(f"the document has no lines {markers[0]} and {markers[1]}")
+    return f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}"

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Makes .venv with exactly what requirements.lock names, and haat itself. Does nothing when that is done.
-# PYTHON chooses the interpreter, VENV another place for the environment.
+# PYTHON chooses the interpreter, VENV another place for the environment, LOCK another list than requirements.lock.
 set -eu
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
+lock=${LOCK:-requirements.lock}
 
 in_range() {
     "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
@@ -28,7 +29,7 @@ digest() {
 }
 
 python=$(choose_python)
-wanted="$("$python" -c 'import sys; print(*sys.version_info[:2], sep=".")') $(digest requirements.lock)"
+wanted="$("$python" -c 'import sys; print(*sys.version_info[:2], sep=".")') $(digest "$lock")"
 if ! in_range "$venv/bin/python" || [ "$(cat "$venv"/.lock-installed 2>/dev/null)" != "$wanted" ]; then
     echo "Setting up $venv with $("$python" --version) …"
     case $python in
@@ -44,7 +45,7 @@ if ! in_range "$venv/bin/python" || [ "$(cat "$venv"/.lock-installed 2>/dev/null
     # The lock is complete, so nothing is left to resolve: older pips ask for a newer release where one asks for
     # a package with an extra, and find no hash for it.
     "$venv"/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes \
-        -r requirements.lock
+        -r "$lock"
     echo "$wanted" >"$venv"/.lock-installed
     rm -f "$venv"/.project-installed
 fi

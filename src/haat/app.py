@@ -12,28 +12,58 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import haat.catalog.jobs
+import haat.feedback.jobs
+import haat.jobs.jobs
 import haat.partners.jobs
+import haat.registry.jobs
+import haat.rollouts.jobs
 from haat.catalog.discovery import Discovery
 from haat.catalog.service import Catalog
+from haat.feedback.service import Feedback
+from haat.flags.service import Flags
+from haat.flags.switchboard import Switchboard
 from haat.identity.service import Identity
 from haat.infra.dsn import dsn_for
-from haat.infra.jobs import Jobs
+from haat.infra.jobs import Jobs, Schedule, Task
 from haat.infra.keyring import Keyring, keyring_of
 from haat.infra.mail import Mail, mail_for
+from haat.infra.net import parse_networks
 from haat.infra.postgres import Database
 from haat.invoices.service import Invoices
+from haat.jobs.files import Files
+from haat.jobs.service import CallerJobs
+from haat.jobs.webhooks import Webhooks
 from haat.kernel.clock import Clock, SystemClock
 from haat.kernel.events import EventHandler
 from haat.partners.service import Partners
 from haat.rating.service import Rating
+from haat.registry.service import Registry
+from haat.rollouts.experiments import Experiments
+from haat.rollouts.outcomes import FeedbackOutcomes
+from haat.rollouts.service import Rollouts
 from haat.settings import Settings
 from haat.settlement.service import Settlements
 from haat.subscriptions.service import Subscriptions
 from haat.usage.model import Pseudonyms
 from haat.usage.service import Usage
+from haat.usage.variants import Variants
 
-HANDLERS: tuple[EventHandler, ...] = (*haat.partners.jobs.HANDLERS, *haat.catalog.jobs.HANDLERS)
+HANDLERS: tuple[EventHandler, ...] = (
+    *haat.partners.jobs.HANDLERS,
+    *haat.catalog.jobs.HANDLERS,
+    *haat.registry.jobs.HANDLERS,
+    *haat.rollouts.jobs.HANDLERS,
+    *haat.jobs.jobs.HANDLERS,
+)
 """What is done after which event, across all domains."""
+
+TASKS: tuple[Task, ...] = (*haat.jobs.jobs.TASKS, *haat.rollouts.jobs.TASKS, *haat.feedback.jobs.TASKS)
+SCHEDULES: tuple[Schedule, ...] = (
+    *haat.jobs.jobs.SCHEDULES,
+    *haat.rollouts.jobs.SCHEDULES,
+    *haat.feedback.jobs.SCHEDULES,
+)
+"""What is done in its own time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +81,20 @@ class Platform:
     partners: Partners
     catalog: Catalog
     discovery: Discovery
+    rollouts: Rollouts
+    experiments: Experiments
     subscriptions: Subscriptions
     usage: Usage
     rating: Rating
     invoices: Invoices
     settlements: Settlements
+    registry: Registry
+    flags: Flags
+    switchboard: Switchboard
+    feedback: Feedback
+    caller_jobs: CallerJobs
+    files: Files
+    webhooks: Webhooks
     handlers: tuple[EventHandler, ...] = HANDLERS
 
 
@@ -74,27 +113,48 @@ def build_platform(
         https_only=settings.environment == "production",
         provider_share=settings.provider_share,
         data_dir=settings.data_dir,
+        models_address=settings.models_address,
     )
     discovery = Discovery(db, clock)
     pseudonyms = Pseudonyms(keyring.derive("customer-pseudonyms"))
     invoices = Invoices(db, clock, settings)
+    variants = Variants(db)
+    flags = Flags(db, clock)
+    feedback = Feedback(db, clock, keep_days=settings.feedback_keep_days)
+    jobs = Jobs(db, TASKS, SCHEDULES)
     return Platform(
         settings=settings,
         clock=clock,
         keyring=keyring,
         db=db,
         service_db=service_db,
-        jobs=Jobs(db),
+        jobs=jobs,
         mail=mail,
         identity=identity,
         partners=partners,
         catalog=catalog,
         discovery=discovery,
+        rollouts=Rollouts(db, clock, catalog, partners, variants),
+        experiments=Experiments(db, clock, catalog, partners, variants, sources=[FeedbackOutcomes(feedback)]),
         subscriptions=Subscriptions(db, clock, identity, discovery),
         usage=Usage(db, clock, pseudonyms),
         rating=Rating(db, clock),
         invoices=invoices,
         settlements=Settlements(db, clock, pseudonyms, invoices),
+        registry=Registry(db, clock, keyring, partners, catalog, settings),
+        flags=flags,
+        switchboard=Switchboard(db, flags, settings),
+        feedback=feedback,
+        caller_jobs=CallerJobs(db, clock, keyring, jobs),
+        files=Files(db, clock),
+        webhooks=Webhooks(
+            db,
+            clock,
+            keyring,
+            jobs,
+            allowed=parse_networks(settings.allowed_networks),
+            https_only=settings.environment == "production",
+        ),
     )
 
 
@@ -115,4 +175,6 @@ async def open_platform(
         service_db = await stack.enter_async_context(
             Database(dsn_for(settings, keyring, "service"), max_size=size, min_size=0, application_name=name)
         )
-        yield build_platform(settings, db, service_db, keyring, clock or SystemClock(), mail_for(settings))
+        platform = build_platform(settings, db, service_db, keyring, clock or SystemClock(), mail_for(settings))
+        await stack.enter_async_context(platform.switchboard.running())
+        yield platform

@@ -34,6 +34,14 @@ class Settings(BaseSettings):
         1, ge=1, le=64, description="Processes that the gateway is; about one for each core it may use."
     )
     models_port: int = Field(8090, ge=0, le=65535, description="Loopback port of the service execution module.")
+    models_memory_mb: int = Field(0, ge=0, description="Memory of all models together; 0 takes 70 % of the machine's.")
+    models_engine: Literal["local", "ray"] = Field(
+        "local", description="Who runs models: worker processes on this machine, or a Ray cluster (`haat[ray]`)."
+    )
+    ray_address: str | None = Field(
+        None,
+        description="The Ray cluster to join, `auto` for the one on this machine. Unset: one of its own.",
+    )
     public_url: str | None = Field(
         None, description="Address of the portal as users type it; default from host and port."
     )
@@ -107,6 +115,15 @@ class Settings(BaseSettings):
     shutdown_seconds: float = Field(30, gt=0, description="Time in-flight work is given when the platform stops.")
 
     plugins: dict[str, dict[str, Any]] = Field({}, description="What each plugin is told, by its name.")
+
+    flags_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Flag service that gives the platform's flags by OFREP, in place of its own.",
+    )
+    flags_token: SecretStr | None = Field(None, description="Bearer token for that service.")
+    flags_keep_seconds: float = Field(10, ge=0, description="How long its answers are kept before it is asked again.")
+    feedback_keep_days: int = Field(365, ge=1, description="Days that feedback on answers is kept.")
 
     operator_name: str = Field("Haat Operator", description="Supplier on the invoice.")
     operator_address: str = Field("1 Market Street, New Delhi 110001", description="Supplier's address on the invoice.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -11,7 +12,9 @@ import httpx
 
 from haat_client import calls as ask
 from haat_client.asking import Asking
-from haat_client.results import Items
+from haat_client.errors import TimedOut
+from haat_client.operations import JOB, performs
+from haat_client.results import Answer, Items
 from haat_client.retries import Retries
 from haat_client.sending import TIMEOUT, Attempts, Front, is_good
 from haat_client.streams import AsyncStream
@@ -70,10 +73,12 @@ class AsyncHaat:
         self.services = Services(self)
         self.pipelines = Pipelines(self)
         self.models = Models(self)
+        self.jobs = Jobs(self)
         self.catalog = Catalog(self)
         self.usage = Usage(self)
 
     translate = _awaits(ask.translate)
+    feedback = _awaits(ask.feedback)
 
     async def every(self, page: Callable[..., Awaitable[Items]], **query: Any) -> AsyncIterator[dict[str, Any]]:
         """Yield the items of all pages of a method that gives pages: ``market.every(market.usage.calls)``."""
@@ -153,6 +158,29 @@ class Models(_Part):
 
     list = _awaits(ask.list_models)
     get = _awaits(ask.get_model)
+
+
+class Jobs(_Part):
+    """Many calls handed in at once."""
+
+    submit = _awaits(ask.submit_job)
+    list = _awaits(ask.list_jobs)
+    get = _awaits(ask.get_job)
+    results = _awaits(ask.job_results)
+    cancel = _awaits(ask.cancel_job)
+    retry = _awaits(ask.retry_job)
+
+    @performs(JOB)
+    async def wait(self, job_id: str, *, timeout: float | None = None) -> Answer:  # noqa: ASYNC109  # as in the half that waits
+        """Return a job once it has ended; raise TimedOut after ``timeout`` seconds."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            found = await self.get(job_id)
+            if found.data["status"] in ask.JOB_ENDS:
+                return found
+            if until is not None and time.monotonic() > until:
+                raise TimedOut(f"The job {job_id} has not ended in {timeout} seconds.")
+            await self._client._sleep(ask.JOB_LOOK_SECONDS)
 
 
 class Catalog(_Part):

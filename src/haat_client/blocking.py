@@ -11,7 +11,9 @@ import httpx
 
 from haat_client import calls as ask
 from haat_client.asking import Asking
-from haat_client.results import Items
+from haat_client.errors import TimedOut
+from haat_client.operations import JOB, performs
+from haat_client.results import Answer, Items
 from haat_client.retries import Retries
 from haat_client.sending import TIMEOUT, Attempts, Front, is_good
 from haat_client.streams import Stream
@@ -70,10 +72,12 @@ class Haat:
         self.services = Services(self)
         self.pipelines = Pipelines(self)
         self.models = Models(self)
+        self.jobs = Jobs(self)
         self.catalog = Catalog(self)
         self.usage = Usage(self)
 
     translate = _waits(ask.translate)
+    feedback = _waits(ask.feedback)
 
     def every(self, page: Callable[..., Items], **query: Any) -> Iterator[dict[str, Any]]:
         """Yield the items of all pages of a method that gives pages: ``market.every(market.usage.calls)``."""
@@ -152,6 +156,29 @@ class Models(_Part):
 
     list = _waits(ask.list_models)
     get = _waits(ask.get_model)
+
+
+class Jobs(_Part):
+    """Many calls handed in at once."""
+
+    submit = _waits(ask.submit_job)
+    list = _waits(ask.list_jobs)
+    get = _waits(ask.get_job)
+    results = _waits(ask.job_results)
+    cancel = _waits(ask.cancel_job)
+    retry = _waits(ask.retry_job)
+
+    @performs(JOB)
+    def wait(self, job_id: str, *, timeout: float | None = None) -> Answer:
+        """Return a job once it has ended; raise TimedOut after ``timeout`` seconds."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            found = self.get(job_id)
+            if found.data["status"] in ask.JOB_ENDS:
+                return found
+            if until is not None and time.monotonic() > until:
+                raise TimedOut(f"The job {job_id} has not ended in {timeout} seconds.")
+            self._client._sleep(ask.JOB_LOOK_SECONDS)
 
 
 class Catalog(_Part):

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 from haat_client import operations as to
 from haat_client.asking import Asking, Input, Simulate, call_headers, inputs, members, part, service_path
 from haat_client.operations import performs
-from haat_client.reading import answer_of, invocation_of, items_of, models_of, pipeline_of, translation_of
+from haat_client.reading import answer_of, invocation_of, items_of, lines_of, models_of, pipeline_of, translation_of
 from haat_client.results import Answer, Invocation, Items, PipelineRun, Translation
 from haat_client.retries import Retries
 
@@ -188,6 +188,79 @@ def get_model(name: str) -> Asking[Answer]:
     """Return one of them."""
     path = "/".join(part(one) for one in name.split("/"))
     return Asking(to.MODEL, answer_of, f"/v1/models/{path}")
+
+
+@performs(to.FEEDBACK)
+def feedback(
+    request_id: str,
+    *,
+    thumbs: Literal["up", "down"] | None = None,
+    rating: int | None = None,
+    corrected: str | None = None,
+    answered: str | None = None,
+    comment: str | None = None,
+) -> Asking[Answer]:
+    """Say what the answer to one of the application's own requests was worth; said again, it replaces what was said."""
+    body = members(
+        request_id=request_id, thumbs=thumbs, rating=rating, corrected=corrected, answered=answered, comment=comment
+    )
+    return Asking(to.FEEDBACK, answer_of, to.FEEDBACK.path, body=body)
+
+
+@performs(to.JOB_SUBMIT)
+def submit_job(
+    service: str,
+    inputs: Sequence[Mapping[str, Any]],
+    *,
+    path: str | None = None,
+    name: str | None = None,
+    priority: int | None = None,
+    timeout_seconds: int | None = None,
+    max_attempts: int | None = None,
+    mail: bool | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Asking[Answer]:
+    """Hand in a job: ``inputs`` are the bodies of its calls. Its id is in ``data["id"]``."""
+    body = members(
+        service=service, inputs=[dict(one) for one in inputs], path=path, name=name, priority=priority,
+        timeout_seconds=timeout_seconds, max_attempts=max_attempts, mail=mail,
+        metadata=dict(metadata) if metadata is not None else None,
+    )  # fmt: skip
+    return Asking(to.JOB_SUBMIT, answer_of, to.JOB_SUBMIT.path, body=body)
+
+
+@performs(to.JOBS)
+def list_jobs(*, status: str | None = None, cursor: str | None = None, limit: int | None = None) -> Asking[Items]:
+    """Return the application's jobs, newest first."""
+    return Asking(to.JOBS, items_of, to.JOBS.path, query={"status": status, "cursor": cursor, "limit": limit})
+
+
+@performs(to.JOB)
+def get_job(job_id: str) -> Asking[Answer]:
+    """Return a job as it stands."""
+    return Asking(to.JOB, answer_of, f"/v1/jobs/{part(job_id)}")
+
+
+@performs(to.JOB_RESULTS)
+def job_results(job_id: str, *, status: str | None = None) -> Asking[Items]:
+    """Return the items that have ended so far, in their order."""
+    return Asking(to.JOB_RESULTS, lines_of, f"/v1/jobs/{part(job_id)}/results", query={"status": status})
+
+
+@performs(to.JOB_CANCEL)
+def cancel_job(job_id: str) -> Asking[Answer]:
+    """Stop a job; calls that run are carried to their end."""
+    return Asking(to.JOB_CANCEL, answer_of, f"/v1/jobs/{part(job_id)}/cancel")
+
+
+@performs(to.JOB_RETRY)
+def retry_job(job_id: str) -> Asking[Answer]:
+    """Execute the items of an ended job anew that did not succeed."""
+    return Asking(to.JOB_RETRY, answer_of, f"/v1/jobs/{part(job_id)}/retry")
+
+
+JOB_ENDS = frozenset({"completed", "cancelled", "expired", "failed"})
+JOB_LOOK_SECONDS = 1.0
 
 
 # --- the control API ------------------------------------------------------------------------------

@@ -42,6 +42,18 @@ PIPELINE_STREAM = Operation(
 )
 MODELS = Operation("gateway", "GET", "/v1/models")
 MODEL = Operation("gateway", "GET", "/v1/models/{name}")
+FEEDBACK = Operation(
+    "gateway", "POST", "/v1/feedback", body=("request_id", "thumbs", "rating", "corrected", "answered", "comment")
+)
+JOB_SUBMIT = Operation(
+    "gateway", "POST", "/v1/jobs",
+    body=("service", "inputs", "path", "name", "priority", "timeout_seconds", "max_attempts", "mail", "metadata"),
+)  # fmt: skip
+JOBS = Operation("gateway", "GET", "/v1/jobs", query=("status", "cursor", "limit"))
+JOB = Operation("gateway", "GET", "/v1/jobs/{job_id}")
+JOB_RESULTS = Operation("gateway", "GET", "/v1/jobs/{job_id}/results", query=("status",))
+JOB_CANCEL = Operation("gateway", "POST", "/v1/jobs/{job_id}/cancel")
+JOB_RETRY = Operation("gateway", "POST", "/v1/jobs/{job_id}/retry")
 SEARCH = Operation(
     "control",
     "GET",

@@ -51,6 +51,14 @@ def items_of(meta: Meta, content: bytes) -> Items:
     return _items(meta, content, "items")
 
 
+def lines_of(meta: Meta, content: bytes) -> Items:
+    """Return what lines of JSON say."""
+    try:
+        return Items(meta, [json.loads(line) for line in content.splitlines() if line.strip()], None)
+    except ValueError as error:
+        raise UnreadableAnswer("The answer is no lines of JSON.", meta.request_id) from error
+
+
 def models_of(meta: Meta, content: bytes) -> Items:
     """Return the models, which stand in their list as OpenAI's protocol has it."""
     return _items(meta, content, "data")

@@ -16,21 +16,24 @@ from msgspec import structs
 import haat_client
 from haat.app import Platform
 from haat.control.api import build_app
+from haat.gateway.doors.feedback import Feedback
 from haat.gateway.doors.native import Pipelines
 from haat.gateway.doors.table import Doors
 from haat.gateway.doors.translate import Translate
+from haat.jobs.front import Submission
 from haat_client import aio, blocking
 from haat_client.operations import Operation
 
 OF_A_CALL = {"user", "tags", "idempotency_key", "simulate", "headers", "timeout", "retries"}
 """Arguments that become headers, or are about the sending."""
 OF_ANY_API = {"method", "query", "json", "content", "service", "path"}
-PARTS = ("services", "pipelines", "models", "catalog", "usage")
+PARTS = ("services", "pipelines", "models", "jobs", "catalog", "usage")
 
 
 def methods(module: Any, name: str) -> Iterator[tuple[str, Any]]:
     client = getattr(module, name)
     yield "translate", client.translate
+    yield "feedback", client.feedback
     for part in PARTS:
         for method, function in inspect.getmembers(getattr(module, part.title()), inspect.isfunction):
             if not method.startswith("_"):
@@ -85,6 +88,7 @@ def test_an_operation_of_the_gateway_has_a_door_or_is_a_call_of_a_service(name: 
     ("name", "door", "besides"),
     [
         ("translate", Translate, set()),
+        ("feedback", Feedback, {"items"}),
         ("pipelines.run", Pipelines, {"stream", "split"}),
         ("pipelines.stream", Pipelines, {"stream"}),
     ],
@@ -92,6 +96,11 @@ def test_an_operation_of_the_gateway_has_a_door_or_is_a_call_of_a_service(name: 
 def test_the_members_of_a_body_are_those_that_the_door_reads(name: str, door: Any, besides: set[str]) -> None:
     """A stream is asked for in ``Accept``."""
     assert {field.name for field in structs.fields(door._decoder.type)} - besides == set(operation_of(name).body)
+
+
+def test_a_job_is_handed_in_with_the_members_that_the_market_reads() -> None:
+    """One ``input`` is a list of one."""
+    assert set(Submission.model_fields) - {"input"} == set(operation_of("jobs.submit").body)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -31,6 +31,14 @@ REGISTRATION = {
 }
 PERIOD = {"period": "2026-10"}
 
+EXPERIMENT = {
+    "name": "x",
+    "metric": "success_rate",
+    "minimum_effect": 0.01,
+    "variants": [{"name": "new", "version": "2", "percent": 50}],
+    "ends_at": "2027-01-01T00:00:00Z",
+}
+
 
 class Rule(NamedTuple):
     """Who may call a route (None: anybody, without signing in), and a body and query it takes."""
@@ -56,6 +64,18 @@ RULES: dict[str, Rule] = {
     "POST /applications/{application_id}/keys": Rule(EVERYBODY, {}),
     "POST /keys/{credential_id}/rotate": Rule(EVERYBODY, {}),
     "DELETE /keys/{credential_id}": Rule(EVERYBODY),
+    "GET /jobs": Rule(EVERYBODY),
+    "GET /jobs/{job_id}": Rule(EVERYBODY),
+    "POST /jobs/{job_id}/cancel": Rule(EVERYBODY),
+    "POST /jobs/{job_id}/retry": Rule(EVERYBODY),
+    "GET /webhooks": Rule(EVERYBODY),
+    "POST /webhooks": Rule(EVERYBODY, {"application_id": ID, "url": "http://8.8.8.8/"}),
+    "POST /webhooks/{endpoint_id}/rotate": Rule(EVERYBODY),
+    "POST /webhooks/{endpoint_id}/enable": Rule(EVERYBODY),
+    "DELETE /webhooks/{endpoint_id}": Rule(EVERYBODY),
+    "GET /webhook-deliveries": Rule(EVERYBODY),
+    "GET /webhook-deliveries/{delivery_id}": Rule(EVERYBODY),
+    "POST /webhook-deliveries/{delivery_id}/resend": Rule(EVERYBODY),
     "GET /partner": Rule(EVERYBODY),
     "POST /partner": Rule(frozenset({OPERATOR, ADMIN}), REGISTRATION),
     "GET /partners": Rule(OPERATORS),
@@ -81,6 +101,19 @@ RULES: dict[str, Rule] = {
     "PATCH /services/{service_id}/plans/{code}": Rule(PARTNERS | OPERATORS, {"per_minute": 5}),
     "POST /services/{service_id}/suspend": Rule(OPERATORS, REASON),
     "POST /services/{service_id}/restore": Rule(OPERATORS),
+    "POST /services/{service_id}/rollouts": Rule(PARTNERS | OPERATORS, {"candidate": "2"}),
+    "GET /services/{service_id}/rollouts": Rule(PARTNERS | OPERATORS),
+    "GET /rollouts/{rollout_id}": Rule(PARTNERS | OPERATORS),
+    "PUT /rollouts/{rollout_id}/percent": Rule(PARTNERS | OPERATORS, {"percent": 5}),
+    "POST /rollouts/{rollout_id}/pause": Rule(PARTNERS | OPERATORS),
+    "POST /rollouts/{rollout_id}/resume": Rule(PARTNERS | OPERATORS),
+    "POST /rollouts/{rollout_id}/promote": Rule(PARTNERS | OPERATORS),
+    "POST /rollouts/{rollout_id}/rollback": Rule(PARTNERS | OPERATORS, {}),
+    "POST /services/{service_id}/experiments": Rule(PARTNERS | OPERATORS, EXPERIMENT),
+    "GET /services/{service_id}/experiments": Rule(PARTNERS | OPERATORS),
+    "GET /experiments/{experiment_id}": Rule(PARTNERS | OPERATORS),
+    "POST /experiments/{experiment_id}/withdraw": Rule(PARTNERS | OPERATORS),
+    "POST /experiments/{experiment_id}/stop": Rule(PARTNERS | OPERATORS, REASON),
     "GET /subscriptions": Rule(EVERYBODY),
     "POST /subscriptions": Rule(EVERYBODY, {"application_id": ID, "service_id": ID}),
     "PATCH /subscriptions/{subscription_id}": Rule(EVERYBODY, {"plan": "free"}),
@@ -103,10 +136,35 @@ RULES: dict[str, Rule] = {
     "GET /invoices/{invoice_id}/document": Rule(EVERYBODY),
     "GET /invoices/{invoice_id}/lines": Rule(EVERYBODY),
     "GET /invoice-lines/{line_id}/calls": Rule(EVERYBODY),
+    "GET /models": Rule(PARTNERS | OPERATORS),
+    "POST /models": Rule(PARTNERS),
+    "GET /models/keys": Rule(PARTNERS | OPERATORS),
+    "POST /models/keys": Rule(PARTNERS, {"public_key": "AAAA"}),
+    "DELETE /models/keys/{key_id}": Rule(PARTNERS),
+    "GET /models/matches": Rule(EVERYBODY),
+    "GET /models/{model_id}": Rule(PARTNERS | OPERATORS),
+    "POST /models/{model_id}/versions/{version}/publish": Rule(PARTNERS),
+    "POST /models/{model_id}/versions/{version}/retire": Rule(PARTNERS),
     "GET /settlements": Rule(frozenset({OPERATOR, ADMIN})),
     "POST /settlements/runs": Rule(OPERATORS, PERIOD),
     "GET /settlements/{settlement_id}": Rule(frozenset({OPERATOR, ADMIN})),
     "GET /settlement-lines/{line_id}/calls": Rule(frozenset({OPERATOR, ADMIN})),
+    "GET /flags": Rule(OPERATORS),
+    "GET /flags/{key}": Rule(OPERATORS),
+    "PUT /flags/{key}": Rule(OPERATORS, {}),
+    "DELETE /flags/{key}": Rule(OPERATORS),
+    "PUT /flags/{key}/enabled": Rule(OPERATORS, {"enabled": False}),
+    "PUT /flags/{key}/percent": Rule(OPERATORS, {"percent": 5}),
+    "PUT /flags/{key}/overrides/{org_id}": Rule(OPERATORS, {"variant": "on"}),
+    "DELETE /flags/{key}/overrides/{org_id}": Rule(OPERATORS),
+    "GET /flags/{key}/history": Rule(OPERATORS),
+    "GET /feedback": Rule(EVERYBODY),
+    "GET /feedback/received": Rule(PARTNERS | OPERATORS),
+    "GET /feedback/outcomes": Rule(PARTNERS | OPERATORS, query=f"?service_id={ID}"),
+    "DELETE /feedback/{request_id}": Rule(EVERYBODY),
+}
+NO_SESSION = {
+    "DELETE /sessions/current",  # it would end the session in the middle
 }
 LOCKED = {name: rule for name, rule in RULES.items() if rule.roles is not None}
 
@@ -146,8 +204,8 @@ async def _judge(control: Control, role: Role) -> dict[str, int]:
     token = await control.token((await control.cast())[role])
     wrong = {}
     for route, rule in LOCKED.items():
-        if route == "DELETE /sessions/current":
-            continue  # it would end the session in the middle
+        if route in NO_SESSION:
+            continue
         method, path = _address(route)
         answer = await control.ask(method, path + rule.query, rule.body, headers={"Authorization": f"Bearer {token}"})
         status = answer.status_code

@@ -18,6 +18,7 @@ OPERATORS_ALONE = {
     Permission.SETTLEMENTS_RUN,
     Permission.SERVICES_SUSPEND,
     Permission.PLANS_GRANT,
+    Permission.FLAGS_EDIT,
 }
 
 

@@ -13,6 +13,7 @@ from haat.app import Platform
 from haat.catalog import store as catalog_store
 from haat.catalog.drafts import ServiceDraft
 from haat.catalog.model import Listing
+from haat.flags.draft import FlagDraft
 from haat.identity.model import Application, IssuedKey
 from haat.infra import dead_letters
 from haat.infra.postgres import PLATFORM_SCOPE, tenant
@@ -109,11 +110,21 @@ async def furnish(platform: Platform, calls: int = 400) -> Street:
     assert invoice is not None
     await platform.settlements.close_all(PLATFORM, "2026-10")
     letter = await _dead_letter(platform)
+    await _flags(platform, operator, developer)
     call = UUID(next(event.id for event in reversed(events) if event.outcome is Outcome.COMPLETED))
     return Street(
         developer, vani, operator, stranger, listings, application, key, subscriptions[0], invoice, call, letter,
         _org(pending),
     )  # fmt: skip
+
+
+async def _flags(platform: Platform, operator: Actor, developer: Actor) -> None:
+    rule = {"variant": "on", "when": [{"attribute": "plan", "in": ["pro"]}]}
+    draft = FlagDraft.parse({"description": "Search by meaning", "rules": [rule]})
+    await platform.flags.put(operator, "new-search", draft)
+    await platform.flags.set_percent(operator, "new-search", 12.5)
+    await platform.flags.override(operator, "new-search", _org(developer), "on")
+    await platform.flags.put(operator, "old-charts", FlagDraft(description="The charts of last year", enabled=False))
 
 
 async def _organisation(platform: Platform, email: str, name: str, kind: Any, state: str | None = None) -> Actor:

@@ -39,10 +39,13 @@ PAGES: list[tuple[str | None, str, list[str]]] = [
     (PROVIDER, "/partner", ["Vani Speech and Translation", "customer-", "per image"]),
     (PROVIDER, "/partner/new", ["Sample call", "Price of one unit"]),
     (PROVIDER, "/partner/services/{service}", ["serves calls", "Prices in force", "70"]),
+    (PROVIDER, "/partner/services/{service}/rollout", ["No version to move to", "None registered"]),
     (PROVIDER, "/partner/statements", ["October 2026", "₹"]),
     (OPERATOR, "/operator", ["Bhasha Lab", "Approve", "Reject"]),
     (OPERATOR, "/operator/partners", ["Suspend", "pending"]),
     (OPERATOR, "/operator/dead-letters", ["the mail server does not answer", "Replay"]),
+    (OPERATOR, "/operator/flags", ["portal-trial", "as usual: on", "new-search", "12.5\xa0% get", "switched off"]),
+    (OPERATOR, "/operator/flags/new-search", ["plan is one of pro", "Sabzi Mandi Software", "flag.percentage_set"]),
     (OPERATOR, "/operator/invoices", ["Issued for October 2026", "Sabzi Mandi Software"]),
 ]
 

@@ -1,4 +1,4 @@
-"""The demo, as a stranger runs it: a sale from registration to settlement, twice on one data directory."""
+"""The demo, as a stranger runs it, twice on one data directory: a sale, a model, its rollouts, and a long job."""
 
 from __future__ import annotations
 
@@ -24,7 +24,14 @@ KEYS = {
     "settlement_total",
     "platform_total",
     "seconds",
+    "model",
+    "rollout",
+    "rollback",
+    "job",
+    "hosting_billed_calls",
+    "hosting_invoice_total",
 }
+ITEMS = 10_000
 
 
 def run_demo(data_dir: Path) -> dict[str, Any]:
@@ -42,7 +49,7 @@ def run_demo(data_dir: Path) -> dict[str, Any]:
         cwd=data_dir,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=480,
     )
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -61,9 +68,29 @@ def check(result: dict[str, Any]) -> None:
     assert invoiced == provider + platform
 
 
+def check_hosting(result: dict[str, Any], first: int) -> None:
+    """Look at the half about models; ``first`` is the number of the first version that this run has published."""
+    assert result["model"]["version"] == f"{first}.0.0"
+    assert 1 < result["model"]["largest_batch"] <= 64
+    rollout, rollback, job = result["rollout"], result["rollback"], result["job"]
+    assert (rollout["promoted"], rollout["failed"]) == (f"{first + 1}.0.0", 0)
+    taken = {percent: candidate / calls for percent, (calls, candidate) in rollout["shares"].items()}
+    assert list(taken) == ["5", "25", "50", "100"] and list(taken.values()) == sorted(taken.values())
+    assert taken["100"] == 1 and 0.3 < taken["50"] < 0.7
+    assert rollback["version"] == f"{first + 2}.0.0" and rollback["failed_after"] == 0
+    assert rollback["calls"] >= 20 and 5 <= rollback["failures"] <= rollback["calls"]
+    assert rollback["reason"].startswith("The candidate failed")
+    assert job["killed"] == ["worker", "model"]
+    assert (job["items"], job["succeeded"], job["usage_events"], job["twice"]) == (ITEMS, ITEMS, ITEMS, 0)
+    assert job["metered_characters"] == job["characters"] > 0
+    assert result["hosting_billed_calls"] > ITEMS and Decimal(result["hosting_invoice_total"]) > 0
+
+
 def test_a_sale_adds_up_to_the_paisa_and_so_does_the_next_one(data_dir: Path) -> None:
-    check(run_demo(data_dir))
-    check(run_demo(data_dir))
+    for first in (1, 4):
+        result = run_demo(data_dir)
+        check(result)
+        check_hosting(result, first)
 
 
 def test_the_readmes_first_call_works(platform_process: RunningPlatform) -> None:

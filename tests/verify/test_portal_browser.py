@@ -35,7 +35,7 @@ DEVELOPERS = [
     "/account/invoices",
 ]
 PROVIDERS = ["/partner", "/partner/new", "/partner/statements"]
-OPERATORS = ["/operator", "/operator/partners", "/operator/dead-letters", "/operator/invoices"]
+OPERATORS = ["/operator", "/operator/partners", "/operator/dead-letters", "/operator/invoices", "/operator/flags"]
 
 
 class Walk:

@@ -168,9 +168,11 @@ async def add_version(service_id: UUID, body: VersionDraft, actor: ActorOf, plat
 
 
 @router.post("/services/{service_id}/versions/{version_id}/accept")
-async def accept(service_id: UUID, version_id: UUID, actor: ActorOf, platform: PlatformOf) -> list[StepView]:
-    """Make the acceptance call; a version that passes becomes the default one."""
-    report = await platform.catalog.versions.accept(actor, service_id, version_id)
+async def accept(
+    service_id: UUID, version_id: UUID, actor: ActorOf, platform: PlatformOf, default: bool = True
+) -> list[StepView]:
+    """Make the acceptance call; a version that passes becomes the default one, unless that isn't wanted."""
+    report = await platform.catalog.versions.accept(actor, service_id, version_id, default=default)
     return [StepView.model_validate(asdict(step)) for step in report.steps]
 
 

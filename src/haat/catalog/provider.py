@@ -11,7 +11,7 @@ from haat.catalog.drafts import VersionDraft
 from haat.catalog.model import Listing
 from haat.infra import events
 from haat.infra.keyring import Keyring
-from haat.infra.net import check_url, parse_networks
+from haat.infra.net import IPNetwork, check_url, hosted_networks, parse_networks
 from haat.infra.postgres import Connection, Database
 from haat.kernel.clock import Clock
 from haat.kernel.errors import NotFound, PermissionDenied
@@ -32,6 +32,7 @@ class ProviderSide:
         allowed_networks: list[str],
         https_only: bool,
         data_dir: Path | None = None,
+        models_address: str = "",
     ) -> None:
         self._db = db
         self._clock = clock
@@ -40,6 +41,7 @@ class ProviderSide:
         self._allowed = parse_networks(allowed_networks)
         self._https_only = https_only
         self._data_dir = data_dir
+        self._models_address = models_address
 
     async def _approved_partner(self, actor: Actor) -> Partner:
         actor.require(Permission.SERVICES_EDIT)
@@ -50,9 +52,14 @@ class ProviderSide:
 
     def _check_endpoints(self, partner: Partner, draft: VersionDraft) -> None:
         """Refuse what can't be an endpoint. Plain http is left to networks that the operator has opened."""
-        opened = bool(self._allowed or partner.allowed_networks)
         for endpoint in filter(None, (draft.endpoint, *draft.policy.endpoints)):
+            opened = self._networks_for(partner, endpoint)
             check_url(endpoint, https_only=self._https_only and not opened, grpc=True)
+
+    def _networks_for(self, partner: Partner, endpoint: str) -> tuple[IPNetwork, ...]:
+        """Return the networks that an endpoint may lie in although they are not public."""
+        hosted = hosted_networks(endpoint, self._models_address, partner.slug)
+        return (*self._allowed, *parse_networks((*partner.allowed_networks, *hosted)))
 
     async def _own(self, connection: Connection, partner: Partner, service_id: UUID) -> Listing:
         """Return the partner's listing, locked until the transaction ends; raise NotFound for another's."""

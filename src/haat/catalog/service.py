@@ -51,10 +51,11 @@ class Catalog(ProviderSide):
         https_only: bool,
         provider_share: Decimal,
         data_dir: Path | None = None,
+        models_address: str = "",
     ) -> None:
-        super().__init__(db, clock, keyring, partners, allowed_networks, https_only, data_dir)
+        super().__init__(db, clock, keyring, partners, allowed_networks, https_only, data_dir, models_address)
         self._share = provider_share
-        self.versions = Versions(db, clock, keyring, partners, allowed_networks, https_only, data_dir)
+        self.versions = Versions(db, clock, keyring, partners, allowed_networks, https_only, data_dir, models_address)
 
     # --- providers ------------------------------------------------------------------------------
 

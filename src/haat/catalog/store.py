@@ -111,6 +111,16 @@ async def accept_version(
     )
 
 
+async def is_divided(connection: Connection, service_id: UUID) -> bool:
+    """Tell whether a rollout or an experiment divides a service's calls."""
+    row = await (
+        await connection.execute(
+            "SELECT EXISTS (SELECT FROM divisions WHERE service_id = %s) AS divided", (service_id,)
+        )
+    ).fetchone()
+    return bool(row and row["divided"])
+
+
 async def set_endpoint(connection: Connection, version_id: UUID, endpoint: str) -> None:
     await connection.execute(
         "UPDATE service_versions SET endpoint = %s WHERE id = %s", (endpoint.rstrip("/"), version_id)

@@ -9,10 +9,9 @@ from uuid import UUID
 from haat.catalog import acceptance, store, tensors
 from haat.catalog.discovery import index_words
 from haat.catalog.drafts import SampleCall, VersionDraft, VersionPolicyDraft
-from haat.catalog.model import SPOKEN_DIALECTS, TASK_DIALECTS, Version
+from haat.catalog.model import SPOKEN_DIALECTS, TASK_DIALECTS, Listing, Version
 from haat.catalog.provider import ProviderSide
 from haat.catalog.quality import check_quality
-from haat.infra.net import parse_networks
 from haat.infra.postgres import Connection, tenant
 from haat.kernel.clock import check_ahead
 from haat.kernel.errors import Conflict, NotFound, ValidationFailed
@@ -41,9 +40,20 @@ class Versions(ProviderSide):
             )
         return version_id
 
-    async def accept(self, actor: Actor, service_id: UUID, version_id: UUID) -> acceptance.Report:
+    async def own(self, actor: Actor, service_id: UUID) -> list[Version]:
+        """Return the versions of one's own service, those that wait for acceptance included; raise NotFound."""
+        partner = await self._approved_partner(actor)
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await self._own(connection, partner, service_id)
+            return await store.versions(connection, service_id)
+
+    async def accept(
+        self, actor: Actor, service_id: UUID, version_id: UUID, *, default: bool = True
+    ) -> acceptance.Report:
         """Make the acceptance call at each endpoint; when all succeed the version becomes the default one.
 
+        Without ``default`` it is accepted beside the default one, and while a rollout or an experiment divides the
+        service's calls: these decide who gets it. The first version to be accepted is the default one in any case.
         An adapter is tried in its own shape, at the endpoints of the version it serves, and serves beside it.
         Raise AcceptanceFailed with the steps when it doesn't.
         """
@@ -55,8 +65,10 @@ class Versions(ProviderSide):
             versions = await store.versions(connection, service_id)
             if version.serves and _executing(versions, version.serves).accepted_at is None:
                 raise Conflict(f"Version {version.serves}, which this one adapts, is to be accepted first.")
+            first = not any(one.is_default for one in versions)
+            free = default and not await store.is_divided(connection, service_id)
             await store.accept_version(
-                connection, service_id, version_id, self._clock.now(), default=not version.serves
+                connection, service_id, version_id, self._clock.now(), default=not version.serves and (free or first)
             )
             await self._record(
                 connection, actor, service_id, partner.org_id, "service.accepted", {"version": version.version}
@@ -65,6 +77,28 @@ class Versions(ProviderSide):
             if listing.status in ("published", "deprecated"):
                 await store.index(connection, listing.id, index_words(listing))
         return report
+
+    async def held(self, connection: Connection, service_id: UUID) -> tuple[Listing, list[Version]]:
+        """Return a listing and its versions, locked until the transaction ends; raise NotFound."""
+        await store.lock_service(connection, service_id)
+        return await store.listing_by_id(connection, service_id, self._clock.now()), await store.versions(
+            connection, service_id
+        )
+
+    async def named(self, connection: Connection, provider: str, slug: str) -> tuple[Listing, list[Version]]:
+        """Return a listing by its name and its versions; raise NotFound."""
+        listing = await store.listing(connection, provider, slug, self._clock.now())
+        return listing, await store.versions(connection, listing.id)
+
+    async def make_default(self, connection: Connection, actor: Actor, listing: Listing, version: Version) -> None:
+        """Let an accepted version take the calls that name none, within the caller's transaction."""
+        assert version.accepted_at is not None
+        await store.accept_version(connection, listing.id, version.id, version.accepted_at)
+        data = {"version": version.version}
+        await self._record(connection, actor, listing.id, listing.org_id, "service.default_changed", data)
+        fresh = await store.listing_by_id(connection, listing.id, self._clock.now())
+        if fresh.status in ("published", "deprecated"):
+            await store.index(connection, fresh.id, index_words(fresh))
 
     async def move_endpoint(self, actor: Actor, service_id: UUID, version_id: UUID, endpoint: str) -> acceptance.Report:
         """Send a version's calls to another address, once that address has passed the acceptance call."""
@@ -209,7 +243,7 @@ class Versions(ProviderSide):
                 health_path=version.health_path,
                 warm_up_seconds=version.warm_up_seconds,
                 credential=credential,
-                allowed=(*self._allowed, *parse_networks(partner.allowed_networks)),
+                allowed=self._networks_for(partner, endpoint),
                 https_only=self._https_only,
                 request=Reshaping([change.model_dump() for change in changes.request]),
                 answer=Reshaping([change.model_dump() for change in changes.answer]),

@@ -1,4 +1,4 @@
-"""`haat demo`: the platform with a sale on it, from registration to settlement."""
+"""`haat demo`: the platform with a sale on it, from registration to settlement, and a model that it hosts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ import httpx
 from rich.console import Console
 
 from haat.bootstrap import OPERATOR_EMAIL, local_sign_in
-from haat.cli.sale import Result, print_sale
+from haat.cli.hosting_result import HostingResult
+from haat.cli.people import Cast, TourFailed
+from haat.cli.sale import Result
 from haat.cli.setu import serving
-from haat.cli.tour import Cast, Tour, TourFailed
+from haat.cli.tour import Tour
 from haat.infra.keyring import keyring_of
 from haat.models.hosted import Hosted
 from haat.plugins.manager import hosted
@@ -68,7 +70,7 @@ async def _show(
     cast = Cast(*(local_sign_in(keyring, email) for email in (OPERATOR_EMAIL, _SETU_EMAIL, _DEVELOPER_EMAIL)))
     credential = f"Bearer {keyring.derive('tour-provider').hex()}"
     async with serving(credential) as setu_url:
-        tour = Tour(settings.portal_address, settings.gateway_address, cast, console, setu_url, credential)
+        tour = Tour(settings, cast, console, setu_url, credential)
         touring = asyncio.create_task(tour.run())
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({touring, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -78,20 +80,19 @@ async def _show(
                 await touring
             return 130
         stopping.cancel()
-        result = touring.result()
-        print_sale(console, result)
+        result, hosting = touring.result()
         _print_addresses(console, settings, cast)
         if once:
-            print(json.dumps(result.as_json()), flush=True)
-            return _verdict(result, console)
+            print(json.dumps({**result.as_json(), **hosting.as_json()}, ensure_ascii=False), flush=True)
+            return _verdict(result, hosting, console)
         console.print("The platform goes on running; Ctrl-C stops it.\n")
         await stop.wait()
     return 0
 
 
-def _verdict(result: Result, console: Console) -> int:
-    """Return 0 when every call is metered once and the money adds up."""
-    wrong = []
+def _verdict(result: Result, hosting: HostingResult, console: Console) -> int:
+    """Return 0 when every call and every item is metered once, the money adds up, and the bad version went back."""
+    wrong = hosting.wrong()
     if result.calls != result.usage_events:
         wrong.append(f"{result.calls} calls but {result.usage_events} usage events")
     if result.net != result.settlement + result.platform:

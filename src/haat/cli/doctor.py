@@ -91,6 +91,8 @@ def _environment() -> Finding:
 def _packages() -> Finding:
     missing = []
     for requirement in importlib.metadata.requires("haat") or ():
+        if re.search(r";.*\bextra\b", requirement):
+            continue  # PyTorch and the like: who wants them installs them
         name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
         try:
             importlib.metadata.version(name)

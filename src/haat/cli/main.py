@@ -19,9 +19,12 @@ GROUPS = {
     "cache": ("haat.cli.cache:cache", "Fill the gateway's cache before callers need it."),
     "dead-letters": ("haat.cli.jobs:dead_letters", "List and replay jobs that failed at every attempt."),
     "events": ("haat.cli.events:events", "Read the event log, verify its chain, hand a handler the past."),
+    "flags": ("haat.cli.flags:flags", "List feature flags, make them, turn them."),
     "jobs": ("haat.cli.jobs:jobs", "List jobs, let them run now, cancel them."),
+    "models": ("haat.cli.models:models", "Make, try and publish models; alone: run the process that serves them."),
     "plugins": ("haat.cli.plugins:plugins", "See the gateway's plugins, switch them on and off."),
     "provider": ("haat.cli.provider:provider", "Try a service before listing it."),
+    "rollout": ("haat.cli.rollout:rollout", "Move a service's calls from one version to the next, and back."),
 }
 """Groups in modules of their own: ``module:attribute`` and the line in the list of commands."""
 
@@ -33,7 +36,6 @@ PROCESSES = {
     "websocket": "Run the WebSocket process alone: it speaks for the gateway's sessions.",
     "speech": "Run the process alone that speaks Socket.IO: speech answered while it is spoken.",
     "bridge": "Run the process alone that asks models over gRPC.",
-    "models": "Run the service execution module alone: the built-in services.",
 }
 
 
@@ -164,7 +166,7 @@ def serve(settings: Settings, logs: str) -> None:
 @click.option("--once", is_flag=True, help="End after the tour, with one JSON object as the last line.")
 @with_settings("port", "gateway_port")
 def demo(settings: Settings, once: bool) -> None:
-    """Run the platform with a sale on it, from registration to settlement."""
+    """Run the platform with a sale on it, and a model that is rolled out and works off a job."""
     import asyncio
 
     from haat.cli.demo import demo as run

@@ -1,7 +1,7 @@
 """The tour: a sale from registration to settlement, made over HTTP as anybody would make it.
 
 Nothing here reaches into the platform: a provider, an operator and a developer talk to the control
-API and the gateway, and at the end the three look at what was sold.
+API and the gateway, and at the end the three look at what was sold. Then the provider brings a model.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -18,11 +17,14 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from haat.bootstrap import SignIn
-from haat.cli.sale import Result, Tally
+from haat.cli.hosting import Hosting
+from haat.cli.hosting_result import HostingResult
+from haat.cli.people import Cast, Person, TourFailed, checked
+from haat.cli.sale import Result, Tally, print_sale
 from haat.cli.sentences import TourCall, tour_calls
 from haat.cli.setu import MAX_CHARACTERS
 from haat.kernel.events import Position
+from haat.settings import Settings
 
 CONCURRENT_CALLS = 12
 CROWD = 30  # calls on a plan of ten a minute: twenty of them too many
@@ -31,130 +33,88 @@ CROWDED = "akshara/detect-language"
 _WAIT_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Cast:
-    """Who takes part, with their sign-ins."""
-
-    operator: SignIn
-    provider: SignIn
-    developer: SignIn
-
-
-class TourFailed(Exception):
-    """A step did not go as it must; the sentence says which and what was answered."""
-
-
-class Person:
-    """A signed-in client of the control API."""
-
-    def __init__(self, client: httpx.AsyncClient, sign_in: SignIn) -> None:
-        self._client = client
-        self._sign_in = sign_in
-        self._token = ""
-
-    async def sign_in(self, **account: Any) -> None:
-        """Sign in; with ``account`` (what a sign-up needs) create the account the first time."""
-        credentials = {"email": self._sign_in.email, "password": self._sign_in.password}
-        response = await self._client.post("/api/v1/sessions", json=credentials)
-        if response.status_code == 401 and account:
-            response = await self._client.post("/api/v1/accounts", json={**credentials, **account})
-        self._token = _checked(response)["token"]
-
-    async def ask(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
-        """Return the JSON answer; raise TourFailed for any refusal."""
-        return _checked(await self.try_(method, path, body, **query))
-
-    async def try_(self, method: str, path: str, body: Any = None, **query: Any) -> httpx.Response:
-        """Return the answer, whatever it is."""
-        return await self._client.request(
-            method,
-            f"/api/v1{path}",
-            json=body,
-            params={name: value for name, value in query.items() if value is not None},
-            headers={"Authorization": f"Bearer {self._token}"},
-        )
-
-
-def _checked(response: httpx.Response) -> Any:
-    if response.is_success:
-        return response.json() if response.content else None
-    request = response.request
-    raise TourFailed(f"{request.method} {request.url.path} answered {response.status_code}: {response.text[:500]}")
-
-
 class Tour:
     """The three people, and what they do one after another."""
 
     def __init__(
-        self, control_url: str, gateway_url: str, cast: Cast, console: Console, setu_url: str, setu_credential: str
+        self,
+        settings: Settings,
+        cast: Cast,
+        console: Console,
+        setu_url: str,
+        setu_credential: str,
     ) -> None:
-        self._control = httpx.AsyncClient(base_url=control_url, timeout=60, trust_env=False)
-        self._gateway = httpx.AsyncClient(
-            base_url=gateway_url,
+        self._settings = settings
+        self._control = httpx.AsyncClient(base_url=settings.portal_address, timeout=60, trust_env=False)
+        self.gateway = httpx.AsyncClient(
+            base_url=settings.gateway_address,
             timeout=60,
             trust_env=False,
             limits=httpx.Limits(max_connections=CONCURRENT_CALLS, max_keepalive_connections=CONCURRENT_CALLS),
         )
-        self._operator = Person(self._control, cast.operator)
-        self._provider = Person(self._control, cast.provider)
-        self._developer = Person(self._control, cast.developer)
-        self._console = console
+        self.operator = Person(self._control, cast.operator)
+        self.provider = Person(self._control, cast.provider)
+        self.developer = Person(self._control, cast.developer)
+        self.console = console
         self._setu_url = setu_url
         self._setu_credential = setu_credential
-        self._paths: dict[str, str] = {}
+        self.paths: dict[str, str] = {}
 
-    async def run(self) -> Result:
+    async def run(self) -> tuple[Result, HostingResult]:
         """Do it all; raise TourFailed at the first step that goes wrong."""
         began = time.perf_counter()
         result = Result()
-        async with self._control, self._gateway:
-            await self._operator.sign_in()
-            await self._step("A provider registers, the operator approves, the service is accepted", self._list_setu)
-            await self._step("A developer signs up and finds what is needed, in any script", self._find)
-            keys = await self._step("The developer subscribes and gets keys", self._subscribe)
+        async with self._control, self.gateway:
+            await self.operator.sign_in()
+            await self.step("A provider registers, the operator approves, the service is accepted", self._list_setu)
+            await self.step("A developer signs up and finds what is needed, in any script", self._find)
+            keys = await self.step("The developer subscribes and gets keys", self._subscribe)
             await self._call(keys, result)
-            await self._step("Each call is metered once", lambda: self._meter(result))
-            await self._step("The month so far is invoiced, and shared with the providers", lambda: self._bill(result))
+            await self.step("Each call is metered once", lambda: self._meter(result))
+            await self.step("The month so far is invoiced, and shared with the providers", lambda: self.bill(result))
+            print_sale(self.console, result)
+            hosting = await Hosting(self, self._settings.data_dir).run()
         result.seconds = time.perf_counter() - began
-        return result
+        return result, hosting
 
-    async def _step(self, what: str, action: Callable[[], Awaitable[Any]]) -> Any:
-        with self._console.status(f"{what} …"):
+    def say(self, sentence: str) -> None:
+        """Print what is to be told about a step."""
+        self.console.print(f"  {sentence}", highlight=False)
+
+    async def step(self, what: str, action: Callable[[], Awaitable[Any]]) -> Any:
+        """Return what an action returns, saying what it does while it does it."""
+        with self.console.status(f"{what} …"):
             value = await action()
-        self._console.print(f"[green]✓[/green] {what}")
+        self.console.print(f"[green]✓[/green] {what}")
         return value
 
     # --- the provider and the operator ----------------------------------------------------------
 
     async def _list_setu(self) -> None:
-        await self._provider.sign_in(
-            name="Meera Setu", organisation="Setu Text Tools", kind="provider", state_code="27"
-        )
+        await self.provider.sign_in(name="Meera Setu", organisation="Setu Text Tools", kind="provider", state_code="27")
         partner = await self._registered_partner()
         if partner["status"] == "pending":
-            waiting = await self._operator.ask("GET", "/partners", status="pending")
+            waiting = await self.operator.ask("GET", "/partners", status="pending")
             found = next(waiter for waiter in waiting if waiter["slug"] == "setu")
-            await self._operator.ask("POST", f"/partners/{found['org_id']}/approve")
+            await self.operator.ask("POST", f"/partners/{found['org_id']}/approve")
             # It runs on this very machine, which providers may do only where the operator allows it.
-            await self._operator.ask("PUT", f"/partners/{found['org_id']}/networks", {"networks": ["127.0.0.0/8"]})
-        own = await self._provider.ask("GET", "/services")
+            await self.operator.ask("PUT", f"/partners/{found['org_id']}/networks", {"networks": ["127.0.0.0/8"]})
+        own = await self.provider.ask("GET", "/services")
         if not own:
-            made = await self._provider.ask("POST", "/services", self._setu_draft())
+            made = await self.provider.ask("POST", "/services", self._setu_draft())
             service, version = made["service_id"], made["version_id"]
-            await self._provider.ask("POST", f"/services/{service}/versions/{version}/accept")
-            await self._provider.ask("POST", f"/services/{service}/publish")
+            await self.provider.ask("POST", f"/services/{service}/versions/{version}/accept")
+            await self.provider.ask("POST", f"/services/{service}/publish")
             return
-        listing = await self._provider.ask("GET", f"/listings/{SETU}")
+        listing = await self.provider.ask("GET", f"/listings/{SETU}")
         service, version = listing["listing"]["id"], listing["versions"][0]["id"]
-        await self._provider.ask(
-            "PUT", f"/services/{service}/versions/{version}/endpoint", {"endpoint": self._setu_url}
-        )
+        await self.provider.ask("PUT", f"/services/{service}/versions/{version}/endpoint", {"endpoint": self._setu_url})
 
     async def _registered_partner(self) -> Any:
-        response = await self._provider.try_("GET", "/partner")
+        response = await self.provider.try_("GET", "/partner")
         if response.status_code != 404:
-            return _checked(response)
-        return await self._provider.ask(
+            return checked(response)
+        return await self.provider.ask(
             "POST",
             "/partner",
             {
@@ -191,11 +151,11 @@ class Tour:
     # --- the developer --------------------------------------------------------------------------
 
     async def _find(self) -> None:
-        await self._developer.sign_in(
+        await self.developer.sign_in(
             name="Asha Rao", organisation="Asha's Apps", address="12 Market Road, Bengaluru 560001", state_code="29"
         )
         for query in ("translit", "हिन्दी", "اردو"):
-            page = await self._developer.ask("GET", "/listings", q=query)
+            page = await self.developer.ask("GET", "/listings", q=query)
             if not page["items"]:
                 raise TourFailed(f"The search for {query} found nothing.")
 
@@ -205,13 +165,13 @@ class Tour:
         calls = list(dict.fromkeys([*(call.service for call in tour_calls()), SETU]))
         keys = {}
         for name, plan, paths in (("tour", "enterprise", calls), ("crowd", "free", [CROWDED])):
-            application = await self._developer.ask("POST", "/applications", {"name": f"{name} {stamp}"})
+            application = await self.developer.ask("POST", "/applications", {"name": f"{name} {stamp}"})
             for path in paths:
-                service = (await self._developer.ask("GET", f"/listings/{path}"))["listing"]["id"]
-                self._paths[service] = path
+                service = (await self.developer.ask("GET", f"/listings/{path}"))["listing"]["id"]
+                self.paths[service] = path
                 subscription = {"application_id": application["id"], "service_id": service, "plan": plan}
-                await self._developer.ask("POST", "/subscriptions", subscription)
-            issued = await self._developer.ask("POST", f"/applications/{application['id']}/keys", {"name": name})
+                await self.developer.ask("POST", "/subscriptions", subscription)
+            issued = await self.developer.ask("POST", f"/applications/{application['id']}/keys", {"name": name})
             keys[name] = issued["key"]
         return keys
 
@@ -221,7 +181,7 @@ class Tour:
         texts = [item["text"] for call in calls for item in call.body.get("input", []) if "text" in item]
         setu = [TourCall(SETU, {"text": text}, path="/v1/statistics") for text in texts[:60]]
         crowd = [call for call in calls if call.service == CROWDED][:1] * CROWD
-        await self._await_key()
+        await self.catch_up()
         columns = (
             TextColumn("  [bold]Calling[/bold] {task.description:<28}"),
             BarColumn(bar_width=36),
@@ -229,7 +189,7 @@ class Tour:
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=self._console) as progress:
+        with Progress(*columns, console=self.console) as progress:
             for what, key, batch in (
                 ("the built-in services", keys["tour"], calls),
                 ("a provider's own API", keys["tour"], setu),
@@ -237,12 +197,12 @@ class Tour:
             ):
                 await self._make(key, batch, result, progress, progress.add_task(what, total=len(batch), rate=""))
 
-    async def _await_key(self) -> None:
+    async def catch_up(self) -> None:
         """Wait until the gateway has read the newest key from the change feed: well under a second."""
         newest = (await self._control.get("/health")).json()["position"]
         deadline = time.monotonic() + _WAIT_SECONDS
         while True:
-            health = (await self._gateway.get("/health")).json()
+            health = (await self.gateway.get("/health")).json()
             if Position.parse(health["position"]) >= Position.parse(newest):
                 return
             if time.monotonic() > deadline:
@@ -257,7 +217,7 @@ class Tour:
 
         async def caller() -> None:
             for call in waiting:
-                response = await self._gateway.post(
+                response = await self.gateway.post(
                     f"/v1/services/{call.service}{call.path}",
                     json=call.body,
                     headers={"Authorization": f"Bearer {key}", "X-Haat-Tags": "tour", "X-Haat-User": "asha"},
@@ -275,7 +235,7 @@ class Tour:
 
     async def _metered(self) -> int:
         """Return how many of the developer's calls are in the usage store this month."""
-        services = await self._developer.ask("GET", "/usage")
+        services = await self.developer.ask("GET", "/usage")
         return sum(service["counts"]["calls"] for service in services)
 
     async def _meter(self, result: Result) -> None:
@@ -288,17 +248,17 @@ class Tour:
         await asyncio.sleep(0.5)
         result.usage_events = await self._metered() - self._metered_before
 
-    async def _bill(self, result: Result) -> None:
+    async def bill(self, result: Result) -> None:
         """Invoice what is metered so far and share it out; what was invoiced before stays as it is."""
-        draft = await self._developer.ask("GET", "/invoices/preview", period=await self._month())
+        draft = await self.developer.ask("GET", "/invoices/preview", period=await self._month())
         period = draft["period"]
         earlier = {
-            settled["id"] for settled in await self._operator.ask("POST", "/settlements/runs", {"period": period})
+            settled["id"] for settled in await self.operator.ask("POST", "/settlements/runs", {"period": period})
         }
-        run = await self._operator.ask("POST", "/invoices/runs", {"period": period, "until": draft["until"]})
+        run = await self.operator.ask("POST", "/invoices/runs", {"period": period, "until": draft["until"]})
         if run["failed"]:
             raise TourFailed(f"Not everybody could be invoiced: {run['failed']}")
-        mine = (await self._developer.ask("GET", "/me"))["org_id"]
+        mine = (await self.developer.ask("GET", "/me"))["org_id"]
         for invoice in run["issued"]:
             result.net += Decimal(invoice["net"])
             result.tax += Decimal(invoice["tax"])
@@ -307,16 +267,16 @@ class Tour:
             if invoice["org_id"] == mine:
                 result.serials.append(invoice["serial"])
                 for line in lines:
-                    service = self._paths[line["service_id"]]
+                    service = self.paths[line["service_id"]]
                     result.charges[service] = result.charges.get(service, Decimal(0)) + Decimal(line["taxable"])
-        for settled in await self._operator.ask("POST", "/settlements/runs", {"period": period}):
+        for settled in await self.operator.ask("POST", "/settlements/runs", {"period": period}):
             if settled["id"] not in earlier:
                 result.settlement += Decimal(settled["provider"])
                 result.platform += Decimal(settled["platform"])
 
     async def _lines(self, invoice: dict[str, Any], mine: str) -> Any:
-        asker = self._developer if invoice["org_id"] == mine else self._operator
+        asker = self.developer if invoice["org_id"] == mine else self.operator
         return await asker.ask("GET", f"/invoices/{invoice['id']}/lines")
 
     async def _month(self) -> str:
-        return str((await self._developer.ask("GET", "/cost"))["period"])
+        return str((await self.developer.ask("GET", "/cost"))["period"])

@@ -9,12 +9,18 @@ import haat
 from haat.app import Platform
 from haat.catalog.api import router as catalog
 from haat.control import problems
+from haat.feedback.api import router as feedback
+from haat.flags import ofrep
+from haat.flags.api import router as flags
 from haat.identity.api import router as identity
 from haat.infra import events
 from haat.infra.postgres import PLATFORM_SCOPE
 from haat.invoices.api import router as invoices
+from haat.jobs.api import router as jobs
 from haat.partners.api import router as partners
 from haat.portal import pages as portal
+from haat.registry.api import router as registry
+from haat.rollouts.api import router as rollouts
 from haat.settlement.api import router as settlement
 from haat.subscriptions.api import router as subscriptions
 from haat.usage.api import router as usage
@@ -34,9 +40,24 @@ def build_app(platform: Platform) -> FastAPI:
     app.state.platform = platform
     problem = {"model": problems.Problem, "description": "A refusal, as `application/problem+json`"}
     api = APIRouter(prefix=API, responses={"4XX": problem, "5XX": problem})
-    for router in (identity, partners, catalog, subscriptions, usage, invoices, settlement):
+    domains = (
+        identity,
+        partners,
+        catalog,
+        rollouts,
+        subscriptions,
+        usage,
+        invoices,
+        settlement,
+        registry,
+        flags,
+        feedback,
+        jobs,
+    )
+    for router in domains:
         api.include_router(router)
     app.include_router(api)
+    app.include_router(ofrep.router)
     _add_health(app, platform)
     portal.install(app)
     problems.install(app, portal.error_page)

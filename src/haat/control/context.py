@@ -1,20 +1,24 @@
 """What a request to the control process carries: the platform, and who is asking.
 
 The API takes only bearer tokens, never the portal's cookie, so that no other site can make a
-visitor's browser act through it.
+visitor's browser act through it. What the gateway hands on (`haat.control.front`) carries an introduction instead.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
+import msgspec
 from fastapi import Depends, Request
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from haat.app import Platform
-from haat.kernel.errors import Unauthenticated
+from haat.infra.introduction import Introduced, Introductions
+from haat.kernel.errors import MalformedJson, Unauthenticated, ValidationFailed
 from haat.kernel.permissions import Actor
 from haat.kernel.text import is_storable
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Body(BaseModel):
@@ -61,7 +65,37 @@ def client_address(request: Request) -> str | None:
     return request.client.host if request.client else None
 
 
+def introduced(request: Request) -> Introduced:
+    """Return whom the gateway introduces; raise Unauthenticated when it introduces nobody, or not for this."""
+    introductions: Introductions = request.app.state.introductions
+    scope = request.scope
+    target = scope["raw_path"].decode("ascii", "replace")
+    if scope["query_string"]:
+        target += "?" + scope["query_string"].decode("ascii", "replace")
+    who = introductions.read(request.headers, request.method, target)
+    request.state.request_id = who.request
+    return who
+
+
+async def json_of(request: Request) -> Any:
+    """Return the JSON that a request handed on carries, whatever it says of its type; raise MalformedJson."""
+    try:
+        return msgspec.json.decode(await request.body())
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedJson from error
+
+
+def checked(kind: type[Model], given: Any) -> Model:
+    """Return what was given as what it should be; raise ValidationFailed with its fields."""
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        fields = [{"field": ".".join(map(str, one["loc"])) or "body", "message": one["msg"]} for one in error.errors()]
+        raise ValidationFailed(errors=fields) from error
+
+
 PlatformOf = Annotated[Platform, Depends(get_platform)]
 ActorOf = Annotated[Actor, Depends(current_actor)]
 ClientOf = Annotated[str | None, Depends(client_address)]
+IntroducedOf = Annotated[Introduced, Depends(introduced)]
 VisitorOf = Annotated[Actor | None, Depends(optional_actor)]

@@ -27,6 +27,7 @@ from haat.kernel.errors import (
     ValidationFailed,
 )
 from haat.kernel.ids import new_id
+from haat.models.bundle import MOST_BUNDLE_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,8 @@ _HEADERS = [
 
 _NO_STORE = (b"cache-control", b"no-store")  # what the API answers is for the one who asked
 
+BUNDLES = "/api/v1/models"
+"""Where models' bundles are sent, which are larger than other bodies."""
 MAX_API_BODY = 1024 * 1024
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a request body that are taken at most: under ``/api/``, and anywhere else (files in forms)."""
@@ -116,7 +119,7 @@ class RequestContext:
                 log.error("request %s failed", request_id, exc_info=error)
             if started:
                 raise  # too late for another answer: the server cuts the connection
-            response = await self._answer(Request(scope), _reason(error))
+            response = await self._answer(Request(scope), reason_of(error))
             await response(scope, receive, send_with_headers)
 
 
@@ -127,6 +130,8 @@ def _is_api(scope: Scope) -> bool:
 def _limited(scope: Scope, receive: Receive) -> Receive:
     """Return a ``receive`` that ends a body which grows too large; raise BodyTooLarge for one that says so."""
     limit = MAX_API_BODY if _is_api(scope) else MAX_BODY
+    if scope["path"] == BUNDLES and scope["method"] == "POST":
+        limit = MOST_BUNDLE_BYTES
     declared = dict(scope["headers"]).get(b"content-length", b"0")
     if declared.isdigit() and int(declared[:20]) > limit:
         raise BodyTooLarge(limit_bytes=limit)
@@ -143,7 +148,7 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
     return count
 
 
-def _reason(error: Exception) -> HaatError:
+def reason_of(error: Exception) -> HaatError:
     """Return how an exception that no use case raised is told to the user."""
     match error:
         case HaatError():

@@ -1,4 +1,4 @@
-"""Runs the control API and the portal on uvicorn until told to stop."""
+"""Runs the control API and the portal on uvicorn until told to stop, and what the gateway hands on beside them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import uvicorn
 
 from haat.app import open_platform
 from haat.control.api import build_app
+from haat.control.front import build_front
+from haat.infra.rendezvous import FRONT, Rendezvous
 from haat.settings import Settings
 
 
@@ -35,9 +37,24 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 timeout_graceful_shutdown=int(settings.shutdown_seconds),
             )
         )
+        meeting = Rendezvous(settings.data_dir, FRONT)
+        front = _Server(
+            uvicorn.Config(
+                build_front(platform),
+                log_level=settings.log_level,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                lifespan="off",
+                timeout_graceful_shutdown=int(settings.shutdown_seconds),
+            )
+        )
         serving = asyncio.create_task(server.serve())
+        fronting = asyncio.create_task(front.serve(sockets=[meeting.listen()]))
         stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({serving, fronting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        server.should_exit = True
-        await serving
+        server.should_exit = front.should_exit = True
+        await asyncio.gather(serving, fronting)
+        meeting.socket.unlink(missing_ok=True)
+        meeting.close()

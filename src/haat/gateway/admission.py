@@ -12,7 +12,7 @@ from haat.gateway.http import answers, cors
 from haat.gateway.http.headers import METHODS, is_form, without
 from haat.gateway.languages import read_languages
 from haat.gateway.market import versions
-from haat.gateway.market.grants import Entrance, Grant
+from haat.gateway.market.grants import Divided, Entrance, Grant
 from haat.gateway.market.versions import PREFIX
 from haat.gateway.plugins import hooks
 from haat.gateway.stages import ADMIT, authenticate, check_form, check_meter, resolve
@@ -45,6 +45,8 @@ def begin(gateway: Gateway, call: Call) -> None:
             call.visit = Visit(known.operation, call.target)
             _come_in(gateway, call, known.operation)
             return
+        elif isinstance(known, Divided):
+            grant = known.grant(gateway, call)
         else:
             if cors.is_preflight(call):
                 _answer_preflight(gateway, call)
@@ -117,7 +119,11 @@ def _enter(gateway: Gateway, call: Call) -> None:
         if not visit.operation.enter(gateway, call, visit):
             return
         known = gateway.grants.find(gateway, call)
-        _admit(gateway, call, known if isinstance(known, Grant) else resolve(gateway, call))
+        if isinstance(known, Grant):
+            grant = known
+        else:
+            grant = known.grant(gateway, call) if isinstance(known, Divided) else resolve(gateway, call)
+        _admit(gateway, call, grant)
     except HaatError as error:
         relay.refuse(call, error, Outcome.REFUSED)
         return
@@ -186,7 +192,10 @@ def is_wanted_whole(call: Call) -> bool:
     """Tell whether something must see the request whole before it goes to the provider."""
     route = call.route
     if call.once is not None or (
-        route is not None and route.steps and not (route.passes_forms and is_form(call.lines))
+        route is not None
+        and route.steps
+        and not route.passes_parts
+        and not (route.passes_forms and is_form(call.lines))
     ):
         return True
     return call.visit is not None and call.grant is None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from haat.gateway.call import Call
     from haat.gateway.http.streams import Rewriter
+    from haat.gateway.rollout.shadow import Copy
     from haat.gateway.upstreams.endpoints import Endpoint
     from haat.plugins.api import Request
 
@@ -24,6 +25,7 @@ class Extras:
         "preflight",
         "request",
         "rewriter",
+        "shadow",
         "trace",
         "trace_state",
         "websocket",
@@ -53,6 +55,8 @@ class Extras:
         """What it used was counted here, though it is kept as if its provider had reported it."""
         self.rewriter: Rewriter | None = None
         """Looks at each event of a streamed answer."""
+        self.shadow: Copy | None = None
+        """It is a copy of another call."""
 
 
 def extras_of(call: Call) -> Extras:

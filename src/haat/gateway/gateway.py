@@ -12,6 +12,7 @@ from haat.gateway import relay, status
 from haat.gateway.cache.memory import Cache
 from haat.gateway.call import Call
 from haat.gateway.clock import CallIds, GatewayClock
+from haat.gateway.doors.handing import Office
 from haat.gateway.doors.names import Names
 from haat.gateway.doors.passage import Passage
 from haat.gateway.doors.table import Doors
@@ -26,10 +27,12 @@ from haat.gateway.http.trace import Tracer
 from haat.gateway.idempotency.attempts import Attempts
 from haat.gateway.limits.registry import Limits
 from haat.gateway.market.grants import Grants
-from haat.gateway.market.routes import RouteTable
+from haat.gateway.market.routes import Route, RouteTable
 from haat.gateway.market.snapshot import Directory
 from haat.gateway.metering import Meter
 from haat.gateway.plugins.hooks import Hooks
+from haat.gateway.rollout.copies import Shadows
+from haat.gateway.rollout.division import Watches
 from haat.gateway.steps import prepare
 from haat.gateway.upstreams import dispatch
 from haat.gateway.upstreams.endpoints import Endpoints
@@ -90,8 +93,11 @@ class Gateway:
             keyring,
             self.endpoints,
             tuple(settings.allowed_networks),
-            lambda route: prepare(self, route),
+            self.prepare,
+            settings.models_address,
+            Watches(self.clock, self.endpoints.notices),
         )
+        self.shadows = Shadows(self)
         self.attempts = Attempts(
             settings.data_dir / "gateway" / "idempotency.db",
             journal.worker,
@@ -113,6 +119,8 @@ class Gateway:
         self.passages: set[Passage] = set()
         """Connections of those who speak while they are answered."""
         self.speech_rendezvous = Rendezvous(settings.data_dir, SPEECH)
+        self.office = Office(self)
+        """The way to callers' jobs."""
         self.grants = Grants()
         self.doors = Doors()
         self.names = Names()
@@ -126,6 +134,10 @@ class Gateway:
         self._journal = journal
         self._server: asyncio.Server | None = None
         self._ticking: asyncio.Task[None] | None = None
+
+    def prepare(self, route: Route) -> None:
+        """Give a new route its steps."""
+        prepare(self, route)
 
     def remember_key(self, key: bytes, key_hash: bytes) -> None:
         if len(self.key_hashes) >= _KNOWN_KEYS:
@@ -202,7 +214,9 @@ class Gateway:
         self.rendezvous.close()
         self.speech_rendezvous.close()
         self.bridge_rendezvous.close()
+        self.office.rendezvous.close()
         await self.endpoints.close()
+        await self.shadows.close()
         await self.pools.close()
         self.meter.flush()
         self._journal.close()
@@ -244,6 +258,7 @@ class Gateway:
             else:
                 dispatch.timed_out(call)
         self.pools.expire(now)
+        self.shadows.expire(now)
 
     def _expire_clients(self) -> None:
         now = self.clock.now_us()

@@ -139,6 +139,8 @@ class Meter:
             )
         else:
             payload = encode(self._event(call, outcome, status, error_code))
+            if route is not None and route.arm is not None:
+                route.arm.count(call, outcome, status, total)
         settled = settle(call, outcome)  # before the record: killed between the two, the quota has it, the bill not
         if plain and settled and call.once is None and not self.observers:
             self._journal.keep(_USAGE, payload)
@@ -292,6 +294,8 @@ class Meter:
             event.version = route.version.version
             event.region = service.region
             event.path_template = route.path_template
+            if route.arm is not None:
+                event.rollout, event.arm = route.arm.rollout, route.arm.name
             if route.executing is not route.version:
                 event.variant = route.executing.version
             if call.attempts:
@@ -332,6 +336,8 @@ class Meter:
             event.language_pair = call.language_pair
         if call.extras is not None:
             event.trace = call.extras.trace.decode("ascii")
+            if call.extras.shadow is not None:
+                call.extras.shadow.mark(event)
         return event
 
 

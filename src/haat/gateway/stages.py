@@ -16,7 +16,7 @@ from haat.gateway.http.headers import is_host
 from haat.gateway.limits.plan import MICRO
 from haat.gateway.limits.reservations import bound, refused
 from haat.gateway.market.data_policy import check_data_policy
-from haat.gateway.market.grants import Grant
+from haat.gateway.market.grants import Divided, Grant
 from haat.gateway.market.versions import PREFIX, check_sunset
 from haat.gateway.simulator.routes import simulated
 from haat.identity.model import TEST_PREFIX, parse_key
@@ -119,7 +119,7 @@ def find_service(gateway: Gateway, call: Call) -> None:
     if call.credential is not None and call.credential.test:
         route = simulated(gateway, route)
     call.route = route
-    if route.sunset_at:
+    if route.sunset_at and route.division is None:
         check_sunset(route, call.started)
 
 
@@ -161,6 +161,11 @@ def resolve(gateway: Gateway, call: Call) -> Grant:
     """Find what the call's key and target grant; raise what speaks against it."""
     for stage in RESOLVE:
         stage(gateway, call)
+    assert call.route is not None
+    if call.route.division is not None:
+        divided = Divided(gateway, call)
+        gateway.grants.keep(call, divided)
+        return divided.grant(gateway, call)
     grant = Grant(gateway, call)
     gateway.grants.keep(call, grant)
     return grant

@@ -170,6 +170,8 @@ METRICS: dict[str, tuple[str, str]] = {
     "gateway_cache_evicted_total": ("counter", "Answers that made room for others."),
     "gateway_cache_bytes": ("gauge", "Memory that kept answers take."),
     "gateway_replays_total": ("counter", "Answers given again for an idempotency key."),
+    "gateway_shadow_sent_total": ("counter", "Copies of calls that were sent to another version."),
+    "gateway_shadow_dropped_total": ("counter", "Copies that were not sent: too many under way, or nobody to ask."),
     "gateway_journal_used_ratio": ("gauge", "How much of the journal's room is used, 0 to 1."),
     "gateway_journal_full": ("gauge", "1 while calls are refused because the journal has no space."),
     "gateway_journal_unrecorded_total": ("counter", "Refusals of which a full disk kept no record."),
@@ -200,6 +202,8 @@ def _samples(gateway: Gateway) -> dict[str, list[str]]:
     add("gateway_cache_evicted_total", cache.evicted)
     add("gateway_cache_bytes", cache.bytes)
     add("gateway_replays_total", gateway.attempts.replayed)
+    add("gateway_shadow_sent_total", gateway.shadows.sent)
+    add("gateway_shadow_dropped_total", gateway.shadows.dropped)
     add("gateway_journal_used_ratio", round(gateway.meter.disk.used, 4))
     add("gateway_journal_full", int(gateway.meter.full))
     add("gateway_journal_unrecorded_total", gateway.meter.unrecorded)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from haat.gateway.cache.step import cache_step
 from haat.gateway.dialects.inference import inference_step
-from haat.gateway.dialects.step import meter, usage_step
+from haat.gateway.dialects.step import meter, meter_events, usage_step
 from haat.gateway.dialects.ulca import ulca_step
 from haat.gateway.market import versions
+from haat.gateway.rollout.shadow import note, shadow_step
 from haat.gateway.transforms import transforms_step
 from haat.gateway.validation import validation_step
 from haat.plugins.order import Place
@@ -39,6 +40,7 @@ class BuiltIn(NamedTuple):
 
 STEPS: tuple[BuiltIn, ...] = (
     BuiltIn("validation", 650, "Hold batches against what their version says of them", validation_step),
+    BuiltIn("shadow", 660, "Note calls that are to be copied to another version", shadow_step),
     BuiltIn("transforms", 700, "Change requests and answers as their version declares", transforms_step),
     BuiltIn("cache", 900, "Answer from the cache, or keep the provider's answer there", cache_step),
     BuiltIn("inference", 950, "Ask a model its task in tensors, where its endpoint speaks those", inference_step, True),
@@ -61,7 +63,8 @@ def prepare(gateway: Gateway, route: Route, *, asks_endpoint: bool = True) -> No
     settings = gateway.settings
     steps = {step.name: step.of if asks_endpoint or not step.translates else _nothing for step in STEPS}
     route.steps = gateway.hooks.arrange(steps, route)
-    route.passes_forms = all(step is meter for step in route.steps)
+    route.passes_forms = all(step in (meter, meter_events, note) for step in route.steps)
+    route.passes_parts = all(step in (meter_events, note) for step in route.steps)
     route.lines = versions.lines(route.service, route.version, settings.portal_address, settings.gateway_address)
 
 

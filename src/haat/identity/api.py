@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
 from haat.control.context import ActorOf, Body, ClientOf, PlatformOf, bearer_token
+from haat.flags.switchboard import SIGN_UP
 from haat.identity.model import Application, Credential, KeyMode
 from haat.identity.policy import ApplicationPolicyDraft
 
@@ -70,6 +71,7 @@ class NewKeyView(BaseModel):
 @router.post("/accounts", status_code=201)
 async def sign_up(body: SignUp, client: ClientOf, platform: PlatformOf) -> SessionView:
     """Create a user with an organisation, signed in."""
+    await platform.switchboard.require(SIGN_UP)
     await platform.identity.sign_up(**body.model_dump(), client=client)
     return await sign_in(SignIn(email=body.email, password=body.password), client, platform)
 

@@ -98,6 +98,15 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """Whom an API key stands for. ``policy`` is what the application demands, as in `Application`."""
+
+    org_id: UUID
+    application_id: UUID
+    policy: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class IssuedKey:
     """A new key, shown once."""
 
@@ -127,7 +136,16 @@ def _checksum(text: str) -> str:
 
 def make_key(mode: KeyMode = "live") -> str:
     """Return a new API key; its checksum lets scanners confirm a leak without asking us."""
-    body = f"haat_{mode}_" + "".join(secrets.choice(_BASE62) for _ in range(_RANDOM_LENGTH))
+    return key_of(secrets.randbelow(62**_RANDOM_LENGTH), mode)
+
+
+def key_of(number: int, mode: KeyMode) -> str:
+    """Return the API key that a secret number makes."""
+    letters = ""
+    for _ in range(_RANDOM_LENGTH):
+        number, rest = divmod(number, 62)
+        letters = _BASE62[rest] + letters
+    body = f"haat_{mode}_{letters}"
     return body + _checksum(body)
 
 

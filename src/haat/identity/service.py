@@ -13,10 +13,12 @@ from argon2.exceptions import VerificationError
 
 from haat.identity import store
 from haat.identity.model import (
+    KEY_PREFIXES,
     MAX_PASSWORD,
     Application,
     Credential,
     IssuedKey,
+    KeyHolder,
     KeyMode,
     Membership,
     Organisation,
@@ -29,6 +31,7 @@ from haat.identity.model import (
     check_state,
     key_prefix,
     make_key,
+    parse_key,
 )
 from haat.identity.policy import ApplicationPolicyDraft
 from haat.identity.throttle import Guards
@@ -36,7 +39,16 @@ from haat.infra import events
 from haat.infra.keyring import Keyring
 from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database, tenant
 from haat.kernel.clock import Clock, check_ahead
-from haat.kernel.errors import Conflict, NotFound, SignInFailed, Unauthenticated, ValidationFailed
+from haat.kernel.errors import (
+    Conflict,
+    ExpiredCredential,
+    InvalidCredential,
+    NotFound,
+    RevokedCredential,
+    SignInFailed,
+    Unauthenticated,
+    ValidationFailed,
+)
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor, Permission, Role
 from haat.kernel.text import check_name, is_storable, tidy
@@ -311,6 +323,30 @@ class Identity:
         async with self._db.transaction(tenant(_org(actor))) as connection:
             await store.application(connection, _org(actor), application_id)
             return await store.credentials(connection, _org(actor), application_id)
+
+    async def holder_of(self, key: str) -> KeyHolder:
+        """Return whom an API key stands for; raise InvalidCredential, RevokedCredential or ExpiredCredential."""
+        parse_key(key)
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            row = await store.credential_by_hash(connection, self._keyring.hash_key(key))
+        if row is None:
+            raise InvalidCredential
+        now = self._clock.now()
+        if row["revoked_at"] is not None and row["revoked_at"] <= now:
+            raise RevokedCredential
+        if row["expires_at"] is not None and row["expires_at"] <= now:
+            raise ExpiredCredential
+        return KeyHolder(row["org_id"], row["application_id"], row["policy"])
+
+    async def holder(self, org: UUID, application: UUID) -> KeyHolder:
+        """Return an application that the gateway has introduced, with its policy; raise NotFound."""
+        async with self._db.transaction(tenant(org)) as connection:
+            found = await store.application(connection, org, application)
+        return KeyHolder(org, found.id, found.policy)
+
+    async def whose(self, token: str) -> Actor | KeyHolder:
+        """Return whom a session's token or an API key stands for; raise like `actor_of` and `holder_of`."""
+        return await (self.holder_of(token) if token[:10] in KEY_PREFIXES else self.actor_of(token))
 
     async def rotate_key(self, actor: Actor, identifier: UUID, *, grace: timedelta = ROTATION_GRACE) -> IssuedKey:
         """Replace a key by a new one with the same settings.

@@ -217,10 +217,26 @@ async def add_credential(connection: Connection, credential: Credential, key_has
 
 async def credentials(connection: Connection, org_id: UUID, application_id: UUID) -> list[Credential]:
     rows = await connection.execute(
-        f"SELECT {_CREDENTIAL} FROM credentials WHERE org_id = %s AND application_id = %s ORDER BY created_at, id",
+        f"""
+        SELECT {_CREDENTIAL} FROM credentials
+        WHERE org_id = %s AND application_id = %s AND NOT scopes @> '{{job}}' ORDER BY created_at, id
+        """,
         (org_id, application_id),
     )
     return [_credential(row) async for row in rows]
+
+
+async def credential_by_hash(connection: Connection, key_hash: bytes) -> Mapping[str, Any] | None:
+    """Return whose key this is, with its application's policy."""
+    return await (
+        await connection.execute(
+            """
+            SELECT credentials.org_id, application_id, expires_at, revoked_at, policy FROM credentials
+            JOIN applications ON applications.id = application_id WHERE key_hash = %s
+            """,
+            (key_hash,),
+        )
+    ).fetchone()
 
 
 async def credential_for_change(connection: Connection, org_id: UUID, identifier: UUID) -> Credential:
@@ -242,6 +258,27 @@ async def end_credential(
         "UPDATE credentials SET revoked_at = %s, rotated_to = coalesce(%s, rotated_to) WHERE id = %s",
         (revoked_at, rotated_to, identifier),
     )
+
+
+async def reopen_credential(connection: Connection, identifier: UUID, expires_at: datetime) -> None:
+    await connection.execute(
+        "UPDATE credentials SET revoked_at = NULL, expires_at = %s WHERE id = %s AND scopes @> '{job}'",
+        (expires_at, identifier),
+    )
+
+
+async def delete_job_credential(connection: Connection, identifier: UUID) -> None:
+    await connection.execute("DELETE FROM credentials WHERE id = %s AND scopes @> '{job}'", (identifier,))
+
+
+async def is_withdrawn(connection: Connection, identifier: UUID, at: datetime) -> bool:
+    """Tell whether a credential was revoked and no other one has taken its place."""
+    row = await (
+        await connection.execute(
+            "SELECT FROM credentials WHERE id = %s AND revoked_at <= %s AND rotated_to IS NULL", (identifier, at)
+        )
+    ).fetchone()
+    return row is not None
 
 
 def _credential(row: Mapping[str, Any]) -> Credential:

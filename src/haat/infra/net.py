@@ -42,11 +42,23 @@ _DENIED: tuple[IPNetwork, ...] = tuple(
 _UNICAST = ipaddress.ip_network("2000::/3")  # all that is routed; ::7f00:1, fec0:: and more are not
 _SPACE_OR_CONTROL = re.compile(r"[\s\x00-\x20\x7f-\x9f\\]")
 RESOLVE_SECONDS = 5.0
+LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
 def parse_networks(networks: Iterable[str]) -> tuple[IPNetwork, ...]:
     """Return networks from CIDR texts."""
     return tuple(ipaddress.ip_network(network) for network in networks)
+
+
+def hosted_networks(endpoint: str, models_address: str, provider: str) -> tuple[str, ...]:
+    """Return the loopback networks for an endpoint of the provider's own models in our models process, else none.
+
+    Nothing else on loopback is opened by it: the address is held against the whole pattern, its path included.
+    """
+    pattern = (
+        re.escape(f"{models_address}/{provider}/") + r"[a-z0-9](?:-?[a-z0-9]){0,39}%40[A-Za-z0-9][A-Za-z0-9._-]{0,31}"
+    )
+    return LOOPBACK if models_address and re.fullmatch(pattern, endpoint) else ()
 
 
 def check_address(address: IPAddress | str, allowed: Iterable[IPNetwork] = ()) -> IPAddress:

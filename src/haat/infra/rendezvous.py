@@ -8,7 +8,7 @@ from pathlib import Path
 
 BACKLOG = 2048
 _DESCRIPTORS = Path("/proc/self/fd")
-WEBSOCKET, SPEECH, BRIDGE = "websocket.sock", "speech.sock", "bridge.sock"
+WEBSOCKET, SPEECH, BRIDGE, FRONT = "websocket.sock", "speech.sock", "bridge.sock", "front.sock"
 LISTENER = "HAAT_BRIDGE_LISTENER"
 """In the environment of the bridge: the descriptor of a socket that its parent has opened already."""
 

@@ -155,6 +155,13 @@ class PermissionDenied(HaatError):
     default_detail = "Ask an administrator of your organisation."
 
 
+class SwitchedOff(HaatError):
+    """The operator has switched something off; ``switch`` is the key of its flag."""
+
+    code, status, title = "SWITCHED_OFF", 403, "The operator has switched this off"
+    default_detail = "Try again another day, or ask the operator when it is back."
+
+
 class FormExpired(HaatError):
     """A form came back without the token its page was given: it is old, or another site sent it."""
 
@@ -216,6 +223,13 @@ class RateLimited(HaatError):
 class QuotaExhausted(HaatError):
     code, status, title = "QUOTA_EXHAUSTED", 429, "The plan's quota is used up"
     default_detail = "Wait until the quota resets, or move to a larger plan."
+
+
+class TooManyJobs(HaatError):
+    """So many of the organisation's jobs have not ended that no further one is taken."""
+
+    code, status, title = "TOO_MANY_JOBS", 429, "Too many jobs wait"
+    default_detail = "Wait until some of your 1,000 open jobs have ended, or cancel some."
 
 
 class Overloaded(HaatError):
@@ -337,6 +351,32 @@ class AddressForbidden(HaatError):
 class AcceptanceFailed(HaatError):
     code, status, title = "ACCEPTANCE_FAILED", 422, "The service did not pass its acceptance call"
     default_detail = "Mend the endpoint and run `haat provider test URL` to see the same check."
+
+
+class BundleMalformed(HaatError):
+    """It is no zip file, has no manifest, or its files are not those that its list of digests names."""
+
+    code, status, title = "BUNDLE_MALFORMED", 422, "The bundle is not what it should be"
+    default_detail = "Make it again with `haat models bundle` and send that file unchanged."
+
+
+class BundleUnsafe(HaatError):
+    """A path leads out of it, something in it is no ordinary file, or it would unpack to far more than it is."""
+
+    code, status, title = "BUNDLE_UNSAFE", 422, "The bundle holds something that is not unpacked here"
+    default_detail = "Leave out links, devices, and paths that lead elsewhere, and make the bundle again."
+
+
+class BundleTooLarge(HaatError):
+    code, status, title = "BUNDLE_TOO_LARGE", 413, "The bundle is too large"
+    default_detail = "Leave out what the model doesn't need; the limit is in `limit`."
+
+
+class BundleUnsigned(HaatError):
+    """It has no signature, one that doesn't fit, or one by a key that its organisation has not registered."""
+
+    code, status, title = "BUNDLE_UNSIGNED", 422, "The bundle's signature can't be trusted"
+    default_detail = "Register your key with `haat models keys --register` and sign the bundle with it."
 
 
 class MailUndelivered(HaatError):

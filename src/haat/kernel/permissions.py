@@ -27,6 +27,7 @@ class Permission(StrEnum):
     SETTLEMENTS_RUN = "settlements.run"
     SERVICES_SUSPEND = "services.suspend"
     PLANS_GRANT = "plans.grant"
+    FLAGS_EDIT = "flags.edit"
     PARTNER_EDIT = "partner.edit"
     SERVICES_EDIT = "services.edit"
     SERVICES_READ_OWN = "services.read_own"

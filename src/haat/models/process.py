@@ -1,13 +1,13 @@
 """The service execution module: an HTTP server on loopback that runs the hosted services.
 
 To the gateway it is a provider like any other: ``POST /{provider}/{service}/invoke``, or for a language model
-``…/chat/completions``, with the credential that the platform derives from its master key.
+``…/chat/completions``, with the credential that the platform derives from its master key. Models of the engine are
+met first, at the door (`haat.models.door`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import logging
 from collections.abc import Mapping
@@ -15,7 +15,6 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 import msgspec
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
@@ -35,9 +34,17 @@ from haat.kernel.errors import (
 )
 from haat.kernel.ids import new_id
 from haat.models import chat as protocol
+from haat.models import metrics
+from haat.models.autoscaling import Autoscaler
 from haat.models.chats import Chats
+from haat.models.credentials import Credentials, models_token
+from haat.models.deployments import Follower
+from haat.models.door import ModelDoor
+from haat.models.engines import engine_named
+from haat.models.engines.degrading import DegradingEngine
 from haat.models.execution import Execution
 from haat.models.hosted import Hosted
+from haat.models.server import Server
 from haat.models.task import parse_call
 from haat.plugins.manager import hosted_chats, hosted_services
 from haat.settings import Settings
@@ -187,14 +194,6 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     return await _problem(request, EngineFailed())
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn without its signal handlers: signals belong to the command that started us."""
-
-    @contextlib.contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def]  # uvicorn's own is untyped in effect
-        yield
-
-
 async def _warm_up(execution: Execution, chats: Chats) -> None:
     await chats.warm_up()
     await execution.warm_up()
@@ -203,19 +202,25 @@ async def _warm_up(execution: Execution, chats: Chats) -> None:
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve on 127.0.0.1 at ``settings.models_port`` until ``stop`` is set, then finish what is in flight."""
     execution, chats = Execution(hosted_services()), Chats(hosted_chats())
-    server = _Server(
-        uvicorn.Config(
-            build_app(execution, keyring_of(settings).derive("models-token").hex(), chats),
-            host="127.0.0.1",
-            port=settings.models_port,
-            log_level=settings.log_level,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            lifespan="off",
-            timeout_graceful_shutdown=int(settings.shutdown_seconds),
-        )
+    local = engine_named(settings)
+    scaler = Autoscaler(local)
+    engine = DegradingEngine(local)
+    keyring = keyring_of(settings)
+    behind: Any = build_app(execution, models_token(keyring), chats)
+    follower = Follower(settings, engine)
+
+    def told() -> str:
+        return metrics.render(local.metrics()) + scaler.metrics()
+
+    server = Server(
+        ModelDoor(engine, Credentials(keyring).opens, behind, told),
+        port=settings.models_port,
+        log_level=settings.log_level,
+        shutdown_seconds=int(settings.shutdown_seconds),
     )
+    await engine.start()
+    await follower.start()
+    scaler.start()
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(stop.wait())
     warming = asyncio.create_task(_warm_up(execution, chats))
@@ -226,5 +231,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         stopping.cancel()
         warming.cancel()
         await asyncio.wait({serving, warming})
+        await follower.stop()
+        await scaler.stop()
+        await engine.stop()
         await execution.stop()
     await serving

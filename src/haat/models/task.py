@@ -9,19 +9,58 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from haat.kernel.errors import InputTooLong, MalformedJson, UnsupportedLanguage, ValidationFailed
 from haat.kernel.text import is_storable
 from haat.language import parse_tag
-from haat.models.hosted import HostedService, Item, Option
+from haat.models.hosted import InputKind, Item, Option
+from haat.models.runtimes.port import Input
 
 Problem = dict[str, str]
 
 
-def parse_call(service: HostedService, body: bytes) -> tuple[list[Item], dict[str, Any]]:
+class TaskService(Protocol):
+    """What of a service its calls are checked by: a hosted service's description has it, and a model's manifest."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> InputKind: ...
+    @property
+    def languages(self) -> tuple[str, ...]: ...
+    @property
+    def language_pairs(self) -> tuple[str, ...]: ...
+    @property
+    def takes_language(self) -> bool: ...
+    @property
+    def options(self) -> tuple[Option, ...]: ...
+    @property
+    def formats(self) -> tuple[str, ...]: ...
+    @property
+    def max_inputs(self) -> int: ...
+    @property
+    def max_characters(self) -> int: ...
+    @property
+    def max_bytes(self) -> int: ...
+
+
+def max_body_bytes(service: TaskService) -> int:
+    """Most bytes a well-formed call can have: text may be written as JSON escapes, content as base64."""
+    one = service.max_bytes * 4 // 3 + 4 if service.max_bytes else service.max_characters * 12
+    texts = 2 if service.kind == "text_pair" else 1
+    return service.max_inputs * (texts * one + 128) + 64 * 1024
+
+
+def parse_inputs(service: TaskService, body: bytes) -> list[Input]:
+    """Return the inputs of a request body as models take them; raises what `parse_call` does."""
+    items, config = parse_call(service, body)
+    return [Input(item.text, item.other, item.content, item.format, config) for item in items]
+
+
+def parse_call(service: TaskService, body: bytes) -> tuple[list[Item], dict[str, Any]]:
     """Return the items and the complete config of a request body.
 
     Raises MalformedJson; ValidationFailed with every wrong field in ``errors``; UnsupportedLanguage
@@ -52,7 +91,7 @@ def _problem(field: str, message: str) -> Problem:
 
 
 def _config(
-    service: HostedService, given: Any, errors: list[Problem]
+    service: TaskService, given: Any, errors: list[Problem]
 ) -> tuple[dict[str, Any], list[UnsupportedLanguage]]:
     if not isinstance(given, dict):
         errors.append(_problem("config", "must be an object"))
@@ -85,7 +124,7 @@ def _config(
     return config, unsupported
 
 
-def _language_names(service: HostedService) -> tuple[str, ...]:
+def _language_names(service: TaskService) -> tuple[str, ...]:
     if service.language_pairs:
         return ("source", "target")
     return ("language",) if service.languages and service.takes_language else ()
@@ -102,7 +141,7 @@ def _canonical(language: str) -> str:
         return language[:64]  # a plugin may offer languages beyond our table, by their exact tags
 
 
-def _check_languages(service: HostedService, config: Mapping[str, str]) -> None:
+def _check_languages(service: TaskService, config: Mapping[str, str]) -> None:
     if service.language_pairs:
         pair = f"{config['source']}>{config['target']}"
         if pair not in service.language_pairs:
@@ -148,7 +187,7 @@ def _article(kind: str) -> str:
 # --- input ------------------------------------------------------------------------------------
 
 
-def _items(service: HostedService, given: Any, errors: list[Problem]) -> list[Item]:
+def _items(service: TaskService, given: Any, errors: list[Problem]) -> list[Item]:
     if not isinstance(given, list) or not given:
         errors.append(_problem("input", "must be a list with at least one item"))
         return []
@@ -160,20 +199,20 @@ def _items(service: HostedService, given: Any, errors: list[Problem]) -> list[It
     return [item for item in items if item is not None]
 
 
-def _text_item(service: HostedService, given: Any, at: str, errors: list[Problem]) -> Item | None:
+def _text_item(service: TaskService, given: Any, at: str, errors: list[Problem]) -> Item | None:
     if not _is_object(given, {"text"}, at, errors):
         return None
     return Item(text=given["text"]) if _text_given(given, "text", at, errors) else None
 
 
-def _pair_item(service: HostedService, given: Any, at: str, errors: list[Problem]) -> Item | None:
+def _pair_item(service: TaskService, given: Any, at: str, errors: list[Problem]) -> Item | None:
     if not _is_object(given, {"text", "other"}, at, errors):
         return None
     both = [_text_given(given, name, at, errors) for name in ("text", "other")]
     return Item(text=given["text"], other=given["other"]) if all(both) else None
 
 
-def _content_item(service: HostedService, given: Any, at: str, errors: list[Problem]) -> Item | None:
+def _content_item(service: TaskService, given: Any, at: str, errors: list[Problem]) -> Item | None:
     if not _is_object(given, {service.kind}, at, errors):
         return None
     at, given = f"{at}.{service.kind}", given.get(service.kind)
@@ -216,7 +255,7 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and is_storable(value)
 
 
-def _check_lengths(service: HostedService, items: list[Item]) -> None:
+def _check_lengths(service: TaskService, items: list[Item]) -> None:
     for index, item in enumerate(items):
         longest = max(len(item.text), len(item.other))
         if longest > service.max_characters:

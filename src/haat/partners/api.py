@@ -7,6 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter
 
 from haat.control.context import ActorOf, Body, PlatformOf
+from haat.flags.switchboard import PROVIDER_REGISTRATION
 from haat.kernel.errors import NotFound
 from haat.partners.model import Partner, PartnerStatus
 
@@ -33,6 +34,7 @@ class Networks(Body):
 @router.post("/partner", status_code=201)
 async def register(body: Registration, actor: ActorOf, platform: PlatformOf) -> Partner:
     """Ask to become a provider."""
+    await platform.switchboard.require(PROVIDER_REGISTRATION, actor)
     return await platform.partners.register(actor, **body.model_dump())
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pluggy
 
 from haat.models.hosted import Hosted, HostedChat, HostedService
+from haat.models.runtimes.port import Runtime
 from haat.plugins import spec
 
 BUILT_IN = ("haat.providers.akshara", "haat.providers.vani")
@@ -57,6 +58,24 @@ def hosted_services(plugins: pluggy.PluginManager | None = None) -> dict[str, Ho
 def hosted_chats(plugins: pluggy.PluginManager | None = None) -> dict[str, HostedChat]:
     """Return those of `hosted` that are language models to chat with."""
     return {path: service for path, service in hosted(plugins).items() if isinstance(service, HostedChat)}
+
+
+def brought_runtimes(plugins: pluggy.PluginManager | None = None) -> dict[str, Runtime]:
+    """Return the runtimes that plugins bring, by name; the first of a name stays."""
+    plugins = plugins or load_plugins()
+    found: dict[str, Runtime] = {}
+    for implementation in plugins.hook.haat_runtimes.get_hookimpls():
+        try:
+            runtimes: list[Any] = list(implementation.function())  # type: ignore[call-overload]  # it is anybody's
+            for runtime in runtimes:
+                if not isinstance(runtime, Runtime):
+                    raise TypeError(f"haat_runtimes gave a {type(runtime).__name__}, not a Runtime")
+        except Exception:
+            log.exception("plugin %s failed to name its runtimes and is left out", implementation.plugin_name)
+            continue
+        for runtime in runtimes:
+            found.setdefault(runtime.name, runtime)
+    return found
 
 
 def _services_of(plugin: str, function: Any) -> list[Hosted]:

@@ -13,6 +13,7 @@ functions, never coroutines: they run on the gateway's loop. To refuse a call, r
 from __future__ import annotations
 
 from haat.models.hosted import Hosted
+from haat.models.runtimes.port import Runtime
 from haat.plugins.api import PROJECT, Answer, Arrival, Event, Request, Service, Usage, hookimpl, hookspec
 
 __all__ = ["PROJECT", "hookimpl", "hookspec"]
@@ -24,6 +25,11 @@ __all__ = ["PROJECT", "hookimpl", "hookspec"]
 @hookspec
 def haat_services() -> list[Hosted]:
     """Return the services this plugin lets the platform run. Import engines at the first call, not here."""
+
+
+@hookspec
+def haat_runtimes() -> list[Runtime]:
+    """Return the runtimes this plugin brings for models. Import what they need when they open one, not here."""
 
 
 @hookspec

@@ -15,10 +15,13 @@ from starlette.types import Message, Receive, Scope, Send
 from haat.kernel.errors import HaatError, Unauthenticated
 from haat.portal import (
     pages_account,
+    pages_flags,
     pages_invoices,
+    pages_jobs,
     pages_market,
     pages_operator,
     pages_partner,
+    pages_rollout,
     pages_sign,
     pages_usage,
 )
@@ -30,7 +33,18 @@ log = logging.getLogger(__name__)
 
 PARTS = tuple(
     part.router
-    for part in (pages_market, pages_sign, pages_account, pages_usage, pages_invoices, pages_partner, pages_operator)
+    for part in (
+        pages_market,
+        pages_sign,
+        pages_account,
+        pages_usage,
+        pages_jobs,
+        pages_invoices,
+        pages_partner,
+        pages_rollout,
+        pages_operator,
+        pages_flags,
+    )
 )
 router = APIRouter(include_in_schema=False)
 for part in PARTS:

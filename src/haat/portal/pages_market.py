@@ -13,6 +13,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from haat.catalog.model import Listing, Version
+from haat.flags.switchboard import PORTAL_TRIAL
 from haat.identity.model import Application
 from haat.kernel.errors import HaatError, NotFound
 from haat.language import LANGUAGES
@@ -192,6 +193,7 @@ async def _listing_page(
     return visit.render(
         "listing.html",
         status,
+        may_try=await platform.switchboard.is_on(PORTAL_TRIAL, visit.actor),
         speaks=SPEAKS,
         listing=listing,
         card=(await _cards(visit, [listing]))[0],
@@ -246,6 +248,7 @@ async def subscribe(visit: VisitOf, provider: str, service: str) -> Response:
 async def try_it(visit: VisitOf, provider: str, service: str) -> Response:
     """Make one real call through the gateway with the visitor's own key."""
     actor = visit.require_actor()
+    await visit.platform.switchboard.require(PORTAL_TRIAL, actor)
     found = await visit.platform.discovery.listing(actor, provider, service)
     version = await _default_version(visit, found)
     if version is None:

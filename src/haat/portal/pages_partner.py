@@ -12,6 +12,7 @@ from starlette.responses import Response
 from haat.catalog.drafts import PriceDraft, VersionDraft
 from haat.catalog.model import CATEGORIES, UNITS, Listing
 from haat.catalog.service import Registered
+from haat.flags.switchboard import PROVIDER_REGISTRATION
 from haat.kernel.clock import month_of
 from haat.kernel.errors import AcceptanceFailed, HaatError, NotFound, PermissionDenied, ValidationFailed
 from haat.partners.model import BUSINESS_TYPES, Partner
@@ -98,6 +99,7 @@ async def register_again(visit: VisitOf) -> Response:
 async def register(visit: VisitOf) -> Response:
     _provider_only(visit)
     try:
+        await visit.platform.switchboard.require(PROVIDER_REGISTRATION, visit.require_actor())
         await visit.platform.partners.register(
             visit.require_actor(),
             slug=visit.text("slug"),
@@ -192,14 +194,17 @@ async def add_version(visit: VisitOf, service: str) -> Response:
 async def accept(visit: VisitOf, service: str, version: str) -> Response:
     """Make the acceptance call now and show what it saw, step by step, when it fails."""
     listing = await _own(visit, service)
+    beside = visit.text("beside") == "yes"
     try:
-        await visit.platform.catalog.versions.accept(visit.require_actor(), listing.id, parse_id(version))
+        await visit.platform.catalog.versions.accept(
+            visit.require_actor(), listing.id, parse_id(version), default=not beside
+        )
     except AcceptanceFailed as error:
         steps = error.extensions.get("steps", [])
         return await _service_page(visit, service, error.status, errors=messages(error), steps=steps)
     except ValidationFailed as error:
         return await _service_page(visit, service, error.status, errors=messages(error))
-    return visit.redirect(f"/partner/services/{listing.id}", done="accepted")
+    return visit.redirect(f"/partner/services/{listing.id}", done="accepted-beside" if beside else "accepted")
 
 
 @router.post("/services/{service}/publish")

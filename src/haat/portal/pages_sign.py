@@ -7,6 +7,7 @@ from typing import Literal
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from haat.flags.switchboard import SIGN_UP
 from haat.identity.model import Session
 from haat.invoices.model import STATES
 from haat.kernel.errors import HaatError
@@ -49,6 +50,7 @@ async def sign_up(visit: VisitOf) -> Response:
     kind: Literal["consumer", "provider"] = "provider" if visit.text("kind") == "provider" else "consumer"
     email, password = visit.text("email"), visit.secret("password")
     try:
+        await visit.platform.switchboard.require(SIGN_UP)
         await visit.platform.identity.sign_up(
             email=email,
             password=password,

@@ -113,7 +113,7 @@ def _started(
             stdout=stdout,
             stderr=subprocess.DEVNULL,
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", **environment},
-            start_new_session=True,  # apertium is a shell pipeline: its whole group must be killed
+            process_group=0,  # apertium is a shell pipeline: its whole group must be killed
         )
     except OSError as error:
         raise EngineFailed(f"{name} could not be started; the call is not billed.") from error

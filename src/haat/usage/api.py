@@ -99,7 +99,7 @@ def call_filter(
     outcome: OutcomeName | None = None,
     status_class: Annotated[int | None, Query(ge=0, le=9)] = None,
     user: Annotated[str | None, Query(max_length=200)] = None,
-    mode: Literal["live", "test"] | None = None,
+    mode: Literal["live", "test", "shadow"] | None = None,
     tag: Annotated[str | None, Query(max_length=300, pattern=r"^[^=\x00]+=[^\x00]*$", description="name=value")] = None,
 ) -> CallFilter:
     name, _, value = (tag or "").partition("=")

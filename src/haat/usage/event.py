@@ -12,7 +12,7 @@ from enum import StrEnum
 import msgspec
 
 VERSION = 1
-LIVE, TEST = "live", "test"
+LIVE, TEST, SHADOW = "live", "test", "shadow"
 
 
 class Outcome(StrEnum):
@@ -118,8 +118,17 @@ class UsageEvent(msgspec.Struct, omit_defaults=True, gc=False):
     """The trace that the caller said the call belongs to, 32 hexadecimal digits; empty when the call began it, with
     the digits of its own id."""
     mode: str = LIVE
-    """``test`` when a test key called: the gateway answered itself, nothing is rated. Writers of older releases have
+    """``test`` when a test key called: the gateway answered itself, nothing is rated. ``shadow`` for the copy of a call
+    that its provider wanted executed by another version as well: it belongs to the provider, nothing is rated.
+    Writers of older releases have
     only live calls; a mode that a newer one invented is, in doubt and for the customer, not billed either."""
+
+    rollout: str = ""
+    """Id of the rollout or experiment that decided which version executed the call."""
+    arm: str = ""
+    """What that calls the version: ``control``, ``candidate``, or the name of an experiment's variant."""
+    agreed: bool | None = None
+    """Of a shadow call: whether its answer was that of the call it copies; None when one of the two had none."""
 
     @property
     def is_test(self) -> bool:

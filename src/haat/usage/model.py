@@ -18,7 +18,7 @@ import msgspec
 from haat.kernel.clock import Period, month_period
 from haat.kernel.errors import InvalidRequest
 from haat.kernel.ids import id_at, milliseconds_of
-from haat.usage.event import LIVE, TEST, Outcome, UsageEvent
+from haat.usage.event import LIVE, SHADOW, TEST, Outcome, UsageEvent
 
 UNITS = (
     "requests",
@@ -109,6 +109,9 @@ COLUMNS = (
     "executed_by",
     "trace",
     "mode",
+    "rollout",
+    "arm",
+    "agreed",
 )
 """Columns of a usage row in the order of `row_of`; the store adds ``batch``."""
 
@@ -197,11 +200,20 @@ def row_of(event: UsageEvent, now_ms: int | None) -> tuple[Cell, ...]:
         _bounded(event.attempts, _MAX_SMALLINT),
         _reference(event.executed_by),
         _text(event.trace),
-        TEST if event.is_test else LIVE,
+        _mode(event),
+        _reference(event.rollout),
+        _text(event.arm),
+        None if event.agreed is None else "t" if event.agreed else "f",
     )
 
 
 _UNIT_SET = frozenset(UNITS)
+
+
+def _mode(event: UsageEvent) -> str:
+    if event.mode == SHADOW:
+        return SHADOW
+    return TEST if event.is_test else LIVE
 
 
 def _identity(event: UsageEvent, now_ms: int | None) -> tuple[str, int]:

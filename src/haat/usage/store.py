@@ -10,6 +10,7 @@ from uuid import UUID
 from haat.infra.postgres import Connection
 from haat.kernel.clock import Period
 from haat.usage.model import ANSWERED, BILLED_VALUES, UNITS, CallFilter, id_bound
+from haat.usage.subjects import EXECUTED, GOOD, SETTLED, SUBJECT, SUMS, WITHIN, calls_of_subjects
 
 Row = Mapping[str, Any]
 _ANSWERED_VALUES = [outcome.value for outcome in ANSWERED]
@@ -129,6 +130,7 @@ _CALL = f"""
     usage.total_us, usage.bytes_in, usage.bytes_out, usage.cache, usage.cached,
     usage.cached_share, usage.region,
     usage.language_pair, usage.gateway, usage.attempts, usage.executed_by, usage.trace, usage.mode,
+    usage.rollout, usage.arm, usage.agreed,
     coalesce(called.provider_slug, usage.provider) AS called_provider,
     usage.end_user, usage.tags, usage.caller_request_id
 """
@@ -227,6 +229,48 @@ async def lines_of(connection: Connection, call: Row) -> list[Row]:
             ORDER BY line.cached_share NULLS FIRST
             """,
         call,
+    )
+
+
+# --- versions that are compared ------------------------------------------------------------------
+
+
+async def by_variant(connection: Connection, rollout: UUID, start: datetime, end: datetime) -> list[Row]:
+    """Count the calls that versions executed under a rollout, by variant and latency bucket."""
+    return await _all(
+        connection,
+        f"""
+            SELECT arm, latency_bucket(total_us) AS bucket, count(*) AS calls,
+                   count(*) FILTER (WHERE outcome = 'provider_failed' OR executed_by IS NOT NULL) AS errors,
+                   count(*) FILTER (WHERE agreed) AS agreed, count(agreed) AS compared
+            FROM usage WHERE {EXECUTED} AND mode IN ('live', 'shadow') GROUP BY arm, bucket
+            """,
+        {"rollout": rollout, "id_from": id_bound(start), "id_to": id_bound(end)},
+    )
+
+
+async def by_subject(
+    connection: Connection, rollout: UUID, start: datetime, until: datetime, settle_seconds: int, *, latency: bool
+) -> list[Row]:
+    """Return counts, sums and sums of squares of one value a subject, by variant."""
+    value = "total_us / 1000.0" if latency else f"CASE WHEN {GOOD} THEN 1.0 ELSE 0.0 END"
+    calls = calls_of_subjects(f"({value})::float8 AS value", GOOD if latency else "true")
+    return await _all(
+        connection,
+        f"""
+            WITH calls AS ({calls}), subjects AS (
+                SELECT arm, avg(value) AS value, {SETTLED} AS settled FROM calls WHERE {WITHIN}
+                GROUP BY {SUBJECT}, first
+            )
+            {SUMS}
+            """,
+        {
+            "rollout": rollout,
+            "id_from": id_bound(start),
+            "id_to": id_bound(until),
+            "settle": settle_seconds,
+            "until": until,
+        },
     )
 
 

@@ -34,6 +34,15 @@ def sent(market: Market) -> Any:
     return json.loads(market.provider.requests[-1].body)
 
 
+TASK = {"input": [{"text": "a"}]}
+
+
+def host_models(market: Market) -> None:
+    """Let the provider's port be that of the models process, with a model that is sold by tokens."""
+    market.gateway.settings = market.gateway.settings.model_copy(update={"models_port": market.provider.port})
+    market.add_service("told", dialect="task", unit="tokens")
+
+
 @pytest.mark.parametrize(
     ("tail", "document", "units"),
     [
@@ -104,6 +113,50 @@ async def test_a_whole_answer_is_metered_by_its_usage_block(
         assert response.header("x-haat-units") == f"tokens={units['tokens']}"
     event = await llm.settled_event()
     assert (event.units, event.units_source) == ({"requests": "1", **units}, "upstream")
+
+
+@pytest.mark.parametrize(
+    ("last", "units"),
+    [
+        (
+            {"usage": {"tokens": 12, "compute_seconds": 0.25}},
+            {"requests": "1", "tokens": "12", "compute_seconds": "0.25"},
+        ),
+        (
+            {"input": 1, "output": {"usage": {"tokens": 99}, "type": "urn:haat:problem:x"}},
+            {"requests": "1", "tokens": "5"},
+        ),
+        ({"type": "urn:haat:problem:engine-failed", "code": "ENGINE_FAILED"}, {"requests": "0", "tokens": "0"}),
+    ],
+)
+async def test_a_hosted_models_events_pass_unchanged_and_say_what_it_has_used(
+    market: Market, last: dict[str, Any], units: dict[str, str]
+) -> None:
+    host_models(market)
+    pieces = [events([part]) for part in ({"place": 3}, {"input": 0, "output": {}, "usage": {"tokens": 5}}, last)]
+    market.provider.behaviour = stream(pieces)
+    headers = ("Accept: text/event-stream", "X-Haat-Priority: 9", "X-Haat-Timeout-Ms: 700")
+    response = await ask(market, TASK, *headers, path="/v1/services/acme/told/invoke")
+    assert response.body == b"".join(pieces)
+    asked = market.provider.requests[-1]
+    told = [asked.header(name) for name in ("x-haat-priority", "x-haat-timeout-ms", "accept")]
+    assert told == [["9"], ["700"], ["text/event-stream"]]
+    event = await market.settled_event()
+    assert (event.units, event.units_source) == (units, "upstream")
+
+
+async def test_who_leaves_a_hosted_models_stream_has_used_what_it_said_so_far(market: Market) -> None:
+    host_models(market)
+    wait = asyncio.Event()
+    market.provider.behaviour = stream([events([{"input": 0, "output": {}, "usage": {"tokens": 5}}])], wait=wait)
+    client = await market.connect()
+    path = "/v1/services/acme/told/invoke"
+    await client.send(market.raw("POST", path, json.dumps(TASK).encode(), "Accept: text/event-stream"))
+    await client.reader.readuntil(b"usage")
+    client.reset()
+    event = await market.settled_event()
+    wait.set()
+    assert (event.outcome, event.units) == (Outcome.CLIENT_LEFT, {"requests": "1", "tokens": "5"})
 
 
 async def test_an_answer_without_a_report_is_estimated_and_says_so(llm: Market) -> None:

@@ -81,7 +81,6 @@ async def test_a_model_behind_the_inference_protocol_as_well(shelf: Market, path
     ("method", "path"),
     [
         ("GET", "/v1/chat/completions"),
-        ("POST", "/v1/files"),
         ("POST", "/v1/images/generations"),
         ("GET", "/v1/responses/resp_1"),
         ("DELETE", "/v1/models/acme/embed"),

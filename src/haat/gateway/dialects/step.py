@@ -20,6 +20,7 @@ from haat.gateway.http.headers import without
 from haat.gateway.http.streams import Watcher
 from haat.gateway.limits.reservations import GENERATING, extend
 from haat.gateway.units import read_usage
+from haat.kernel.errors import problem_type
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
@@ -36,6 +37,14 @@ class _Brief(msgspec.Struct):
     duration: Any = None
 
 
+class _Told(msgspec.Struct):
+    """Of an event what says how much was used so far, or that it has failed (``type`` of a problem)."""
+
+    usage: Any = None
+    type: Any = None
+
+
+_decode_told = msgspec.json.Decoder(_Told).decode
 _decode = msgspec.json.Decoder().decode
 _decode_brief = msgspec.json.Decoder(_Brief).decode
 _CHAT = (b"/chat/completions", b"/completions")
@@ -44,14 +53,18 @@ _AUDIO = (b"/audio/transcriptions", b"/audio/translations")
 _SPEECH = b"/audio/speech"
 _FREE = (b"/messages/count_tokens", b"/moderations")
 """Addresses that use no tokens."""
+_PROBLEM = problem_type("")
 _STALE = (b"content-md5", b"digest", b"content-digest", b"repr-digest")
 _STRIDE = 256
 """A running estimate is renewed after so many further bytes of text."""
 
 
 def usage_step(gateway: Gateway, route: Route) -> Step | None:
-    """Return the step of a route whose provider reports what its calls have used."""
-    return meter if route.executing.dialect in GENERATING else None
+    """Return the step of a route whose provider reports in its answers what calls have used."""
+    if route.executing.dialect in GENERATING:
+        return meter
+    hosted = route.executing.endpoint.startswith(f"{gateway.settings.models_address}/")
+    return meter_events if hosted and route.executing.dialect == "task" else None
 
 
 def meter(gateway: Gateway, call: Call) -> bool:
@@ -75,6 +88,17 @@ def meter(gateway: Gateway, call: Call) -> bool:
     return True
 
 
+def meter_events(gateway: Gateway, call: Call) -> bool:
+    """Prepare a call of a hosted model to be metered by its events, should its answer be some (`haat.models.door`)."""
+    if call.method == b"POST" and call.accepts_stream:
+        grant = call.grant
+        assert grant is not None
+        extras_of(call)
+        call.lines = without(call.lines, (b"accept-encoding",))
+        call.on_answer = [*call.on_answer, ReportedInEvents(call, grant.route)]
+    return True
+
+
 def _count_characters(call: Call) -> None:
     """Count the text to be spoken: who answers with sound has no place for a report but a header."""
     text = read(b"".join(call.body)).input
@@ -86,6 +110,35 @@ def _ask_for_usage(call: Call, asked: Asked) -> bool:
     call.body = [with_usage(b"".join(call.body), asked)]
     call.lines = without(call.lines, _STALE)
     return True
+
+
+class ReportedInEvents(Watcher):
+    """Reads what a hosted model has used from its events: the last ``usage`` counts, and a failure costs nothing."""
+
+    __slots__ = ("_call", "_route")
+
+    def __init__(self, call: Call, route: Route) -> None:
+        self._call, self._route = call, route
+
+    def answered(self, call: Call, answer: Whole) -> None:
+        """A whole answer has said it in its head."""
+
+    def missed(self, call: Call) -> None:
+        """A stream is looked at as it passes."""
+
+    def look(self, event: Event) -> bool:
+        """See one event: one that has a usage, a problem, or neither."""
+        try:
+            said = _decode_told(event.data)
+        except (msgspec.MsgspecError, RecursionError):
+            return True
+        usage = said.usage
+        if isinstance(said.type, str) and said.type.startswith(_PROBLEM):
+            usage = {"requests": 0, self._route.service.unit: 0}
+        if isinstance(usage, dict):
+            counts = "; ".join(f"{name}={count}" for name, count in usage.items() if type(count) in (int, float))
+            read_usage(self._call, self._route, counts.encode("ascii", "replace"))
+        return True
 
 
 class Reported(Watcher):

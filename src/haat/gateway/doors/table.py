@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from haat.gateway.doors.anthropic import OPERATIONS as ANTHROPIC
 from haat.gateway.doors.anthropic import SHARED
+from haat.gateway.doors.feedback import OPERATIONS as FEEDBACK
 from haat.gateway.doors.inference.door import OPERATIONS as INFERENCE
+from haat.gateway.doors.jobs import OPERATIONS as JOBS
 from haat.gateway.doors.native import OPERATIONS as NATIVE
 from haat.gateway.doors.openai.door import OPERATIONS as OPENAI
 from haat.gateway.doors.operation import Operation
@@ -24,7 +26,17 @@ _THEIRS = b"anthropic-version:"
 Address = tuple[bytes, bytes]
 """A method, and a path. A path that ends with ``/*`` covers whatever begins so."""
 
-DOORS: Mapping[Address, Operation] = {**NATIVE, **TRANSLATE, **OPENAI, **ANTHROPIC, **ULCA, **INFERENCE, **SPEECH}
+DOORS: Mapping[Address, Operation] = {
+    **NATIVE,
+    **FEEDBACK,
+    **TRANSLATE,
+    **OPENAI,
+    **ANTHROPIC,
+    **ULCA,
+    **INFERENCE,
+    **SPEECH,
+    **JOBS,
+}
 
 
 class Doors:

@@ -28,7 +28,8 @@ MOST_ASKED = 4096
 EXPOSED = (
     b"X-Request-ID, Request-Id, "
     b"RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, "
-    b"Retry-After, X-Should-Retry, X-Haat-Units, X-Haat-Charge, X-Haat-Served-By, X-Haat-Mode, X-Cache, ETag, "
+    b"Retry-After, X-Should-Retry, X-Haat-Units, X-Haat-Charge, X-Haat-Served-By, X-Haat-Mode, X-Haat-Variant, "
+    b"X-Cache, ETag, "
     b"API-Version, Deprecation, Sunset, Link, Idempotency-Replayed"
 )
 MOST_PREFLIGHTS = 1000

@@ -89,6 +89,7 @@ ANSWER_HEADERS = _table(
         b"x-haat-charge",
         b"idempotency-replayed",
         b"x-haat-served-by",
+        b"x-haat-variant",
         b"ratelimit",
         b"ratelimit-policy",
         b"x-ratelimit-limit",

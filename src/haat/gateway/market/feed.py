@@ -27,6 +27,7 @@ from haat.gateway.market import store
 from haat.gateway.market.snapshot import Directory, Part, Position
 from haat.gateway.market.snapshot_file import SnapshotFile
 from haat.gateway.market.store import Change
+from haat.gateway.rollout.division import Tripped
 from haat.gateway.upstreams.endpoints import Notice
 from haat.infra import events
 from haat.infra.events import CHANNEL
@@ -53,7 +54,7 @@ class Feed:
         directory: Directory,
         file: SnapshotFile | None,
         connected: Callable[[bool], None],
-        notices: deque[Notice] | None = None,
+        notices: deque[Notice | Tripped] | None = None,
         worker: str = "gateway",
     ) -> None:
         self.synced = asyncio.Event()
@@ -205,9 +206,9 @@ class Feed:
                 async with connection.transaction():
                     await events.append(
                         connection,
-                        stream=f"endpoint/{notice.service}",
-                        type=f"endpoint.{notice.type}",
-                        data={"version": notice.version, "endpoint": notice.endpoint},
+                        stream=notice.stream,
+                        type=notice.kind,
+                        data=notice.data,
                         actor=self._worker,
                         org=UUID(notice.provider_org),
                         at=datetime.fromtimestamp(notice.at_us / 1_000_000, UTC),

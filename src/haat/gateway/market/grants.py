@@ -14,6 +14,7 @@ from haat.gateway.call import Call
 from haat.gateway.charge import FOREVER, Tariff, tariff_of
 from haat.gateway.http import cors
 from haat.gateway.limits.plan import without_quota
+from haat.gateway.market.versions import check_sunset
 from haat.gateway.metering import record_part
 from haat.gateway.units import ONE_REQUEST
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from haat.gateway.limits.registry import Allowance
     from haat.gateway.market.routes import Route
     from haat.gateway.market.snapshot import Credential, Subscription
+    from haat.gateway.rollout.division import Division
 
 _MOST = 65_536
 _LONGEST_TARGET = 256
@@ -108,6 +110,37 @@ class Grant(Known):
             self.until = min(self.until, self.tariff.until)
             if self.units_line:
                 self.units_line += self.tariff.line(Decimal(1))
+
+
+class Divided(Known):
+    """The target's calls are divided between versions: a grant for each of them, made when first needed."""
+
+    __slots__ = ("_division", "_grants", "_service_path", "_subscription", "_tail")
+
+    def __init__(self, gateway: Gateway, call: Call) -> None:
+        assert call.credential is not None and call.route is not None and call.subscription is not None
+        assert call.route.division is not None
+        super().__init__(call.credential, gateway.directory.generation)
+        self._division: Division = call.route.division
+        self._subscription: Subscription = call.subscription
+        self._service_path: bytes = call.service_path
+        self._tail: bytes = call.tail
+        self._grants: dict[str, Grant] = {}
+
+    def grant(self, gateway: Gateway, call: Call) -> Grant:
+        """Return the grant of the version that executes this call; raise VersionRetired when none is left."""
+        credential = self.credential
+        arm = self._division.arm_of(credential.org, credential.application, call.user, call.started)
+        grant = self._grants.get(arm.name)
+        if grant is None or call.started >= grant.until:
+            route = arm.route
+            if route.sunset_at:
+                check_sunset(route, call.started)
+            call.credential, call.route, call.subscription = credential, route, self._subscription
+            call.service_path, call.tail = self._service_path, self._tail
+            grant = self._grants[arm.name] = Grant(gateway, call)
+            grant.record_is_plain = False  # it says which version it was, and is counted for the comparison
+        return grant
 
 
 class Grants:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from haat.infra.inference.mapping import TensorMap
+from haat.rollouts.rule import Rule
 
 
 class CachePolicy(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -40,6 +41,41 @@ class ServicePolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     cache: CachePolicy | None = None
     cache_generation: int = 0
     """Counts how often the provider had everything forgotten."""
+
+
+class Share(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A version that gets a part of the calls: ``buckets`` of 10,000. Answers call it ``name``."""
+
+    name: str
+    version: str
+    buckets: int
+
+
+class ShadowPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Calls are copied to another version: ``buckets`` of 10,000. ``service`` is another service's path, or empty."""
+
+    version: str
+    buckets: int
+    service: str = ""
+
+
+class DivisionPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the calls of a service that name no version are divided. What ``shares`` leave goes to ``control``.
+
+    Users are told by what the caller says in ``X-Haat-User``, applications by their ids. Who is blocked gets the
+    control, who is allowed the first share, whatever their bucket; blocked goes before allowed. ``rule`` sends a
+    version back that is worse than the control.
+    """
+
+    id: str
+    control: str
+    shares: tuple[Share, ...] = ()
+    allow_users: tuple[str, ...] = ()
+    allow_applications: tuple[str, ...] = ()
+    block_users: tuple[str, ...] = ()
+    block_applications: tuple[str, ...] = ()
+    rule: Rule = Rule()
+    shadow: ShadowPolicy | None = None
 
 
 class Transform(msgspec.Struct, frozen=True, omit_defaults=True):

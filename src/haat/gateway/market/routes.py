@@ -14,12 +14,13 @@ from haat.gateway.market.snapshot import Directory, Service, Version
 from haat.gateway.upstreams.endpoints import Endpoint, Endpoints
 from haat.gateway.upstreams.traffic import Traffic
 from haat.infra.keyring import Keyring
-from haat.infra.net import parse_networks
+from haat.infra.net import IPNetwork, hosted_networks, parse_networks
 from haat.kernel.errors import HaatError, ProviderUnavailable, ServiceNotFound, ServiceSuspended
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
     from haat.gateway.gateway import Gateway
+    from haat.gateway.rollout.division import Arm, Division, Watches
 
 Step = Callable[["Gateway", "Call"], bool]
 """Return True to go on; False when the step has taken the call over. Refuse by raising HaatError."""
@@ -43,14 +44,17 @@ class Route:
 
     __slots__ = (
         "_turn",
+        "arm",
         "breaker",
         "credential_name",
+        "division",
         "endpoint",
         "endpoints",
         "executing",
         "lines",
         "max_micro_units",
         "passes_forms",
+        "passes_parts",
         "path_template",
         "pool",
         "reads_languages",
@@ -82,6 +86,12 @@ class Route:
         """What must happen with a request that is here whole before it goes to the provider."""
         self.passes_forms: bool = False
         """None of its steps has anything to do with a form that has files in it: it need not be here whole."""
+        self.passes_parts: bool = False
+        """None of its steps needs any request whole."""
+        self.division: Division | None = None
+        """Its calls are divided between versions; each has a route of its own."""
+        self.arm: Arm | None = None
+        """It is one of those."""
         self.lines: bytes = b""
         """What every answer says of the version."""
         self.sunset_at: int = versions.end_of(service, version)
@@ -119,9 +129,12 @@ class RouteTable:
         endpoints: Endpoints,
         allowed_networks: tuple[str, ...],
         prepare: Callable[[Route], None],
+        models_address: str = "",
+        watches: Watches | None = None,
     ) -> None:
         self._directory, self._keyring, self._endpoints, self._prepare = directory, keyring, endpoints, prepare
-        self._allowed = allowed_networks
+        self._allowed, self._models_address = allowed_networks, models_address
+        self._watches = watches
         self._routes: dict[bytes, Route] = {}
         self._alike: dict[tuple[str, str, str, str], list[Route]] = {}
         self._generation = -1
@@ -143,21 +156,39 @@ class RouteTable:
             raise ServiceSuspended(f"The service is suspended: {service.reason}" if service.reason else None)
         if service.status not in ("published", "deprecated"):
             raise ServiceNotFound("The service was retired; the catalog names others.")
-        wanted = wanted if at else service.default_version
+        if at or service.division is None:
+            return self.make(service, wanted if at else service.default_version)
+        route = self.make(service, service.division.control)
+        if self._watches is not None:
+            route.division = self._watches.divide(self, service, service.division)
+        return route
+
+    def make(self, service: Service, wanted: str) -> Route:
+        """Return a new route to a version; raise ServiceNotFound or ProviderUnavailable."""
         version = _version(service, wanted)
         executing = _version(service, version.policy.serves) if version.policy.serves else version
         if executing.policy.serves:
             raise ServiceNotFound("The version adapts another one that is itself only an adapter.")
-        try:
-            credential = self._keyring.decrypt(service.credential, service.id) if service.credential else ""
-        except InvalidTag as error:
-            raise ProviderUnavailable("The provider's credential can't be read; the operator can renew it.") from error
-        networks = parse_networks(sorted({*self._allowed, *service.networks}))
+        credential = self.credential(service)
         urls = (executing.endpoint, *executing.policy.endpoints)
-        endpoints = tuple(self._endpoints.of(service, executing, url, networks, credential) for url in urls)
+        endpoints = tuple(
+            self._endpoints.of(service, executing, url, self.networks(service, url), credential) for url in urls
+        )
         route = Route(service, version, executing, endpoints, self._endpoints.traffic(service.id))
         self._prepare(route)
         return route
+
+    def networks(self, service: Service, url: str) -> tuple[IPNetwork, ...]:
+        """Return the networks in which an endpoint of a service may lie beside the public ones."""
+        hosted = hosted_networks(url, self._models_address, service.provider)
+        return parse_networks(sorted({*self._allowed, *service.networks, *hosted}))
+
+    def credential(self, service: Service) -> str:
+        """Return what a provider expects with each call, empty for nothing; raise ProviderUnavailable."""
+        try:
+            return self._keyring.decrypt(service.credential, service.id) if service.credential else ""
+        except InvalidTag as error:
+            raise ProviderUnavailable("The provider's credential can't be read; the operator can renew it.") from error
 
     def _keep_up(self) -> None:
         """Forget what was made of a market that has changed since."""

@@ -20,6 +20,7 @@ from haat.gateway.market.policy import (
     NO_SERVICE_POLICY,
     NO_VERSION_POLICY,
     ApplicationPolicy,
+    DivisionPolicy,
     ServicePolicy,
     VersionPolicy,
 )
@@ -126,6 +127,8 @@ class Service(msgspec.Struct, frozen=True):
     """When it ends."""
     prices: tuple[Price, ...] = ()
     """Those in force and those to come."""
+    division: DivisionPolicy | None = None
+    """How calls are divided between versions at present."""
 
     @property
     def path(self) -> str:

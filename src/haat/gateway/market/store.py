@@ -14,7 +14,7 @@ from psycopg import AsyncServerCursor
 from psycopg.rows import DictRow, dict_row, tuple_row
 
 from haat.gateway.limits.plan import PlanLimits
-from haat.gateway.market.policy import ApplicationPolicy, ServicePolicy, VersionPolicy
+from haat.gateway.market.policy import ApplicationPolicy, DivisionPolicy, ServicePolicy, VersionPolicy
 from haat.gateway.market.snapshot import (
     Application,
     Credential,
@@ -52,9 +52,11 @@ _SERVICES = """
            services.max_requests_per_second, services.policy,
            partners.status AS partner_status, partners.reason AS partner_reason,
            partners.allowed_networks, coalesce(header, '') AS header, coalesce(ciphertext, '') AS ciphertext,
-           coalesce(versions.list, '[]') AS versions, coalesce(prices.list, '[]') AS prices
+           coalesce(versions.list, '[]') AS versions, coalesce(prices.list, '[]') AS prices,
+           divisions.policy AS division
     FROM services JOIN partners ON partners.slug = provider_slug
     LEFT JOIN provider_credentials ON provider_credentials.service_id = services.id
+    LEFT JOIN divisions ON divisions.service_id = services.id
     LEFT JOIN LATERAL (
         SELECT jsonb_agg(jsonb_build_object(
             'version', version, 'endpoint', endpoint, 'timeout_ms', timeout_ms, 'max_body_bytes', max_body_bytes,
@@ -87,6 +89,7 @@ _TABLES = (
     "partners",
     "provider_credentials",
     "rate_cards",
+    "divisions",
 )
 _BATCH = 2_000
 
@@ -314,6 +317,7 @@ def _service(row: Mapping[str, Any]) -> Service:
         deprecated_at=_micros(row["status_at"]) if row["status"] == "deprecated" else 0,
         sunset_at=_micros(row["sunset_at"]),
         prices=tuple(Price(**price) for price in row["prices"]),
+        division=msgspec.convert(row["division"], DivisionPolicy) if row["division"] else None,
     )
 
 

@@ -44,6 +44,7 @@ def simulated(gateway: Gateway, route: Route) -> Route:
         made = Route(service, route.version, route.executing, (endpoint,), Traffic(gateway.clock.lately))
         prepare(gateway, made, asks_endpoint=False)
         made.steps = (*made.steps, simulate)
+        made.passes_parts = False
         made.lines += MODE
         route.simulated = made
     return route.simulated

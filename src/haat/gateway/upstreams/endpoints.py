@@ -24,6 +24,7 @@ from haat.kernel.errors import AddressForbidden
 
 if TYPE_CHECKING:
     from haat.gateway.market.snapshot import Directory, Service, Version
+    from haat.gateway.rollout.division import Tripped
     from haat.gateway.upstreams.pool import Pool, Pools
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,18 @@ class Notice(NamedTuple):
     version: str
     endpoint: str
     at_us: int
+
+    @property
+    def stream(self) -> str:
+        return f"endpoint/{self.service}"
+
+    @property
+    def kind(self) -> str:
+        return f"endpoint.{self.type}"
+
+    @property
+    def data(self) -> dict[str, object]:
+        return {"version": self.version, "endpoint": self.endpoint}
 
 
 class Endpoint:
@@ -66,7 +79,7 @@ class Endpoint:
         "version",
     )
 
-    def __init__(self, url: str, notices: deque[Notice], pool: Pool) -> None:
+    def __init__(self, url: str, notices: deque[Notice | Tripped], pool: Pool) -> None:
         self.url, self.notices, self.pool = url, notices, pool
         self.breaker = Breaker()
         self.health = Health()
@@ -160,7 +173,7 @@ class Endpoints:
     """All endpoints and the traffic of all services, as long as the directory names them."""
 
     def __init__(self, directory: Directory, pools: Pools, clock: GatewayClock) -> None:
-        self.notices: deque[Notice] = deque(maxlen=_MOST_NOTICES)
+        self.notices: deque[Notice | Tripped] = deque(maxlen=_MOST_NOTICES)
         """What the event log is to learn; the oldest are dropped when nobody comes for them."""
         self._directory, self._pools, self._clock = directory, pools, clock
         self._endpoints: dict[tuple[str, str, str], Endpoint] = {}

@@ -15,12 +15,10 @@ if TYPE_CHECKING:
 _BELOW = (
     "assistants",
     "audio",
-    "batches",
     "chat",
     "completions",
     "conversations",
     "embeddings",
-    "files",
     "fine_tuning",
     "images",
     "models",

@@ -9,6 +9,7 @@ import msgspec
 from haat.gateway.doors.bodies import read_body
 from haat.gateway.doors.ulca.chain import Items, become, begin, read_steps
 from haat.gateway.doors.ulca.content import items_of
+from haat.gateway.doors.ulca.later import take_for_later
 from haat.gateway.doors.ulca.protocol import ChainOperation
 from haat.gateway.doors.ulca.settled import Settled
 from haat.gateway.doors.ulca.shapes import Inputs, Task
@@ -41,6 +42,8 @@ class Compute(ChainOperation):
     name = "ulca pipeline"
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
+        if take_for_later(gateway, call, visit):
+            return False
         brief: _Brief = read_body(_brief, call)
         words = bytes(brief.pipeline_tasks)
         settled = gateway.settled_tasks.find(gateway, call, words)

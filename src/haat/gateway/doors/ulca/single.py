@@ -10,6 +10,7 @@ import msgspec
 from haat.gateway.doors.bodies import read_body, wrong_field
 from haat.gateway.doors.ulca.chain import Items, become, begin, settle
 from haat.gateway.doors.ulca.content import items_of
+from haat.gateway.doors.ulca.later import take_for_later
 from haat.gateway.doors.ulca.protocol import ChainOperation
 from haat.gateway.doors.ulca.services import ALIASES
 from haat.gateway.doors.ulca.settled import Settled
@@ -43,6 +44,8 @@ class OneTask(ChainOperation):
         self._task = TASKS[task]
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
+        if take_for_later(gateway, call, visit):
+            return False
         asked: _Body = read_body(_decoder, call)
         step = Step(self._task, asked.config or Config(), "config")
         settle(gateway, call, [step], [service_named(call, step.config)])
@@ -61,6 +64,8 @@ class SpeechToSpeech(ChainOperation):
     name = "ulca s2s"
 
     def enter(self, gateway: Gateway, call: Call, visit: Visit) -> bool:
+        if take_for_later(gateway, call, visit):
+            return False
         asked: _Body = read_body(_decoder, call)
         config = asked.config or Config()
         named = service_named(call, config)

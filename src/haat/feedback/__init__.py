@@ -1,0 +1,1 @@
+"""What callers say of answers, by the ids of their requests."""

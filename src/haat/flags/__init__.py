@@ -1,0 +1,1 @@
+"""Feature flags: switches and variants that the operator turns while everything runs."""

@@ -1,0 +1,1 @@
+"""Calls of one service that are divided between versions, or copied to another one."""

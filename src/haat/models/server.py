@@ -1,0 +1,37 @@
+"""The HTTP server before models: uvicorn on loopback, as fast as it can be made, and without its signal handlers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+from haat.models.writes import GatheringProtocol
+
+
+class Server(uvicorn.Server):
+    """Signals belong to the command that has started us: set ``should_exit`` to end it."""
+
+    def __init__(self, application: Any, *, port: int = 0, log_level: str = "warning", shutdown_seconds: int) -> None:
+        super().__init__(
+            uvicorn.Config(
+                application,
+                http=GatheringProtocol,
+                ws="none",
+                host="127.0.0.1",
+                port=port,
+                log_level=log_level,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                lifespan="off",
+                timeout_graceful_shutdown=shutdown_seconds,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield

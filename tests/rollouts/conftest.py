@@ -1,0 +1,5 @@
+"""The market these tests work on."""
+
+from market import market
+
+__all__ = ["market"]
