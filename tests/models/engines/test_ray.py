@@ -64,8 +64,10 @@ async def test_a_replica_that_dies_with_its_machine_is_replaced(engine: Engine) 
     child = psutil.Process((await ask(engine, "a"))[0]["pid"])
     replica = child.parent()
     assert replica is not None
-    running = asyncio.create_task(outcome(ask(engine, "sleep 30")))
-    await until(lambda: engine.state(KEY).in_flight == 1)
+    before = child.memory_info().rss
+    running = asyncio.create_task(outcome(ask(engine, "grow 100 30")))
+    # What has not begun at a replica, Serve gives to the next one.
+    await until(lambda: child.memory_info().rss > before + 50_000_000)
     replica.kill()
     assert isinstance(await running, EngineFailed)
     assert (await ask(engine, "b"))[0]["text"] == "B"

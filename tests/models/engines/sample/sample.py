@@ -50,6 +50,7 @@ class Sample:
                         os.write(descriptor, b"\xff" * 64)
             if first == "grow":
                 self.grown = bytearray(os.urandom(1024)) * (1024 * int(rest[0]))
+                time.sleep(float(rest[1]) if rest[1:] else 0.0)
         time.sleep(max((float(rest[0]) for first, *rest in words if first == "sleep"), default=0.0))
         outputs: list[Any] = [{"text": text.upper(), "batch": texts, "pid": os.getpid()} for text in texts]
         for index, (first, *_) in enumerate(words):
