@@ -1,4 +1,4 @@
-"""Serves the benchmark's two models as the models process serves models: its door, uvicorn, the local engine.
+"""Serves the benchmark's two models as the models process serves models: its server and door, the local engine.
 
     python -m bench.haat_models PORT WORKERS TEXT_MODEL PACKAGES
 
@@ -14,7 +14,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import uvicorn
 import uvloop
 
 from bench.model_servers import APPS, SERVED, TOKEN
@@ -22,7 +21,7 @@ from haat.models.door import ModelDoor, Receive, Scope, Send
 from haat.models.engines.local import LocalEngine
 from haat.models.engines.port import Model
 from haat.models.manifest import Batching, Manifest, Workers
-from haat.models.writes import GatheringProtocol
+from haat.models.server import Server
 
 BATCHING = Batching(max_items=32, max_wait_ms=5.0)
 
@@ -58,11 +57,8 @@ async def serve(port: int, workers: int, folder: Path, environment: dict[str, st
     for name, entry in SERVED.items():
         await engine.deploy(model(name, entry, workers, folder, environment))
     door = ModelDoor(engine, lambda _, given: given == f"Bearer {TOKEN}".encode(), _nothing, lambda: "")
-    config = uvicorn.Config(
-        door, http=GatheringProtocol, host="127.0.0.1", port=port, access_log=False, log_level="warning"
-    )
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server._serve())  # `serve` would take the signals
+    server = Server(door, port=port, shutdown_seconds=5)
+    serving = asyncio.create_task(server.serve())
     await asyncio.wait([serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
     server.should_exit = True
     await serving

@@ -19,7 +19,7 @@ from haat.kernel.errors import HaatError, ServiceNotFound
 from haat.kernel.ids import new_id
 from haat.models import metrics
 from haat.models.autoscaling import Autoscaler
-from haat.models.door import ModelDoor, Receive, Scope, Send
+from haat.models.door import Called, ModelDoor, Receive, Scope, Send
 from haat.models.engines.degrading import DegradingEngine
 from haat.models.engines.local import LocalEngine
 from haat.models.engines.port import Model
@@ -77,6 +77,10 @@ class Folder:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await (_no_other if self._now is None else self._now.door)(scope, receive, send)
+
+    def called(self, path: str) -> Called | None:
+        """Return what answers a call to a path, as `ModelDoor.called` does."""
+        return None if self._now is None else self._now.door.called(path)
 
     async def open(self) -> str:
         """Open what is in the folder now and return its name; what was open before ends what it is doing.

@@ -1,5 +1,7 @@
 """The way to models over HTTP, as bare ASGI: it is on the path of every call, and a framework costs more than a batch.
 
+A small call that is here whole goes past ASGI as well: `haat.models.http` asks `ModelDoor.called` itself.
+
 ``POST /{provider}/{name}/invoke`` and ``/{provider}/{name}@{version}/invoke`` take the task schema. With ``Accept:
 text/event-stream`` the answer is events: ``place`` while the call waits, ``output`` for each part or output, and
 ``done`` with the use, or ``error``. ``GET /{provider}/{name}/health`` says how a model is doing, ``GET /metrics`` how
@@ -12,8 +14,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -39,6 +42,10 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+Answer = tuple[int, Headers, bytes]
+"""Status, headers, and the body."""
+Called = Callable[[Mapping[bytes, bytes], bytes], Coroutine[Any, Any, Answer]]
+"""Answers a call by its headers, whose names are in small letters, and its body."""
 
 MOST_TIMEOUT_MS = 600_000
 WATCH_SECONDS = 0.05
@@ -92,22 +99,48 @@ class ModelDoor:
             log.exception("%s failed", path)
             await request.refuse(EngineFailed())
 
+    def called(self, path: str) -> Called | None:
+        """Return what answers a POST to a path that is here whole and wants no events, if it calls a model."""
+        address, _, what = path[1:].rpartition("/")
+        model = self._directory.find(address) if what == "invoke" else None
+        return None if model is None else partial(self._answer, model, path)
+
+    async def _answer(self, model: Model, path: str, headers: Mapping[bytes, bytes], body: bytes) -> Answer:
+        name = _id_of(headers)
+        try:
+            self._authenticate(model, headers.get(b"authorization"))
+            if len(body) > (limit := max_body_bytes(model.manifest)):
+                raise BodyTooLarge(limit_bytes=limit)
+            ticket = _ticket(name, headers)
+            return await self._run(model, parse_inputs(model.manifest, body), ticket)
+        except HaatError as error:
+            return _refusal(error, name, path)
+        except Exception:
+            log.exception("%s failed", path)
+            return _refusal(EngineFailed(), name, path)
+
+    async def _run(self, model: Model, inputs: list[Input], ticket: Ticket) -> Answer:
+        outputs = await self._engine.run(model.key, inputs, ticket)
+        used = costs.used(model.manifest, inputs, outputs, ticket.ran)
+        body = _encoder.encode({"output": outputs, "usage": _numbers(used)})
+        return 200, [_JSON, (b"x-request-id", ticket.request_id.encode()), *_meters(ticket, used)], body
+
     async def _health(self, model: Model, request: _Request) -> None:
         state = self._engine.state(model.key)
         if state.status is Status.ERROR:
             raise EngineFailed(state.error or None)
-        await request.answer(_encoder.encode({"status": "ok", "model": state.status}), [])
+        headers = [_JSON, (b"x-request-id", request.id.encode())]
+        await request.answer((200, headers, _encoder.encode({"status": "ok", "model": state.status})))
 
     async def _invoke(self, model: Model, request: _Request) -> None:
         self._authenticate(model, request.headers.get(b"authorization"))
-        ticket = _ticket(request)
+        ticket = _ticket(request.id, request.headers)
         inputs = parse_inputs(model.manifest, await request.body(max_body_bytes(model.manifest)))
         if b"text/event-stream" in request.headers.get(b"accept", b""):
             return await self._tell(model, inputs, ticket, request)
         with request.watched():
-            outputs = await self._engine.run(model.key, inputs, ticket)
-        used = costs.used(model.manifest, inputs, outputs, ticket.ran)
-        await request.answer(_encoder.encode({"output": outputs, "usage": _numbers(used)}), _meters(ticket, used))
+            answer = await self._run(model, inputs, ticket)
+        await request.answer(answer)
 
     def _authenticate(self, model: Model, given: bytes | None) -> None:
         if self._opens is None:
@@ -188,8 +221,7 @@ class _Request:
         self.begun = False
         self._receive = receive
         self._send = send
-        given = self.headers.get(b"x-request-id", b"").decode("latin-1")
-        self.id = given if 0 < len(given) <= 128 and given.isascii() and given.isprintable() else str(new_id())
+        self.id = _id_of(self.headers)
 
     async def body(self, limit: int) -> bytes:
         """Return the body; raise BodyTooLarge."""
@@ -240,22 +272,16 @@ class _Request:
             if watching is not None:
                 watching.cancel()
 
-    async def answer(self, body: bytes, headers: Headers) -> None:
-        """Answer with JSON."""
-        await _answer(self._send, 200, [_JSON, (b"x-request-id", self.id.encode()), *headers], body)
+    async def answer(self, answer: Answer) -> None:
+        """Send an answer."""
+        await _answer(self._send, *answer)
 
     async def refuse(self, error: HaatError) -> None:
         """Answer with a problem; end a stream that has begun with the event that has it."""
-        problem = error.problem(self.id, self.path)
         if self.begun:
-            await self.event("error", problem)
+            await self.event("error", error.problem(self.id, self.path))
             return await self.end()
-        headers = [_PROBLEM, (b"x-request-id", self.id.encode())]
-        if "retry_after" in error.extensions:
-            headers.append((b"retry-after", str(error.extensions["retry_after"]).encode()))
-        if error.status == 401:
-            headers.append((b"www-authenticate", b"Bearer"))
-        await _answer(self._send, error.status, headers, _encoder.encode(problem))
+        await self.answer(_refusal(error, self.id, self.path))
 
     async def event(self, name: str, data: Any) -> None:
         """Send an event; the first one opens the stream."""
@@ -277,9 +303,23 @@ async def _answer(send: Send, status: int, headers: Headers, body: bytes) -> Non
     await send({"type": "http.response.body", "body": body})
 
 
-def _ticket(request: _Request) -> Ticket:
-    headers = request.headers
-    ticket = Ticket(request_id=request.id, trace=headers.get(b"traceparent", b"").decode("latin-1"))
+def _id_of(headers: Mapping[bytes, bytes]) -> str:
+    """Return the request's id, a new one for one that has none or none that can be repeated."""
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
+    return given if 0 < len(given) <= 128 and given.isascii() and given.isprintable() else str(new_id())
+
+
+def _refusal(error: HaatError, name: str, path: str) -> Answer:
+    headers = [_PROBLEM, (b"x-request-id", name.encode())]
+    if "retry_after" in error.extensions:
+        headers.append((b"retry-after", str(error.extensions["retry_after"]).encode()))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return error.status, headers, _encoder.encode(error.problem(name, path))
+
+
+def _ticket(name: str, headers: Mapping[bytes, bytes]) -> Ticket:
+    ticket = Ticket(request_id=name, trace=headers.get(b"traceparent", b"").decode("latin-1"))
     priority, timeout = headers.get(b"x-haat-priority"), headers.get(b"x-haat-timeout-ms")
     if priority is not None:
         ticket.priority = _number(priority, "X-Haat-Priority", PRIORITIES.start, PRIORITIES.stop - 1)

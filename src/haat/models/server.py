@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import uvicorn
 
-from haat.models.writes import GatheringProtocol
+from haat.models.http import Door, ModelProtocol
 
 
 class Server(uvicorn.Server):
     """Signals belong to the command that has started us: set ``should_exit`` to end it."""
 
-    def __init__(self, application: Any, *, port: int = 0, log_level: str = "warning", shutdown_seconds: int) -> None:
+    def __init__(self, door: Door, *, port: int = 0, log_level: str = "warning", shutdown_seconds: int) -> None:
         super().__init__(
             uvicorn.Config(
-                application,
-                http=GatheringProtocol,
+                door,
+                http=ModelProtocol,
                 ws="none",
                 host="127.0.0.1",
                 port=port,

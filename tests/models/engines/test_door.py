@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from haat.models import metrics
 from haat.models.directory import Directory, precedence
@@ -20,7 +19,7 @@ from haat.models.execution import Execution
 from haat.models.hosted import Option
 from haat.models.manifest import Batching, Degraded, Listing
 from haat.models.process import build_app
-from haat.models.writes import GatheringProtocol
+from haat.models.server import Server
 from models.engines.contract import KEY, sample, until
 
 TOKEN = "t" * 64
@@ -278,9 +277,8 @@ async def test_a_removed_model_is_gone_from_its_address(engine: LocalEngine) -> 
 
 @pytest.fixture
 async def port(engine: LocalEngine) -> AsyncIterator[int]:
-    config = uvicorn.Config(door_to(engine), port=0, http=GatheringProtocol, lifespan="off", log_level="warning")
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server._serve())
+    server = Server(door_to(engine), shutdown_seconds=5)
+    serving = asyncio.create_task(server.serve())
     await until(lambda: server.started)
     yield server.servers[0].sockets[0].getsockname()[1]
     server.should_exit = True
@@ -347,3 +345,68 @@ async def test_a_client_who_leaves_ends_the_stream(engine: LocalEngine, port: in
     await writer.wait_closed()
     await until(lambda: engine.state(KEY).in_flight == 0)
     assert engine.metrics()[KEY][0].abandoned == 1
+
+
+async def _exchange(port: int, *pieces: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Send a request in pieces, read its answer to the connection's end; an interim answer is left out."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for piece in pieces:
+        writer.write(piece)
+        await asyncio.sleep(0.01)
+    head, _, rest = (await reader.read()).removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").partition(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    status, *lines = head.decode().split("\r\n")
+    return int(status.split()[1]), dict(line.split(": ", 1) for line in lines), rest
+
+
+@pytest.mark.parametrize("given", [texts("a"), texts("nan"), {"input": 7}])
+async def test_the_short_way_and_the_long_one_answer_alike(
+    engine: LocalEngine, port: int, given: dict[str, Any]
+) -> None:
+    await engine.deploy(sample(entry="sample:Sample"))
+    await engine.load(KEY)
+    body = json.dumps(given).encode()
+    fields = b"Host: a\r\nX-Request-ID: call-7\r\nConnection: close\r\nAuthorization: Bearer %b\r\n" % TOKEN.encode()
+    head = b"POST %b HTTP/1.1\r\n" % INVOKE.encode() + fields
+    sized = b"Content-Length: %d\r\n" % len(body)
+    seen = []
+    for pieces in (
+        (head + sized + b"\r\n" + body,),
+        (head + sized + b"\r\n", body[:5], body[5:]),
+        (head[:9], head[9:40], head[40:] + sized + b"\r\n" + body),
+        (head.replace(b"HTTP/1.1", b"HTTP/1.0") + sized + b"\r\n" + body,),
+        (head.replace(b"sample", b"s%61mple") + sized + b"\r\n" + body,),
+        (head + sized + b"Expect: 100-continue\r\n\r\n", body),
+        (head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body),),
+    ):
+        status, headers, answer = await _exchange(port, *pieces)
+        assert set(headers) >= {"date", "content-type", "content-length", "connection"}
+        assert headers["x-request-id"] == "call-7"
+        decoded = json.loads(answer)
+        for output in decoded.get("output", ()):
+            output.pop("pid")
+        seen.append((status, sorted(headers), headers["content-type"], decoded))
+    assert all(one == seen[0] for one in seen)
+
+
+async def test_the_short_way_asks_for_the_credential_too(engine: LocalEngine, port: int) -> None:
+    await engine.deploy(sample())
+    body = json.dumps(texts("a")).encode()
+    head = b"POST %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    status, headers, _ = await _exchange(port, head % (INVOKE.encode(), len(body)) + body)
+    assert (status, headers["www-authenticate"]) == (401, "Bearer")
+
+
+async def test_the_server_ends_after_the_calls_it_is_at(engine: LocalEngine) -> None:
+    await engine.deploy(sample())
+    await engine.load(KEY)
+    server = Server(door_to(engine), shutdown_seconds=5)
+    serving = asyncio.create_task(server.serve())
+    await until(lambda: server.started)
+    reader, writer = await _send(server.servers[0].sockets[0].getsockname()[1], texts("sleep 0.5"))
+    await until(lambda: engine.state(KEY).in_flight == 1)
+    server.should_exit = True
+    assert b'"SLEEP 0.5"' in await reader.read()
+    writer.close()
+    await serving
