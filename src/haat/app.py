@@ -29,12 +29,15 @@ from haat.infra.keyring import Keyring, keyring_of
 from haat.infra.mail import Mail, mail_for
 from haat.infra.net import parse_networks
 from haat.infra.postgres import Database
+from haat.infra.projections import Projection
 from haat.invoices.service import Invoices
 from haat.jobs.files import Files
 from haat.jobs.service import CallerJobs
 from haat.jobs.webhooks import Webhooks
 from haat.kernel.clock import Clock, SystemClock
 from haat.kernel.events import EventHandler
+from haat.ledger.projection import BALANCES
+from haat.ledger.service import Ledger
 from haat.partners.service import Partners
 from haat.rating.service import Rating
 from haat.registry.service import Registry
@@ -65,6 +68,9 @@ SCHEDULES: tuple[Schedule, ...] = (
 )
 """What is done in its own time."""
 
+PROJECTIONS: tuple[Projection, ...] = (BALANCES,)
+"""What can be made anew, in the order in which it can be done."""
+
 
 @dataclass(frozen=True, slots=True)
 class Platform:
@@ -88,6 +94,7 @@ class Platform:
     rating: Rating
     invoices: Invoices
     settlements: Settlements
+    ledger: Ledger
     registry: Registry
     flags: Flags
     switchboard: Switchboard
@@ -141,6 +148,7 @@ def build_platform(
         rating=Rating(db, clock),
         invoices=invoices,
         settlements=Settlements(db, clock, pseudonyms, invoices),
+        ledger=Ledger(db),
         registry=Registry(db, clock, keyring, partners, catalog, settings),
         flags=flags,
         switchboard=Switchboard(db, flags, settings),

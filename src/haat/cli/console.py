@@ -21,6 +21,22 @@ from haat.settings import Settings
 
 T = TypeVar("T")
 
+
+def _time(_: click.Context, __: click.Parameter, given: str | None) -> datetime | None:
+    if given is None:
+        return None
+    try:
+        at = datetime.fromisoformat(given)
+    except ValueError:
+        raise click.BadParameter("give a time such as 2026-11-30T18:30:00+05:30") from None
+    return at.astimezone() if at.tzinfo is None else at
+
+
+def time_option(*, help: str, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option ``--at``: a moment in ISO 8601, of this machine's zone if it names none."""
+    return click.option("--at", callback=_time, metavar="TIME", required=required, help=help)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

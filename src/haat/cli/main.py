@@ -21,8 +21,13 @@ GROUPS = {
     "events": ("haat.cli.events:events", "Read the event log, verify its chain, hand a handler the past."),
     "flags": ("haat.cli.flags:flags", "List feature flags, make them, turn them."),
     "jobs": ("haat.cli.jobs:jobs", "List jobs, let them run now, cancel them."),
+    "ledger": (
+        "haat.cli.ledger:ledger",
+        "Read the books: the trial balance, accounts, what was posted about a thing.",
+    ),
     "models": ("haat.cli.models:models", "Make, try and publish models; alone: run the process that serves them."),
     "plugins": ("haat.cli.plugins:plugins", "See the gateway's plugins, switch them on and off."),
+    "projections": ("haat.cli.projections:projections", "Make tables anew from the events they say again."),
     "provider": ("haat.cli.provider:provider", "Try a service before listing it."),
     "rollout": ("haat.cli.rollout:rollout", "Move a service's calls from one version to the next, and back."),
 }

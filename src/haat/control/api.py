@@ -17,6 +17,7 @@ from haat.infra import events
 from haat.infra.postgres import PLATFORM_SCOPE
 from haat.invoices.api import router as invoices
 from haat.jobs.api import router as jobs
+from haat.ledger.api import router as ledger
 from haat.partners.api import router as partners
 from haat.portal import pages as portal
 from haat.registry.api import router as registry
@@ -49,6 +50,7 @@ def build_app(platform: Platform) -> FastAPI:
         usage,
         invoices,
         settlement,
+        ledger,
         registry,
         flags,
         feedback,

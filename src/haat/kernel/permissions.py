@@ -26,6 +26,7 @@ class Permission(StrEnum):
     INVOICES_RUN = "invoices.run"
     SETTLEMENTS_RUN = "settlements.run"
     SERVICES_SUSPEND = "services.suspend"
+    LEDGER_READ = "ledger.read"
     PLANS_GRANT = "plans.grant"
     FLAGS_EDIT = "flags.edit"
     PARTNER_EDIT = "partner.edit"
