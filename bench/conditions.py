@@ -33,8 +33,8 @@ class Conditions:
     virtual: bool
     system: str
     python: str
-    compiled: bool
-    """The gateway's hot path ran in its compiled form."""
+    compiled: bool | None
+    """The gateway's hot path ran in its compiled form; None where no gateway ran."""
     load_before: float
     busy_percent_before: float
     others: dict[str, float]
@@ -48,10 +48,10 @@ class Conditions:
         """Say the same as text."""
         virtual = "virtual " if self.virtual else ""
         others = ", ".join(f"{name} {share:.0f} %" for name, share in self.others.items()) or "nothing of note"
+        hot_path = "" if self.compiled is None else f", hot path {'compiled' if self.compiled else 'interpreted'}"
         return [
             f"Measured {self.at} on {self.cores} {virtual}cores ({self.processor}), {self.memory_gb:.0f} GB, "
-            f"{self.system}, CPython {self.python}, hot path {'compiled' if self.compiled else 'interpreted'}; "
-            f"{self.minutes:.0f} minutes.",
+            f"{self.system}, CPython {self.python}{hot_path}; {self.minutes:.0f} minutes.",
             f"Load average {self.load_before:.2f} before and {self.load_after:.2f} after the run, which is its own "
             f"load; before it {self.busy_percent_before:.1f} % of the processor was busy (in percent of a core: "
             f"{others}). {self.stolen_percent:.1f} % of the time was stolen by the host.",

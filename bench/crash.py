@@ -96,7 +96,7 @@ async def _caller(target: Target, seen: Calls) -> None:
                     async with asyncio.timeout(CALL_SECONDS):
                         writer.write(request + target.body)
                         good = await _is_answered(reader)
-                except (OSError, EOFError, ValueError, TimeoutError):
+                except (OSError, EOFError, KeyError, ValueError, TimeoutError):
                     good = False
                 seen.ended.append((begin, time.monotonic(), good))
             await asyncio.sleep(0.05)  # as a client waits before it tries again
@@ -108,8 +108,11 @@ async def _is_answered(reader: asyncio.StreamReader) -> bool:
     """Read one answer; tell whether it is a 200."""
     head = await reader.readuntil(b"\r\n\r\n")
     status, *lines = head.lower().split(b"\r\n")
-    length = next((int(line[15:]) for line in lines if line.startswith(b"content-length:")), None)
-    if length is None:
-        raise ValueError("an answer without its length")
-    await reader.readexactly(length)
+    fields = dict(line.split(b": ", 1) for line in lines if b": " in line)
+    if fields.get(b"transfer-encoding") == b"chunked":
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            await reader.readexactly(size + 2)
+        await reader.readexactly(2)
+    else:
+        await reader.readexactly(int(fields[b"content-length"]))
     return status.split()[1] == b"200"

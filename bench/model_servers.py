@@ -102,7 +102,7 @@ def ours(workers: int) -> Server:
     return Server(
         "haat" if workers == 1 else f"haat-{workers}-workers",
         (),
-        "checks its token and the task schema, numbers and meters each call; uvicorn and the local engine",
+        "checks its token and the task schema, numbers and meters each call; the models' server and the local engine",
         lambda _, port, model: [
             *(sys.executable, "-m", "bench.haat_models"),
             *(str(port), str(workers), str(model), str(runtime_packages())),

@@ -152,6 +152,7 @@ def main() -> None:
     end_in_order()
     forget_settings()
     found, seen = Found(), conditions.look()
+    seen.compiled = None  # models are served without the gateway
     began, stolen = time.monotonic(), conditions.stolen_seconds()
     try:
         with working_folder() as work:

@@ -226,7 +226,7 @@ async def test_who_speaks_a_protocol_answers_in_its_shape(
 ) -> None:
     server.script = lambda _: _answers(200, body)
     report = await _check(
-        server, dialect=dialect, sample=SampleCall(path=path, body={"model": "m"}), warm_up_seconds=0.1
+        server, dialect=dialect, sample=SampleCall(path=path, body={"model": "m"}), warm_up_seconds=0.5
     )
     assert report.ok is not bool(reason)
     assert reason in report.steps[-1].detail
