@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -47,7 +47,10 @@ def check_transition(present: Status, wanted: Status) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """A rate card in force: rupees per unit after the month's free units."""
+    """A rate card in force: rupees per unit after the month's free units, or what its ``components`` say.
+
+    With components ``unit_price`` and ``free_units`` are those of the one in the listing's own unit, or of the first.
+    """
 
     id: UUID
     version: int
@@ -57,6 +60,8 @@ class Price:
     free_units: Decimal
     provider_share: Decimal
     effective_from: datetime
+    components: Sequence[Mapping[str, Any]] = ()
+    minimum: Decimal = Decimal(0)
 
 
 def _instant(microseconds: int | None) -> datetime | None:

@@ -38,6 +38,22 @@ def total(amounts: Iterable[Decimal]) -> Decimal:
         return sum(amounts, Decimal(0))
 
 
+def holders(quantity: Decimal, size: Decimal) -> Decimal:
+    """Return how many packages of a size hold a quantity: one that was begun counts whole."""
+    with localcontext(_EXACT):
+        whole, rest = divmod(quantity, size)
+        return whole + 1 if rest else whole
+
+
+def proportion(amount: Decimal, part: int, whole: int) -> Decimal:
+    """Return ``amount × part / whole`` rounded half-up to a price's twelve decimals.
+
+    Parts that follow each other are charged as the difference of two of these, so that together they are ``amount``.
+    """
+    with localcontext(_EXACT):
+        return (amount * part / whole).quantize(PRICE_STEP, rounding=ROUND_HALF_UP)
+
+
 def to_paisa(amount: Decimal) -> Decimal:
     """Round an amount in rupees half-up to two decimals."""
     with localcontext(_EXACT):

@@ -46,6 +46,17 @@ _UNITS = {
     "images": ("image", "images", 1),
     "bytes": ("byte", "bytes", 1_000_000),
     "compute_seconds": ("second of computing", "seconds of computing", 1),
+    "input_tokens": ("input token", "input tokens", 1000),
+    "output_tokens": ("output token", "output tokens", 1000),
+    "cached_tokens": ("cached token", "cached tokens", 1000),
+    "cache_write_tokens": ("token written to a cache", "tokens written to a cache", 1000),
+    "reasoning_tokens": ("reasoning token", "reasoning tokens", 1000),
+    "input_audio_tokens": ("audio token heard", "audio tokens heard", 1000),
+    "output_audio_tokens": ("audio token spoken", "audio tokens spoken", 1000),
+    "end_users": ("user", "users", 1),
+    "applications": ("application", "applications", 1),
+    "language_pairs": ("language pair", "language pairs", 1),
+    "months": ("month", "months", 1),
 }
 _QUOTED = {"audio_seconds": "minute of audio", "bytes": "MB"}
 

@@ -94,7 +94,8 @@ class CallStory:
     """One call, its price, and the lines it lies on. ``call`` has what the asker may see of the row.
 
     ``invoice`` and ``settlement`` are its line; what the cache answered of a call of which the provider
-    was asked for the rest lies on a second one, ``cached_invoice`` and ``cached_settlement``.
+    was asked for the rest lies on a second one, ``cached_invoice`` and ``cached_settlement``. Where several meters
+    see it, it lies on a line of each: these are the first ones, and ``lines`` has all.
     """
 
     call: Mapping[str, Any]
@@ -109,11 +110,13 @@ class CallStory:
     cached_share: Decimal | None
     """The part of the price which that costs."""
     list_charge: Decimal | None
-    """Quantity × price, exact; free units are taken off on the invoice line, not on a call."""
+    """Quantity × price, exact; free units are taken off on the invoice line, not on a call. None where the price of a
+    call can't be told alone."""
     invoice: Mapping[str, Any] | None
     settlement: Mapping[str, Any] | None
     cached_invoice: Mapping[str, Any] | None
     cached_settlement: Mapping[str, Any] | None
+    lines: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +198,9 @@ class Usage:
         quantity = units.get(card["unit"], Decimal(0)) if card and billed else None
         cached = row["cached"] if billed and row["cached"] else None
         share = row["cached_share"] if cached is not None else None
-        line, second = [*lines, None, None][:2]
+        asked, hits = ([one for one in lines if (one["line_share"] is None) == whole] for whole in (True, False))
+        line = next(iter([*asked, *hits]), None)
+        second = hits[0] if asked and hits else None
         provider = scope.platform or row["provider_org"] == actor.org_id
         return CallStory(
             call=row if customer else self._for_provider(row),
@@ -208,12 +213,18 @@ class Usage:
             cached_quantity=cached,
             cached_share=share,
             list_charge=_list_charge(quantity, card["unit_price"], cached, share)
-            if card and quantity is not None
+            if card and card["plain"] and quantity is not None
             else None,
             invoice=_pick(line, *_INVOICE) if customer else None,
             settlement=_pick(line, *_SETTLEMENT) if provider else None,
             cached_invoice=_pick(second, *_INVOICE) if customer else None,
             cached_settlement=_pick(second, *_SETTLEMENT) if provider else None,
+            lines=[
+                {"meter": one["meter"]}
+                | ((_pick(one, *_INVOICE) or {}) if customer else {})
+                | ((_pick(one, *_SETTLEMENT) or {}) if provider else {})
+                for one in lines
+            ],
         )
 
     async def export_csv(self, actor: Actor, chosen: CallFilter) -> AsyncIterator[str]:
