@@ -293,7 +293,7 @@ class PriceDraft(_Draft):
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "INR"
     effective_from: AwareDatetime | None = None
 
-    @field_validator("unit_price", "free_units", "minimum", mode="before")
+    @field_validator("unit_price", "free_units", mode="before")
     @classmethod
     def _no_floats(cls, value: Any) -> Any:
         return no_floats(value)

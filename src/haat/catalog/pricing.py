@@ -6,14 +6,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from haat.kernel.prices import Aggregation, Component, Filter, Meter, Tier, check_tiers, component
-
-Amount = Annotated[Decimal, Field(ge=0, max_digits=24, decimal_places=12)]
-Quantity = Annotated[Decimal, Field(ge=0, max_digits=24, decimal_places=6)]
-MeterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
-_Value = Annotated[str, Field(min_length=1, max_length=80)]
 
 
 def no_floats(value: Any) -> Any:
@@ -23,13 +18,14 @@ def no_floats(value: Any) -> Any:
     return value
 
 
+Amount = Annotated[Decimal, BeforeValidator(no_floats), Field(ge=0, max_digits=24, decimal_places=12)]
+Quantity = Annotated[Decimal, BeforeValidator(no_floats), Field(ge=0, max_digits=24, decimal_places=6)]
+MeterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+_Value = Annotated[str, Field(min_length=1, max_length=80)]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_floats(cls, value: Any) -> Any:
-        return no_floats(value)
 
 
 class TierDraft(_Part):

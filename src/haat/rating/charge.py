@@ -60,8 +60,8 @@ class RateCard:
         """Return the card as one of its components has it: in that one's unit, price and free units."""
         if not self.components:
             return self
-        price = component.headline if unit_price is None else unit_price
-        return replace(self, components=(), unit=component.unit, unit_price=price, free_units=component.free_units)
+        price, free = component.headline if unit_price is None else unit_price, component.free_units
+        return replace(self, components=(component,), unit=component.unit, unit_price=price, free_units=free)
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,24 +216,28 @@ async def measured_many(
 
 def _measured(row: Row, at: datetime, unit: str, wanted: _Wanted) -> list[Measured]:
     """Return a row's usage: what the provider was asked for, and what the cache gave."""
-    place = (row["subscription_id"], row["service_id"], row["plan"], row["provider_org"], at)
+    about: dict[str, Any] = {
+        "subscription": row["subscription_id"],
+        "service": row["service_id"],
+        "plan": row["plan"],
+        "provider_org": row["provider_org"],
+        "at": at,
+        "before": row.get("before", False),
+        **{name: row.get(f"{name}_of", "") for name in _TOLD_APART},
+    }
     found: list[Measured] = []
-    shared: dict[str, Any] = {name: row.get(f"{name}_of", "") for name in _TOLD_APART}
-    shared["before"] = row.get("before", False)
     gauges = _gauges(row, wanted)
-    none: dict[str, Any] = {name: {} for name in gauges}
     if row["calls"]:
         units = {key: Decimal(row[f"sum_{n}"]) for n, key in enumerate(wanted.sums) if row[f"sum_{n}"] is not None}
         if row["cached_of_asked"]:
             units[unit] = total((units.get(unit, Decimal(0)), -row["cached_of_asked"]))
-        own = none if row["cached_calls"] else gauges
-        found.append(Measured(*place, units, row["calls"], **shared, **own))
+        own = dict.fromkeys(gauges, {}) if row["cached_calls"] else gauges
+        found.append(Measured(**about, **own, units=units, calls=row["calls"]))
     if row["cached_calls"]:
         units = {key: Decimal(row[f"hit_{n}"]) for n, key in enumerate(wanted.hits) if row[f"hit_{n}"] is not None}
         units[unit] = Decimal(row["cached"])
-        found.append(
-            Measured(*place, units, row["cached_calls"], row["cached_share"], counted=row["hits"], **shared, **gauges)
-        )
+        share, calls, hits = row["cached_share"], row["cached_calls"], row["hits"]
+        found.append(Measured(**about, **gauges, units=units, calls=calls, cached_share=share, counted=hits))
     return found
 
 
