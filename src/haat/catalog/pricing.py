@@ -95,7 +95,7 @@ class FilterDraft(_Part):
 
     language_pairs: Annotated[list[_Value], Field(max_length=100)] = []
     versions: Annotated[list[_Value], Field(max_length=100)] = []
-    variants: Annotated[list[_Value], Field(max_length=100)] = []
+    variants: Annotated[list[Annotated[str, Field(max_length=80)]], Field(max_length=100)] = []
     cached: bool | None = None
 
 

@@ -165,9 +165,9 @@ class Invoices:
             until = newest if until is None else until
             issued = await store.invoices_of(connection, org)
             same = [row for row in issued if row["period"] == period]
-            if same and (same[-1]["closes"] or same[-1]["batch_to"] >= until):
-                return Invoice(**same[-1])
             closes = over and until == newest
+            if same and (same[-1]["closes"] or (same[-1]["batch_to"] >= until and not closes)):
+                return Invoice(**same[-1])
             draft, unpriced = await self._draft(connection, buyer, month, until, issued, closes)
             for usage in unpriced:
                 log.warning("%s has %d calls of %s without a price: not billed", org, usage.calls, usage.service)
