@@ -1,4 +1,4 @@
-"""Random periods to be rated: cards of every model on meters of every kind, usage, subscriptions, lines issued before."""
+"""Random periods to be rated: cards of every model on meters of every kind, usage, subscriptions, issued lines."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from uuid import UUID
 
 from haat.kernel.clock import month_period
@@ -122,7 +123,7 @@ def case(chance: random.Random) -> Case:
             service, first, second = chance.choice(SERVICES), moment(chance), moment(chance)
             first = PERIOD.start if chance.random() < 0.5 else first
             edges = sorted({first, second, PERIOD.end} if chance.random() < 0.5 else {first, second})
-            for start, end in zip(edges, edges[1:], strict=False):
+            for start, end in pairwise(edges):
                 held.append(Held(subscription, service, chance.choice(PLANS), PROVIDERS[0], start, end))
     count = chance.choice((0, 0, 0, 1, 3))
     held_by = [
@@ -135,7 +136,9 @@ def case(chance: random.Random) -> Case:
 
 def line(chance: random.Random, one: RateCard, plan: str | None) -> Issued:
     kind = chance.choice(("usage", "usage", "usage", "fee", "minimum"))
-    names = {"fee": ["fee", "line"], "minimum": ["minimum"]}.get(kind) or [part.name for part in one.parts if part.meter]
+    names = {"fee": ["fee", "line"], "minimum": ["minimum"]}.get(kind) or [
+        part.name for part in one.parts if part.meter
+    ]
     free, more = quantity(chance) * chance.randint(0, 1), quantity(chance)
     return Issued(
         chance.choice(SUBSCRIPTIONS),

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
+from itertools import pairwise
 from math import floor
 from typing import Any, NamedTuple
 
@@ -264,7 +265,7 @@ def fixed(
             one.effective_from for one in cards if span.start < one.effective_from < span.end
         }
         edges = sorted(moments)
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             card = card_at(cards, span.service, span.plan, start)
             if card is not None:
                 pieces.append((span, card, start, end))
@@ -309,5 +310,4 @@ def fixed(
     return found
 
 
-MICRO = (datetime.max - datetime.max.replace(microsecond=999_998))
-"""A microsecond."""
+MICRO = timedelta(microseconds=1)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from uuid import UUID
 
 import pytest
@@ -47,7 +48,7 @@ def billed_in_parts(one: Case, cuts: list[int]) -> list[Charge]:
     """Bill usage part by part; the last part but one closes the period, the last one comes late."""
     charges: list[Charge] = []
     edges = [0, *sorted(min(cut, len(one.usage)) for cut in cuts), len(one.usage)]
-    for number, (start, end) in enumerate(zip(edges, edges[1:], strict=False)):
+    for number, (start, end) in enumerate(pairwise(edges)):
         seen = [replace(usage, before=place < start) for place, usage in enumerate(one.usage[:end])]
         final = number >= len(edges) - 3
         charges += rate(seen, one.cards, PERIOD, issued_of(charges), one.held, final=final).charges

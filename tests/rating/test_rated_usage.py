@@ -173,7 +173,7 @@ async def test_users_peaks_and_last_values_are_one_number_a_month_and_grow_from_
 async def test_a_subscription_without_calls_owes_its_fee_by_the_plans_it_stood_on(
     bazaar: Bazaar, invoices: Invoices, clock: SetClock, database: Any
 ) -> None:
-    service, subscription = await stall(bazaar)
+    service, _ = await stall(bazaar)
     await price(bazaar, service, {"model": "flat", "amount": "300"})
     await price(bazaar, service, {"model": "flat", "amount": "600"}, plan_code="professional")
     moved = PERIOD.start + (PERIOD.end - PERIOD.start) / 3

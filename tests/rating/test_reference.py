@@ -1,4 +1,4 @@
-"""Every charge is what the definitions say, to the last decimal: against a reference that shares no code with rating."""
+"""Every charge is what the definitions say, to the last decimal, by a reference that shares no code with rating."""
 
 from __future__ import annotations
 

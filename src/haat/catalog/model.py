@@ -150,6 +150,9 @@ class Listing:
     unit_price: Decimal | None
     free_units: Decimal | None
     policy: Mapping[str, Any] = field(default_factory=dict)
+    components: Sequence[Mapping[str, Any]] = ()
+    """What its common price asks for, when that is more than a unit's price; ``unit_price`` is then one of it."""
+    minimum: Decimal = Decimal(0)
 
     @property
     def path(self) -> str:

@@ -27,13 +27,14 @@ _LISTING = """
     services.unit, services.region, services.retains_inputs, services.trains, services.max_requests_per_second,
     services.typical_latency_ms, services.uptime_sla, services.docs_url, services.created_at,
     coalesce(version.languages, '{}') AS languages, coalesce(version.language_pairs, '{}') AS language_pairs,
-    price.unit_price, price.free_units, services.policy
+    price.unit_price, price.free_units, services.policy, coalesce(price.components, '[]') AS components,
+    coalesce(price.minimum, 0) AS minimum
 """
 _FROM = """
     services
     LEFT JOIN service_versions AS version ON version.service_id = services.id AND version.is_default
     LEFT JOIN LATERAL (
-        SELECT unit_price, free_units FROM rate_cards
+        SELECT unit_price, free_units, components, minimum FROM rate_cards
         WHERE rate_cards.service_id = services.id AND plan_code IS NULL AND effective_from <= %(at)s
         ORDER BY effective_from DESC LIMIT 1
     ) AS price ON true

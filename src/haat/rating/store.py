@@ -231,7 +231,7 @@ def _measured(row: Row, at: datetime, unit: str, wanted: _Wanted) -> list[Measur
         units = {key: Decimal(row[f"sum_{n}"]) for n, key in enumerate(wanted.sums) if row[f"sum_{n}"] is not None}
         if row["cached_of_asked"]:
             units[unit] = total((units.get(unit, Decimal(0)), -row["cached_of_asked"]))
-        own = dict.fromkeys(gauges, {}) if row["cached_calls"] else gauges
+        own = {name: {} for name in gauges} if row["cached_calls"] else gauges
         found.append(Measured(**about, **own, units=units, calls=row["calls"]))
     if row["cached_calls"]:
         units = {key: Decimal(row[f"hit_{n}"]) for n, key in enumerate(wanted.hits) if row[f"hit_{n}"] is not None}
