@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from haat.app import Platform
+from haat.kernel.clock import SetClock
 from haat.portal.formats import price_words
 
 from .conftest import Browser, faults_of
@@ -14,7 +15,9 @@ BrowserFor = Callable[[str | None], Awaitable[Browser]]
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
-async def test_a_price_is_tried_and_then_set(street: Street, browser_for: BrowserFor, platform: Platform) -> None:
+async def test_a_price_is_tried_and_then_set(
+    street: Street, browser_for: BrowserFor, platform: Platform, clock: SetClock
+) -> None:
     browser, listing = await browser_for(PROVIDER), street.listings[0]
     page = f"/partner/services/{listing.id}/prices"
     empty = await browser.get(page)
@@ -33,6 +36,7 @@ async def test_a_price_is_tried_and_then_set(street: Street, browser_for: Browse
     assert tried.status_code == 200 and "would have cost" in tried.text and "customer-" in tried.text
     assert "Sabzi" not in tried.text
     assert [one.version for one in await platform.discovery.prices(None, listing.id)] == [1], "nothing is changed"
+    clock.advance(hours=1)
     done = await browser.send(f"{page}/set", page=page, **typed)
     assert "The new price counts from now on" in done.text
     assert not faults_of(done.text)
@@ -49,7 +53,6 @@ async def test_what_is_wrong_stands_beside_its_field(street: Street, browser_for
     for typed, field in (
         ({"model": "volume", "tiers": "cheap"}, "tiers"),
         ({"model": "volume", "tiers": "100: 1"}, "tiers"),
-        ({"model": "package", "unit_price": "1", "package_size": "0"}, "tiers"),
         ({"model": "package", "unit_price": "1", "package_size": "-5"}, "package_size"),
         ({"unit_price": "-1"}, "unit_price"),
         ({"unit_price": "1", "fee": "many"}, "fee"),
@@ -57,6 +60,14 @@ async def test_what_is_wrong_stands_beside_its_field(street: Street, browser_for
         answer = await browser.send(page, page=page, **typed)
         assert not faults_of(answer.text)
         assert answer.status_code == 422 and f'id="{field}-error"' in answer.text, typed
+
+
+async def test_what_belongs_to_no_field_is_said_above_them(street: Street, browser_for: BrowserFor) -> None:
+    browser, listing = await browser_for(PROVIDER), street.listings[0]
+    page = f"/partner/services/{listing.id}/prices"
+    answer = await browser.send(page, page=page, model="package", unit_price="1", package_size="0")
+    assert answer.status_code == 422 and "holds something" in answer.text
+    assert not faults_of(answer.text)
 
 
 async def test_the_page_is_its_providers_alone(street: Street, browser_for: BrowserFor) -> None:

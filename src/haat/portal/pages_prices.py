@@ -27,11 +27,11 @@ FIELDS = ("unit_price", "free_units", "package_size", "tiers", "fee", "minimum",
 _SHOWN = 50
 _TIER = re.compile(r"(?:up to )?(?P<end>[0-9][0-9,.]*|rest)\s*[:=]\s*₹?(?P<price>[0-9.]+)")
 _HOMES = {
-    "components": "tiers",
     "package_price": "unit_price",
     "amount": "fee",
     "up_to": "tiers",
-    "included": "free_units",
+    "graduated": "tiers",
+    "volume": "tiers",
 }
 
 
