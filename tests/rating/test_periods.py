@@ -38,10 +38,20 @@ def used(quantity: str, minutes: int = 0, **more: object) -> Measured:
 
 def issued_of(charges: list[Charge]) -> list[Issued]:
     return [
-        Issued(one.subscription, one.meter, one.card.id, one.plan, one.provider_org, one.quantity, one.free_units,
-               one.amount, one.kind, one.cached_share)
+        Issued(
+            one.subscription,
+            one.meter or one.card.unit,
+            one.card.id,
+            one.plan,
+            one.provider_org,
+            one.quantity,
+            one.free_units,
+            one.amount,
+            one.kind,
+            one.cached_share,
+        )
         for one in charges
-    ]  # fmt: skip
+    ]
 
 
 def billed_in_parts(one: Case, cuts: list[int]) -> list[Charge]:

@@ -22,7 +22,7 @@ def as_lines(charges: list[Charge]) -> dict[Place, Line]:
             one.plan,
             one.provider_org,
             one.cached_share,
-            one.meter,
+            one.meter or one.card.unit,
         ): Line(Fraction(one.amount), Fraction(one.quantity), one.calls)
         for one in charges
     }

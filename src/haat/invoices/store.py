@@ -13,6 +13,7 @@ from haat.infra.postgres import Connection
 from haat.invoices.model import Draft, Line
 from haat.kernel.clock import Period
 from haat.kernel.ids import new_id
+from haat.kernel.prices import MONTHS
 from haat.rating.model import Issued
 from haat.rating.service import quantity_sql
 from haat.usage.model import BILLED_VALUES, MEMBER, id_bound
@@ -243,8 +244,8 @@ async def line(connection: Connection, identifier: UUID) -> Row | None:
 
 async def calls_of_line(connection: Connection, line: Row, after: UUID | None, limit: int) -> list[Row]:
     """Return the calls of a line in order of time: its frozen predicate, looked up."""
-    if line["kind"] != "usage":
-        return []
+    if line["unit"] == MONTHS:
+        return []  # a fee or a minimum
     rows = await connection.execute(
         f"""
         SELECT call.id, call.at, call.status, call.outcome, {_quantity(line)} AS quantity

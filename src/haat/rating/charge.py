@@ -152,10 +152,10 @@ class Charge:
     """What a subscription owes for one window of a card: ``amount`` is exact, in rupees, before tax.
 
     ``card`` is in the unit, price and free units of the component that is charged. ``meter`` names the meter, or the
-    fee. ``steps`` say how the amount comes together: they sum to it; None stands for billable × price. An amount is
-    negative where lines issued before took more than the whole period comes to. ``cached_share``: these are
-    answers out of the cache, and they cost this part of the price. What has no calls behind it has ``calls`` 0.
-    ``counted_by`` is the meter of a card with components.
+    fee; it is empty where the card names a unit's price and no more, and ``counted_by`` is None. ``steps`` say how the
+    amount comes together: they sum to it; None stands for billable × price. An amount is negative where lines issued
+    before took more than the whole period comes to. ``cached_share``: these are answers out of the cache, and they
+    cost this part of the price. What has no calls behind it has ``calls`` 0.
     """
 
     subscription: UUID

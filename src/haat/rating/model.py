@@ -126,7 +126,7 @@ class _Rating:
         charges += self._minimums(held, charges)
         for charge in charges:
             if not -MAX_AMOUNT < charge.amount < MAX_AMOUNT or charge.quantity >= MAX_QUANTITY:
-                raise ValueError(f"a charge for {charge.meter} is too large to be billed")
+                raise ValueError(f"a charge for {charge.meter or charge.card.unit} is too large to be billed")
         charges.sort(key=lambda charge: str(charge.subscription))
         return Rated(
             charges, sorted(unpriced, key=lambda usage: (usage.at, str(usage.service), str(usage.subscription)))
@@ -221,7 +221,7 @@ class _Rating:
             draft.calls,
             usage.cached_share,
             "usage",
-            component.name,
+            component.name if draft.window.card.components else "",
             steps,
             component.meter if draft.window.card.components else None,
             component.meter is not None and component.meter.key == draft.window.card.unit,

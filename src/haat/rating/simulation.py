@@ -215,7 +215,7 @@ def charge_data(charge: Charge) -> dict[str, Any]:
     """Return a charge with its steps as plain data; numbers are decimal texts, amounts exact."""
     return {
         "kind": charge.kind,
-        "meter": charge.meter,
+        "meter": charge.meter or charge.card.unit,
         "plan": charge.plan,
         "unit": charge.card.unit,
         "calls": charge.calls,

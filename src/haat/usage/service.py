@@ -19,6 +19,7 @@ from haat.kernel.errors import NotFound, PermissionDenied
 from haat.kernel.money import multiply, total
 from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
+from haat.kernel.prices import REPORTED_UNITS
 from haat.usage import intake, store
 from haat.usage.event import LIVE, decode
 from haat.usage.intake import Record, Taken
@@ -194,7 +195,9 @@ class Usage:
             card = await store.price_of(connection, row["service_id"], row["plan"], row["at"]) if row["plan"] else None
             billed = row["outcome"] in _BILLED and row["mode"] == LIVE
             lines = await store.lines_of(connection, row) if billed and row["subscription_id"] else []
-        units = _units(row)
+        units = _units(row) | {
+            unit: Decimal(row["other_units"][unit]) for unit in REPORTED_UNITS if unit in row["other_units"]
+        }
         quantity = units.get(card["unit"], Decimal(0)) if card and billed else None
         cached = row["cached"] if billed and row["cached"] else None
         share = row["cached_share"] if cached is not None else None
@@ -209,7 +212,7 @@ class Usage:
             rate_card_version=card["version"] if card else None,
             unit=card["unit"] if card else None,
             quantity=quantity,
-            unit_price=card["unit_price"] if card else None,
+            unit_price=card["unit_price"] if card and card["plain"] else None,
             cached_quantity=cached,
             cached_share=share,
             list_charge=_list_charge(quantity, card["unit_price"], cached, share)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from haat.infra.postgres import Connection
 from haat.kernel.clock import Period
+from haat.kernel.prices import MONTHS
 from haat.usage.model import ANSWERED, BILLED_VALUES, MEMBER, UNITS, CallFilter, id_bound
 from haat.usage.subjects import EXECUTED, GOOD, SETTLED, SUBJECT, SUMS, WITHIN, calls_of_subjects
 
@@ -231,7 +232,7 @@ async def lines_of(connection: Connection, call: Row) -> list[Row]:
             WHERE line.subscription_id = %(subscription_id)s AND line.plan IS NOT DISTINCT FROM %(plan)s
               AND line.service_id = %(service_id)s AND line.provider_org = %(provider_org)s
               AND line.id_from <= %(id)s AND line.id_to > %(id)s
-              AND line.batch_from < %(batch)s AND line.batch_to >= %(batch)s AND line.kind = 'usage' AND {MEMBER}
+              AND line.batch_from < %(batch)s AND line.batch_to >= %(batch)s AND line.unit <> '{MONTHS}' AND {MEMBER}
             ORDER BY line.cached_share NULLS FIRST, line.period, line.position
             """,
         call,

@@ -66,20 +66,30 @@ def upgrade() -> None:
     )
 
 
+_CHECKS = {
+    "invoice_lines": {"check": "batch_to > batch_from", "taxable_check": "taxable >= 0"},
+    "settlement_lines": {
+        "provider_amount_check": "provider_amount >= 0",
+        "platform_amount_check": "platform_amount >= 0",
+    },
+    "settlements": {"provider_amount_check": "provider_amount >= 0", "platform_amount_check": "platform_amount >= 0"},
+}
+
+
 def downgrade() -> None:
+    for table, checks in _CHECKS.items():
+        for name, check in checks.items():  # not of rows that are there: some may be below zero
+            op.execute(
+                f"""
+                ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {table}_{name},
+                    ADD CONSTRAINT {table}_{name} CHECK ({check}) NOT VALID
+                """
+            )
     op.execute(
         """
         DROP INDEX usage_batch;
-        ALTER TABLE settlements
-            ADD CONSTRAINT settlements_provider_amount_check CHECK (provider_amount >= 0) NOT VALID,
-            ADD CONSTRAINT settlements_platform_amount_check CHECK (platform_amount >= 0) NOT VALID;
-        ALTER TABLE settlement_lines
-            ADD CONSTRAINT settlement_lines_provider_amount_check CHECK (provider_amount >= 0) NOT VALID,
-            ADD CONSTRAINT settlement_lines_platform_amount_check CHECK (platform_amount >= 0) NOT VALID;
         ALTER TABLE invoice_lines
-            DROP CONSTRAINT invoice_lines_batches,
-            ADD CONSTRAINT invoice_lines_check CHECK (batch_to > batch_from) NOT VALID,
-            ADD CONSTRAINT invoice_lines_taxable_check CHECK (taxable >= 0) NOT VALID,
+            DROP CONSTRAINT IF EXISTS invoice_lines_batches,
             DROP COLUMN IF EXISTS kind, DROP COLUMN IF EXISTS meter, DROP COLUMN IF EXISTS amount,
             DROP COLUMN IF EXISTS members;
         ALTER TABLE rate_cards DROP COLUMN components, DROP COLUMN minimum;
