@@ -99,6 +99,7 @@ RULES: dict[str, Rule] = {
     "POST /services/{service_id}/prices": Rule(PARTNERS, {"unit_price": "1"}),
     "POST /services/{service_id}/meters": Rule(PARTNERS, {"name": "calls", "aggregation": "count"}),
     "GET /services/{service_id}/meters": Rule(None),
+    "GET /services/{service_id}/prices": Rule(None),
     "POST /rating/simulations": Rule(EVERYBODY, {"service_id": ID, "plan": "free"}),
     "POST /services/{service_id}/plans": Rule(PARTNERS | OPERATORS, {"code": "own", "name": "Own"}),
     "PATCH /services/{service_id}/plans/{code}": Rule(PARTNERS | OPERATORS, {"per_minute": 5}),

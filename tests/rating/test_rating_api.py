@@ -96,8 +96,10 @@ async def test_a_price_may_begin_later_and_the_next_one_not_before_it(app: Any, 
         assert (await client.post(path, json=later)).status_code == 201
         refused = await client.post(path, json={"unit_price": "2"})
         own = await client.post(path, json={"unit_price": "2", "plan_code": "basic"})
+        history = (await client.get(path)).json()
     assert refused.status_code == 409 and "overlap" in refused.json()["detail"]
     assert own.status_code == 201, "a plan's own prices follow each other by themselves"
+    assert [(one["plan_code"], one["version"]) for one in history] == [(None, 2), ("basic", 1), (None, 1)]
 
 
 async def test_a_customer_asks_what_last_month_would_have_cost(app: Any, subscription: Subscription) -> None:

@@ -259,6 +259,12 @@ async def set_price(service_id: UUID, body: PriceDraft, actor: ActorOf, platform
     return PriceSet(version=await platform.catalog.set_price(actor, service_id, body))
 
 
+@router.get("/services/{service_id}/prices")
+async def price_history(service_id: UUID, visitor: VisitorOf, platform: PlatformOf) -> list[Price]:
+    """List every version of a listing's prices, those to come included, the latest first."""
+    return await platform.discovery.price_history(visitor, service_id)
+
+
 @router.post("/services/{service_id}/meters", status_code=201)
 async def define_meter(service_id: UUID, body: MeterDraft, actor: ActorOf, platform: PlatformOf) -> MeterView:
     """Add a meter that prices can be put on; it is never changed."""

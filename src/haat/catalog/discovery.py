@@ -130,6 +130,12 @@ class Discovery:
             await store.listing_by_id(connection, service_id, self._clock.now())
             return await store.prices(connection, service_id, self._clock.now())
 
+    async def price_history(self, actor: Actor | None, service_id: UUID) -> list[Price]:
+        """Return every price a listing has had or will have, the latest first."""
+        async with self._db.transaction(_scope(actor)) as connection:
+            await store.listing_by_id(connection, service_id, self._clock.now())
+            return await store.price_history(connection, service_id)
+
     async def meters(self, actor: Actor | None, service_id: UUID) -> list[Meter]:
         """Return a listing's own meters; the sums of the units are there besides."""
         async with self._db.transaction(_scope(actor)) as connection:

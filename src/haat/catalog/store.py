@@ -299,6 +299,9 @@ async def add_price(
             values,
         )
     ).fetchone()
+    if newest is None and draft.plan_code is None and values["from"] > at:
+        message = "The first price begins at once: until then usage would have none."
+        raise ValidationFailed(errors=[{"field": "effective_from", "message": message}])
     if newest is not None and newest["effective_from"] > values["from"]:
         begins = newest["effective_from"].isoformat()
         raise Conflict(f"Version {newest['version']} begins at {begins}: a price that begins earlier would overlap it.")
@@ -373,6 +376,18 @@ async def prices(connection: Connection, service_id: UUID, at: datetime) -> list
         ORDER BY plan_code NULLS FIRST, effective_from DESC
         """,
         (service_id, at),
+    )
+    return [Price(**row) async for row in rows]
+
+
+async def price_history(connection: Connection, service_id: UUID) -> list[Price]:
+    """Return every version of a listing's prices, those to come included, the latest first."""
+    rows = await connection.execute(
+        """
+        SELECT id, version, plan_code, unit, unit_price, free_units, provider_share, effective_from, components, minimum
+        FROM rate_cards WHERE service_id = %s ORDER BY effective_from DESC, plan_code NULLS FIRST
+        """,
+        (service_id,),
     )
     return [Price(**row) async for row in rows]
 

@@ -66,11 +66,12 @@ async def charges_of_many(
     prices = await store.cards_of_many(connection, orgs, period.end)
     found = await store.measured_many(connection, orgs, period, batches, prices)
     spans = await _held(connection, orgs, period, prices) if final else {}
-    by_service = _by_service(prices)
+    by_service, services = _by_service(prices), {card.id: card.service for card in prices}
     rated: dict[UUID, Rated] = {}
     for org, usage in found.items():
         lines, stood = issued.get(org), spans.get(org, ())
-        rated[org] = rate(usage, _cards_of(usage, stood, lines, by_service), period, lines, stood, final=final)
+        own = _cards_of(usage, stood, lines, by_service, services)
+        rated[org] = rate(usage, own, period, lines, stood, final=final)
     return rated
 
 
@@ -117,12 +118,12 @@ def _cards_of(
     held: Iterable[Held],
     issued: Sequence[Issued] | FreeUsed | None,
     prices: Mapping[UUID, Sequence[RateCard]],
+    services_of: Mapping[UUID, UUID],
 ) -> list[RateCard]:
     """Return the cards that one organisation's month is about: many organisations' are thousands."""
     services = {one.service for one in usage} | {one.service for one in held}
     if issued and not isinstance(issued, Mapping):
-        named = {line.card for line in issued}
-        services |= {card.service for cards in prices.values() for card in cards if card.id in named}
+        services |= {services_of[line.card] for line in issued if line.card in services_of}
     return [card for service in sorted(services) for card in prices.get(service, ())]
 
 
