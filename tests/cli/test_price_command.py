@@ -86,3 +86,8 @@ def test_what_it_can_not_read_is_refused(
     card.write_text("{")
     result = run(*[str(card) if one == "CARD" else one for one in arguments])
     assert result.exit_code == 2 and sentence in result.output
+
+
+def test_what_can_not_be_charged_is_refused_with_its_field(simulator: _Simulator) -> None:
+    result = run(str(uuid4()), "--unit-price", "-1")
+    assert result.exit_code == 1 and "unit_price: " in result.output

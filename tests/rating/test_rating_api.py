@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from haat.infra.mail import mail_for
 from haat.kernel.clock import SetClock, month_period
 from haat.settings import Settings
 from invoices.test_money_api import signed_in
+from rating.stalls import price
 
 LAST = month_period(2026, 10, "Asia/Kolkata")
 TIERS = [{"up_to": "100", "unit_price": "0.05"}, {"unit_price": "0.02", "flat": "1"}]
@@ -100,6 +102,20 @@ async def test_a_price_may_begin_later_and_the_next_one_not_before_it(app: Any, 
     assert refused.status_code == 409 and "overlap" in refused.json()["detail"]
     assert own.status_code == 201, "a plan's own prices follow each other by themselves"
     assert [(one["plan_code"], one["version"]) for one in history] == [(None, 2), ("basic", 1), (None, 1)]
+
+
+async def test_the_running_cost_says_how_each_amount_comes_together(
+    app: Any, subscription: Subscription, bazaar: Bazaar
+) -> None:
+    began = bazaar.clock.now() - timedelta(days=200)
+    await price(bazaar, subscription.service, {"model": "flat", "amount": "0"}, minimum="50", at=began)
+    await bazaar.run("UPDATE subscriptions SET started_at = %s", LAST.start)
+    await bazaar.take([bazaar.event(subscription, "20")])
+    async with signed_in(app, consumer(subscription.org)) as client:
+        cost = (await client.get("/cost")).json()
+    assert Decimal(cost["total"]) == 50
+    assert [(one["kind"], one["unit"]) for one in cost["charges"]] == [("minimum", "months")]
+    assert [step["label"] for step in cost["charges"][0]["steps"]] == ["minimum", "come to"]
 
 
 async def test_a_customer_asks_what_last_month_would_have_cost(app: Any, subscription: Subscription) -> None:

@@ -51,9 +51,9 @@ def test_a_thousand_random_periods_differ_from_the_reference_by_exactly_nothing(
 
 
 @pytest.mark.verify
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(100))
 def test_a_million_random_periods_differ_from_the_reference_by_exactly_nothing(seed: int) -> None:
     chance = random.Random(f"million {seed}")
-    for _ in range(50_000):
+    for _ in range(10_000):
         one = case(chance)
         assert not (said := difference(one)), f"{said}\n{one}"

@@ -276,6 +276,7 @@ async def add_price(
     """
     parts = await components(connection, service_id, draft)
     unit_price, free_units = headline(parts, unit) if parts else (draft.unit_price, draft.free_units)
+    begins = at if draft.effective_from is None else check_ahead(draft.effective_from, at, "effective_from")
     values = {
         "plan_code": draft.plan_code,
         "unit_price": unit_price,
@@ -287,7 +288,7 @@ async def add_price(
         "unit": unit,
         "share": share,
         "at": at,
-        "from": at if draft.effective_from is None else check_ahead(draft.effective_from, at, "effective_from"),
+        "from": begins,
     }
     newest = await (
         await connection.execute(
@@ -299,12 +300,12 @@ async def add_price(
             values,
         )
     ).fetchone()
-    if newest is None and draft.plan_code is None and values["from"] > at:
+    if newest is None and draft.plan_code is None and begins > at:
         message = "The first price begins at once: until then usage would have none."
         raise ValidationFailed(errors=[{"field": "effective_from", "message": message}])
-    if newest is not None and newest["effective_from"] > values["from"]:
-        begins = newest["effective_from"].isoformat()
-        raise Conflict(f"Version {newest['version']} begins at {begins}: a price that begins earlier would overlap it.")
+    if newest is not None and newest["effective_from"] > begins:
+        since = newest["effective_from"].isoformat()
+        raise Conflict(f"Version {newest['version']} begins at {since}: a price that begins earlier would overlap it.")
     try:
         async with connection.transaction():
             row = await (

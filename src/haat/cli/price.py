@@ -14,6 +14,7 @@ from haat.app import Platform
 from haat.catalog.drafts import PriceDraft
 from haat.cli.console import as_json_text, json_option, on_platform, print_table
 from haat.cli.main import with_settings
+from haat.kernel.errors import ValidationFailed
 from haat.kernel.permissions import PLATFORM
 from haat.rating.simulation import Simulation, charge_data
 from haat.settings import Settings
@@ -47,14 +48,11 @@ def price(
     as_json: bool,
 ) -> None:
     """Tell what a month of SERVICE (provider/service, or its id) would have cost on another card."""
-    draft = _draft(card, unit_price, free_units)
-
-    async def run(platform: Platform) -> Simulation:
-        provider, _, slug = service.partition("/")
-        identifier = (await platform.discovery.listing(PLATFORM, provider, slug)).id if slug else _id(service)
-        return await platform.simulator.simulate(PLATFORM, identifier, period=month, draft=draft, plan=plan, org=org)
-
-    found = on_platform(settings, run)
+    try:
+        found = _simulated(settings, service, month, _draft(card, unit_price, free_units), plan, org)
+    except ValidationFailed as error:
+        wrong = "; ".join(f"{one['field']}: {one['message']}" for one in error.extensions["errors"])
+        raise click.ClickException(wrong) from error
     if as_json:
         click.echo(as_json_text(_data(found, limit)))
         return
@@ -69,6 +67,17 @@ def price(
     )
     if found.unpriced:
         click.echo(f"{found.unpriced:,} calls would have had no price, and not be billed.")
+
+
+def _simulated(
+    settings: Settings, service: str, month: str | None, draft: PriceDraft | None, plan: str | None, org: UUID | None
+) -> Simulation:
+    async def run(platform: Platform) -> Simulation:
+        provider, _, slug = service.partition("/")
+        identifier = (await platform.discovery.listing(PLATFORM, provider, slug)).id if slug else _id(service)
+        return await platform.simulator.simulate(PLATFORM, identifier, period=month, draft=draft, plan=plan, org=org)
+
+    return on_platform(settings, run)
 
 
 def _draft(card: Path | None, unit_price: str | None, free_units: str | None) -> PriceDraft | None:
