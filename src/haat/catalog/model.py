@@ -49,7 +49,7 @@ def check_transition(present: Status, wanted: Status) -> None:
 class Price:
     """A rate card in force: rupees per unit after the month's free units, or what its ``components`` say.
 
-    With components ``unit_price`` and ``free_units`` are those of the one in the listing's own unit, or of the first.
+    With components ``unit_price`` is the most that one of the listing's units costs by them.
     """
 
     id: UUID
@@ -151,7 +151,7 @@ class Listing:
     free_units: Decimal | None
     policy: Mapping[str, Any] = field(default_factory=dict)
     components: Sequence[Mapping[str, Any]] = ()
-    """What its common price asks for, when that is more than a unit's price; ``unit_price`` is then one of it."""
+    """What its common price asks for when that is more than a unit's price: ``unit_price`` is the most a unit costs."""
     minimum: Decimal = Decimal(0)
 
     @property

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from haat.kernel.prices import Aggregation, Component, Filter, Meter, Tier, check_tiers, component
+from haat.kernel.money import spread, total
+from haat.kernel.prices import REPORTED_UNITS, Aggregation, Component, Filter, Meter, Tier, check_tiers, component
 
 
 def no_floats(value: Any) -> Any:
@@ -130,7 +131,24 @@ def component_of(draft: ComponentDraft, meters: Mapping[str, Meter]) -> Componen
 
 
 def headline(components: tuple[Component, ...], unit: str) -> tuple[Decimal, Decimal]:
-    """Return the price and the free units that a card with components is known by: those of the listing's own unit."""
+    """Return the price and the free units that a card with components is known by.
+
+    The price is the most that one of the listing's units costs by them, a package's price spread over its units; of a
+    listing sold by tokens, parts of tokens count too. Fixed prices of tiers, fees and minimums are not in it. What puts
+    no price on the listing's unit is known by the first one that it puts on something.
+    """
     metered = [one for one in components if one.meter is not None]
-    known = next((one for one in metered if one.unit == unit), metered[0] if metered else None)
-    return (known.headline, known.free_units) if known is not None else (Decimal(0), Decimal(0))
+    own = [one for one in metered if one.meter is not None and one.meter.additive and _is_part(one.unit, unit)]
+    free = next((one.free_units for one in own if one.unit == unit), Decimal(0))
+    return total(_dearest(one) for one in own or metered[:1]), free
+
+
+def _is_part(unit: str, whole: str) -> bool:
+    return unit == whole or (whole == "tokens" and unit in REPORTED_UNITS)
+
+
+def _dearest(one: Component) -> Decimal:
+    """Return the most that a unit of a component costs."""
+    if one.tiers:
+        return max(tier.unit_price for tier in one.tiers)
+    return spread(one.unit_price, one.size) if one.model == "package" else one.unit_price

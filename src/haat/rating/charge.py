@@ -27,8 +27,8 @@ class RateCard:
     """A version of a price. ``plan`` None: for every plan without a card of its own.
 
     A card without ``components`` asks ``unit_price`` for each ``unit`` beyond ``free_units``. With components these
-    three say what it is known by. ``minimum`` is what a month comes to at least, fees and usage together, in full when
-    the subscription stood on the card all month.
+    three say what it is known by: ``unit_price`` is then the most that a unit costs. ``minimum`` is what a month comes
+    to at least, fees and usage together, in full when the subscription stood on the card all month.
     """
 
     id: UUID
