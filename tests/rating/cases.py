@@ -43,6 +43,11 @@ class Case:
     issued: list[Issued]
 
 
+def mostly_first(chance: random.Random, options: list[UUID]) -> UUID:
+    """Return the first of two in most cases, so that usage meets cards and other usage."""
+    return options[chance.random() < 0.15]
+
+
 def moment(chance: random.Random) -> datetime:
     return PERIOD.start + timedelta(milliseconds=chance.randrange(30 * 86_400_000))
 
@@ -71,7 +76,7 @@ def component(chance: random.Random, meter: Meter) -> Component:
 
 
 def card(chance: random.Random, number: int, plan: str | None, start: datetime) -> RateCard:
-    service, share = chance.choice(SERVICES), Decimal("0.7")
+    service, share = mostly_first(chance, SERVICES), Decimal("0.7")
     if chance.random() < 0.25:
         return RateCard(UUID(int=100 + number), service, number, plan, "characters", price(chance), quantity(chance),
                         share, start)  # fmt: skip
@@ -91,10 +96,10 @@ def call(chance: random.Random) -> Measured:
         if chance.random() < 0.8
     }
     return Measured(
-        chance.choice(SUBSCRIPTIONS),
-        chance.choice(SERVICES),
+        mostly_first(chance, SUBSCRIPTIONS),
+        mostly_first(chance, SERVICES),
         chance.choice(PLANS),
-        chance.choice(PROVIDERS),
+        mostly_first(chance, PROVIDERS),
         moment(chance),
         units | {"requests": Decimal(1)},
         1,
@@ -120,7 +125,7 @@ def case(chance: random.Random) -> Case:
     held = []
     if chance.random() < 0.5:
         for subscription in SUBSCRIPTIONS[: chance.randint(1, 2)]:
-            service, first, second = chance.choice(SERVICES), moment(chance), moment(chance)
+            service, first, second = mostly_first(chance, SERVICES), moment(chance), moment(chance)
             first = PERIOD.start if chance.random() < 0.5 else first
             edges = sorted({first, second, PERIOD.end} if chance.random() < 0.5 else {first, second})
             for start, end in pairwise(edges):
@@ -141,11 +146,11 @@ def line(chance: random.Random, one: RateCard, plan: str | None) -> Issued:
     ]
     free, more = quantity(chance) * chance.randint(0, 1), quantity(chance)
     return Issued(
-        chance.choice(SUBSCRIPTIONS),
+        mostly_first(chance, SUBSCRIPTIONS),
         chance.choice(names or ["characters"]),
         one.id,
         plan,
-        chance.choice(PROVIDERS),
+        mostly_first(chance, PROVIDERS),
         free + more,
         free,
         price(chance),
