@@ -40,6 +40,7 @@ from haat.ledger.projection import BALANCES
 from haat.ledger.service import Ledger
 from haat.partners.service import Partners
 from haat.rating.service import Rating
+from haat.rating.simulation import Simulator
 from haat.registry.service import Registry
 from haat.rollouts.experiments import Experiments
 from haat.rollouts.outcomes import FeedbackOutcomes
@@ -92,6 +93,7 @@ class Platform:
     subscriptions: Subscriptions
     usage: Usage
     rating: Rating
+    simulator: Simulator
     invoices: Invoices
     settlements: Settlements
     ledger: Ledger
@@ -146,6 +148,7 @@ def build_platform(
         subscriptions=Subscriptions(db, clock, identity, discovery),
         usage=Usage(db, clock, pseudonyms),
         rating=Rating(db, clock),
+        simulator=Simulator(db, clock, pseudonyms),
         invoices=invoices,
         settlements=Settlements(db, clock, pseudonyms, invoices),
         ledger=Ledger(db),

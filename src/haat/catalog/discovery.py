@@ -12,6 +12,7 @@ from haat.infra.postgres import PLATFORM_SCOPE, PUBLIC, Database, Scope, tenant
 from haat.kernel.clock import Clock
 from haat.kernel.pages import MAX_PAGE, Page, decode_cursor, encode_cursor
 from haat.kernel.permissions import Actor, Permission
+from haat.kernel.prices import Meter
 from haat.language.tags import LANGUAGES, parse_tag
 from haat.language.text import search_words
 
@@ -128,6 +129,18 @@ class Discovery:
         async with self._db.transaction(_scope(actor)) as connection:
             await store.listing_by_id(connection, service_id, self._clock.now())
             return await store.prices(connection, service_id, self._clock.now())
+
+    async def price_history(self, actor: Actor | None, service_id: UUID) -> list[Price]:
+        """Return every price a listing has had or will have, the latest first."""
+        async with self._db.transaction(_scope(actor)) as connection:
+            await store.listing_by_id(connection, service_id, self._clock.now())
+            return await store.price_history(connection, service_id)
+
+    async def meters(self, actor: Actor | None, service_id: UUID) -> list[Meter]:
+        """Return a listing's own meters; the sums of the units are there besides."""
+        async with self._db.transaction(_scope(actor)) as connection:
+            await store.listing_by_id(connection, service_id, self._clock.now())
+            return list((await store.meters(connection, service_id)).values())
 
 
 def index_words(listing: Listing) -> list[tuple[str, str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -47,7 +47,10 @@ def check_transition(present: Status, wanted: Status) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """A rate card in force: rupees per unit after the month's free units."""
+    """A rate card in force: rupees per unit after the month's free units, or what its ``components`` say.
+
+    With components ``unit_price`` is the most that one of the listing's units costs by them.
+    """
 
     id: UUID
     version: int
@@ -57,6 +60,8 @@ class Price:
     free_units: Decimal
     provider_share: Decimal
     effective_from: datetime
+    components: Sequence[Mapping[str, Any]] = ()
+    minimum: Decimal = Decimal(0)
 
 
 def _instant(microseconds: int | None) -> datetime | None:
@@ -145,6 +150,9 @@ class Listing:
     unit_price: Decimal | None
     free_units: Decimal | None
     policy: Mapping[str, Any] = field(default_factory=dict)
+    components: Sequence[Mapping[str, Any]] = ()
+    """What its common price asks for when that is more than a unit's price: ``unit_price`` is the most a unit costs."""
+    minimum: Decimal = Decimal(0)
 
     @property
     def path(self) -> str:

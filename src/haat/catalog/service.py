@@ -13,6 +13,7 @@ from haat.catalog import store
 from haat.catalog.discovery import index_words
 from haat.catalog.drafts import PriceDraft, ServiceDraft, ServicePolicyDraft
 from haat.catalog.model import Listing, Status, check_transition
+from haat.catalog.pricing import MeterDraft
 from haat.catalog.provider import ProviderSide
 from haat.catalog.versions import Versions
 from haat.infra.keyring import Keyring
@@ -21,6 +22,7 @@ from haat.kernel.clock import Clock, check_ahead
 from haat.kernel.errors import AcceptanceFailed, Conflict, ValidationFailed
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor, Permission
+from haat.kernel.prices import Component, Meter
 from haat.kernel.text import check_name
 from haat.partners.service import Partners
 
@@ -35,6 +37,11 @@ class Registered:
     version_id: UUID
     credential_header: str
     credential: str
+
+
+async def components_of(connection: Connection, service_id: UUID, draft: PriceDraft) -> tuple[Component, ...]:
+    """Return what a price would ask for on a listing's meters, stored or not; raise ValidationFailed."""
+    return await store.components(connection, service_id, draft)
 
 
 class Catalog(ProviderSide):
@@ -142,7 +149,11 @@ class Catalog(ProviderSide):
             return await self._move(connection, actor, service_id, "retired", "")
 
     async def set_price(self, actor: Actor, service_id: UUID, draft: PriceDraft) -> int:
-        """Add a price that counts from now on and return its version; earlier usage keeps the earlier price."""
+        """Add a price that counts from now on, or from a later moment that it names, and return its version.
+
+        Earlier usage keeps the earlier price. Raise ValidationFailed for one that can't be charged, Conflict for one
+        that would begin before the newest does.
+        """
         partner = await self._approved_partner(actor)
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             listing = await self._own(connection, partner, service_id)
@@ -155,9 +166,20 @@ class Catalog(ProviderSide):
                 service_id,
                 partner.org_id,
                 "service.priced",
-                {"version": version, "plan": draft.plan_code, "unit_price": str(draft.unit_price)},
+                {"version": version, "plan": draft.plan_code, "unit_price": str(draft.unit_price)}
+                | ({"models": [one.model for one in draft.components]} if draft.components else {}),
             )
         return version
+
+    async def define_meter(self, actor: Actor, service_id: UUID, draft: MeterDraft) -> Meter:
+        """Add a meter that cards of a service can put a price on. It is never changed; raise AlreadyExists."""
+        partner = await self._approved_partner(actor)
+        meter = draft.meter()
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await self._own(connection, partner, service_id)
+            await store.add_meter(connection, new_id(), service_id, meter, self._clock.now())
+            await self._record(connection, actor, service_id, partner.org_id, "service.meter_defined", meter.data())
+        return meter
 
     async def invite(self, actor: Actor, service_id: UUID, org_id: UUID) -> None:
         """Let an organisation see a listing whose visibility is ``invited``."""

@@ -13,8 +13,11 @@ from psycopg.types.json import Jsonb
 
 from haat.catalog.drafts import PriceDraft, ServiceDraft, ServicePolicyDraft, VersionDraft, VersionPolicyDraft
 from haat.catalog.model import Listing, Price, Suggestion, Version
+from haat.catalog.pricing import component_of, headline
 from haat.infra.postgres import Connection
-from haat.kernel.errors import AlreadyExists, ConcurrentChange, NotFound
+from haat.kernel.clock import check_ahead
+from haat.kernel.errors import AlreadyExists, ConcurrentChange, Conflict, NotFound, ValidationFailed
+from haat.kernel.prices import Component, Meter, check_components, meter_of
 
 _LISTING = """
     services.id, services.org_id, services.provider_slug,
@@ -24,13 +27,14 @@ _LISTING = """
     services.unit, services.region, services.retains_inputs, services.trains, services.max_requests_per_second,
     services.typical_latency_ms, services.uptime_sla, services.docs_url, services.created_at,
     coalesce(version.languages, '{}') AS languages, coalesce(version.language_pairs, '{}') AS language_pairs,
-    price.unit_price, price.free_units, services.policy
+    price.unit_price, price.free_units, services.policy, coalesce(price.components, '[]') AS components,
+    coalesce(price.minimum, 0) AS minimum
 """
 _FROM = """
     services
     LEFT JOIN service_versions AS version ON version.service_id = services.id AND version.is_default
     LEFT JOIN LATERAL (
-        SELECT unit_price, free_units FROM rate_cards
+        SELECT unit_price, free_units, components, minimum FROM rate_cards
         WHERE rate_cards.service_id = services.id AND plan_code IS NULL AND effective_from <= %(at)s
         ORDER BY effective_from DESC LIMIT 1
     ) AS price ON true
@@ -266,24 +270,51 @@ async def add_price(
     share: Decimal,
     at: datetime,
 ) -> int:
-    """Add the next version of a rate card and return its number."""
+    """Add the next version of a rate card and return its number; raise ValidationFailed for one that can't be charged.
+
+    Versions begin in their order: raise Conflict for one that would begin before the newest does.
+    """
+    parts = await components(connection, service_id, draft)
+    unit_price, free_units = headline(parts, unit) if parts else (draft.unit_price, draft.free_units)
+    begins = at if draft.effective_from is None else check_ahead(draft.effective_from, at, "effective_from")
     values = {
-        **draft.model_dump(),
+        "plan_code": draft.plan_code,
+        "unit_price": unit_price,
+        "free_units": free_units,
+        "components": Jsonb([one.data() for one in parts]),
+        "minimum": draft.minimum,
         "id": identifier,
         "service_id": service_id,
         "unit": unit,
         "share": share,
         "at": at,
+        "from": begins,
     }
+    newest = await (
+        await connection.execute(
+            """
+            SELECT version, effective_from FROM rate_cards
+            WHERE service_id = %(service_id)s AND plan_code IS NOT DISTINCT FROM %(plan_code)s
+            ORDER BY effective_from DESC LIMIT 1
+            """,
+            values,
+        )
+    ).fetchone()
+    if newest is None and draft.plan_code is None and begins > at:
+        message = "The first price begins at once: until then usage would have none."
+        raise ValidationFailed(errors=[{"field": "effective_from", "message": message}])
+    if newest is not None and newest["effective_from"] > begins:
+        since = newest["effective_from"].isoformat()
+        raise Conflict(f"Version {newest['version']} begins at {since}: a price that begins earlier would overlap it.")
     try:
         async with connection.transaction():
             row = await (
                 await connection.execute(
                     """
                     INSERT INTO rate_cards (id, service_id, version, plan_code, unit, unit_price, free_units,
-                        provider_share, effective_from, created_at)
+                        components, minimum, provider_share, effective_from, created_at)
                     SELECT %(id)s, %(service_id)s, coalesce(max(version), 0) + 1, %(plan_code)s, %(unit)s,
-                           %(unit_price)s, %(free_units)s, %(share)s, %(at)s, %(at)s
+                           %(unit_price)s, %(free_units)s, %(components)s, %(minimum)s, %(share)s, %(from)s, %(at)s
                     FROM rate_cards WHERE service_id = %(service_id)s AND plan_code IS NOT DISTINCT FROM %(plan_code)s
                     RETURNING version
                     """,
@@ -296,16 +327,68 @@ async def add_price(
     return int(row["version"])
 
 
+async def components(connection: Connection, service_id: UUID, draft: PriceDraft) -> tuple[Component, ...]:
+    """Return what a price asks for on a listing's meters; raise ValidationFailed for what can't be charged."""
+    own = await meters(connection, service_id) if draft.components else {}
+    try:
+        parts = tuple(component_of(one, own) for one in draft.components)
+        check_components(parts, draft.minimum)
+    except ValueError as error:
+        raise ValidationFailed(errors=[{"field": "components", "message": str(error)}]) from error
+    return parts
+
+
+async def add_meter(connection: Connection, identifier: UUID, service_id: UUID, meter: Meter, at: datetime) -> None:
+    """Add a meter to a listing; raise AlreadyExists, for cards name it and a bill may have been made by it."""
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                """
+                INSERT INTO meters (id, service_id, name, aggregation, measure, less, filter, created_at)
+                VALUES (%(id)s, %(service_id)s, %(name)s, %(aggregation)s, %(measure)s, %(less)s, %(filter)s, %(at)s)
+                """,
+                {
+                    **meter.data(),
+                    "filter": Jsonb(meter.filter.data()),
+                    "id": identifier,
+                    "service_id": service_id,
+                    "at": at,
+                },
+            )
+    except UniqueViolation as error:
+        raise AlreadyExists(f"A meter is never changed: {meter.name} exists, choose another name.") from error
+
+
+async def meters(connection: Connection, service_id: UUID) -> dict[str, Meter]:
+    """Return a listing's own meters by name."""
+    rows = await connection.execute(
+        "SELECT name, aggregation, measure, less, filter FROM meters WHERE service_id = %s ORDER BY name", (service_id,)
+    )
+    return {row["name"]: meter_of(row) async for row in rows}
+
+
 async def prices(connection: Connection, service_id: UUID, at: datetime) -> list[Price]:
     """Return the prices in force: the common one first, then those of single plans."""
     rows = await connection.execute(
         """
         SELECT DISTINCT ON (plan_code) id, version, plan_code, unit, unit_price, free_units, provider_share,
-               effective_from
+               effective_from, components, minimum
         FROM rate_cards WHERE service_id = %s AND effective_from <= %s
         ORDER BY plan_code NULLS FIRST, effective_from DESC
         """,
         (service_id, at),
+    )
+    return [Price(**row) async for row in rows]
+
+
+async def price_history(connection: Connection, service_id: UUID) -> list[Price]:
+    """Return every version of a listing's prices, those to come included, the latest first."""
+    rows = await connection.execute(
+        """
+        SELECT id, version, plan_code, unit, unit_price, free_units, provider_share, effective_from, components, minimum
+        FROM rate_cards WHERE service_id = %s ORDER BY effective_from DESC, plan_code NULLS FIRST
+        """,
+        (service_id,),
     )
     return [Price(**row) async for row in rows]
 

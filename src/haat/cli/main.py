@@ -27,6 +27,7 @@ GROUPS = {
     ),
     "models": ("haat.cli.models:models", "Make, try and publish models; alone: run the process that serves them."),
     "plugins": ("haat.cli.plugins:plugins", "See the gateway's plugins, switch them on and off."),
+    "price": ("haat.cli.price:price", "Tell what a month would have cost on another card."),
     "projections": ("haat.cli.projections:projections", "Make tables anew from the events they say again."),
     "provider": ("haat.cli.provider:provider", "Try a service before listing it."),
     "rollout": ("haat.cli.rollout:rollout", "Move a service's calls from one version to the next, and back."),

@@ -20,6 +20,7 @@ from haat.jobs.api import router as jobs
 from haat.ledger.api import router as ledger
 from haat.partners.api import router as partners
 from haat.portal import pages as portal
+from haat.rating.api import router as rating
 from haat.registry.api import router as registry
 from haat.rollouts.api import router as rollouts
 from haat.settlement.api import router as settlement
@@ -48,6 +49,7 @@ def build_app(platform: Platform) -> FastAPI:
         rollouts,
         subscriptions,
         usage,
+        rating,
         invoices,
         settlement,
         ledger,

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
 from haat.control.context import ActorOf, Body, PlatformOf
+from haat.invoices.model import step_data
 from haat.invoices.service import BilledCall, Invoice
 from haat.rating.model import Charge
 
@@ -82,6 +83,9 @@ class ChargeView(BaseModel):
     cached_share: Decimal | None = Field(description="Part of the price charged for these answers out of the cache.")
     calls: int
     amount: Decimal = Field(description="Exact, before tax, not rounded.")
+    kind: str = Field(description="`usage`, `fee` or `minimum`.")
+    meter: str = Field(description="The meter or fee of a card with components.")
+    steps: list[dict[str, str]] = Field(description="How the amount comes together: quantity × price each.")
 
 
 class LiveCostView(BaseModel):
@@ -200,4 +204,7 @@ def _charge(charge: Charge, names: dict[UUID, str]) -> ChargeView:
         cached_share=charge.cached_share,
         calls=charge.calls,
         amount=charge.amount,
+        kind=charge.kind,
+        meter=charge.meter,
+        steps=[step_data(step) for step in charge.steps or ()],
     )

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from haat.kernel.errors import ValidationFailed
 from haat.kernel.money import exact, multiply, to_paisa, total
-from haat.rating.model import Charge
+from haat.rating.model import Charge, Step
 
 STATES: Mapping[str, str] = {
     "01": "Jammu and Kashmir",
@@ -122,14 +122,17 @@ class Supplier:
     serial_prefix: str
 
 
-def line_identity(charge: Charge, period: str, batch_from: int) -> str:
+def line_identity(charge: Charge, period: str, batch_from: int, batch_to: int) -> str:
     """Return what makes a line the same line in a second run; the store keeps it unique."""
     plan = charge.plan or "-"
     card = charge.card
     cached = "" if charge.cached_share is None else f"/cached-{plain(charge.cached_share)}"
-    return (
-        f"{charge.subscription}/{plan}/{card.id}/v{card.version}/{charge.provider_org}{cached}/{period}[{batch_from}]"
-    )
+    what = f"{charge.subscription}/{plan}/{card.id}/v{card.version}/{charge.provider_org}{cached}"
+    if charge.plain:
+        return f"{what}/{period}[{batch_from}]"
+    if charge.kind == "usage":
+        return f"{what}/{charge.meter}/{period}[{batch_from}]"
+    return f"{what}/{charge.kind}/{charge.meter}/{period}[{batch_from}-{batch_to}]"
 
 
 def place_of_supply(state_code: str | None, gstin: str | None, supplier_state: str) -> str:
@@ -221,10 +224,16 @@ def document(
 
 
 def line_data(line: Line, sac_code: str) -> dict[str, Any]:
-    """Return a line as the document has it; ``cached_share`` is there on lines of answers out of the cache."""
+    """Return a line as the document has it; ``cached_share`` is there on lines of answers out of the cache.
+
+    ``kind``, ``meter`` and ``steps``, which sum to the amount, are there where billable × price isn't all there is
+    to say.
+    """
     charge = line.charge
-    cached = {} if charge.cached_share is None else {"cached_share": plain(charge.cached_share)}
-    return cached | {
+    more: dict[str, Any] = {} if charge.cached_share is None else {"cached_share": plain(charge.cached_share)}
+    if not charge.plain:
+        more |= {"kind": charge.kind, "meter": charge.meter, "steps": [step_data(step) for step in charge.steps or ()]}
+    return more | {
         "identity": line.identity,
         "description": line.description,
         "sac": sac_code,
@@ -243,8 +252,18 @@ def line_data(line: Line, sac_code: str) -> dict[str, Any]:
     }
 
 
+def step_data(step: Step) -> dict[str, str]:
+    """Return one term of an amount as the document has it."""
+    numbers = {"quantity": step.quantity, "price": step.price, "amount": step.amount}
+    return {"label": step.label} | {field: plain(value) for field, value in numbers.items()}
+
+
 def describe(name: str, charge: Charge) -> str:
     """Return what a line says it is for."""
+    if charge.kind != "usage":
+        return f"{name}, {'minimum of the month' if charge.kind == 'minimum' else charge.meter}"
+    if charge.meter not in ("", charge.card.unit):
+        name = f"{name}, {charge.meter}"
     return name if charge.cached_share is None else f"{name}, answered from the cache"
 
 

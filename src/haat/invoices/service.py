@@ -137,7 +137,7 @@ class Invoices:
             until = await intake.watermark(connection)
             month = month_named(period, buyer["zone"])
             issued = await store.invoices_of(connection, whose)
-            draft, unpriced = await self._draft(connection, buyer, month, until, issued)
+            draft, unpriced = await self._draft(connection, buyer, month, until, issued, True)
         return Preview(period, until, draft, self._supplier.sac_code, unpriced)
 
     async def issue(self, actor: Actor, period: str, org: UUID, *, until: int | None = None) -> Invoice | None:
@@ -165,14 +165,18 @@ class Invoices:
             until = newest if until is None else until
             issued = await store.invoices_of(connection, org)
             same = [row for row in issued if row["period"] == period]
-            if same and (same[-1]["closes"] or same[-1]["batch_to"] >= until):
+            closes = over and until == newest
+            if same and (same[-1]["closes"] or (same[-1]["batch_to"] >= until and not closes)):
                 return Invoice(**same[-1])
-            draft, unpriced = await self._draft(connection, buyer, month, until, issued)
+            draft, unpriced = await self._draft(connection, buyer, month, until, issued, closes)
             for usage in unpriced:
                 log.warning("%s has %d calls of %s without a price: not billed", org, usage.calls, usage.service)
             if not draft.lines:
                 return Invoice(**same[-1]) if same else None
-            closes = over and until == newest
+            if draft.net < 0:
+                raise Conflict(
+                    f"{period} comes to ₹{draft.net}: less than earlier invoices took. A credit note is due."
+                )
             return await self._write(connection, actor, draft, buyer, period, len(same) + 1, closes, until, now)
 
     async def issue_all(self, actor: Actor, period: str, *, until: int | None = None) -> IssueRun:
@@ -184,6 +188,11 @@ class Invoices:
             organisations = await store.organisations_to_bill(
                 connection, month.start - timedelta(days=63), month.end + timedelta(days=1)
             )
+            if until is None:
+                asked = await rating.organisations_with_fees(
+                    connection, month.start - timedelta(days=1), month.end + timedelta(days=1)
+                )
+                organisations = sorted({*organisations, *asked})
             before = {row["id"] for row in await store.page(connection, None, period, None, 1_000_000)}
         issued, unchanged = [], 0
         failed: list[tuple[UUID, str]] = []
@@ -255,25 +264,36 @@ class Invoices:
         return page_of([BilledCall(**row) for row in rows], limit, lambda call: (call.id,))
 
     async def _draft(
-        self, connection: Connection, buyer: Mapping[str, Any], month: Period, until: int, issued: Sequence[store.Row]
+        self,
+        connection: Connection,
+        buyer: Mapping[str, Any],
+        month: Period,
+        until: int,
+        issued: Sequence[store.Row],
+        final: bool,
     ) -> tuple[Draft, list[Measured]]:
-        """Rate what no invoice has yet: the month's usage, and what came late for months already invoiced."""
+        """Rate what no invoice has yet: the month's usage, and what came late for months already invoiced.
+
+        ``final``: the month is over, and its fees and minimums are due.
+        """
         org = buyer["id"]
         months = [month_named(label, buyer["zone"]) for label in sorted({row["period"] for row in issued})]
         lines: list[Line] = []
         unpriced: list[Measured] = []
         for one in [*[earlier for earlier in months if earlier.label < month.label], month]:
             billed = await store.billed_up_to(connection, org, one.label)
-            if billed >= until or not await store.has_later_usage(connection, org, one, (billed, until)):
+            closed = final if one is month else any(row["closes"] for row in issued if row["period"] == one.label)
+            used = billed < until and await store.has_later_usage(connection, org, one, (billed, until))
+            if not used and not (one is month and final and await rating.owes_fees(connection, org, one)):
                 continue
-            used = await store.free_used(connection, org, one.label)
-            rated = await rating.charges(connection, org, one, (billed, until), used)
+            lines_before = await store.issued(connection, org, one.label)
+            rated = await rating.charges(connection, org, one, (billed, until), lines_before, final=closed)
             unpriced.extend(rated.unpriced)
             names = await rating.service_names(connection, [charge.service for charge in rated.charges])
             lines.extend(
                 Line(
                     charge,
-                    line_identity(charge, one.label, billed),
+                    line_identity(charge, one.label, billed, until),
                     one.label,
                     billed,
                     until,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
+
+from psycopg.types.json import Jsonb
 
 from haat.infra.postgres import Connection
 from haat.invoices.model import Draft, Line
 from haat.kernel.clock import Period
 from haat.kernel.ids import new_id
-from haat.usage.model import ASKED, BILLED_VALUES, id_bound
+from haat.kernel.prices import MONTHS
+from haat.rating.model import Issued
+from haat.rating.service import quantity_sql
+from haat.usage.model import BILLED_VALUES, MEMBER, id_bound
 
 Row = Mapping[str, Any]
 
@@ -53,16 +57,21 @@ async def billed_up_to(connection: Connection, org: UUID, period: str) -> int:
     return int(row["batch"])
 
 
-async def free_used(connection: Connection, org: UUID, period: str) -> dict[tuple[UUID, str], Decimal]:
-    """Return the free units that issued lines of a period have given, by (subscription, unit)."""
+async def issued(connection: Connection, org: UUID, period: str) -> list[Issued]:
+    """Return what the issued lines of a period say, in the order of their issue."""
     rows = await connection.execute(
         """
-        SELECT subscription_id, unit, sum(free_units) AS used FROM invoice_lines
-        WHERE org_id = %s AND period = %s GROUP BY subscription_id, unit
+        SELECT line.subscription_id AS subscription, coalesce(nullif(line.meter, ''), line.unit) AS meter,
+               line.rate_card_id AS card, line.plan, line.provider_org, line.quantity, line.free_units,
+               coalesce(line.amount, (line.quantity - line.free_units) * line.unit_price
+                                     * coalesce(line.cached_share, 1)) AS amount,
+               line.kind, line.cached_share
+        FROM invoice_lines AS line JOIN invoices ON invoices.id = line.invoice_id
+        WHERE line.org_id = %s AND line.period = %s ORDER BY invoices.period, invoices.part, line.position
         """,
         (org, period),
     )
-    return {(row["subscription_id"], row["unit"]): row["used"] async for row in rows}
+    return [Issued(**row) async for row in rows]
 
 
 async def has_later_usage(connection: Connection, org: UUID, period: Period, batches: tuple[int, int]) -> bool:
@@ -114,8 +123,10 @@ async def add_lines(connection: Connection, invoice: UUID, org: UUID, lines: Seq
             """
             INSERT INTO invoice_lines (id, invoice_id, position, org_id, identity, period, subscription_id, service_id,
                 provider_org, plan, rate_card_id, id_from, id_to, batch_from, batch_to, calls, unit, quantity,
-                free_units, unit_price, taxable, provider_share, description, cached_share)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                free_units, unit_price, taxable, provider_share, description, cached_share, kind, meter, amount,
+                members)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
+                %s, %s, %s, %s)
             """,
             [
                 (
@@ -143,6 +154,10 @@ async def add_lines(connection: Connection, invoice: UUID, org: UUID, lines: Seq
                     line.charge.card.provider_share,
                     line.description,
                     line.charge.cached_share,
+                    line.charge.kind,
+                    line.charge.meter,
+                    line.charge.amount,
+                    Jsonb(line.charge.members()),
                 )
                 for position, line in enumerate(lines, 1)
             ],
@@ -229,18 +244,41 @@ async def line(connection: Connection, identifier: UUID) -> Row | None:
 
 async def calls_of_line(connection: Connection, line: Row, after: UUID | None, limit: int) -> list[Row]:
     """Return the calls of a line in order of time: its frozen predicate, looked up."""
-    part, quantity = ASKED, f"coalesce({line['unit']}, 0) - cached"
-    if line["cached_share"] is not None:
-        part, quantity = "cached_share = %(cached_share)s", "cached"
+    if line["unit"] == MONTHS:
+        return []  # a fee or a minimum
     rows = await connection.execute(
         f"""
-        SELECT id, at, status, outcome, {quantity} AS quantity FROM usage
-        WHERE org_id = %(org_id)s AND subscription_id = %(subscription_id)s AND plan IS NOT DISTINCT FROM %(plan)s
-          AND service_id = %(service_id)s AND provider_org = %(provider_org)s
-          AND id >= %(id_from)s AND id < %(id_to)s AND batch > %(batch_from)s AND batch <= %(batch_to)s
-          AND {part} AND outcome = ANY(%(billed)s) AND mode = 'live' AND (%(after)s::uuid IS NULL OR id > %(after)s)
-        ORDER BY id LIMIT %(limit)s
+        SELECT call.id, call.at, call.status, call.outcome, {_quantity(line)} AS quantity
+        FROM usage AS call JOIN invoice_lines AS line ON line.id = %(id)s
+        WHERE call.org_id = %(org_id)s AND call.subscription_id = %(subscription_id)s
+          AND call.plan IS NOT DISTINCT FROM %(plan)s
+          AND call.service_id = %(service_id)s AND call.provider_org = %(provider_org)s
+          AND call.id >= %(id_from)s AND call.id < %(id_to)s AND call.batch > %(batch_from)s
+          AND call.batch <= %(batch_to)s AND {MEMBER} AND call.outcome = ANY(%(billed)s) AND call.mode = 'live'
+          AND (%(after)s::uuid IS NULL OR call.id > %(after)s)
+        ORDER BY call.id LIMIT %(limit)s
         """,
-        {**line, "billed": BILLED_VALUES, "after": after, "limit": limit},
+        {
+            **{name: value for name, value in line.items() if name != "members"},
+            "billed": BILLED_VALUES,
+            "after": after,
+            "limit": limit,
+        },
     )
     return [row async for row in rows]
+
+
+def _quantity(line: Row) -> str:
+    """Return what a call adds to a line, or shows it, as SQL: a count and a number of users count it as one."""
+    counted: Mapping[str, Any] = line["members"] or {"aggregation": "sum", "key": line["unit"], "sold": True}
+    cached = line["cached_share"] is not None
+    if counted["aggregation"] == "unique":
+        return "1::numeric"
+    if counted["aggregation"] == "count":
+        return "(call.cache = 'hit')::integer::numeric" if cached else "1::numeric"
+    quantity = f"coalesce({quantity_sql(counted['key'], 'call')}, 0)"
+    if counted["aggregation"] != "sum" or not (cached or counted["sold"]):
+        return quantity
+    if not cached:
+        return f"{quantity} - call.cached"
+    return "call.cached" if counted["sold"] else f"CASE WHEN call.cache = 'hit' THEN {quantity} ELSE 0 END"

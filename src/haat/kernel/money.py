@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
 
 PAISA = Decimal("0.01")
 PRICE_STEP = Decimal("0.000000000001")  # a price keeps twelve decimals
@@ -36,6 +36,28 @@ def total(amounts: Iterable[Decimal]) -> Decimal:
     """Return the exact sum of amounts."""
     with localcontext(_EXACT):
         return sum(amounts, Decimal(0))
+
+
+def holders(quantity: Decimal, size: Decimal) -> Decimal:
+    """Return how many packages of a size hold a quantity: one that was begun counts whole."""
+    with localcontext(_EXACT):
+        whole, rest = divmod(quantity, size)
+        return whole + 1 if rest else whole
+
+
+def spread(price: Decimal, size: Decimal) -> Decimal:
+    """Return what a unit costs of a package, rounded up to a price's twelve decimals."""
+    with localcontext(_EXACT):
+        return (price / size).quantize(PRICE_STEP, rounding=ROUND_CEILING)
+
+
+def proportion(amount: Decimal, part: int, whole: int) -> Decimal:
+    """Return ``amount × part / whole`` rounded half-up to a price's twelve decimals.
+
+    Parts that follow each other are charged as the difference of two of these, so that together they are ``amount``.
+    """
+    with localcontext(_EXACT):
+        return (amount * part / whole).quantize(PRICE_STEP, rounding=ROUND_HALF_UP)
 
 
 def to_paisa(amount: Decimal) -> Decimal:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from babel import Locale
@@ -46,6 +48,17 @@ _UNITS = {
     "images": ("image", "images", 1),
     "bytes": ("byte", "bytes", 1_000_000),
     "compute_seconds": ("second of computing", "seconds of computing", 1),
+    "input_tokens": ("input token", "input tokens", 1000),
+    "output_tokens": ("output token", "output tokens", 1000),
+    "cached_tokens": ("cached token", "cached tokens", 1000),
+    "cache_write_tokens": ("token written to a cache", "tokens written to a cache", 1000),
+    "reasoning_tokens": ("reasoning token", "reasoning tokens", 1000),
+    "input_audio_tokens": ("audio token heard", "audio tokens heard", 1000),
+    "output_audio_tokens": ("audio token spoken", "audio tokens spoken", 1000),
+    "end_users": ("user", "users", 1),
+    "applications": ("application", "applications", 1),
+    "language_pairs": ("language pair", "language pairs", 1),
+    "months": ("month", "months", 1),
 }
 _QUOTED = {"audio_seconds": "minute of audio", "bytes": "MB"}
 
@@ -75,12 +88,40 @@ def exact_money(amount: Decimal) -> str:
 
 def price_amount(unit_price: Decimal, unit: str) -> str:
     """Write the price of the quoted amount of a unit: ₹0.20 for 0.0002 a character."""
-    return "Free" if unit_price == 0 else exact_money(unit_price * _UNITS[unit][2])
+    return "Free" if unit_price == 0 else exact_money(unit_price * _UNITS.get(unit, (unit, unit, 1))[2])
+
+
+def price_words(component: Mapping[str, Any]) -> str:
+    """Write what a component of a rate card asks for: "₹499.00 a month", "₹0.20 per 1,000 characters"."""
+    model = component["model"]
+    if model == "flat":
+        return f"{exact_money(Decimal(component['amount']))} a month{'' if component['prorated'] else ', in full'}"
+    meter = component["meter"]
+
+    def each(price: str) -> str:
+        return f"{price_amount(Decimal(price), meter)} {price_measure(meter)}"
+
+    free = Decimal(component.get("included", component.get("free_units", "0")))
+    words = f"{units(free, meter)} {'included' if model == 'overage' else 'free'}, then " if free else ""
+    if model == "package":
+        price = exact_money(Decimal(component["package_price"]))
+        return f"{words}{price} per package of {units(Decimal(component['package_size']), meter)}"
+    if model not in ("graduated", "volume"):
+        return words + each(component["unit_price"])
+    tiers = []
+    for tier in component["tiers"]:
+        flat = Decimal(tier["flat"])
+        price = "" if flat and not Decimal(tier["unit_price"]) else each(tier["unit_price"])
+        asked = " and ".join(filter(None, (price, f"{exact_money(flat)} once" if flat else "")))
+        tiers.append(asked if tier["up_to"] is None else f"{asked} up to {number(Decimal(tier['up_to']))}")
+    last = tiers.pop()
+    beyond = f"; {last} beyond" if tiers else last
+    return f"{words}{'all at ' if model == 'volume' else ''}{'; '.join(tiers)}{beyond}"
 
 
 def price_measure(unit: str) -> str:
     """Write what a quoted price buys: "per 1,000 characters"."""
-    one, many, quoted = _UNITS[unit]
+    one, many, quoted = _UNITS.get(unit, (unit, unit, 1))
     if unit in _QUOTED:
         return f"per {_QUOTED[unit]}"
     return f"per {one}" if quoted == 1 else f"per {number(quoted)}{NO_BREAK}{many}"
@@ -231,6 +272,7 @@ FILTERS = {
     "plan_quota": plan_quota,
     "plan_rates": plan_rates,
     "price_measure": price_measure,
+    "price_words": price_words,
     "number": number,
     "units": units,
     "unit_name": unit_name,

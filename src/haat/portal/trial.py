@@ -232,7 +232,9 @@ def read_answer(response: httpx.Response, listing: Listing, seconds: float, targ
         milliseconds=seconds * 1000,
         request_id=response.headers.get("x-request-id", ""),
         units=units,
-        cost=multiply(sold, listing.unit_price) if sold is not None and listing.unit_price is not None else None,
+        cost=None
+        if sold is None or listing.unit_price is None or listing.components
+        else multiply(sold, listing.unit_price),
         pieces=_pieces(answer, target),
         raw=raw,
         title=str(problem.get("title", "The service refused the call")),

@@ -51,6 +51,18 @@ Those of which something came out of the cache have a ``cached_share``. A partia
 quantity for each.
 """
 
+MEMBER = """
+    CASE WHEN line.members ->> 'aggregation' IN ('max', 'unique', 'last')
+        THEN line.members -> 'cached' IS NULL OR (line.members -> 'cached' = 'true') = (call.cached_share IS NOT NULL)
+        WHEN line.cached_share IS NULL THEN call.cache <> 'hit'
+        ELSE line.cached_share = call.cached_share END
+    AND (line.members -> 'language_pairs' IS NULL OR line.members -> 'language_pairs' ? call.language_pair)
+    AND (line.members -> 'versions' IS NULL OR line.members -> 'versions' ? call.version)
+    AND (line.members -> 'variants' IS NULL OR line.members -> 'variants' ? call.variant)
+"""
+"""Whether a ``call`` (a usage row) lies on a ``line`` of an invoice, once its subscription, plan, service, provider, id
+and batch say so: SQL. Lines of a meter that doesn't add up are about all calls it sees, cached or not."""
+
 ANSWERED = (Outcome.COMPLETED, Outcome.CLIENT_LEFT, Outcome.PROVIDER_FAILED)
 """The outcomes whose duration says something about the service."""
 

@@ -19,6 +19,7 @@ from haat.kernel.errors import NotFound, PermissionDenied
 from haat.kernel.money import multiply, total
 from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
+from haat.kernel.prices import REPORTED_UNITS
 from haat.usage import intake, store
 from haat.usage.event import LIVE, decode
 from haat.usage.intake import Record, Taken
@@ -94,7 +95,8 @@ class CallStory:
     """One call, its price, and the lines it lies on. ``call`` has what the asker may see of the row.
 
     ``invoice`` and ``settlement`` are its line; what the cache answered of a call of which the provider
-    was asked for the rest lies on a second one, ``cached_invoice`` and ``cached_settlement``.
+    was asked for the rest lies on a second one, ``cached_invoice`` and ``cached_settlement``. Where several meters
+    see it, it lies on a line of each: these are the first ones, and ``lines`` has all.
     """
 
     call: Mapping[str, Any]
@@ -109,11 +111,13 @@ class CallStory:
     cached_share: Decimal | None
     """The part of the price which that costs."""
     list_charge: Decimal | None
-    """Quantity × price, exact; free units are taken off on the invoice line, not on a call."""
+    """Quantity × price, exact; free units are taken off on the invoice line, not on a call. None where the price of a
+    call can't be told alone."""
     invoice: Mapping[str, Any] | None
     settlement: Mapping[str, Any] | None
     cached_invoice: Mapping[str, Any] | None
     cached_settlement: Mapping[str, Any] | None
+    lines: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +195,15 @@ class Usage:
             card = await store.price_of(connection, row["service_id"], row["plan"], row["at"]) if row["plan"] else None
             billed = row["outcome"] in _BILLED and row["mode"] == LIVE
             lines = await store.lines_of(connection, row) if billed and row["subscription_id"] else []
-        units = _units(row)
+        units = _units(row) | {
+            unit: Decimal(row["other_units"][unit]) for unit in REPORTED_UNITS if unit in row["other_units"]
+        }
         quantity = units.get(card["unit"], Decimal(0)) if card and billed else None
         cached = row["cached"] if billed and row["cached"] else None
         share = row["cached_share"] if cached is not None else None
-        line, second = [*lines, None, None][:2]
+        asked, hits = ([one for one in lines if (one["line_share"] is None) == whole] for whole in (True, False))
+        line = next(iter([*asked, *hits]), None)
+        second = hits[0] if asked and hits else None
         provider = scope.platform or row["provider_org"] == actor.org_id
         return CallStory(
             call=row if customer else self._for_provider(row),
@@ -204,16 +212,22 @@ class Usage:
             rate_card_version=card["version"] if card else None,
             unit=card["unit"] if card else None,
             quantity=quantity,
-            unit_price=card["unit_price"] if card else None,
+            unit_price=card["unit_price"] if card and card["plain"] else None,
             cached_quantity=cached,
             cached_share=share,
             list_charge=_list_charge(quantity, card["unit_price"], cached, share)
-            if card and quantity is not None
+            if card and card["plain"] and quantity is not None
             else None,
             invoice=_pick(line, *_INVOICE) if customer else None,
             settlement=_pick(line, *_SETTLEMENT) if provider else None,
             cached_invoice=_pick(second, *_INVOICE) if customer else None,
             cached_settlement=_pick(second, *_SETTLEMENT) if provider else None,
+            lines=[
+                {"meter": one["meter"]}
+                | ((_pick(one, *_INVOICE) or {}) if customer else {})
+                | ((_pick(one, *_SETTLEMENT) or {}) if provider else {})
+                for one in lines
+            ],
         )
 
     async def export_csv(self, actor: Actor, chosen: CallFilter) -> AsyncIterator[str]:

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from haat.infra.postgres import Connection
 from haat.kernel.clock import Period
-from haat.usage.model import ANSWERED, BILLED_VALUES, UNITS, CallFilter, id_bound
+from haat.kernel.prices import MONTHS
+from haat.usage.model import ANSWERED, BILLED_VALUES, MEMBER, UNITS, CallFilter, id_bound
 from haat.usage.subjects import EXECUTED, GOOD, SETTLED, SUBJECT, SUMS, WITHIN, calls_of_subjects
 
 Row = Mapping[str, Any]
@@ -193,11 +194,14 @@ async def stream_calls(connection: Connection, chosen: CallFilter) -> AsyncItera
 
 
 async def price_of(connection: Connection, service_id: UUID, plan: str | None, at: datetime) -> Row | None:
-    """Return the rate card that holds for a call (see `haat.rating.model.windows`)."""
+    """Return the rate card that holds for a call (see `haat.rating.model.windows`).
+
+    ``plain``: it asks for a unit's price and no more, so that what one call costs can be told.
+    """
     row = await (
         await connection.execute(
             """
-            SELECT id, version, unit, unit_price, provider_share FROM rate_cards
+            SELECT id, version, unit, unit_price, provider_share, components = '[]' AS plain FROM rate_cards
             WHERE service_id = %s AND (plan_code IS NULL OR plan_code = %s) AND effective_from <= %s
             ORDER BY plan_code IS NULL, effective_from DESC LIMIT 1
             """,
@@ -210,23 +214,26 @@ async def price_of(connection: Connection, service_id: UUID, plan: str | None, a
 async def lines_of(connection: Connection, call: Row) -> list[Row]:
     """Return the invoice lines a call lies on, and their settlement lines where the scope may see them.
 
-    That is one line, and for a call that the cache answered in part a second one, for that part.
+    That is one line of each meter that sees it, and for a call that the cache answered in part a second one, for that
+    part; these come last.
     """
     return await _all(
         connection,
-        """
-            SELECT line.id AS line_id, line.identity, line.position, invoices.id AS invoice_id, invoices.serial,
+        f"""
+            SELECT line.id AS line_id, line.identity, line.position, line.meter, line.cached_share AS line_share,
+                   invoices.id AS invoice_id, invoices.serial,
                    settled.id AS settlement_line_id, settled.settlement_id
             FROM invoice_lines AS line
             JOIN invoices ON invoices.id = line.invoice_id
             LEFT JOIN settlement_lines AS settled ON settled.invoice_line_id = line.id
+            CROSS JOIN (SELECT %(cache)s::text AS cache, %(cached_share)s::numeric AS cached_share,
+                %(language_pair)s::text AS language_pair, %(version)s::text AS version,
+                %(variant)s::text AS variant) AS call
             WHERE line.subscription_id = %(subscription_id)s AND line.plan IS NOT DISTINCT FROM %(plan)s
               AND line.service_id = %(service_id)s AND line.provider_org = %(provider_org)s
               AND line.id_from <= %(id)s AND line.id_to > %(id)s
-              AND line.batch_from < %(batch)s AND line.batch_to >= %(batch)s
-              AND CASE WHEN line.cached_share IS NULL THEN %(cache)s <> 'hit'
-                  ELSE line.cached_share = %(cached_share)s END
-            ORDER BY line.cached_share NULLS FIRST
+              AND line.batch_from < %(batch)s AND line.batch_to >= %(batch)s AND line.unit <> '{MONTHS}' AND {MEMBER}
+            ORDER BY line.cached_share NULLS FIRST, line.period, line.position
             """,
         call,
     )

@@ -94,6 +94,8 @@ class Price(msgspec.Struct, frozen=True):
     free_units: str
     effective_from: int
     """Microseconds since the epoch."""
+    plain: bool = True
+    """Whether that is all that is asked for; otherwise ``unit_price`` is what the card is known by."""
 
 
 class Service(msgspec.Struct, frozen=True):

@@ -69,7 +69,8 @@ _SERVICES = """
     LEFT JOIN LATERAL (
         SELECT jsonb_agg(jsonb_build_object(
             'plan', coalesce(plan_code, ''), 'unit', unit, 'unit_price', unit_price::text,
-            'free_units', free_units::text, 'effective_from', (extract(epoch FROM effective_from) * 1000000)::bigint
+            'free_units', free_units::text, 'effective_from', (extract(epoch FROM effective_from) * 1000000)::bigint,
+            'plain', components = '[]'
             )) AS list
         FROM rate_cards WHERE service_id = services.id AND NOT EXISTS (
             SELECT FROM rate_cards AS later
