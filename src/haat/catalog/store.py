@@ -266,7 +266,10 @@ async def add_price(
     share: Decimal,
     at: datetime,
 ) -> int:
-    """Add the next version of a rate card and return its number."""
+    """Add the next version of a rate card and return its number.
+
+    ``share`` is the provider's of a listing without a card: a new price leaves the split as it is.
+    """
     values = {
         **draft.model_dump(),
         "id": identifier,
@@ -283,7 +286,11 @@ async def add_price(
                     INSERT INTO rate_cards (id, service_id, version, plan_code, unit, unit_price, free_units,
                         provider_share, effective_from, created_at)
                     SELECT %(id)s, %(service_id)s, coalesce(max(version), 0) + 1, %(plan_code)s, %(unit)s,
-                           %(unit_price)s, %(free_units)s, %(share)s, %(at)s, %(at)s
+                           %(unit_price)s, %(free_units)s,
+                           coalesce((SELECT provider_share FROM rate_cards WHERE service_id = %(service_id)s
+                                     AND (plan_code IS NULL OR plan_code = %(plan_code)s) AND effective_from <= %(at)s
+                                     ORDER BY plan_code IS NULL, effective_from DESC LIMIT 1), %(share)s),
+                           %(at)s, %(at)s
                     FROM rate_cards WHERE service_id = %(service_id)s AND plan_code IS NOT DISTINCT FROM %(plan_code)s
                     RETURNING version
                     """,

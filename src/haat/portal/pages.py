@@ -22,6 +22,7 @@ from haat.portal import (
     pages_operator,
     pages_partner,
     pages_rollout,
+    pages_settlement,
     pages_sign,
     pages_usage,
 )
@@ -41,6 +42,7 @@ PARTS = tuple(
         pages_jobs,
         pages_invoices,
         pages_partner,
+        pages_settlement,
         pages_rollout,
         pages_operator,
         pages_flags,

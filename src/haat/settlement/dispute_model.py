@@ -18,6 +18,9 @@ from haat.usage.model import MAX_QUANTITY, QUANTITY_STEP
 
 LogForm = Literal["csv", "jsonl"]
 MAX_LINE_BYTES = 8192
+MOST_LOG_BYTES = 2 * 1024**3
+"""The largest log that is taken: some forty million calls."""
+
 _WIDE = Context(prec=60, rounding=ROUND_HALF_UP)
 
 
@@ -98,7 +101,7 @@ def wrong_log(message: str) -> ValidationFailed:
 
 
 class LogReader:
-    """Reads a log piece by piece: CSV with a header, or JSON lines, with ``request_id``, ``quantity`` and maybe ``unit``.
+    """Reads a log piece by piece: CSV with a header, or JSON lines; ``request_id``, ``quantity``, and maybe ``unit``.
 
     Other columns and members are passed over, so that a statement's own evidence can be sent back. Raises
     ValidationFailed that names the line of whatever can't be read.

@@ -171,8 +171,8 @@ async def lines(connection: Connection, dispute: UUID) -> list[Row]:
     """Return the lines a dispute contests, as the invoice has them."""
     rows = await connection.execute(
         """
-        SELECT contested.invoice_line_id, line.description, line.unit, line.taxable, contested.calls, contested.quantity,
-               contested.open, contested.credited, contested.fault
+        SELECT contested.invoice_line_id, line.description, line.unit, line.taxable, contested.calls,
+               contested.quantity, contested.open, contested.credited, contested.fault
         FROM dispute_lines AS contested JOIN invoice_lines AS line ON line.id = contested.invoice_line_id
         WHERE contested.dispute_id = %s ORDER BY contested.invoice_line_id
         """,

@@ -13,7 +13,7 @@ from haat.ledger.model import Entry, account, joined, moved
 from haat.settlement.withholding import Withheld
 
 Fault = Literal["provider", "platform"]
-"""Who bears a credit: for the provider's fault both give back their parts, for the platform's fault the platform all."""
+"""Who bears a credit: both give back their parts, or for the platform's fault the platform all of it."""
 
 OWN_KINDS = ("settlement", "settlement-credit", "withheld", "hold", "release", "payout", "payout-reversal")
 """Kinds of operations that settlement itself posts to a provider's account; others' appear on the next statement."""

@@ -21,9 +21,9 @@ from haat.usage.model import csv_safe
 class Status(StrEnum):
     """Where a payout is on its way.
 
-    ``draft`` links the rows it settles; ``held`` waits for the operator's release; ``approved`` goes into the next file;
-    ``sent`` is with the bank; ``paid`` has arrived; ``failed`` was refused by the bank; ``reversed`` has let its rows go,
-    which the next draft takes up.
+    ``draft`` links the rows it settles; ``held`` waits for the operator's release; ``approved`` goes into the next
+    file; ``sent`` is with the bank; ``paid`` has arrived; ``failed`` was refused by the bank; ``reversed`` has let its
+    rows go, which the next draft takes up.
     """
 
     DRAFT = "draft"
@@ -47,7 +47,7 @@ STEPS: dict[str, tuple[frozenset[Status], Status]] = {
         Status.REVERSED,
     ),
 }
-"""Each step: the statuses from which it may be taken, and where it leads. A payout that was sent is paid or fails first."""
+"""Each step: the statuses from which it may be taken, and where it leads. What was sent is paid or fails first."""
 
 STEP_EVENTS = {
     "approve": "payout.approved",

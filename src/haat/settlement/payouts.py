@@ -105,7 +105,7 @@ class Payouts:
     # --- accounts and terms ---------------------------------------------------------------------
 
     async def set_account(self, actor: Actor, holder: str, number: str, ifsc: str) -> Account:
-        """Keep the account that the actor's organisation is paid to; payouts approved before still go to the old one."""
+        """Keep the account that the actor's organisation is paid to; what is approved already goes to the old one."""
         actor.require(Permission.SETTLEMENTS_READ)
         actor.require(Permission.PARTNER_EDIT)
         if actor.org_id is None:
@@ -377,7 +377,7 @@ class Payouts:
         return await self._step(actor, identifier, "fail", reason=check_name(reason, "reason", 300))
 
     async def reverse(self, actor: Actor, identifier: UUID, reason: str) -> Payout:
-        """Let go of the rows that a payout settles, also of one that was paid and came back; the next draft has them."""
+        """Let go of the rows that a payout settles, also of a paid one that came back; the next draft has them."""
         return await self._step(actor, identifier, "reverse", reason=check_name(reason, "reason", 300))
 
     async def page(

@@ -1,7 +1,7 @@
 """Two logs on disk, sorted: any number of calls is held against each other in constant memory.
 
-The sorting is SQLite's, in a file of its own that is gone afterwards. PostgreSQL could do it, but a transaction that writes
-for minutes would keep every reader of the event log waiting for its end.
+The sorting is SQLite's, in a file of its own that is gone afterwards. PostgreSQL could do it, but a transaction that
+writes for minutes would keep every reader of the event log waiting for its end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SCHEMA = """
 
 @dataclass(slots=True)
 class Reconciled:
-    """What two logs come to: calls counted, and on each contested line how many calls and what quantity more we have."""
+    """What two logs come to: calls counted, and on how many calls of each contested line we have what quantity more."""
 
     ours: int = 0
     theirs: int = 0

@@ -389,7 +389,8 @@ async def add_share(
             'id', (%(ids)s::uuid[])[place],
             'version', (SELECT max(version) + 1 FROM rate_cards AS one WHERE one.service_id = %(service)s
                         AND one.plan_code IS NOT DISTINCT FROM numbered.plan_code),
-            'provider_share', %(share)s::numeric, 'effective_from', %(at)s::timestamptz, 'created_at', %(now)s::timestamptz
+            'provider_share', %(share)s::numeric, 'effective_from', %(at)s::timestamptz,
+            'created_at', %(now)s::timestamptz
         ))).* FROM numbered
         RETURNING plan_code AS plan, version, provider_share AS share, effective_from
         """,

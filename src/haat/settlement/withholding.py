@@ -1,8 +1,8 @@
 """Tax that is withheld from providers: rules with rates and the dates from which they hold. Pure.
 
-Which taxes an operator withholds depends on how it sells (CGST Act, section 52: TCS on what it sells as another's agent;
-Income-tax Act, section 194-O: TDS of an e-commerce operator), so none is built in: the operator names them with their
-rates in the setting ``withholdings``.
+Which taxes an operator withholds depends on how it sells (CGST Act, section 52: TCS on what it sells as another's
+agent; Income-tax Act, section 194-O: TDS of an e-commerce operator), so none is built in: the operator names them with
+their rates in the setting ``withholdings``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _FIELDS = {"name", "section", "rate", "base", "day", "starts", "ends"}
 class Rule:
     """A tax and its rate in a span of days, both ends included.
 
-    ``base``: ``gross`` for the net value of what was supplied (before tax, less credits), ``provider`` for the provider's
-    part of it. ``day`` decides which rule holds: the one on which the statement is ``closed``, or the last of its
-    ``period``.
+    ``base``: ``gross`` for the net value of what was supplied (before tax, less credits), ``provider`` for the
+    provider's part of it. ``day`` decides which rule holds: the one on which the statement is ``closed``, or the last
+    of its ``period``.
     """
 
     name: str

@@ -46,18 +46,18 @@ def upgrade() -> None:
                 CREATE TABLE credit_note_lines (
                     id uuid PRIMARY KEY,
                     credit_note_id uuid NOT NULL,
-                    invoice_line_id uuid NOT NULL REFERENCES invoice_lines,
+                    invoice_line_id uuid NOT NULL REFERENCES invoice_lines DEFERRABLE INITIALLY DEFERRED,
                     org_id uuid NOT NULL REFERENCES organisations,
                     provider_org uuid NOT NULL,
-                    taxable numeric(20, 2) NOT NULL CHECK (taxable > 0),
+                    taxable numeric(20, 2) NOT NULL CHECK (taxable <> 0),
                     provider_share numeric(6, 5) NOT NULL,
                     fault text NOT NULL CHECK (fault IN ('provider', 'platform'))
                 );
                 {tenant_policy("credit_note_lines")}
+                CREATE INDEX credit_note_lines_provider ON credit_note_lines (provider_org);
                 COMMENT ON TABLE credit_note_lines IS '{_CREDIT_LINES}';
             END IF;
-        END $$;
-        CREATE INDEX IF NOT EXISTS credit_note_lines_provider ON credit_note_lines (provider_org, id);
+        END $$
         """
     )
     op.execute(
@@ -78,7 +78,7 @@ def upgrade() -> None:
             ALTER COLUMN payable SET NOT NULL,
             ADD CHECK (payable = provider_amount - credited_provider + adjusted - withheld);
         ALTER TABLE settlements ENABLE TRIGGER never_edited;
-        COMMENT ON COLUMN settlements.adjusted IS 'What others posted to the provider''s account: below zero is a debit.';
+        COMMENT ON COLUMN settlements.adjusted IS 'What others posted to the provider''s account, debits below zero.';
         -- A line that corrects an earlier one is below zero, and so is its share.
         ALTER TABLE settlement_lines
             DROP CONSTRAINT settlement_lines_provider_amount_check,
@@ -90,14 +90,15 @@ def upgrade() -> None:
             settlement_id uuid NOT NULL REFERENCES settlements DEFERRABLE INITIALLY DEFERRED,
             org_id uuid NOT NULL REFERENCES organisations,
             credit_note_line_id uuid NOT NULL UNIQUE,
-            invoice_line_id uuid NOT NULL REFERENCES invoice_lines,
+            invoice_line_id uuid NOT NULL REFERENCES invoice_lines DEFERRABLE INITIALLY DEFERRED,
             fault text NOT NULL CHECK (fault IN ('provider', 'platform')),
-            gross numeric(20, 2) NOT NULL CHECK (gross > 0),
+            gross numeric(20, 2) NOT NULL CHECK (gross <> 0),
             share numeric(6, 5) NOT NULL,
-            provider_amount numeric(20, 2) NOT NULL CHECK (provider_amount >= 0),
-            platform_amount numeric(20, 2) NOT NULL CHECK (platform_amount >= 0),
+            provider_amount numeric(20, 2) NOT NULL,
+            platform_amount numeric(20, 2) NOT NULL,
             CHECK (gross = provider_amount + platform_amount)
         );
+        COMMENT ON COLUMN settlement_credits.gross IS 'Below zero only of a line that was so itself.';
         CREATE INDEX settlement_credits_settlement ON settlement_credits (settlement_id);
         CREATE INDEX settlement_credits_line ON settlement_credits (invoice_line_id);
         CREATE TABLE settlement_withheld (
@@ -169,8 +170,8 @@ def upgrade() -> None:
         CREATE INDEX payouts_file ON payouts (file_id);
         COMMENT ON COLUMN payouts.account IS 'The account''s IFSC and last four digits, as a reader may see them.';
         CREATE TABLE payout_rows (
-            payout_id uuid NOT NULL REFERENCES payouts,
-            earning_id uuid NOT NULL REFERENCES earnings,
+            payout_id uuid NOT NULL REFERENCES payouts DEFERRABLE INITIALLY DEFERRED,
+            earning_id uuid NOT NULL REFERENCES earnings DEFERRABLE INITIALLY DEFERRED,
             org_id uuid NOT NULL REFERENCES organisations,
             amount numeric(20, 2) NOT NULL,
             active boolean NOT NULL,
@@ -221,8 +222,8 @@ def upgrade() -> None:
         CREATE INDEX disputes_org ON disputes (org_id, id);
         CREATE UNIQUE INDEX disputes_subject ON disputes (subject) WHERE status = 'open';
         CREATE TABLE dispute_lines (
-            dispute_id uuid NOT NULL REFERENCES disputes,
-            invoice_line_id uuid NOT NULL REFERENCES invoice_lines,
+            dispute_id uuid NOT NULL REFERENCES disputes DEFERRABLE INITIALLY DEFERRED,
+            invoice_line_id uuid NOT NULL REFERENCES invoice_lines DEFERRABLE INITIALLY DEFERRED,
             org_id uuid NOT NULL REFERENCES organisations,
             provider_org uuid NOT NULL,
             calls bigint NOT NULL,
@@ -283,7 +284,6 @@ def downgrade() -> None:
     )
     op.execute(
         f"""
-        DROP INDEX credit_note_lines_provider;
         DO $$ BEGIN
             IF obj_description('credit_note_lines'::regclass) = '{_CREDIT_LINES}' THEN
                 DROP TABLE credit_note_lines;
@@ -311,7 +311,10 @@ def _restate() -> None:
         _append(row, "settlement.restated", {**about, **head, **nothing, "lines": len(lines), "earning": earning})
         if earning:
             _run(
-                "INSERT INTO earnings (id, org_id, kind, reference, amount, since) VALUES (%s, %s, 'settlement', %s, %s, %s)",
+                """
+                INSERT INTO earnings (id, org_id, kind, reference, amount, since)
+                VALUES (%s, %s, 'settlement', %s, %s, %s)
+                """,
                 *(earning, row["org_id"], row["id"], row["payable"], row["closed_at"]),
             )
             _post(row)
