@@ -13,6 +13,7 @@ from uuid import UUID
 import pyarrow.parquet
 import pytest
 
+from haat.invoices.service import BilledCall
 from haat.kernel.errors import NotFound, PermissionDenied
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import PLATFORM
@@ -69,7 +70,7 @@ async def test_memory_does_not_grow_with_the_number_of_calls(
     """Calls are read through the line's predicate; here they are made up, so that there may be many."""
     owner, settlement = await _statement(house)
     calls = [(UUID(int=n), house.clock.now(), 200, "completed", Decimal(n)) for n in range(5000)]
-    made = [evidence.BilledCall(*one) for one in calls]
+    made = [BilledCall(*one) for one in calls]
 
     async def peak(batches: int) -> int:
         async def many(*_: Any) -> AsyncIterator[Any]:

@@ -22,17 +22,14 @@ from haat.settlement.disputes import Verdict
 _PIECE = 1024 * 1024
 
 
-class _Rupees(click.ParamType):
-    name = "amount"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
-        try:
-            return Decimal(str(value))
-        except InvalidOperation:
-            self.fail(f"{value} is no number", param, ctx)
+def rupees(text: str) -> Decimal:
+    """Return an amount as it was typed; the name is what help shows for it."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"{text} is no number") from None
 
 
-RUPEES = _Rupees()
 provider_option = click.option("--provider", type=click.UUID, help="Only this provider's: its organisation.")
 reason_option = click.option("--reason", required=True, help="Why; whom it concerns reads it.")
 month = click.argument("month", metavar="MONTH")
@@ -105,7 +102,9 @@ def show(settings: Settings, identifier: UUID, as_json: bool) -> None:
     if as_json:
         click.echo(as_json_text(found))
         return
-    rows = [("line", one.description, one.customer, one.calls, one.gross, one.provider) for one in found.lines]
+    rows: list[tuple[Any, ...]] = [
+        ("line", one.description, one.customer, one.calls, one.gross, one.provider) for one in found.lines
+    ]
     rows += [("credit", one.description, one.customer, "", -one.gross, -one.provider) for one in found.credits]
     rows += [("posted", one.kind, one.reference, "", "", one.amount) for one in found.adjustments]
     rows += [("withheld", one.name, one.section, "", one.base, -one.amount) for one in found.withheld]
@@ -136,7 +135,7 @@ def evidence(settings: Settings, identifier: UUID, form: Any, file: Path) -> Non
 
 @settlement.command()
 @click.argument("service", type=click.UUID)
-@click.argument("share", type=RUPEES, required=False)
+@click.argument("share", type=rupees, required=False)
 @time_option(help="From when it holds; now by default, and never earlier.")
 @json_option
 @with_settings()
@@ -179,7 +178,7 @@ def balance(settings: Settings, provider: UUID, as_json: bool) -> None:
 
 
 @settlement.command()
-@click.option("--minimum", type=RUPEES, help="Rupees below which its balance is carried on.")
+@click.option("--minimum", type=rupees, help="Rupees below which its balance is carried on.")
 @click.option("--delay-days", type=click.IntRange(0, 365), help="Days from a statement's close until it may be paid.")
 @click.option("--withhold", "withhold", multiple=True, metavar="NAME=RATE", help="Its own rate of a tax; may repeat.")
 @click.option("--stop", default="", help="A reason for which nothing is paid to it at all.")
@@ -336,7 +335,7 @@ def reverse(settings: Settings, identifier: UUID, reason: str, as_json: bool) ->
 @click.option("--payout", type=click.UUID, help="A payout that isn't sent yet.")
 @click.option("--settlement", "statement", type=click.UUID, help="A statement, or a part of it.")
 @click.option("--provider", type=click.UUID, help="Whose, unless it is a payout.")
-@click.option("--amount", type=RUPEES, help="How much; of a statement all by default.")
+@click.option("--amount", type=rupees, help="How much; of a statement all by default.")
 @reason_option
 @json_option
 @with_settings()

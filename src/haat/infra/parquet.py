@@ -175,12 +175,13 @@ def _decimal(value: Decimal) -> bytes:
         raise ValueError(f"{value} is no number")
     whole = int("".join(map(str, digits)))
     shift = exponent + DECIMAL_SCALE
-    if shift < 0:
-        whole, rest = divmod(whole, 10**-shift)
-        if rest:
-            raise ValueError(f"{value} has more than {DECIMAL_SCALE} decimals")
+    power: int = 10 ** abs(shift)
+    if shift >= 0:
+        whole *= power
+    elif whole % power:
+        raise ValueError(f"{value} has more than {DECIMAL_SCALE} decimals")
     else:
-        whole *= 10**shift
+        whole //= power
     if whole >= 10**DECIMAL_PRECISION:
         raise ValueError(f"{value} has more than {DECIMAL_PRECISION} digits")
     return (-whole if sign else whole).to_bytes(_DECIMAL_BYTES, "big", signed=True)
@@ -223,7 +224,8 @@ def _list(kind: int, items: Sequence[bytes]) -> bytes:
 
 def _struct(*fields: tuple[int, int, Any]) -> bytes:
     """Return fields of ascending numbers, less than 16 apart: integers as they are, the rest as bytes."""
-    pieces, last = [], 0
+    pieces: list[bytes] = []
+    last = 0
     for number, kind, value in fields:
         if kind in (_I32, _I64):
             value = _varint(_zigzag(value))

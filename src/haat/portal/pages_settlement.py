@@ -206,7 +206,7 @@ async def _desk_page(
     chosen = status if status in STATUSES else ""
     page = await visit.platform.payouts.page(actor, status=chosen or None, cursor=cursor or None, limit=50)
     holds = await visit.platform.payouts.holds(actor)
-    orgs = {one.org_id for one in (*page.items, *holds)}
+    orgs = {one.org_id for one in page.items} | {one.org_id for one in holds}
     if run is not None:
         orgs |= {org for org, _ in (*run.carried, *run.refused)}
     return visit.render(

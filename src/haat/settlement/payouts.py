@@ -31,6 +31,7 @@ from haat.settlement.payout_model import (
     Terms,
     check_account,
     narration,
+    next_status,
     payout_file,
 )
 from haat.settlement.projection import SETTLEMENTS
@@ -431,7 +432,7 @@ class Payouts:
             row = await payout_store.payout(connection, identifier)
             assert row is not None
             if check is not None:
-                steps.next_status(row["status"], step)  # whether it may be taken at all, before the reasons
+                next_status(row["status"], step)  # whether it may be taken at all, before the reasons
                 data |= await check(connection, row)
             operations = await steps.move_payout(connection, actor.label, row, step, now, **data)
             row = await payout_store.payout(connection, identifier)

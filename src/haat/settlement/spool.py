@@ -113,7 +113,7 @@ class Spool:
             "SELECT id, unit, kind, ours, theirs FROM differences WHERE rowid > ? ORDER BY rowid LIMIT ?",
             (after, limit),
         )
-        return [(UUID(bytes=identifier), *rest) for identifier, *rest in rows]  # type: ignore[misc]  # as in _SCHEMA
+        return [(UUID(bytes=identifier), *rest) for identifier, *rest in rows]
 
 
 def _row(one: Difference) -> tuple[bytes, str, str, str | None, str | None]:

@@ -365,7 +365,8 @@ async def later_card(connection: Connection, service: UUID, at: datetime) -> dat
         )
     ).fetchone()
     assert row is not None
-    return row["latest"]
+    latest: datetime | None = row["latest"]
+    return latest
 
 
 async def add_share(

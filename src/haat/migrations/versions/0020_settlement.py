@@ -328,7 +328,7 @@ def _append(row: Any, kind: str, data: dict[str, Any]) -> None:
     stream = f"settlement/{row['id']}"
     last = _rows("SELECT version, hash FROM events WHERE stream = %s ORDER BY version DESC LIMIT 1", stream)
     version, before = (last[0]["version"] + 1, bytes(last[0]["hash"])) if last else (1, GENESIS)
-    event = {"id": new_id(), "stream": stream, "version": version, "type": kind, "data": data}
+    event: dict[str, Any] = {"id": new_id(), "stream": stream, "version": version, "type": kind, "data": data}
     event |= {"actor": "platform", "org": row["org_id"], "at": row["closed_at"]}
     digest = chain_hash(before, **event)
     _run(
