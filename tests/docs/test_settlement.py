@@ -1,4 +1,4 @@
-"""docs/settlement.md says what the code does: its columns, its statuses, its commands, and its rates come to its sum."""
+"""docs/settlement.md says what the code does: columns, statuses, commands, and rates that come to its sum."""
 
 from __future__ import annotations
 

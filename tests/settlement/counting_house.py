@@ -76,6 +76,7 @@ class House:
     agent: bool = False
     minimum: Decimal = Decimal(0)
     delay_days: int = 0
+    keyring: Keyring = field(default_factory=lambda: Keyring(bytes(range(32))))
     bazaar: Bazaar = field(init=False)
     invoices: Invoices = field(init=False)
     settlements: Settlements = field(init=False)
@@ -90,8 +91,7 @@ class House:
         self.bazaar = Bazaar(self.database.service, clock)
         self.invoices = Invoices(db, clock, Settings())
         self.settlements = Settlements(db, clock, pseudonyms, self.invoices, withholdings=self.rules, agent=self.agent)
-        keyring = Keyring(bytes(range(32)))
-        self.payouts = Payouts(db, clock, keyring, minimum=self.minimum, delay_days=self.delay_days)
+        self.payouts = Payouts(db, clock, self.keyring, minimum=self.minimum, delay_days=self.delay_days)
         self.disputes = Disputes(db, clock, self.settlements, days=60, credit=write_credit)
         self.evidence = Evidence(db, pseudonyms)
         self.shares = Shares(db, clock)

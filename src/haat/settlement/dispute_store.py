@@ -152,17 +152,17 @@ async def dispute(connection: Connection, identifier: UUID) -> Row | None:
 
 
 async def page(
-    connection: Connection, org: UUID | None, status: str | None, before: UUID | None, limit: int
+    connection: Connection, org: UUID | None, status: str | None, side: str | None, before: UUID | None, limit: int
 ) -> list[Row]:
-    """Return disputes, newest first; ``org`` None returns everybody's."""
+    """Return disputes, newest first; None for ``org`` returns everybody's, for ``status`` and ``side`` all."""
     rows = await connection.execute(
         f"""
         SELECT {_DISPUTE} FROM disputes
         WHERE (%(org)s::uuid IS NULL OR org_id = %(org)s) AND (%(status)s::text IS NULL OR status = %(status)s)
-          AND (%(before)s::uuid IS NULL OR id < %(before)s)
+          AND (%(side)s::text IS NULL OR side = %(side)s) AND (%(before)s::uuid IS NULL OR id < %(before)s)
         ORDER BY id DESC LIMIT %(limit)s
         """,
-        {"org": org, "status": status, "before": before, "limit": limit},
+        {"org": org, "status": status, "side": side, "before": before, "limit": limit},
     )
     return [row async for row in rows]
 

@@ -155,9 +155,10 @@ class Disputes:
         """Return disputes, newest first: those one opened oneself, or for the operator all."""
         actor.require(Permission.INVOICES_READ)
         whose = None if actor.may(Permission.SETTLEMENTS_RUN) else actor.org_id
+        side = None if actor.may(Permission.SETTLEMENTS_READ) else "consumer"
         limit = max(1, min(limit, MAX_PAGE))
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            rows = await dispute_store.page(connection, whose, status, decode_id_cursor(cursor), limit + 1)
+            rows = await dispute_store.page(connection, whose, status, side, decode_id_cursor(cursor), limit + 1)
         return page_of([Dispute(**row) for row in rows], limit, lambda dispute: (dispute.id,))
 
     async def story(self, actor: Actor, identifier: UUID) -> DisputeStory:

@@ -9,6 +9,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from cryptography.exceptions import InvalidTag
+
 from haat.infra import events
 from haat.infra.keyring import Keyring
 from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database
@@ -337,6 +339,7 @@ class Payouts:
             approved = [row for row in approved if row["org_id"] in locked]  # others came since: the next file's
             for row in approved:
                 await steps.move_payout(connection, actor.label, row, "send", now, file=str(identifier))
+            self._file(await payout_store.file_rows(connection, identifier))  # nothing is sent that can't be written
         if not approved:
             return None
         return PayoutFile(identifier, len(approved), total(row["amount"] for row in approved))
@@ -348,18 +351,7 @@ class Payouts:
             rows = await payout_store.file_rows(connection, identifier)
         if not rows:
             raise NotFound("There is no such file.")
-        return payout_file(
-            (
-                row["id"],
-                row["holder"],
-                self._keyring.decrypt(bytes(row["number_encrypted"]), _context(row["account_id"])),
-                row["ifsc"],
-                f"{row['amount']:.2f}",
-                "INR",
-                narration(row["id"]),
-            )
-            for row in rows
-        )
+        return self._file(rows)
 
     async def files(self, actor: Actor) -> list[PayoutFile]:
         """Return the newest files, 20 at most."""

@@ -71,8 +71,8 @@ def upgrade() -> None:
             ADD COLUMN withheld numeric(20, 2) NOT NULL DEFAULT 0 CHECK (withheld >= 0),
             ADD COLUMN payable numeric(20, 2),
             ADD CHECK (credited = credited_provider + credited_platform),
-            DROP CONSTRAINT settlements_provider_amount_check,
-            DROP CONSTRAINT settlements_platform_amount_check;
+            DROP CONSTRAINT IF EXISTS settlements_provider_amount_check,
+            DROP CONSTRAINT IF EXISTS settlements_platform_amount_check;
         UPDATE settlements SET payable = provider_amount;
         ALTER TABLE settlements
             ALTER COLUMN payable SET NOT NULL,
@@ -81,8 +81,8 @@ def upgrade() -> None:
         COMMENT ON COLUMN settlements.adjusted IS 'What others posted to the provider''s account, debits below zero.';
         -- A line that corrects an earlier one is below zero, and so is its share.
         ALTER TABLE settlement_lines
-            DROP CONSTRAINT settlement_lines_provider_amount_check,
-            DROP CONSTRAINT settlement_lines_platform_amount_check;
+            DROP CONSTRAINT IF EXISTS settlement_lines_provider_amount_check,
+            DROP CONSTRAINT IF EXISTS settlement_lines_platform_amount_check;
 
         -- No reference to credit_note_lines: that is a projection, and may be made anew.
         CREATE TABLE settlement_credits (
