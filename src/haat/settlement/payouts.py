@@ -413,6 +413,23 @@ class Payouts:
 
     # --- within ---------------------------------------------------------------------------------
 
+    def _file(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        try:
+            return payout_file(
+                (
+                    row["id"],
+                    row["holder"],
+                    self._keyring.decrypt(bytes(row["number_encrypted"]), _context(row["account_id"])),
+                    row["ifsc"],
+                    f"{row['amount']:.2f}",
+                    "INR",
+                    narration(row["id"]),
+                )
+                for row in rows
+            )
+        except InvalidTag as error:
+            raise Conflict("An account can't be read: the master key isn't the one that it was kept with.") from error
+
     async def _step(self, actor: Actor, identifier: UUID, step: str, check: Check | None = None, **data: str) -> Payout:
         actor.require(Permission.SETTLEMENTS_RUN)
         now = self._clock.now()
