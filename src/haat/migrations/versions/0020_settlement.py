@@ -84,6 +84,8 @@ def upgrade() -> None:
             DROP CONSTRAINT IF EXISTS settlement_lines_provider_amount_check,
             DROP CONSTRAINT IF EXISTS settlement_lines_platform_amount_check;
 
+        CREATE INDEX invoice_lines_settling ON invoice_lines (provider_org, invoice_id);
+
         -- No reference to credit_note_lines: that is a projection, and may be made anew.
         CREATE TABLE settlement_credits (
             id uuid PRIMARY KEY,
@@ -272,6 +274,7 @@ def downgrade() -> None:
         """
         DROP TABLE dispute_differences, dispute_lines, disputes, bank_accounts, payout_terms, payout_rows, payouts,
             holds, earnings, settlement_adjustments, settlement_withheld, settlement_credits;
+        DROP INDEX invoice_lines_settling;
         ALTER TABLE settlements
             DROP COLUMN payable, DROP COLUMN withheld, DROP COLUMN adjusted, DROP COLUMN credited_platform,
             DROP COLUMN credited_provider, DROP COLUMN credited,
