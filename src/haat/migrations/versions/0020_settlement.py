@@ -278,11 +278,11 @@ def downgrade() -> None:
         ALTER TABLE settlements
             DROP COLUMN payable, DROP COLUMN withheld, DROP COLUMN adjusted, DROP COLUMN credited_platform,
             DROP COLUMN credited_provider, DROP COLUMN credited,
-            ADD CONSTRAINT settlements_provider_amount_check CHECK (provider_amount >= 0) NOT VALID,
-            ADD CONSTRAINT settlements_platform_amount_check CHECK (platform_amount >= 0) NOT VALID;
+            ADD CONSTRAINT settlements_provider_amount_check CHECK (provider_amount >= 0),
+            ADD CONSTRAINT settlements_platform_amount_check CHECK (platform_amount >= 0);
         ALTER TABLE settlement_lines
-            ADD CONSTRAINT settlement_lines_provider_amount_check CHECK (provider_amount >= 0) NOT VALID,
-            ADD CONSTRAINT settlement_lines_platform_amount_check CHECK (platform_amount >= 0) NOT VALID;
+            ADD CONSTRAINT settlement_lines_provider_amount_check CHECK (provider_amount >= 0),
+            ADD CONSTRAINT settlement_lines_platform_amount_check CHECK (platform_amount >= 0);
         """
     )
     op.execute(
