@@ -46,7 +46,13 @@ from haat.rollouts.experiments import Experiments
 from haat.rollouts.outcomes import FeedbackOutcomes
 from haat.rollouts.service import Rollouts
 from haat.settings import Settings
+from haat.settlement.disputes import Disputes
+from haat.settlement.evidence import Evidence
+from haat.settlement.payouts import Payouts
+from haat.settlement.projection import SETTLEMENTS
 from haat.settlement.service import Settlements
+from haat.settlement.shares import Shares
+from haat.settlement.withholding import parse as parse_withholdings
 from haat.subscriptions.service import Subscriptions
 from haat.usage.model import Pseudonyms
 from haat.usage.service import Usage
@@ -69,7 +75,7 @@ SCHEDULES: tuple[Schedule, ...] = (
 )
 """What is done in its own time."""
 
-PROJECTIONS: tuple[Projection, ...] = (BALANCES,)
+PROJECTIONS: tuple[Projection, ...] = (BALANCES, SETTLEMENTS)
 """What can be made anew, in the order in which it can be done."""
 
 
@@ -96,6 +102,10 @@ class Platform:
     simulator: Simulator
     invoices: Invoices
     settlements: Settlements
+    payouts: Payouts
+    disputes: Disputes
+    evidence: Evidence
+    shares: Shares
     ledger: Ledger
     registry: Registry
     flags: Flags
@@ -127,6 +137,15 @@ def build_platform(
     discovery = Discovery(db, clock)
     pseudonyms = Pseudonyms(keyring.derive("customer-pseudonyms"))
     invoices = Invoices(db, clock, settings)
+    settlements = Settlements(
+        db,
+        clock,
+        pseudonyms,
+        invoices,
+        withholdings=parse_withholdings(settings.withholdings),
+        agent=settings.supply == "agent",
+        zone=settings.zone,
+    )
     variants = Variants(db)
     flags = Flags(db, clock)
     feedback = Feedback(db, clock, keep_days=settings.feedback_keep_days)
@@ -150,7 +169,11 @@ def build_platform(
         rating=Rating(db, clock),
         simulator=Simulator(db, clock, pseudonyms),
         invoices=invoices,
-        settlements=Settlements(db, clock, pseudonyms, invoices),
+        settlements=settlements,
+        payouts=Payouts(db, clock, keyring, minimum=settings.payout_minimum, delay_days=settings.payout_delay_days),
+        disputes=Disputes(db, clock, settlements, days=settings.dispute_days),
+        evidence=Evidence(db, pseudonyms),
+        shares=Shares(db, clock),
         ledger=Ledger(db),
         registry=Registry(db, clock, keyring, partners, catalog, settings),
         flags=flags,

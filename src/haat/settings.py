@@ -133,6 +133,21 @@ class Settings(BaseSettings):
     sac_code: str = Field("998439", description="SAC printed on invoice lines.")
     invoice_prefix: str = Field("HT", pattern=r"^[A-Z]{1,4}$", description="First letters of an invoice's serial.")
     provider_share: Decimal = Field(Decimal("0.70"), ge=0, le=1, description="Provider's share of net charges.")
+    supply: Literal["principal", "agent"] = Field(
+        "principal", description="Whose supply is invoiced: the operator's own, or the providers', sold for them."
+    )
+    payout_minimum: Decimal = Field(
+        Decimal("500"), ge=0, decimal_places=2, description="Rupees below which a provider's balance is carried on."
+    )
+    payout_delay_days: int = Field(
+        7, ge=0, le=365, description="Days from a statement's close until it may be paid out."
+    )
+    withholdings: list[dict[str, Any]] = Field(
+        [], description="Taxes withheld from providers, each with its rate and the date from which it holds."
+    )
+    dispute_days: int = Field(
+        60, ge=1, le=3650, description="Days after its issue for which a statement or an invoice can be contested."
+    )
     zone: str = Field("Asia/Kolkata", description="Time zone of an organisation that did not choose one.")
 
     session_hours: int = Field(12, ge=1, le=720, description="Length of a portal session.")

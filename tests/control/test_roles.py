@@ -18,6 +18,7 @@ OPERATOR, ADMIN, DEVELOPER, CONSUMER = (
 EVERYBODY = frozenset(Role)
 PARTNERS = frozenset({ADMIN, DEVELOPER})
 OPERATORS = frozenset({OPERATOR})
+MONEY = frozenset({OPERATOR, ADMIN})
 
 ID = str(uuid4())
 REASON = {"reason": "Because"}
@@ -152,7 +153,38 @@ RULES: dict[str, Rule] = {
     "GET /settlements": Rule(frozenset({OPERATOR, ADMIN})),
     "POST /settlements/runs": Rule(OPERATORS, PERIOD),
     "GET /settlements/{settlement_id}": Rule(frozenset({OPERATOR, ADMIN})),
-    "GET /settlement-lines/{line_id}/calls": Rule(frozenset({OPERATOR, ADMIN})),
+    "GET /settlement-lines/{line_id}/calls": Rule(MONEY),
+    "GET /settlements/{settlement_id}/evidence": Rule(MONEY),
+    "GET /settlements/{settlement_id}/payouts": Rule(MONEY),
+    "GET /services/{service_id}/shares": Rule(MONEY),
+    "POST /services/{service_id}/shares": Rule(OPERATORS, {"share": "0.8"}),
+    "GET /balance": Rule(MONEY),
+    "PUT /bank-account": Rule(MONEY, {"holder": "Vani", "number": "123456789", "ifsc": "SBIN0001234"}),
+    "PUT /payout-terms/{org_id}": Rule(OPERATORS, {}),
+    "GET /holds": Rule(MONEY),
+    "POST /holds": Rule(OPERATORS, {"provider_org": ID, "amount": "1.00", "reason": "Because"}),
+    "POST /holds/{hold_id}/release": Rule(OPERATORS),
+    "GET /payouts": Rule(MONEY),
+    "POST /payouts/runs": Rule(OPERATORS),
+    "GET /payouts/files": Rule(OPERATORS),
+    "POST /payouts/files": Rule(OPERATORS),
+    "GET /payouts/files/{file_id}": Rule(OPERATORS),
+    "GET /payouts/{payout_id}": Rule(MONEY),
+    "POST /payouts/{payout_id}/approve": Rule(OPERATORS),
+    "POST /payouts/{payout_id}/hold": Rule(OPERATORS, REASON),
+    "POST /payouts/{payout_id}/release": Rule(OPERATORS),
+    "POST /payouts/{payout_id}/paid": Rule(OPERATORS, {"bank_reference": "UTR"}),
+    "POST /payouts/{payout_id}/failed": Rule(OPERATORS, REASON),
+    "POST /payouts/{payout_id}/reverse": Rule(OPERATORS, REASON),
+    "GET /disputes": Rule(EVERYBODY),
+    "POST /disputes": Rule(EVERYBODY, query=f"?subject=invoice/{ID}"),
+    "GET /disputes/{dispute_id}": Rule(EVERYBODY),
+    "GET /disputes/{dispute_id}/differences": Rule(EVERYBODY),
+    "POST /disputes/{dispute_id}/decide": Rule(OPERATORS, {"note": "Because"}),
+    "POST /disputes/{dispute_id}/withdraw": Rule(EVERYBODY),
+    "GET /ledger/trial-balance": Rule(OPERATORS),
+    "GET /ledger/entries": Rule(EVERYBODY, query="?account=revenue"),
+    "GET /ledger/operations": Rule(OPERATORS, query="?reference=invoice/1"),
     "GET /flags": Rule(OPERATORS),
     "GET /flags/{key}": Rule(OPERATORS),
     "PUT /flags/{key}": Rule(OPERATORS, {}),

@@ -272,7 +272,8 @@ async def add_price(
 ) -> int:
     """Add the next version of a rate card and return its number; raise ValidationFailed for one that can't be charged.
 
-    Versions begin in their order: raise Conflict for one that would begin before the newest does.
+    Versions begin in their order: raise Conflict for one that would begin before the newest does. ``share`` is the
+    provider's of a listing without a card: a new price leaves the split as it is.
     """
     parts = await components(connection, service_id, draft)
     unit_price, free_units = headline(parts, unit) if parts else (draft.unit_price, draft.free_units)
@@ -314,7 +315,11 @@ async def add_price(
                     INSERT INTO rate_cards (id, service_id, version, plan_code, unit, unit_price, free_units,
                         components, minimum, provider_share, effective_from, created_at)
                     SELECT %(id)s, %(service_id)s, coalesce(max(version), 0) + 1, %(plan_code)s, %(unit)s,
-                           %(unit_price)s, %(free_units)s, %(components)s, %(minimum)s, %(share)s, %(from)s, %(at)s
+                           %(unit_price)s, %(free_units)s, %(components)s, %(minimum)s,
+                           coalesce((SELECT provider_share FROM rate_cards WHERE service_id = %(service_id)s
+                                     AND (plan_code IS NULL OR plan_code = %(plan_code)s) AND effective_from <= %(from)s
+                                     ORDER BY plan_code IS NULL, effective_from DESC LIMIT 1), %(share)s),
+                           %(from)s, %(at)s
                     FROM rate_cards WHERE service_id = %(service_id)s AND plan_code IS NOT DISTINCT FROM %(plan_code)s
                     RETURNING version
                     """,

@@ -343,6 +343,13 @@ class AlreadyExists(Conflict):
     default_detail = "Choose another name, or use the one that exists."
 
 
+class NoBankAccount(Conflict):
+    """A provider is owed something and has not said where it is to be paid."""
+
+    code, title = "NO_BANK_ACCOUNT", "There is no account to pay to"
+    default_detail = "The provider enters its bank account under Payouts; until then its balance is carried on."
+
+
 class AddressForbidden(HaatError):
     code, status, title = "ADDRESS_FORBIDDEN", 422, "That address can't be used"
     default_detail = "Use a public https address, or ask the operator to allow your network."

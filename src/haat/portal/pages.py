@@ -23,6 +23,7 @@ from haat.portal import (
     pages_partner,
     pages_prices,
     pages_rollout,
+    pages_settlement,
     pages_sign,
     pages_usage,
 )
@@ -43,6 +44,7 @@ PARTS = tuple(
         pages_invoices,
         pages_partner,
         pages_prices,
+        pages_settlement,
         pages_rollout,
         pages_operator,
         pages_flags,

@@ -264,7 +264,8 @@ async def statements(visit: VisitOf, cursor: str = "") -> Response:
 async def statement(visit: VisitOf, settlement: str) -> Response:
     actor = visit.require_actor()
     found = await visit.platform.settlements.statement(actor, parse_id(settlement))
-    return visit.render("statement.html", settlement=found.settlement, lines=found.lines)
+    payouts = await visit.platform.payouts.of_settlement(actor, found.settlement.id)
+    return visit.render("statement.html", statement=found, settlement=found.settlement, payouts=payouts)
 
 
 @router.get("/statements/{settlement}/lines/{line}")

@@ -135,7 +135,9 @@ class Visit:
         value = self.form.get(name)
         if not isinstance(value, UploadFile):
             return b"", ""
-        return await value.read(), value.filename or ""
+        content = await value.read()
+        await value.close()
+        return content, value.filename or ""
 
     @property
     def typed(self) -> Fields:
