@@ -83,14 +83,14 @@ async def _answer(
 ) -> Answer:
     row = await store.lease(connection, ask.org, ask.fund, gateway)
     if row is None:  # new, or long counted and forgotten
-        authorised, counted, mark, marked = ask.limit, ask.used, None, {}
-    else:
-        authorised, counted, mark, marked = row["authorised"], row["counted"], row["mark"], row["mark_positions"]
-        authorised = max(min(authorised, ask.limit), counted)
-    if mark is not None:
-        mark = min(mark, authorised)
-    elif ask.used > counted:
-        mark, marked = ask.used, dict(positions)
+        row = {"authorised": ask.limit, "counted": ask.used, "mark": None, "latest": None}
+    authorised, counted = max(min(row["authorised"], ask.limit), row["counted"]), row["counted"]
+    marks = [
+        (min(row[name], authorised), row[f"{name}_positions"]) for name in ("mark", "latest") if row[name] is not None
+    ]
+    if ask.used > (marks[-1][0] if marks else counted):
+        marks = [*marks[:1], (ask.used, positions)]
+    marks += [(None, {})] * (2 - len(marks))
 
     async def keep() -> None:
         await store.put_lease(
@@ -100,8 +100,10 @@ async def _answer(
             gateway,
             authorised=authorised,
             counted=counted,
-            mark=mark,
-            positions=marked,
+            mark=marks[0][0],
+            mark_positions=marks[0][1],
+            latest=marks[1][0],
+            latest_positions=marks[1][1],
             expires_at=now + timedelta(seconds=seconds),
         )
 

@@ -211,17 +211,19 @@ async def is_invoiced(connection: Connection, invoice: UUID) -> bool:
 
 async def count_shipped(connection: Connection, orgs: Sequence[UUID]) -> None:
     """Count what is in the usage store by now. To come before the usage is read: then nothing is in neither."""
-    await connection.execute(
-        """
-        UPDATE wallet_leases AS lease SET counted = mark, mark = NULL
-        WHERE org_id = ANY(%s) AND mark IS NOT NULL AND NOT EXISTS (
-            SELECT FROM jsonb_each(mark_positions) AS place
-            LEFT JOIN ship_positions AS shipped ON shipped.worker = place.key
-            WHERE shipped.worker IS NULL OR (shipped.segment, shipped.byte_offset)
-                < ((place.value ->> 0)::bigint, (place.value ->> 1)::bigint))
-        """,
-        (list(orgs),),
-    )
+    for _ in range(2):  # the mark, and what was said after it
+        await connection.execute(
+            """
+            UPDATE wallet_leases AS lease
+            SET counted = mark, mark = latest, mark_positions = latest_positions, latest = NULL
+            WHERE org_id = ANY(%s) AND mark IS NOT NULL AND NOT EXISTS (
+                SELECT FROM jsonb_each(mark_positions) AS place
+                LEFT JOIN ship_positions AS shipped ON shipped.worker = place.key
+                WHERE shipped.worker IS NULL OR (shipped.segment, shipped.byte_offset)
+                    < ((place.value ->> 0)::bigint, (place.value ->> 1)::bigint))
+            """,
+            (list(orgs),),
+        )
 
 
 async def forget_leases(connection: Connection, now: datetime, uncountable: datetime) -> int:
@@ -251,7 +253,7 @@ async def leased(connection: Connection, org: UUID, fund: str) -> int:
 async def lease(connection: Connection, org: UUID, fund: str, gateway: str) -> Row | None:
     rows = await connection.execute(
         """
-        SELECT authorised, counted, mark, mark_positions, ended FROM wallet_leases
+        SELECT authorised, counted, mark, mark_positions, latest, latest_positions FROM wallet_leases
         WHERE org_id = %s AND fund = %s AND gateway = %s
         """,
         (org, fund, gateway),
@@ -268,18 +270,33 @@ async def put_lease(
     authorised: int,
     counted: int,
     mark: int | None,
-    positions: Mapping[str, tuple[int, int]],
+    mark_positions: Mapping[str, tuple[int, int]],
+    latest: int | None,
+    latest_positions: Mapping[str, tuple[int, int]],
     expires_at: datetime,
 ) -> None:
     await connection.execute(
         """
-        INSERT INTO wallet_leases (org_id, fund, gateway, authorised, counted, mark, mark_positions, expires_at)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+        INSERT INTO wallet_leases (org_id, fund, gateway, authorised, counted, mark, mark_positions, latest,
+            latest_positions, expires_at)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
         ON CONFLICT (org_id, fund, gateway) DO UPDATE
             SET authorised = excluded.authorised, counted = excluded.counted, mark = excluded.mark,
-                mark_positions = excluded.mark_positions, expires_at = excluded.expires_at, ended = false
+                mark_positions = excluded.mark_positions, latest = excluded.latest,
+                latest_positions = excluded.latest_positions, expires_at = excluded.expires_at, ended = false
         """,
-        (org, fund, gateway, authorised, counted, mark, Jsonb(dict(positions)), expires_at),
+        (
+            org,
+            fund,
+            gateway,
+            authorised,
+            counted,
+            mark,
+            Jsonb(dict(mark_positions)),
+            latest,
+            Jsonb(dict(latest_positions)),
+            expires_at,
+        ),
     )
 
 
@@ -287,7 +304,7 @@ async def end_leases(connection: Connection, gateway: str, positions: Mapping[st
     """Say that a gateway draws nothing any more, and that its calls lie before these places of the journals."""
     done = await connection.execute(
         """
-        UPDATE wallet_leases SET ended = true, mark = authorised, mark_positions = %s
+        UPDATE wallet_leases SET ended = true, mark = authorised, mark_positions = %s, latest = NULL
         WHERE gateway = %s AND NOT ended
         """,
         (Jsonb(dict(positions)), gateway),

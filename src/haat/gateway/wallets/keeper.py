@@ -23,7 +23,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
 from haat.gateway.limits.counts import Counts
-from haat.gateway.wallets.purse import BEAT, DENIAL_US, INSTANCE, KNOCKS, Purse, Standing, steady
+from haat.gateway.wallets.purse import BEAT, DENIAL_US, INSTANCE, KNOCKS, OUT_OF_REACH, Purse, Standing, steady
 from haat.infra.postgres import Connection
 from haat.usage import journal
 from haat.wallet import leases
@@ -73,6 +73,7 @@ class Keeper:
                         await self._look(connection)
                         await asyncio.sleep(LOOK_SECONDS)
             except (psycopg.Error, OSError) as error:
+                self._gateway.limits.counts.signals[BEAT] = OUT_OF_REACH
                 if not complained:
                     log.warning("wallets can't be asked, calls go on with what is leased: %s", str(error).strip())
                     complained = True
@@ -113,6 +114,7 @@ class Keeper:
                 os.close(descriptor)
                 return False
             self._lock = descriptor
+            self._gateway.limits.counts.signals[BEAT] = 0
         return True
 
     # --- who this is ---------------------------------------------------------------------------

@@ -20,7 +20,8 @@ DRAWN: Final = MONTH  # where `haat.gateway.limits.recovery` gives back what a d
 LIMIT, ENDS, WANT, MOST, DENIED, LEFT, LOW = range(MONTH + 1, MONTH + 8)
 INSTANCE, KNOCKS, BEAT = range(3)
 """Among the signals of the counts: who this machine's gateways are, how often purses have asked for more, and when
-the control plane was last asked."""
+the control plane was last asked: 0 before the first time, 1 when it is out of reach."""
+OUT_OF_REACH: Final = 1
 DENIAL_US: Final = 500_000
 """How long it holds that the control plane has said that there is no more, in microseconds."""
 PREFIX: Final = "\n\n"

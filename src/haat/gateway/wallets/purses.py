@@ -54,8 +54,9 @@ class Purses:
 
     @property
     def answered_lately(self) -> bool:
-        """Whether the control plane can be asked for more."""
-        return steady() - self._gateway.limits.counts.signals[BEAT] < SILENCE_US
+        """Whether the control plane could be asked for more lately, or nobody has tried yet."""
+        beat = self._gateway.limits.counts.signals[BEAT]
+        return not beat or steady() - beat < SILENCE_US
 
     def of(self, fund: str, org: str) -> Purse:
         """Return the purse of a fund; raise Overloaded when the disk has no room for it."""

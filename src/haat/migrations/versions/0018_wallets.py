@@ -81,6 +81,8 @@ def upgrade() -> None:
             counted bigint NOT NULL,
             mark bigint,
             mark_positions jsonb NOT NULL DEFAULT '{}',
+            latest bigint,
+            latest_positions jsonb NOT NULL DEFAULT '{}',
             ended boolean NOT NULL DEFAULT false,
             expires_at timestamptz NOT NULL,
             PRIMARY KEY (org_id, fund, gateway),
@@ -88,8 +90,8 @@ def upgrade() -> None:
         );
         CREATE INDEX wallet_leases_gateway ON wallet_leases (gateway);
         COMMENT ON TABLE wallet_leases IS 'How much a gateway may draw from a fund over its whole life, how much of that
-            is in the usage store, and of what more it has said that it will be once its journals are shipped up to
-            mark_positions. In billionths of a rupee. What is authorised and not counted is out of the fund.';
+            is in the usage store; mark is what will be once its journals are shipped up to mark_positions, latest the
+            same of its latest word. In billionths of a rupee. What is authorised and not counted is out of the fund.';
         """
     )
     for table in ("wallet_grants", "wallet_burns"):
