@@ -36,5 +36,7 @@ NOTICES = {
     "replayed": "The job runs again. It disappears from this list when it succeeds.",
     "flag": "The flag is kept. Every process knows it within a second.",
     "flag-removed": "The flag is removed; its history stays.",
+    "budget": "The budget counts from now on. Gateways follow within a second.",
+    "budget-removed": "The budget is removed.",
     "invoiced": "The invoice run is done. Running it again changes nothing.",
 }

@@ -24,6 +24,7 @@ from haat.portal import (
     pages_rollout,
     pages_sign,
     pages_usage,
+    pages_wallet,
 )
 from haat.portal.proofs import Proofs
 from haat.portal.trial import Trials
@@ -40,6 +41,7 @@ PARTS = tuple(
         pages_usage,
         pages_jobs,
         pages_invoices,
+        pages_wallet,
         pages_partner,
         pages_rollout,
         pages_operator,

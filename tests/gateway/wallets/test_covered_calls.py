@@ -189,7 +189,19 @@ async def test_a_test_key_needs_no_cover(market: Market) -> None:
 async def test_who_pays_afterwards_has_no_purse_at_all(market: Market) -> None:
     market.add_service("free", price="1")
     assert (await market.call("POST", "/v1/services/acme/free/x", b"a")).status == 200
-    assert not market.gateway.purses.in_use
+    assert not market.gateway.purses.number
+
+
+async def test_the_health_says_when_wallets_can_not_be_asked(market: Market) -> None:
+    assert "wallets" not in (await market.call("GET", "/health")).json()["components"]
+    purse = prepay(market)
+    fill(purse, 50 * RUPEE)
+    asked(market)
+    wallets = (await market.call("GET", "/health")).json()["components"]["wallets"]
+    assert wallets == {"status": "healthy", "purses": 1, "waiting": 0}
+    market.gateway.limits.counts.signals[BEAT] = OUT_OF_REACH
+    health = (await market.call("GET", "/health")).json()
+    assert (health["status"], health["components"]["wallets"]["status"]) == ("degraded", "degraded")
 
 
 async def test_generated_tokens_are_held_once_the_request_says_how_many(market: Market) -> None:

@@ -7,6 +7,7 @@ asked.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from haat.gateway import admission, relay
@@ -19,6 +20,8 @@ from haat.usage.event import Outcome
 if TYPE_CHECKING:
     from haat.gateway.call import Call
     from haat.gateway.gateway import Gateway
+
+log = logging.getLogger(__name__)
 
 PATIENCE_US: Final = 2_000_000
 """How long a call waits for its purse."""
@@ -48,9 +51,9 @@ class Purses:
         return len(self._waiting)
 
     @property
-    def in_use(self) -> bool:
-        """Whether any call had to be covered."""
-        return bool(self._purses)
+    def number(self) -> int:
+        """How many purses calls have asked for."""
+        return len(self._purses)
 
     @property
     def answered_lately(self) -> bool:
@@ -133,6 +136,9 @@ class Purses:
                     relay.refuse(call, error, Outcome.REFUSED)
             except HaatError as error:
                 relay.refuse(call, error, Outcome.REFUSED)
+            except Exception:  # the others must not wait for ever over one call
+                log.exception("a call that waited for its purse met an error that should not happen")
+                relay.refuse(call, HaatError(), Outcome.REFUSED)
 
     def _verdict(self, lack: Lacking, now: int, since: int, came: int) -> HaatError | None:
         """Return what to refuse a call with, None as long as it may hope."""
