@@ -25,7 +25,7 @@ from haat.wallet.model import Mode
 from haat.wallet.projection import WALLETS
 from office import Control
 
-HUNDRED = Decimal("100.00")
+HUNDRED, GIVEN = Decimal("100.00"), Decimal("250.50")
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ async def test_the_api_tops_up_and_tells(control: Control) -> None:
     mode = {"org": str(me.org_id), "mode": "prepaid"}
     assert (await control.ask("PUT", "/wallet/mode", mode, actor=operator)).status_code == 204
     seen = (await control.ask("GET", "/wallet", actor=me)).json()
-    assert (seen["mode"], seen["balance"], seen["available"]) == ("prepaid", "250.50", "250.50")
+    assert (seen["mode"], Decimal(seen["balance"]), Decimal(seen["available"])) == ("prepaid", GIVEN, GIVEN)
     moves = (await control.ask("GET", "/wallet/movements", actor=me)).json()
     assert [(one["kind"], one["amount"]) for one in moves["items"]] == [("paid", "250.50")]
     made = await control.ask("PUT", "/wallet/budgets", {"amount": "99.00", "hard_stop": True}, actor=me)

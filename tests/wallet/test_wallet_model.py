@@ -7,7 +7,7 @@ from decimal import Decimal
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from haat.kernel.money import PAISA
@@ -80,6 +80,7 @@ def naive_burn(grants: list[Grant], paise: int) -> dict[UUID, int]:
     return taken
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(GRANTS, st.integers(0, 3000))
 def test_money_burns_by_priority_then_expiry_then_age_paisa_by_paisa(grants: list[Grant], paise: int) -> None:
     there = sum(int(one.remaining * 100) for one in grants)
@@ -87,6 +88,7 @@ def test_money_burns_by_priority_then_expiry_then_age_paisa_by_paisa(grants: lis
     assert {one.id: int(part * 100) for one, part in burn(grants, Decimal(paise) / 100)} == naive_burn(grants, paise)
 
 
+@settings(deadline=None)
 @given(GRANTS, PAISE)
 def test_what_burns_is_what_was_asked_for_or_nothing(grants: list[Grant], amount: Decimal) -> None:
     there = sum((one.remaining for one in grants), Decimal(0))
@@ -99,6 +101,7 @@ def test_what_burns_is_what_was_asked_for_or_nothing(grants: list[Grant], amount
     assert all(0 < part <= one.remaining for one, part in parts)
 
 
+@settings(deadline=None)
 @given(GRANTS, PAISE, st.randoms())
 def test_the_order_in_which_grants_are_given_does_not_matter(
     grants: list[Grant], amount: Decimal, chance: object
@@ -110,6 +113,7 @@ def test_the_order_in_which_grants_are_given_does_not_matter(
     assert spendable(mixed, amount, AT) == spendable(grants, amount, AT)
 
 
+@settings(deadline=None)
 @given(GRANTS, PAISE)
 def test_what_is_held_is_neither_spent_again_nor_expires(grants: list[Grant], held: Decimal) -> None:
     there = sum((one.remaining for one in grants), Decimal(0))
@@ -123,6 +127,7 @@ def test_what_is_held_is_neither_spent_again_nor_expires(grants: list[Grant], he
         assert held + free + gone == there
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**15))
 def test_billionths_come_back_as_they_were(nano: int) -> None:
     assert to_nano(from_nano(nano)) == nano

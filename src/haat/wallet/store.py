@@ -337,7 +337,7 @@ async def budgets(connection: Connection, org: UUID) -> list[Budget]:
     rows = await connection.execute(
         f"""
         SELECT {_BUDGET} FROM wallet_budgets WHERE org_id = %s
-        ORDER BY application_id NULLS FIRST, subscription_id NULLS FIRST, id
+        ORDER BY subscription_id NULLS FIRST, application_id NULLS FIRST, id
         """,
         (org,),
     )

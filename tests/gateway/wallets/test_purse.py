@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from haat.gateway.limits import recovery
@@ -28,6 +28,7 @@ def purse(limit: int = 0, low: int = 0) -> Purse:
     return made
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 2000),
     st.lists(st.tuples(st.sampled_from(["hold", "settle", "fill", "give up"]), st.integers(0, 500)), max_size=60),
