@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -33,7 +32,7 @@ def _terms(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         json_option,
         click.option("--note", default="", help="What the statement says about it."),
-        time_option(help="When it expires; never by default.", required=False),
+        time_option("--expires", "expires_at", help="When it expires; never by default."),
         click.option("--priority", default=DEFAULT_PRIORITY, show_default=True, help="The lowest burns first."),
         click.option("--key", required=True, help="Names this grant: the same key again does nothing."),
         click.argument("amount", callback=_rupees),
@@ -108,10 +107,8 @@ def credit(settings: Settings, organisation: UUID, amount: Decimal, as_json: boo
 def _grant(
     settings: Settings, how: str, organisation: UUID, amount: Decimal, as_json: bool, terms: dict[str, Any]
 ) -> None:
-    expires_at: datetime | None = terms.pop("at")
-
     async def give(platform: Platform) -> Any:
-        return await getattr(platform.wallets, how)(PLATFORM, organisation, amount, expires_at=expires_at, **terms)
+        return await getattr(platform.wallets, how)(PLATFORM, organisation, amount, **terms)
 
     made = on_platform(settings, give)
     click.echo(as_json_text(made) if as_json else f"₹{made.amount:,.2f} are in the wallet: grant {made.id}")
