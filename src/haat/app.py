@@ -17,6 +17,7 @@ import haat.jobs.jobs
 import haat.partners.jobs
 import haat.registry.jobs
 import haat.rollouts.jobs
+import haat.wallet.jobs
 from haat.catalog.discovery import Discovery
 from haat.catalog.service import Catalog
 from haat.feedback.service import Feedback
@@ -57,6 +58,9 @@ from haat.subscriptions.service import Subscriptions
 from haat.usage.model import Pseudonyms
 from haat.usage.service import Usage
 from haat.usage.variants import Variants
+from haat.wallet.budgets import Budgets
+from haat.wallet.projection import WALLETS
+from haat.wallet.service import Wallets
 
 HANDLERS: tuple[EventHandler, ...] = (
     *haat.partners.jobs.HANDLERS,
@@ -64,18 +68,25 @@ HANDLERS: tuple[EventHandler, ...] = (
     *haat.registry.jobs.HANDLERS,
     *haat.rollouts.jobs.HANDLERS,
     *haat.jobs.jobs.HANDLERS,
+    *haat.wallet.jobs.HANDLERS,
 )
 """What is done after which event, across all domains."""
 
-TASKS: tuple[Task, ...] = (*haat.jobs.jobs.TASKS, *haat.rollouts.jobs.TASKS, *haat.feedback.jobs.TASKS)
+TASKS: tuple[Task, ...] = (
+    *haat.jobs.jobs.TASKS,
+    *haat.rollouts.jobs.TASKS,
+    *haat.feedback.jobs.TASKS,
+    *haat.wallet.jobs.TASKS,
+)
 SCHEDULES: tuple[Schedule, ...] = (
     *haat.jobs.jobs.SCHEDULES,
     *haat.rollouts.jobs.SCHEDULES,
     *haat.feedback.jobs.SCHEDULES,
+    *haat.wallet.jobs.SCHEDULES,
 )
 """What is done in its own time."""
 
-PROJECTIONS: tuple[Projection, ...] = (BALANCES, SETTLEMENTS)
+PROJECTIONS: tuple[Projection, ...] = (BALANCES, WALLETS, SETTLEMENTS)
 """What can be made anew, in the order in which it can be done."""
 
 
@@ -107,6 +118,8 @@ class Platform:
     evidence: Evidence
     shares: Shares
     ledger: Ledger
+    wallets: Wallets
+    budgets: Budgets
     registry: Registry
     flags: Flags
     switchboard: Switchboard
@@ -175,6 +188,8 @@ def build_platform(
         evidence=Evidence(db, pseudonyms),
         shares=Shares(db, clock),
         ledger=Ledger(db),
+        wallets=Wallets(db, clock, settings.gst_rate),
+        budgets=Budgets(db, clock),
         registry=Registry(db, clock, keyring, partners, catalog, settings),
         flags=flags,
         switchboard=Switchboard(db, flags, settings),

@@ -112,6 +112,9 @@ class Settings(BaseSettings):
     trace_sample_ratio: float = Field(
         0, ge=0, le=1, description="Part of the traces that providers are asked to sample (W3C Trace Context)."
     )
+    wallet_lease_seconds: float = Field(
+        30, ge=5, le=3600, description="Time for which a gateway may draw calls from its part of a wallet or a budget."
+    )
     shutdown_seconds: float = Field(30, gt=0, description="Time in-flight work is given when the platform stops.")
 
     plugins: dict[str, dict[str, Any]] = Field({}, description="What each plugin is told, by its name.")

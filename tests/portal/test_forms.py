@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 
 import httpx
 import pytest
@@ -438,3 +439,25 @@ async def test_a_suspended_provider_reads_why_and_since_when(street: Street, bro
     assert "10.20.0.0/16" in allowed.text
     assert (await operator.send(f"{path}/networks", page=page, networks="everything")).status_code == 422
     assert (await operator.send(f"{path}/promote", page=page)).status_code == 404
+
+
+# --- budgets ---------------------------------------------------------------------------------------
+
+
+async def test_a_budget_is_set_changed_and_removed(street: Street, platform: Platform, browser_for: BrowserFor) -> None:
+    browser, page = await browser_for(DEVELOPER), "/account/wallet"
+    whose = f"application/{street.application.id}"
+    answer = await browser.send("/account/wallet/budgets", page, whose=whose, amount="₹1,500.00", at_end="stop")
+    assert "The budget counts from now on" in answer.text
+    [_, budget] = await platform.budgets.standing(street.developer)
+    assert (budget.budget.amount, budget.budget.hard_stop) == (Decimal("1500.00"), True)
+    for wrong in ("", "much", "-1", "0.001", "NaN"):
+        answer = await browser.send("/account/wallet/budgets", page, whose=whose, amount=wrong, at_end="stop")
+        assert answer.status_code == 422 and "Some fields need correcting" in answer.text
+        assert faults_of(answer.text) == []
+    assert (await browser.send("/account/wallet/budgets", page, whose="application/x", amount="5")).status_code == 404
+    answer = await browser.send(f"/account/wallet/budgets/{budget.budget.id}/remove", page)
+    assert "The budget is removed" in answer.text
+    other = await browser_for(STRANGER)
+    left = (await platform.budgets.standing(street.developer))[0].budget.id
+    assert (await other.send(f"/account/wallet/budgets/{left}/remove", page)).status_code == 404

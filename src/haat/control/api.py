@@ -26,6 +26,7 @@ from haat.rollouts.api import router as rollouts
 from haat.settlement.api import router as settlement
 from haat.subscriptions.api import router as subscriptions
 from haat.usage.api import router as usage
+from haat.wallet.api import router as wallet
 
 API = "/api/v1"
 
@@ -53,6 +54,7 @@ def build_app(platform: Platform) -> FastAPI:
         invoices,
         settlement,
         ledger,
+        wallet,
         registry,
         flags,
         feedback,

@@ -141,12 +141,17 @@ def check_body(gateway: Gateway, call: Call) -> None:
 
 
 def admit(gateway: Gateway, call: Call) -> None:
-    """Pass all limits or none, and reserve the call's share of the quota."""
+    """Pass all limits or none, and reserve the call's share of the quota; raise Lacking when nobody pays for it yet."""
     assert call.grant is not None
     call.allowance = allowance = call.grant.allowance
     call.reserved = MICRO if allowance.in_requests else bound(call, allowance.unit)
+    cover = call.grant.cover
+    if cover is not None:
+        cover.hold(call)
     refusal = allowance.admit(call.started, call.reserved)
     if refusal is not None:
+        if cover is not None:
+            cover.release(call)
         raise refused(refusal)
     call.admitted = True
     call.period = allowance.period

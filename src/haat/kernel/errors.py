@@ -225,6 +225,27 @@ class QuotaExhausted(HaatError):
     default_detail = "Wait until the quota resets, or move to a larger plan."
 
 
+class WalletEmpty(HaatError):
+    """What the call may cost at most is more than the wallet has for new calls. Waiting does not cure it."""
+
+    code, status, title = "WALLET_EMPTY", 402, "The wallet does not cover this call"
+    default_detail = "Top up the wallet, or say in X-Haat-Max-Units that the call needs less."
+
+
+class BudgetSpent(HaatError):
+    """A budget that is a hard stop does not cover what the call may cost at most."""
+
+    code, status, title = "BUDGET_SPENT", 429, "The month's budget does not cover this call"
+    default_detail = "Wait for the next month, raise the budget, or say in X-Haat-Max-Units that the call needs less."
+
+
+class WalletUnavailable(HaatError):
+    """Whether wallet and budgets cover the call can't be found out, and what the gateway has of them does not."""
+
+    code, status, title = "WALLET_UNAVAILABLE", 503, "The wallet can't be asked right now"
+    default_detail = "Wait for the seconds in Retry-After and try again; the call is not billed."
+
+
 class TooManyJobs(HaatError):
     """So many of the organisation's jobs have not ended that no further one is taken."""
 

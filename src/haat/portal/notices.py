@@ -49,5 +49,7 @@ NOTICES = {
     "payout-reverse": "The payout is reversed. The next run drafts its rows anew.",
     "hold-released": "The amount is released into the next payout.",
     "dispute-decided": "The dispute is decided, and what it held is released.",
+    "budget": "The budget counts from now on. Gateways follow within a second.",
+    "budget-removed": "The budget is removed.",
     "invoiced": "The invoice run is done. Running it again changes nothing.",
 }

@@ -26,6 +26,7 @@ from haat.portal import (
     pages_settlement,
     pages_sign,
     pages_usage,
+    pages_wallet,
 )
 from haat.portal.proofs import Proofs
 from haat.portal.trial import Trials
@@ -42,6 +43,7 @@ PARTS = tuple(
         pages_usage,
         pages_jobs,
         pages_invoices,
+        pages_wallet,
         pages_partner,
         pages_prices,
         pages_settlement,

@@ -17,6 +17,7 @@ from haat.gateway.limits.plan import without_quota
 from haat.gateway.market.versions import check_sunset
 from haat.gateway.metering import record_part
 from haat.gateway.units import ONE_REQUEST
+from haat.gateway.wallets.cover import Cover, cover_of
 
 if TYPE_CHECKING:
     from haat.gateway.doors.operation import Operation
@@ -57,6 +58,7 @@ class Grant(Known):
     __slots__ = (
         "allowance",
         "body_limit",
+        "cover",
         "lines",
         "opening",
         "record",
@@ -105,6 +107,11 @@ class Grant(Known):
         self.tariff: Tariff | None = tariff_of(route.service, subscription, call.started)
         if test:
             self.tariff = Tariff(route.service.unit, Decimal(0), Decimal(0), FOREVER)
+        self.cover: Cover | None = None
+        """What must cover its calls before they are made."""
+        if (subscription.prepaid or subscription.stops) and not test:
+            self.cover, until = cover_of(gateway, route.service, subscription, call.started)
+            self.until = min(self.until, until)
         self.units_line: bytes = ONE_REQUEST if route.service.unit == "requests" else b""
         if self.tariff is not None:
             self.until = min(self.until, self.tariff.until)

@@ -55,6 +55,10 @@ class Subscription(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The plan lets another provider of the same capability answer."""
     cached_share: str = "1"
     """Part of the price charged for an answer out of the cache, decimal text."""
+    prepaid: bool = False
+    """The organisation's wallet must cover its calls before they are made."""
+    stops: tuple[str, ...] = ()
+    """The budgets that refuse calls which they don't cover."""
 
 
 class Application(msgspec.Struct, frozen=True):

@@ -38,10 +38,19 @@ _CREDENTIALS = """
 _SUBSCRIPTIONS = """
     SELECT subscriptions.id, subscriptions.org_id, application_id, subscriptions.service_id, organisations.zone,
            plans.code, per_minute, per_hour, per_day, quota_per_month, max_concurrent, burst, quota_per_day, quota_unit,
-           quota_reset, overage, fallback, cached_share::text AS cached_share, started_at
+           quota_reset, overage, fallback, cached_share::text AS cached_share, started_at,
+           coalesce(wallet_modes.mode, wallets.mode) IS NOT DISTINCT FROM 'prepaid' AS prepaid, stops.list AS stops
     FROM subscriptions JOIN plans ON plans.id = plan_id
     JOIN organisations ON organisations.id = subscriptions.org_id
     JOIN applications ON applications.id = application_id
+    LEFT JOIN wallets ON wallets.org_id = subscriptions.org_id
+    LEFT JOIN wallet_modes ON wallet_modes.subscription_id = subscriptions.id
+    LEFT JOIN LATERAL (
+        SELECT array_agg(budget.id::text ORDER BY budget.id) AS list FROM wallet_budgets AS budget
+        WHERE hard_stop AND budget.org_id = subscriptions.org_id
+          AND coalesce(budget.application_id, applications.id) = applications.id
+          AND coalesce(budget.subscription_id, subscriptions.id) = subscriptions.id
+    ) AS stops ON true
     WHERE subscriptions.status = 'active' AND applications.archived_at IS NULL
 """
 _APPLICATIONS = "SELECT id, policy FROM applications WHERE archived_at IS NULL AND policy <> '{}'"
@@ -91,6 +100,9 @@ _TABLES = (
     "provider_credentials",
     "rate_cards",
     "divisions",
+    "wallets",
+    "wallet_modes",
+    "wallet_budgets",
 )
 _BATCH = 2_000
 
@@ -286,6 +298,8 @@ def _subscription(row: Mapping[str, Any]) -> Subscription:
         started_at=_micros(row["started_at"]),
         fallback=row["fallback"],
         cached_share=row["cached_share"],
+        prepaid=row["prepaid"],
+        stops=tuple(row["stops"] or ()),
     )
 
 

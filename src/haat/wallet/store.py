@@ -1,0 +1,378 @@
+"""All SQL of wallets but that of the projection itself (`haat.wallet.projection`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from haat.infra.postgres import Connection
+from haat.kernel.clock import Period
+from haat.rating.model import RateCard
+from haat.usage.model import BILLED_VALUES, UNITS, id_bound
+from haat.wallet.model import Budget, Grant, GrantKind, Mode
+
+Row = Mapping[str, Any]
+
+
+async def lock(connection: Connection, org: UUID) -> None:
+    """Let one transaction at a time change an organisation's wallet, its budgets and the leases on them."""
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('wallet/' || %s, 0))", (str(org),))
+
+
+async def zone_of(connection: Connection, org: UUID) -> str | None:
+    row = await (await connection.execute("SELECT zone FROM organisations WHERE id = %s", (org,))).fetchone()
+    return row["zone"] if row else None
+
+
+# --- grants and burns ------------------------------------------------------------------------------
+
+_GRANT = """
+    SELECT one.id, one.org_id, kind, one.amount, one.amount - coalesce(burnt.amount, 0) AS remaining, priority,
+           granted_at, expires_at, key, note
+    FROM wallet_grants AS one
+    LEFT JOIN (SELECT grant_id, sum(amount) AS amount FROM wallet_burns WHERE org_id = %(org)s GROUP BY grant_id)
+        AS burnt ON burnt.grant_id = one.id
+    WHERE one.org_id = %(org)s
+"""
+
+
+async def grants(connection: Connection, org: UUID, *, all_of_them: bool = False) -> list[Grant]:
+    """Return an organisation's grants of which something is left, or all of them; oldest first."""
+    rows = await connection.execute(f"SELECT * FROM ({_GRANT}) AS found ORDER BY granted_at, id", {"org": org})
+    found = [_grant(row) async for row in rows]
+    return found if all_of_them else [grant for grant in found if grant.remaining > 0]
+
+
+async def grant_by_key(connection: Connection, org: UUID, key: str) -> Grant | None:
+    rows = await connection.execute(_GRANT + " AND one.key = %(key)s", {"org": org, "key": key})
+    row = await rows.fetchone()
+    return _grant(row) if row else None
+
+
+async def over(connection: Connection, at: datetime) -> list[UUID]:
+    """Return the organisations that have something left of a grant whose time is over."""
+    rows = await connection.execute(
+        """
+        SELECT DISTINCT org_id FROM wallet_grants AS one WHERE expires_at <= %s
+            AND amount > coalesce((SELECT sum(amount) FROM wallet_burns AS burnt
+                                   WHERE burnt.org_id = one.org_id AND grant_id = one.id), 0)
+        ORDER BY org_id
+        """,
+        (at,),
+    )
+    return [row["org_id"] async for row in rows]
+
+
+async def movements(connection: Connection, org: UUID, before: UUID | None, limit: int) -> list[Row]:
+    """Return what came into a wallet and what left it, newest first, each with what was there after it."""
+    rows = await connection.execute(
+        """
+        WITH every AS (
+            SELECT id, granted_at AS at, kind, amount, note AS reference FROM wallet_grants WHERE org_id = %(org)s
+            UNION ALL
+            SELECT id, at, reason, -sum(amount), reference FROM wallet_burns
+            WHERE org_id = %(org)s GROUP BY id, at, reason, reference
+        ), standing AS (SELECT *, sum(amount) OVER (ORDER BY id) AS balance FROM every)
+        SELECT * FROM standing WHERE %(before)s::uuid IS NULL OR id < %(before)s ORDER BY id DESC LIMIT %(limit)s
+        """,
+        {"org": org, "before": before, "limit": limit},
+    )
+    return [row async for row in rows]
+
+
+def _grant(row: Row) -> Grant:
+    return Grant(**{**row, "kind": GrantKind(row["kind"])})
+
+
+# --- modes -----------------------------------------------------------------------------------------
+
+
+async def modes(connection: Connection, org: UUID) -> tuple[Mode, dict[UUID, Mode]]:
+    """Return an organisation's mode, and that of each subscription that has one of its own."""
+    row = await (await connection.execute("SELECT mode FROM wallets WHERE org_id = %s", (org,))).fetchone()
+    rows = await connection.execute("SELECT subscription_id, mode FROM wallet_modes WHERE org_id = %s", (org,))
+    own = {one["subscription_id"]: Mode(one["mode"]) async for one in rows}
+    return Mode(row["mode"]) if row else Mode.POSTPAID, own
+
+
+async def has_subscription(connection: Connection, org: UUID, subscription: UUID) -> bool:
+    row = await connection.execute("SELECT FROM subscriptions WHERE id = %s AND org_id = %s", (subscription, org))
+    return row.rowcount > 0
+
+
+async def has_application(connection: Connection, org: UUID, application: UUID) -> bool:
+    row = await connection.execute("SELECT FROM applications WHERE id = %s AND org_id = %s", (application, org))
+    return row.rowcount > 0
+
+
+async def names(connection: Connection, org: UUID) -> dict[UUID, str]:
+    """Return what an organisation's applications and subscriptions are called."""
+    rows = await connection.execute(
+        """
+        SELECT id, name FROM applications WHERE org_id = %(org)s
+        UNION ALL
+        SELECT subscriptions.id, services.name || ' · ' || applications.name
+        FROM subscriptions JOIN services ON services.id = service_id
+        JOIN applications ON applications.id = application_id
+        WHERE subscriptions.org_id = %(org)s
+        """,
+        {"org": org},
+    )
+    return {row["id"]: row["name"] async for row in rows}
+
+
+# --- usage -----------------------------------------------------------------------------------------
+
+_WHOSE = "subscription_id, application_id, service_id, plan"
+_SUMS = ", ".join(f"coalesce(sum({unit}), 0) AS {unit}" for unit in UNITS)
+
+
+async def used(connection: Connection, org: UUID, period: Period) -> list[Row]:
+    """Return what an organisation has used in a period, of what is billed, from the rollups."""
+    rows = await connection.execute(
+        f"""
+        SELECT {_WHOSE}, {_SUMS} FROM usage_hourly
+        WHERE org_id = %s AND hour >= %s AND hour < %s AND outcome = ANY(%s)
+          AND subscription_id IS NOT NULL AND service_id IS NOT NULL AND provider_org IS NOT NULL
+        GROUP BY {_WHOSE}
+        """,
+        (org, period.start, period.end, BILLED_VALUES),
+    )
+    return [row async for row in rows]
+
+
+async def invoiced_up_to(connection: Connection, org: UUID, period: Period) -> tuple[int, bool]:
+    """Return the batch up to which a period is on issued invoices, and whether later usage came."""
+    row = await (
+        await connection.execute(
+            """
+            WITH billed AS (
+                SELECT coalesce(max(line.batch_to), 0) AS batch
+                FROM invoice_lines AS line JOIN invoices ON invoices.id = line.invoice_id
+                WHERE line.org_id = %(org)s AND line.period = %(label)s)
+            SELECT batch, EXISTS (
+                SELECT FROM usage_hourly WHERE org_id = %(org)s AND hour >= %(start)s AND hour < %(end)s
+                    AND usage_hourly.batch > billed.batch AND outcome = ANY(%(outcomes)s)) AS later
+            FROM billed
+            """,
+            {
+                "org": org,
+                "label": period.label,
+                "start": period.start,
+                "end": period.end,
+                "outcomes": BILLED_VALUES,
+            },
+        )
+    ).fetchone()
+    assert row is not None
+    return int(row["batch"]), bool(row["later"])
+
+
+async def used_up_to(connection: Connection, org: UUID, period: Period, batch: int) -> list[Row]:
+    """Return the same as `used` of what came up to a batch: it never changes after."""
+    rows = await connection.execute(
+        f"""
+        SELECT {_WHOSE}, {_SUMS} FROM usage
+        WHERE org_id = %s AND id >= %s AND id < %s AND batch <= %s AND outcome = ANY(%s) AND mode = 'live'
+          AND subscription_id IS NOT NULL AND service_id IS NOT NULL AND provider_org IS NOT NULL
+        GROUP BY {_WHOSE}
+        """,
+        (org, id_bound(period.start), id_bound(period.end), batch, BILLED_VALUES),
+    )
+    return [row async for row in rows]
+
+
+async def cards(connection: Connection, services: Sequence[UUID], before: datetime) -> list[RateCard]:
+    """Return all versions of the prices of some services."""
+    rows = await connection.execute(
+        """
+        SELECT id, service_id AS service, version, plan_code AS plan, unit, unit_price, free_units, provider_share,
+               effective_from
+        FROM rate_cards WHERE effective_from < %s AND service_id = ANY(%s)
+        """,
+        (before, list(services)),
+    )
+    return [RateCard(**row) async for row in rows]
+
+
+async def is_invoiced(connection: Connection, invoice: UUID) -> bool:
+    """Tell whether an invoice and its lines are written."""
+    row = await connection.execute("SELECT FROM invoices WHERE id = %s", (invoice,))
+    return row.rowcount > 0
+
+
+# --- leases ----------------------------------------------------------------------------------------
+
+
+async def count_shipped(connection: Connection, orgs: Sequence[UUID]) -> None:
+    """Count what is in the usage store by now. To come before the usage is read: then nothing is in neither."""
+    for _ in range(2):  # the mark, and what was said after it
+        await connection.execute(
+            """
+            UPDATE wallet_leases AS lease
+            SET counted = mark, mark = latest, mark_positions = latest_positions, latest = NULL
+            WHERE org_id = ANY(%s) AND mark IS NOT NULL AND NOT EXISTS (
+                SELECT FROM jsonb_each(mark_positions) AS place
+                LEFT JOIN ship_positions AS shipped ON shipped.worker = place.key
+                WHERE shipped.worker IS NULL OR (shipped.segment, shipped.byte_offset)
+                    < ((place.value ->> 0)::bigint, (place.value ->> 1)::bigint))
+            """,
+            (list(orgs),),
+        )
+
+
+async def forget_leases(connection: Connection, now: datetime, uncountable: datetime) -> int:
+    """Drop leases that are over and counted, and those whose calls can't be counted any more."""
+    done = await connection.execute(
+        """
+        DELETE FROM wallet_leases
+        WHERE expires_at < %s AND (counted = authorised AND mark IS NULL OR expires_at < %s)
+        """,
+        (now, uncountable),
+    )
+    return done.rowcount
+
+
+async def leased(connection: Connection, org: UUID, fund: str) -> int:
+    """Return how many billionths of a rupee of a fund are out, or were used and are not in the usage store yet."""
+    row = await (
+        await connection.execute(
+            "SELECT coalesce(sum(authorised - counted), 0) AS out FROM wallet_leases WHERE org_id = %s AND fund = %s",
+            (org, fund),
+        )
+    ).fetchone()
+    assert row is not None
+    return int(row["out"])
+
+
+async def lease(connection: Connection, org: UUID, fund: str, gateway: str) -> Row | None:
+    rows = await connection.execute(
+        """
+        SELECT authorised, counted, mark, mark_positions, latest, latest_positions FROM wallet_leases
+        WHERE org_id = %s AND fund = %s AND gateway = %s
+        """,
+        (org, fund, gateway),
+    )
+    return await rows.fetchone()
+
+
+async def put_lease(
+    connection: Connection,
+    org: UUID,
+    fund: str,
+    gateway: str,
+    *,
+    authorised: int,
+    counted: int,
+    mark: int | None,
+    mark_positions: Mapping[str, tuple[int, int]],
+    latest: int | None,
+    latest_positions: Mapping[str, tuple[int, int]],
+    expires_at: datetime,
+) -> None:
+    await connection.execute(
+        """
+        INSERT INTO wallet_leases (org_id, fund, gateway, authorised, counted, mark, mark_positions, latest,
+            latest_positions, expires_at)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+        ON CONFLICT (org_id, fund, gateway) DO UPDATE
+            SET authorised = excluded.authorised, counted = excluded.counted, mark = excluded.mark,
+                mark_positions = excluded.mark_positions, latest = excluded.latest,
+                latest_positions = excluded.latest_positions, expires_at = excluded.expires_at, ended = false
+        """,
+        (
+            org,
+            fund,
+            gateway,
+            authorised,
+            counted,
+            mark,
+            Jsonb(dict(mark_positions)),
+            latest,
+            Jsonb(dict(latest_positions)),
+            expires_at,
+        ),
+    )
+
+
+async def end_leases(connection: Connection, gateway: str, positions: Mapping[str, tuple[int, int]]) -> int:
+    """Say that a gateway draws nothing any more, and that its calls lie before these places of the journals."""
+    done = await connection.execute(
+        """
+        UPDATE wallet_leases SET ended = true, mark = authorised, mark_positions = %s, latest = NULL
+        WHERE gateway = %s AND NOT ended
+        """,
+        (Jsonb(dict(positions)), gateway),
+    )
+    return done.rowcount
+
+
+async def drop_leases(connection: Connection, gateway: str) -> int:
+    done = await connection.execute("DELETE FROM wallet_leases WHERE gateway = %s", (gateway,))
+    return done.rowcount
+
+
+async def all_leases(connection: Connection) -> list[Row]:
+    rows = await connection.execute(
+        """
+        SELECT org_id, fund, gateway, authorised - counted AS held, ended, expires_at FROM wallet_leases
+        ORDER BY gateway, org_id, fund
+        """
+    )
+    return [row async for row in rows]
+
+
+# --- budgets ---------------------------------------------------------------------------------------
+
+_BUDGET = "id, org_id, application_id, subscription_id, amount, hard_stop, set_at"
+
+
+async def budgets(connection: Connection, org: UUID) -> list[Budget]:
+    """Return an organisation's budgets: its own first, then those of applications and subscriptions."""
+    rows = await connection.execute(
+        f"""
+        SELECT {_BUDGET} FROM wallet_budgets WHERE org_id = %s
+        ORDER BY subscription_id NULLS FIRST, application_id NULLS FIRST, id
+        """,
+        (org,),
+    )
+    return [Budget(**row) async for row in rows]
+
+
+async def budget(connection: Connection, org: UUID, identifier: UUID) -> Budget | None:
+    rows = await connection.execute(
+        f"SELECT {_BUDGET} FROM wallet_budgets WHERE org_id = %s AND id = %s", (org, identifier)
+    )
+    row = await rows.fetchone()
+    return Budget(**row) if row else None
+
+
+async def organisations_with_budgets(connection: Connection) -> list[UUID]:
+    rows = await connection.execute("SELECT DISTINCT org_id FROM wallet_budgets ORDER BY org_id")
+    return [row["org_id"] async for row in rows]
+
+
+async def alerts(connection: Connection, org: UUID, period: str) -> dict[UUID, list[int]]:
+    """Return which thresholds of which budgets were reached in a period."""
+    rows = await connection.execute(
+        "SELECT budget_id, array_agg(threshold::int) AS known FROM wallet_alerts WHERE org_id = %s AND period = %s "
+        "GROUP BY budget_id",
+        (org, period),
+    )
+    return {row["budget_id"]: row["known"] async for row in rows}
+
+
+async def applications_of(connection: Connection, org: UUID) -> dict[UUID, UUID]:
+    """Return the application of each subscription."""
+    rows = await connection.execute("SELECT id, application_id FROM subscriptions WHERE org_id = %s", (org,))
+    return {row["id"]: row["application_id"] async for row in rows}
+
+
+def units_of(row: Row) -> dict[str, Decimal]:
+    """Return the quantities of a row of usage by unit."""
+    return {unit: Decimal(row[unit]) for unit in UNITS}
