@@ -17,6 +17,7 @@ import haat.jobs.jobs
 import haat.partners.jobs
 import haat.registry.jobs
 import haat.rollouts.jobs
+import haat.sla.jobs
 from haat.catalog.discovery import Discovery
 from haat.catalog.service import Catalog
 from haat.feedback.service import Feedback
@@ -46,6 +47,10 @@ from haat.rollouts.outcomes import FeedbackOutcomes
 from haat.rollouts.service import Rollouts
 from haat.settings import Settings
 from haat.settlement.service import Settlements
+from haat.sla.closing import Closing
+from haat.sla.probing import Prober
+from haat.sla.service import Sla
+from haat.sla.watching import Watch
 from haat.subscriptions.service import Subscriptions
 from haat.usage.model import Pseudonyms
 from haat.usage.service import Usage
@@ -57,14 +62,21 @@ HANDLERS: tuple[EventHandler, ...] = (
     *haat.registry.jobs.HANDLERS,
     *haat.rollouts.jobs.HANDLERS,
     *haat.jobs.jobs.HANDLERS,
+    *haat.sla.jobs.HANDLERS,
 )
 """What is done after which event, across all domains."""
 
-TASKS: tuple[Task, ...] = (*haat.jobs.jobs.TASKS, *haat.rollouts.jobs.TASKS, *haat.feedback.jobs.TASKS)
+TASKS: tuple[Task, ...] = (
+    *haat.jobs.jobs.TASKS,
+    *haat.rollouts.jobs.TASKS,
+    *haat.feedback.jobs.TASKS,
+    *haat.sla.jobs.TASKS,
+)
 SCHEDULES: tuple[Schedule, ...] = (
     *haat.jobs.jobs.SCHEDULES,
     *haat.rollouts.jobs.SCHEDULES,
     *haat.feedback.jobs.SCHEDULES,
+    *haat.sla.jobs.SCHEDULES,
 )
 """What is done in its own time."""
 
@@ -94,6 +106,10 @@ class Platform:
     rating: Rating
     invoices: Invoices
     settlements: Settlements
+    sla: Sla
+    sla_watch: Watch
+    sla_closing: Closing
+    sla_prober: Prober
     ledger: Ledger
     registry: Registry
     flags: Flags
@@ -129,6 +145,7 @@ def build_platform(
     flags = Flags(db, clock)
     feedback = Feedback(db, clock, keep_days=settings.feedback_keep_days)
     jobs = Jobs(db, TASKS, SCHEDULES)
+    sla_watch = Watch(db, clock, settings, catalog=catalog)
     return Platform(
         settings=settings,
         clock=clock,
@@ -148,6 +165,10 @@ def build_platform(
         rating=Rating(db, clock),
         invoices=invoices,
         settlements=Settlements(db, clock, pseudonyms, invoices),
+        sla=Sla(db, clock, settings, pseudonyms=pseudonyms),
+        sla_watch=sla_watch,
+        sla_closing=Closing(db, clock, settings, watch=sla_watch, credit=None),
+        sla_prober=Prober(db, clock, settings, keyring=keyring),
         ledger=Ledger(db),
         registry=Registry(db, clock, keyring, partners, catalog, settings),
         flags=flags,

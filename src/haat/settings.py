@@ -133,6 +133,15 @@ class Settings(BaseSettings):
     sac_code: str = Field("998439", description="SAC printed on invoice lines.")
     invoice_prefix: str = Field("HT", pattern=r"^[A-Z]{1,4}$", description="First letters of an invoice's serial.")
     provider_share: Decimal = Field(Decimal("0.70"), ge=0, le=1, description="Provider's share of net charges.")
+    sla_probe_minutes: int = Field(
+        1, ge=0, le=60, description="Minutes between two probes of a service; 0 probes nobody."
+    )
+    maintenance_notice_hours: float = Field(
+        48, ge=0, le=720, description="Hours that maintenance is announced ahead, at least."
+    )
+    maintenance_month_hours: float = Field(
+        8, gt=0, le=100, description="Most hours of announced maintenance that a listing has in a month."
+    )
     zone: str = Field("Asia/Kolkata", description="Time zone of an organisation that did not choose one.")
 
     session_hours: int = Field(12, ge=1, le=720, description="Length of a portal session.")

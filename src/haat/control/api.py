@@ -23,6 +23,7 @@ from haat.portal import pages as portal
 from haat.registry.api import router as registry
 from haat.rollouts.api import router as rollouts
 from haat.settlement.api import router as settlement
+from haat.sla.api import router as sla
 from haat.subscriptions.api import router as subscriptions
 from haat.usage.api import router as usage
 
@@ -50,6 +51,7 @@ def build_app(platform: Platform) -> FastAPI:
         usage,
         invoices,
         settlement,
+        sla,
         ledger,
         registry,
         flags,
