@@ -135,19 +135,15 @@ class Level:
         for number in range(count):
             at = end - over + over * (number + 0.5) / count
             bad = number * failed // count != (number + 1) * failed // count
-            found.append(
-                self.bazaar.event(
-                    subscription,
-                    at=at,
-                    outcome=Outcome.PROVIDER_FAILED if bad else Outcome.COMPLETED,
-                    status=status if bad else 200,
-                    **{
-                        "error_code": code if bad else "",
-                        "timings_us": Timings(first_byte=int(ms * 1000), total=int(ms * 1000) + 500),
-                        **members,
-                    },
-                )
+            event = self.bazaar.event(
+                subscription,
+                at=at,
+                outcome=Outcome.PROVIDER_FAILED if bad else Outcome.COMPLETED,
+                status=status if bad else 200,
+                **{"error_code": code if bad else "", **members},
             )
+            event.timings_us = Timings(first_byte=int(ms * 1000), total=int(ms * 1000) + 500)
+            found.append(event)
         return found
 
     async def use(self, subscription: Subscription, count: int, **how: Any) -> list[UsageEvent]:
@@ -184,7 +180,9 @@ class Level:
             return await events.read_stream(connection, f"sla/{service.id}")
 
     async def kinds(self, service: Service) -> list[str]:
-        return [event.type.removeprefix("sla.") for event in await self.told(service)]
+        """Return what happened to a listing's level in a word each, its promises left out."""
+        kinds = [event.type.removeprefix("sla.") for event in await self.told(service)]
+        return [kind for kind in kinds if kind != "promised"]
 
     async def status(self, service: Service) -> tuple[str, str]:
         [row] = await self.bazaar.rows("SELECT status, status_reason FROM services WHERE id = %s", service.id)

@@ -90,7 +90,13 @@ async def test_the_database_judges_every_call_as_the_table_does(database: Any) -
             """,
             {
                 **values,
-                **dict(zip(("modes", "caches", "outcomes", "statuses", "codes"), map(list, zip(*cases)), strict=True)),
+                **dict(
+                    zip(
+                        ("modes", "caches", "outcomes", "statuses", "codes"),
+                        map(list, zip(*cases, strict=True)),
+                        strict=True,
+                    )
+                ),
             },
         )
         found = [row["verdict"] async for row in rows]

@@ -145,14 +145,14 @@ async def lately(
     }
 
 
-async def busy_minutes(connection: Connection, service_id: UUID, start: datetime, end: datetime) -> int:
-    """Return how many minutes of a time had anything to count."""
+async def bad_minutes(connection: Connection, service_id: UUID, start: datetime, end: datetime) -> int:
+    """Return in how many minutes of a time a service was found down."""
     row = await (
         await connection.execute(
             f"""
             SELECT count(*) AS minutes FROM sla_slots AS one
             WHERE service_id = %s AND minutes = 1 AND slot >= %s AND slot < %s
-              AND answered + failed + probes_good + probes_bad > 0 AND {_OUTSIDE}
+              AND down + probes_bad > 0 AND {_OUTSIDE}
             """,
             (service_id, start, end),
         )

@@ -13,9 +13,9 @@ from fractions import Fraction
 from haat.sla.model import LEAST_PROBES, Counts
 
 LEAST_UPTIME = Fraction(9, 10)
-DAY, RECENT = timedelta(hours=24), timedelta(minutes=30)
+DAY, RECENT, LATEST = timedelta(hours=24), timedelta(minutes=30), timedelta(minutes=5)
 LEAST_MINUTES = 15
-"""Of the last half hour, so many minutes must have had a call or a probe: a burst of failures is no outage."""
+"""In so many minutes of the last half hour it must have been found down: a burst of failures is no outage."""
 LEAST_CALLERS = 2
 """One caller's failing calls suspend nobody, unless probes fail as well."""
 FIRST_HOLD, LONGEST_HOLD = timedelta(minutes=30), timedelta(hours=24)
@@ -32,20 +32,26 @@ def uptime(counts: Counts) -> Fraction | None:
     return 1 - Fraction(counts.probes_bad, counts.probes)
 
 
-def is_down(day: Counts, recent: Counts, minutes: int, callers: int) -> bool:
+def is_down(day: Counts, recent: Counts, latest: Counts, minutes: int, callers: int) -> bool:
     """Tell whether a listing is to be suspended.
 
-    ``day`` and ``recent`` are the last 24 hours and the last half hour, since it came back if it was suspended before;
-    ``minutes`` of the half hour had anything to count, and ``callers`` organisations' calls found it down.
+    ``day``, ``recent`` and ``latest`` are the last 24 hours, half hour and five minutes, since it came back if it was
+    suspended before; in ``minutes`` of the half hour something found it down, and ``callers`` organisations did.
     """
     whole = uptime(day)
     if whole is None or whole >= LEAST_UPTIME or minutes < LEAST_MINUTES:
         return False
-    probes_fail = bool(recent.probes) and Fraction(recent.probes_good, recent.probes) < LEAST_UPTIME
+    probes_fail = _below(recent.probes_bad, recent.probes) and (
+        not latest.probes or _below(latest.probes_bad, latest.probes)
+    )
     if day.source == "probes":
         return probes_fail
-    calls_fail = bool(recent.calls) and 1 - Fraction(recent.down, recent.calls) < LEAST_UPTIME
+    calls_fail = _below(recent.down, recent.calls) and (not latest.calls or _below(latest.down, latest.calls))
     return calls_fail and (callers >= LEAST_CALLERS or probes_fail)
+
+
+def _below(bad: int, of: int) -> bool:
+    return of > 0 and 1 - Fraction(bad, of) < LEAST_UPTIME
 
 
 def hold(earlier: int) -> timedelta:

@@ -21,7 +21,9 @@ from haat.sla.model import LEAST_PROBES, Counts, Objective, Signal, in_force, pe
 
 log = logging.getLogger(__name__)
 
-_WINDOWS = tuple(sorted({window for rule in burn.RULES for window in (rule.short, rule.long)} | {uptime.RECENT}))
+_WINDOWS = tuple(
+    sorted({window for rule in burn.RULES for window in (rule.short, rule.long)} | {uptime.RECENT, uptime.LATEST})
+)
 _NOTHING: Mapping[timedelta, Counts] = dict.fromkeys(_WINDOWS, Counts())
 KEEP_GOOD_PROBES, KEEP_BAD_PROBES = timedelta(days=62), timedelta(days=400)
 
@@ -140,7 +142,7 @@ class Watch(Leveled):
             if past and past[0]["restored_at"] is None:
                 await self._restore(connection, listing, past, now)
             elif listing["status"] in ("published", "deprecated"):
-                await self._suspend(connection, listing, past, last, end, now)
+                await self._suspend(connection, listing, past, last, recent[uptime.LATEST], end, now)
 
     async def _suspend(
         self,
@@ -148,6 +150,7 @@ class Watch(Leveled):
         listing: store.Row,
         past: list[store.Row],
         recent: Counts,
+        latest: Counts,
         end: datetime,
         now: datetime,
     ) -> None:
@@ -162,9 +165,9 @@ class Watch(Leveled):
         share = uptime.uptime(day)
         if share is None or share >= uptime.LEAST_UPTIME or await self._hosted(connection, listing):
             return
-        minutes = await counts.busy_minutes(connection, service_id, half_hour, end)
+        minutes = await counts.bad_minutes(connection, service_id, half_hour, end)
         callers = await counts.callers_let_down(connection, service_id, since, now)
-        if not uptime.is_down(day, recent, minutes, callers):
+        if not uptime.is_down(day, recent, latest, minutes, callers):
             return
         figures = {
             "uptime": str(percent_of(share)),
