@@ -25,4 +25,4 @@ def credit_notes(database: Any) -> Iterator[None]:
     with psycopg.connect(database.owner_dsn, autocommit=True) as owner:
         owner.execute(CREDIT_NOTE_LINES)
         yield
-        owner.execute("DROP TABLE credit_note_lines, credit_notes")
+        owner.execute("DROP SCHEMA port CASCADE")

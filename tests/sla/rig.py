@@ -30,13 +30,16 @@ from haat.sla.watching import Watch
 from haat.usage.event import Outcome, Timings, UsageEvent
 from haat.usage.model import Pseudonyms
 
+# As `haat.invoices` has them, in a schema of their own: what is tested here is the port, not who stands behind it.
 CREDIT_NOTE_LINES = """
-    CREATE TABLE credit_notes (id uuid PRIMARY KEY, key text NOT NULL UNIQUE, reason text NOT NULL);
-    CREATE TABLE credit_note_lines (
+    CREATE SCHEMA port;
+    CREATE TABLE port.credit_notes (id uuid PRIMARY KEY, key text NOT NULL UNIQUE, reason text NOT NULL);
+    CREATE TABLE port.credit_note_lines (
         id uuid PRIMARY KEY, credit_note_id uuid NOT NULL, invoice_line_id uuid NOT NULL, org_id uuid NOT NULL,
         provider_org uuid NOT NULL, taxable numeric(20, 2) NOT NULL, provider_share numeric(6, 5) NOT NULL,
         fault text NOT NULL CHECK (fault IN ('provider', 'platform')));
-    GRANT SELECT, INSERT, UPDATE, DELETE ON credit_notes, credit_note_lines TO haat_app, haat_service;
+    GRANT USAGE ON SCHEMA port TO haat_app, haat_service;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON port.credit_notes, port.credit_note_lines TO haat_app, haat_service;
 """
 
 
@@ -66,20 +69,20 @@ class Notes:
         self.calls += 1
         if self.refused:
             raise Conflict(self.refused)
-        found = await (await connection.execute("SELECT id FROM credit_notes WHERE key = %s", (key,))).fetchone()
+        found = await (await connection.execute("SELECT id FROM port.credit_notes WHERE key = %s", (key,))).fetchone()
         if found is not None:
             return WrittenNote(found["id"])
         note = new_id()
-        await connection.execute("INSERT INTO credit_notes VALUES (%s, %s, %s)", (note, key, reason))
+        await connection.execute("INSERT INTO port.credit_notes VALUES (%s, %s, %s)", (note, key, reason))
         for item in items:
             row = await (
                 await connection.execute(
                     """
-                    INSERT INTO credit_note_lines
+                    INSERT INTO port.credit_note_lines
                     SELECT %(id)s, %(note)s, line.id, line.org_id, line.provider_org, %(taxable)s, line.provider_share,
                            %(fault)s
                     FROM invoice_lines AS line WHERE line.id = %(line)s AND %(taxable)s <= line.taxable - (
-                        SELECT coalesce(sum(taxable), 0) FROM credit_note_lines WHERE invoice_line_id = line.id)
+                        SELECT coalesce(sum(taxable), 0) FROM port.credit_note_lines WHERE invoice_line_id = line.id)
                     RETURNING id
                     """,
                     {

@@ -51,7 +51,7 @@ async def close(level: Level) -> Any:
 
 
 async def note_lines(level: Level) -> list[dict[str, Any]]:
-    return await level.bazaar.rows("SELECT * FROM credit_note_lines ORDER BY id")
+    return await level.bazaar.rows("SELECT * FROM port.credit_note_lines ORDER BY id")
 
 
 async def all_calls(level: Level, actor: Actor, month: UUID) -> list[BrokenCall]:
@@ -83,7 +83,7 @@ async def test_a_broken_month_credits_the_affected_and_debits_the_provider_in_th
         Decimal("121.25"),
         "provider",
     )
-    [note] = await level.bazaar.rows("SELECT key, reason FROM credit_notes")
+    [note] = await level.bazaar.rows("SELECT key, reason FROM port.credit_notes")
     assert note == {"key": f"sla/{month['id']}/{paid.invoice_id}", "reason": "sla"}
     assert await level.kinds(service) == ["breached", "credited"]
 

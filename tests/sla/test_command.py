@@ -93,7 +93,8 @@ def test_maintenance_is_announced_on_the_platforms_wall_clock_and_cancelled(desk
     done = desk.run("maintain", "vani/speak", "--from", "2026-11-25T02:00", "--to", "2026-11-25T03:30")
     assert done.exit_code == 0 and "2026-11-24 20:30 to 2026-11-24 22:00 UTC, announced" in done.output
     window = UUID(done.output.partition(":")[0])
-    assert str(window) in desk.run("status", "vani/speak").output
+    [told] = json.loads(desk.run("status", "vani/speak", "--json").output)["windows"]
+    assert (told["id"], told["starts_at"]) == (str(window), "2026-11-24T20:30:00+00:00")
     assert "cancelled" in desk.run("cancel", str(window)).output
     late = desk.run("maintain", "vani/speak", "--from", "2026-11-21T18:00", "--to", "2026-11-21T19:00")
     assert late.exit_code == 1
