@@ -25,14 +25,18 @@ class Leveled:
         self._notice = timedelta(hours=settings.maintenance_notice_hours)
         self._monthly = timedelta(hours=settings.maintenance_month_hours)
 
+    @staticmethod
+    def _edits(actor: Actor) -> None:
+        """Raise PermissionDenied for who decides about no listing at all."""
+        if not actor.may(Permission.SERVICES_SUSPEND):
+            actor.require(Permission.SERVICES_EDIT)
+
     async def _own(self, connection: Connection, actor: Actor, service_id: UUID) -> store.Row:
         """Return a listing that the actor decides about, and nobody else meanwhile; raise NotFound for another's."""
-        operates = actor.may(Permission.SERVICES_SUSPEND)
-        if not operates:
-            actor.require(Permission.SERVICES_EDIT)
+        self._edits(actor)
         await store.lock(connection, service_id)
         listing = await store.listing(connection, service_id)
-        if not operates and listing["org_id"] != actor.org_id:
+        if not actor.may(Permission.SERVICES_SUSPEND) and listing["org_id"] != actor.org_id:
             raise NotFound
         return listing
 

@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 from uuid import UUID
 
-from haat.infra.postgres import PLATFORM_SCOPE, Connection
-from haat.kernel.clock import Period
+from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database
+from haat.kernel.clock import Clock, Period
 from haat.kernel.errors import Conflict, HaatError
 from haat.kernel.money import share, total
 from haat.kernel.permissions import Actor, Permission
+from haat.settings import Settings
 from haat.sla import counts, store
 from haat.sla.access import Leveled
 from haat.sla.evidence import Predicate
@@ -99,8 +100,8 @@ class Closed:
 class Closing(Leveled):
     """Judges months. ``credit`` posts credit notes; without it a breach that owes something is refused."""
 
-    def __init__(self, *leveled: Any, watch: Watch, credit: Credit | None) -> None:
-        super().__init__(*leveled)
+    def __init__(self, db: Database, clock: Clock, settings: Settings, *, watch: Watch, credit: Credit | None) -> None:
+        super().__init__(db, clock, settings)
         self._watch, self._credit = watch, credit
 
     async def close(self, actor: Actor, period: str) -> Closed:

@@ -23,10 +23,12 @@ from haat.catalog.drafts import SampleCall, VersionPolicyDraft
 from haat.infra.inference.upstream import SCHEMES
 from haat.infra.keyring import Keyring
 from haat.infra.net import IPNetwork, check_url, hosted_networks, parse_networks, resolve
-from haat.infra.postgres import PLATFORM_SCOPE
+from haat.infra.postgres import PLATFORM_SCOPE, Database
+from haat.kernel.clock import Clock
 from haat.kernel.errors import AddressForbidden
 from haat.kernel.ids import new_id
 from haat.kernel.reshaping import Reshaping
+from haat.settings import Settings
 from haat.sla import counts
 from haat.sla.access import Leveled
 
@@ -54,8 +56,8 @@ class Seen:
 class Prober(Leveled):
     """Probes what is due."""
 
-    def __init__(self, *leveled: Any, keyring: Keyring) -> None:
-        super().__init__(*leveled)
+    def __init__(self, db: Database, clock: Clock, settings: Settings, *, keyring: Keyring) -> None:
+        super().__init__(db, clock, settings)
         self._keyring = keyring
         self._allowed = parse_networks(self._settings.allowed_networks)
         self._https_only = self._settings.environment == "production"

@@ -9,14 +9,15 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from haat.infra.postgres import PLATFORM_SCOPE, Connection
-from haat.kernel.clock import check_ahead, month_of
+from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database
+from haat.kernel.clock import Clock, check_ahead, month_of
 from haat.kernel.errors import Conflict, NotFound, ValidationFailed
 from haat.kernel.ids import new_id
 from haat.kernel.money import total
 from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
 from haat.kernel.text import check_name
+from haat.settings import Settings
 from haat.sla import counts, store
 from haat.sla.access import Leveled
 from haat.sla.evidence import Predicate
@@ -182,8 +183,8 @@ class Probe:
 class Sla(Leveled):
     """Objectives, maintenance, and what was measured; `Watch` measures, `Closing` judges months."""
 
-    def __init__(self, *leveled: Any, pseudonyms: Pseudonyms) -> None:
-        super().__init__(*leveled)
+    def __init__(self, db: Database, clock: Clock, settings: Settings, *, pseudonyms: Pseudonyms) -> None:
+        super().__init__(db, clock, settings)
         self._pseudonyms = pseudonyms
 
     # --- objectives -----------------------------------------------------------------------------
@@ -256,6 +257,7 @@ class Sla(Leveled):
 
     async def cancel(self, actor: Actor, window_id: UUID) -> Window:
         """Take back a window that hasn't begun, or end one at the next quarter hour; raise Conflict when it is over."""
+        self._edits(actor)
         now = self._clock.now()
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             await self._own(connection, actor, (await store.window(connection, window_id)).service_id)

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from fractions import Fraction
-from typing import Any
 from uuid import UUID
 
 from haat.catalog.service import Catalog
-from haat.infra.postgres import PLATFORM_SCOPE, Connection
+from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database
+from haat.kernel.clock import Clock
 from haat.kernel.errors import HaatError
 from haat.kernel.permissions import PLATFORM
+from haat.settings import Settings
 from haat.sla import burn, counts, store, uptime
 from haat.sla.access import Leveled
 from haat.sla.burn import Burn, Rule
@@ -31,8 +32,8 @@ KEEP_GOOD_PROBES, KEEP_BAD_PROBES = timedelta(days=62), timedelta(days=400)
 class Watch(Leveled):
     """Looks at every listing. Running twice, or twice at once, does what running once does."""
 
-    def __init__(self, *leveled: Any, catalog: Catalog) -> None:
-        super().__init__(*leveled)
+    def __init__(self, db: Database, clock: Clock, settings: Settings, *, catalog: Catalog) -> None:
+        super().__init__(db, clock, settings)
         self._catalog = catalog
 
     async def gather(self) -> None:
