@@ -289,3 +289,16 @@ async def test_what_nobody_reads_any_more_is_dropped(level: Level) -> None:
     await level.watch.forget()
     assert {row["minutes"] for row in await level.bazaar.rows("SELECT minutes FROM sla_slots")} == {15}
     assert [row["good"] for row in await level.bazaar.rows("SELECT good FROM sla_probes")] == [False]
+
+
+async def test_many_batches_are_gathered_some_at_a_time(level: Level, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counts, "BATCHES", 2)
+    service = await level.bazaar.service()
+    [one] = await subscribed(level, service)
+    for _ in range(5):
+        await level.use(one, 7, failed=1)
+    async with level.db.transaction(PLATFORM_SCOPE) as connection:
+        assert await counts.gather(connection, level.clock.now()), "there is more"
+    assert (await counted(level, service)).calls == 14
+    await level.watch.gather()
+    assert await counted(level, service) == Counts(30, 5, 5)

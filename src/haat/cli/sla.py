@@ -215,5 +215,5 @@ def close(settings: Settings, period: str, as_json: bool) -> None:
         ),
         nothing="Nothing to credit.",
     )
-    for invoice, reason in closed.failed:
-        click.echo(f"Invoice {invoice} was not credited: {reason}", err=True)
+    for what, reason in closed.failed:
+        click.echo(f"{what} was left undone: {reason}", err=True)

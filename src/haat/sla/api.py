@@ -143,7 +143,7 @@ class Run(Body):
 
 
 class RunView(BaseModel):
-    """``judged`` months were judged by this run, ``known`` before; ``failed`` are invoices not credited, and why."""
+    """``judged`` months were judged by this run, ``known`` before; ``failed`` is what was not done, and why."""
 
     period: str
     judged: int

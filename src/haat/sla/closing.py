@@ -88,7 +88,11 @@ class Paid:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What a run came to. ``judged`` are the months that it judged now; ``failed`` names invoices and reasons."""
+    """What a run came to. ``judged`` are the months that it judged now.
+
+    ``failed`` names listings that could not be judged and invoices that could not be credited, and why; all others are
+    done.
+    """
 
     period: str
     judged: Sequence[store.Row]
@@ -120,18 +124,24 @@ class Closing(Leveled):
                 promised.setdefault(objective.service_id, []).append(objective)
         judged, known = [], 0
         rows: list[store.Row] = []
-        for objectives in promised.values():
+        unjudged: list[tuple[UUID, str]] = []
+        for service_id, objectives in promised.items():
             found = of_month(objectives, month)
             if found is None:
                 continue
-            row, fresh = await self._judge(actor, *found)
+            try:
+                row, fresh = await self._judge(actor, *found)
+            except HaatError as error:
+                log.error("%s of service %s was not judged: %s", period, service_id, error.detail)
+                unjudged.append((service_id, error.detail))
+                continue
             rows.append(row)
             if fresh:
                 judged.append(row)
             else:
                 known += 1
         paid, failed = await self._pay_all(actor, [row for row in rows if row["credit"] > 0])
-        return Closed(period, judged, known, paid, failed)
+        return Closed(period, judged, known, paid, [*unjudged, *failed])
 
     async def pay(self, actor: Actor) -> tuple[list[Paid], list[tuple[UUID, str]]]:
         """Credit what earlier breaches owe on invoices issued since."""
