@@ -44,7 +44,7 @@ _LONGEST = 300
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a look at one endpoint saw. ``reached``: somebody was there, well or not."""
+    """What a look at one endpoint saw. ``reached``: somebody was there, well or not; ``host`` is empty for our own."""
 
     good: bool
     reached: bool
@@ -79,13 +79,14 @@ class Prober(Leveled):
                 return target, await self._look_at(target)
 
         found = await asyncio.gather(*(look(target) for target in targets))
-        outside = {one.host for _, seen in found for one in seen if one.host}
-        offline = len(outside) >= LEAST_HOSTS and not any(one.reached for _, seen in found for one in seen)
+        outside = [one for _, seen in found for one in seen if one.host]
+        hosts = {one.host for one in outside}
+        offline = len(hosts) >= LEAST_HOSTS and not any(one.reached for one in outside)
         if offline:
-            log.warning(
-                "none of %d probed hosts was reached: our own network is gone, and nothing is counted", len(outside)
-            )
-        rows = [self._row(target, seen, counted=not offline) for target, seen in found]
+            log.warning("none of %d probed hosts was reached: our own network is gone, nothing is counted", len(hosts))
+        rows = [
+            self._row(target, seen, counted=not (offline and all(one.host for one in seen))) for target, seen in found
+        ]
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             await counts.add_probes(connection, rows)
         return len(rows)
@@ -115,8 +116,8 @@ class Prober(Leveled):
 
     async def _look(self, target: counts.Row, endpoint: str) -> Seen:
         began, reached = time.perf_counter(), False
-        host = urlsplit(endpoint).hostname or ""
         opened = hosted_networks(endpoint, self._settings.models_address, target["provider_slug"])
+        host = "" if opened else urlsplit(endpoint).hostname or ""
         allowed = (*self._allowed, *parse_networks((*target["allowed_networks"], *opened)))
         try:
             if target["probe"] == "sample":
