@@ -17,6 +17,7 @@ import haat.jobs.jobs
 import haat.partners.jobs
 import haat.registry.jobs
 import haat.rollouts.jobs
+import haat.sla.jobs
 import haat.wallet.jobs
 from haat.catalog.discovery import Discovery
 from haat.catalog.service import Catalog
@@ -54,6 +55,10 @@ from haat.settlement.projection import SETTLEMENTS
 from haat.settlement.service import Settlements
 from haat.settlement.shares import Shares
 from haat.settlement.withholding import parse as parse_withholdings
+from haat.sla.closing import Closing
+from haat.sla.probing import Prober
+from haat.sla.service import Sla
+from haat.sla.watching import Watch
 from haat.subscriptions.service import Subscriptions
 from haat.usage.model import Pseudonyms
 from haat.usage.service import Usage
@@ -69,6 +74,7 @@ HANDLERS: tuple[EventHandler, ...] = (
     *haat.rollouts.jobs.HANDLERS,
     *haat.jobs.jobs.HANDLERS,
     *haat.wallet.jobs.HANDLERS,
+    *haat.sla.jobs.HANDLERS,
 )
 """What is done after which event, across all domains."""
 
@@ -77,12 +83,14 @@ TASKS: tuple[Task, ...] = (
     *haat.rollouts.jobs.TASKS,
     *haat.feedback.jobs.TASKS,
     *haat.wallet.jobs.TASKS,
+    *haat.sla.jobs.TASKS,
 )
 SCHEDULES: tuple[Schedule, ...] = (
     *haat.jobs.jobs.SCHEDULES,
     *haat.rollouts.jobs.SCHEDULES,
     *haat.feedback.jobs.SCHEDULES,
     *haat.wallet.jobs.SCHEDULES,
+    *haat.sla.jobs.SCHEDULES,
 )
 """What is done in its own time."""
 
@@ -117,6 +125,10 @@ class Platform:
     disputes: Disputes
     evidence: Evidence
     shares: Shares
+    sla: Sla
+    sla_watch: Watch
+    sla_closing: Closing
+    sla_prober: Prober
     ledger: Ledger
     wallets: Wallets
     budgets: Budgets
@@ -163,6 +175,7 @@ def build_platform(
     flags = Flags(db, clock)
     feedback = Feedback(db, clock, keep_days=settings.feedback_keep_days)
     jobs = Jobs(db, TASKS, SCHEDULES)
+    sla_watch = Watch(db, clock, settings, catalog=catalog)
     return Platform(
         settings=settings,
         clock=clock,
@@ -187,6 +200,10 @@ def build_platform(
         disputes=Disputes(db, clock, settlements, days=settings.dispute_days),
         evidence=Evidence(db, pseudonyms),
         shares=Shares(db, clock),
+        sla=Sla(db, clock, settings, pseudonyms=pseudonyms),
+        sla_watch=sla_watch,
+        sla_closing=Closing(db, clock, settings, watch=sla_watch, credit=None),
+        sla_prober=Prober(db, clock, settings, keyring=keyring),
         ledger=Ledger(db),
         wallets=Wallets(db, clock, settings.gst_rate),
         budgets=Budgets(db, clock),

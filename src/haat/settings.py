@@ -151,6 +151,15 @@ class Settings(BaseSettings):
     dispute_days: int = Field(
         60, ge=1, le=3650, description="Days after its issue for which a statement or an invoice can be contested."
     )
+    sla_probe_minutes: int = Field(
+        1, ge=0, le=60, description="Minutes between two probes of a service; 0 probes nobody."
+    )
+    maintenance_notice_hours: float = Field(
+        48, ge=0, le=720, description="Hours that maintenance is announced ahead, at least."
+    )
+    maintenance_month_hours: float = Field(
+        8, gt=0, le=100, description="Most hours of announced maintenance that a listing has in a month."
+    )
     zone: str = Field("Asia/Kolkata", description="Time zone of an organisation that did not choose one.")
 
     session_hours: int = Field(12, ge=1, le=720, description="Length of a portal session.")

@@ -24,8 +24,9 @@ AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 PASSWORD = "a street with many stalls"
 TRANSLATION = "/services/vani/translate-hi-ur"
+LEVEL = f"{TRANSLATION}/level"
 
-VISITORS = ["/", "/catalog", "/catalog?q=zzzz", TRANSLATION, "/sign-in", "/sign-up", "/nowhere"]
+VISITORS = ["/", "/catalog", "/catalog?q=zzzz", TRANSLATION, LEVEL, "/sign-in", "/sign-up", "/nowhere"]
 DEVELOPERS = [
     TRANSLATION,
     "/account",
@@ -34,7 +35,7 @@ DEVELOPERS = [
     "/account/calls",
     "/account/invoices",
 ]
-PROVIDERS = ["/partner", "/partner/new", "/partner/statements"]
+PROVIDERS = ["/partner", "/partner/new", "/partner/statements", LEVEL]
 OPERATORS = ["/operator", "/operator/partners", "/operator/dead-letters", "/operator/invoices", "/operator/flags"]
 
 

@@ -77,12 +77,14 @@ async def check(
     answer: Reshaping = _UNCHANGED,
     tensors: TensorMap | None = None,
     data_dir: Path | None = None,
+    once: bool = False,
 ) -> Report:
     """Try a service at ``endpoint`` and report; never raise for what the service does wrong.
 
     ``credential`` is the header's name and value that the provider expects; ``request`` and ``answer`` are
     what the gateway changes on the way. With ``tensors`` the sample is a task, which is asked in these. A model that
-    is asked over gRPC is asked by the bridge that works on ``data_dir``.
+    is asked over gRPC is asked by the bridge that works on ``data_dir``. With ``once`` a call that fails isn't tried
+    again within the warm-up time.
     """
     report = Report()
 
@@ -142,7 +144,7 @@ async def check(
                 except (httpx.HTTPError, OSError, _Refused) as error:
                     if isinstance(error, _Refused):
                         answered = error
-                    if time.monotonic() + _RETRY_PAUSE >= deadline:
+                    if once or time.monotonic() + _RETRY_PAUSE >= deadline:
                         told = answered or error  # an answer says more than that the last try ran out of time
                         what = str(told) or type(told).__name__
                         raise _Refused(f"no usable answer within {warm_up_seconds:g} s: {what}") from error

@@ -202,9 +202,13 @@ class Catalog(ProviderSide):
 
     async def suspend(self, actor: Actor, service_id: UUID, reason: str) -> Listing:
         """Stop a listing on every gateway within a second; ``reason`` is shown to its users."""
-        actor.require(Permission.SERVICES_SUSPEND)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            return await self._move(connection, actor, service_id, "suspended", _reason(reason))
+            return await self.suspend_within(connection, actor, service_id, reason)
+
+    async def suspend_within(self, connection: Connection, actor: Actor, service_id: UUID, reason: str) -> Listing:
+        """Do as `suspend` within the caller's transaction, which has the platform's scope."""
+        actor.require(Permission.SERVICES_SUSPEND)
+        return await self._move(connection, actor, service_id, "suspended", _reason(reason))
 
     async def suspend_provider(self, actor: Actor, org_id: UUID, reason: str) -> list[Listing]:
         """Suspend every open listing of a provider; doing it again suspends what was opened since."""
@@ -229,15 +233,17 @@ class Catalog(ProviderSide):
 
     async def restore(self, actor: Actor, service_id: UUID) -> Listing:
         """Open a suspended listing again: a deprecated one goes on towards its sunset."""
-        actor.require(Permission.SERVICES_SUSPEND)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            await store.lock_service(connection, service_id)
-            listing = await store.listing_by_id(connection, service_id, self._clock.now())
-            if listing.status != "suspended":
-                raise Conflict(f"The listing is {listing.status}: only a suspended one is opened again.")
-            return await self._move(
-                connection, actor, service_id, "deprecated" if listing.sunset_at else "published", ""
-            )
+            return await self.restore_within(connection, actor, service_id)
+
+    async def restore_within(self, connection: Connection, actor: Actor, service_id: UUID) -> Listing:
+        """Do as `restore` within the caller's transaction, which has the platform's scope."""
+        actor.require(Permission.SERVICES_SUSPEND)
+        await store.lock_service(connection, service_id)
+        listing = await store.listing_by_id(connection, service_id, self._clock.now())
+        if listing.status != "suspended":
+            raise Conflict(f"The listing is {listing.status}: only a suspended one is opened again.")
+        return await self._move(connection, actor, service_id, "deprecated" if listing.sunset_at else "published", "")
 
     # --- within ---------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ GROUPS = {
     "provider": ("haat.cli.provider:provider", "Try a service before listing it."),
     "rollout": ("haat.cli.rollout:rollout", "Move a service's calls from one version to the next, and back."),
     "settlement": ("haat.cli.settlement:settlement", "Settle months, pay providers, decide disputes."),
+    "sla": ("haat.cli.sla:sla", "Service levels: objectives, maintenance, probes, and what a broken month pays."),
     "wallet": ("haat.cli.wallet:wallet", "See what organisations have paid ahead, top up, set budgets."),
 }
 """Groups in modules of their own: ``module:attribute`` and the line in the list of commands."""

@@ -24,6 +24,7 @@ from haat.rating.api import router as rating
 from haat.registry.api import router as registry
 from haat.rollouts.api import router as rollouts
 from haat.settlement.api import router as settlement
+from haat.sla.api import router as sla
 from haat.subscriptions.api import router as subscriptions
 from haat.usage.api import router as usage
 from haat.wallet.api import router as wallet
@@ -53,6 +54,7 @@ def build_app(platform: Platform) -> FastAPI:
         rating,
         invoices,
         settlement,
+        sla,
         ledger,
         wallet,
         registry,

@@ -182,6 +182,13 @@ class ServiceSuspended(HaatError):
     default_detail = "The operator has suspended it; its page in the catalog says why."
 
 
+class ServiceInMaintenance(HaatError):
+    """Its provider has announced that it takes no calls for a time; ``until`` says when that ends."""
+
+    code, status, title = "SERVICE_IN_MAINTENANCE", 503, "The service is being maintained"
+    default_detail = "Try again when the announced window is over, after the seconds in Retry-After."
+
+
 class NotSubscribed(HaatError):
     code, status, title = "NOT_SUBSCRIBED", 403, "The application is not subscribed"
     default_detail = "Subscribe the application to this service in the catalog."

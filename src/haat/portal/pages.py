@@ -18,6 +18,7 @@ from haat.portal import (
     pages_flags,
     pages_invoices,
     pages_jobs,
+    pages_level,
     pages_market,
     pages_operator,
     pages_partner,
@@ -38,6 +39,7 @@ PARTS = tuple(
     part.router
     for part in (
         pages_market,
+        pages_level,
         pages_sign,
         pages_account,
         pages_usage,

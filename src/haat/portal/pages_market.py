@@ -196,6 +196,7 @@ async def _listing_page(
         may_try=await platform.switchboard.is_on(PORTAL_TRIAL, visit.actor),
         speaks=SPEAKS,
         listing=listing,
+        level=await platform.sla.standing(visit.actor, listing.id),
         card=(await _cards(visit, [listing]))[0],
         versions=[version for version in versions if version.accepted_at is not None],
         default=default,

@@ -14,6 +14,7 @@ from haat.gateway.call import Call
 from haat.gateway.charge import FOREVER, Tariff, tariff_of
 from haat.gateway.http import cors
 from haat.gateway.limits.plan import without_quota
+from haat.gateway.market.maintenance import next_window
 from haat.gateway.market.versions import check_sunset
 from haat.gateway.metering import record_part
 from haat.gateway.units import ONE_REQUEST
@@ -83,6 +84,7 @@ class Grant(Known):
         self.tail: bytes = call.tail
         if route.sunset_at:
             self.until = min(self.until, route.sunset_at)
+        self.until = min(self.until, next_window(route.service, call.started))
         test = credential.test
         self.allowance: Allowance = gateway.limits.of(
             # Test keys keep to the plan's rates, counted apart, and use nothing of its quota.
@@ -128,6 +130,7 @@ class Divided(Known):
         assert call.credential is not None and call.route is not None and call.subscription is not None
         assert call.route.division is not None
         super().__init__(call.credential, gateway.directory.generation)
+        self.until = min(self.until, next_window(call.route.service, call.started))
         self._division: Division = call.route.division
         self._subscription: Subscription = call.subscription
         self._service_path: bytes = call.service_path

@@ -135,6 +135,8 @@ class Service(msgspec.Struct, frozen=True):
     """Those in force and those to come."""
     division: DivisionPolicy | None = None
     """How calls are divided between versions at present."""
+    maintenance: tuple[tuple[int, int], ...] = ()
+    """Announced windows in which it takes no calls, in microseconds since the epoch: begun and to come, in order."""
 
     @property
     def path(self) -> str:

@@ -62,7 +62,7 @@ _SERVICES = """
            partners.status AS partner_status, partners.reason AS partner_reason,
            partners.allowed_networks, coalesce(header, '') AS header, coalesce(ciphertext, '') AS ciphertext,
            coalesce(versions.list, '[]') AS versions, coalesce(prices.list, '[]') AS prices,
-           divisions.policy AS division
+           divisions.policy AS division, coalesce(maintenance.list, '[]') AS maintenance
     FROM services JOIN partners ON partners.slug = provider_slug
     LEFT JOIN provider_credentials ON provider_credentials.service_id = services.id
     LEFT JOIN divisions ON divisions.service_id = services.id
@@ -86,6 +86,11 @@ _SERVICES = """
             WHERE later.service_id = services.id AND later.plan_code IS NOT DISTINCT FROM rate_cards.plan_code
               AND later.effective_from > rate_cards.effective_from AND later.effective_from < now() - interval '1 hour')
     ) AS prices ON true
+    LEFT JOIN LATERAL (
+        SELECT jsonb_agg(jsonb_build_array((extract(epoch FROM starts_at) * 1000000)::bigint,
+                                           (extract(epoch FROM ends_at) * 1000000)::bigint) ORDER BY starts_at) AS list
+        FROM sla_maintenance WHERE service_id = services.id AND cancelled_at IS NULL AND ends_at > now()
+    ) AS maintenance ON true
     WHERE services.status <> 'draft'
 """
 _TABLES = (
@@ -103,6 +108,7 @@ _TABLES = (
     "wallets",
     "wallet_modes",
     "wallet_budgets",
+    "sla_maintenance",
 )
 _BATCH = 2_000
 
@@ -333,6 +339,7 @@ def _service(row: Mapping[str, Any]) -> Service:
         sunset_at=_micros(row["sunset_at"]),
         prices=tuple(Price(**price) for price in row["prices"]),
         division=msgspec.convert(row["division"], DivisionPolicy) if row["division"] else None,
+        maintenance=tuple((start, end) for start, end in row["maintenance"]),
     )
 
 
