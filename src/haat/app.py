@@ -47,6 +47,8 @@ from haat.rollouts.service import Rollouts
 from haat.settings import Settings
 from haat.settlement.service import Settlements
 from haat.subscriptions.service import Subscriptions
+from haat.usage.analytics import Analytics
+from haat.usage.live import Live
 from haat.usage.model import Pseudonyms
 from haat.usage.service import Usage
 from haat.usage.variants import Variants
@@ -91,6 +93,8 @@ class Platform:
     experiments: Experiments
     subscriptions: Subscriptions
     usage: Usage
+    analytics: Analytics
+    live: Live
     rating: Rating
     invoices: Invoices
     settlements: Settlements
@@ -145,6 +149,8 @@ def build_platform(
         experiments=Experiments(db, clock, catalog, partners, variants, sources=[FeedbackOutcomes(feedback)]),
         subscriptions=Subscriptions(db, clock, identity, discovery),
         usage=Usage(db, clock, pseudonyms),
+        analytics=Analytics(db, clock, pseudonyms, settings.zone),
+        live=Live(db, clock),
         rating=Rating(db, clock),
         invoices=invoices,
         settlements=Settlements(db, clock, pseudonyms, invoices),

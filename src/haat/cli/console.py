@@ -32,9 +32,14 @@ def _time(_: click.Context, __: click.Parameter, given: str | None) -> datetime 
     return at.astimezone() if at.tzinfo is None else at
 
 
+def moment_option(*names: str, help: str, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return an option for a moment in ISO 8601, of this machine's zone if it names none."""
+    return click.option(*names, callback=_time, metavar="TIME", required=required, help=help)
+
+
 def time_option(*, help: str, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option ``--at``: a moment in ISO 8601, of this machine's zone if it names none."""
-    return click.option("--at", callback=_time, metavar="TIME", required=required, help=help)
+    return moment_option("--at", help=help, required=required)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -30,6 +30,7 @@ GROUPS = {
     "projections": ("haat.cli.projections:projections", "Make tables anew from the events they say again."),
     "provider": ("haat.cli.provider:provider", "Try a service before listing it."),
     "rollout": ("haat.cli.rollout:rollout", "Move a service's calls from one version to the next, and back."),
+    "usage": ("haat.cli.usage:usage", "Take calls out as files, make the rollups anew."),
 }
 """Groups in modules of their own: ``module:attribute`` and the line in the list of commands."""
 

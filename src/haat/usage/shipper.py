@@ -12,11 +12,11 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from itertools import chain
 from pathlib import Path
-from uuid import UUID
 
 import psycopg
 
@@ -41,10 +41,14 @@ from haat.usage.journal import (
     encode_frame,
     workers,
 )
+from haat.usage.rows import id_bytes
 
 log = logging.getLogger(__name__)
 
-BATCH = 5_000
+BATCH = 50_000
+"""Records in one transaction. The more there are, the fewer rollups are touched for each; it takes about 100 MB."""
+READ_BYTES = 256 * 1024
+"""Read at once. While a piece is decoded the database works on what lies in its socket, which must not run dry."""
 RETRY_DAMAGED_SECONDS = 30.0
 SWEEP_SECONDS = 60.0
 MAX_BACKOFF_SECONDS = 10.0
@@ -92,7 +96,7 @@ class Tail:
     def _feed_one(self, frame: Frame, start: Position, ready: list[Record]) -> None:
         if frame.kind == Kind.USAGE:
             event = decode(frame.payload)
-            key = UUID(event.id).bytes
+            key = id_bytes(event.id)
             known = self.waiting.get(key)
             self.waiting[key] = _Waiting(event, known.start if known else start, opened=False)
         elif frame.kind == Kind.CONFIRM:
@@ -102,10 +106,10 @@ class Tail:
                     ready.append(self._record(found.event, found.start))
         elif frame.kind == Kind.OPEN:
             event = decode(frame.payload)
-            self.waiting.setdefault(UUID(event.id).bytes, _Waiting(event, start, opened=True))
+            self.waiting.setdefault(id_bytes(event.id), _Waiting(event, start, opened=True))
         elif frame.kind == Kind.CHECKPOINT:
             checkpoint = decode_checkpoint(frame.payload)
-            stream = self.waiting.get(UUID(checkpoint.id).bytes)
+            stream = self.waiting.get(id_bytes(checkpoint.id))
             if stream is not None and stream.opened:
                 stream.event.units, stream.event.bytes_out = checkpoint.units, checkpoint.bytes_out
         elif frame.kind == Kind.SEAL and frame.payload[0] != SealReason.ROTATED:
@@ -116,6 +120,19 @@ class Tail:
 
     def _record(self, event: UsageEvent | None, at: Position, payload: bytes = b"", unreadable: str = "") -> Record:
         return Record(event, self.reader.worker, at.segment, at.offset, payload, unreadable)
+
+
+class _Counted(Iterator[Record]):
+    """Passes records on and counts them."""
+
+    def __init__(self, records: Iterator[Record]) -> None:
+        self._records = records
+        self.count = 0
+
+    def __next__(self) -> Record:
+        record = next(self._records)
+        self.count += 1
+        return record
 
 
 class Shipper:
@@ -135,6 +152,8 @@ class Shipper:
         self._db, self._journal, self._clock = db, journal, clock
         self._batch, self._keep, self._max_bytes, self._ask = batch, keep, max_bytes, ask
         self._tails: dict[str, Tail] = {}
+        self._expect_new = False
+        """Whether the last batch held nothing that was stored before. What is read after a start may be."""
         self._damaged: dict[str, float] = {}
         self._kept_house: date | None = None
 
@@ -147,21 +166,22 @@ class Shipper:
             return await self._ship()
         except BaseException:
             self._tails.clear()
+            self._expect_new = False
             raise
 
     async def _ship(self) -> int:
         await self._open_tails()
-        records: list[Record] = []
         problems: dict[str, str] = {}
-        active = list(self._tails.values())
-        while active and len(records) < self._batch:
-            active = [tail for tail in active if self._read(tail, records, problems)]
-        moved = {name: tail.resume for name, tail in self._tails.items() if tail.resume != tail.stored}
-        if not records and not moved and not problems:
+        records = _Counted(self._read_on(problems))
+        first = next(records, None)
+        if first is None and not problems and not self._moved():
             return 0
         now = self._clock.now()
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            await intake.take(connection, records, now)
+            taken = None
+            if first is not None:  # the rest is read while the database is at work
+                taken = await intake.take(connection, chain((first,), records), now, expect_new=self._expect_new)
+            moved = self._moved()
             for worker, position in moved.items():
                 await store.move(connection, worker, position.segment, position.offset, now)
             for worker, problem in problems.items():
@@ -170,10 +190,30 @@ class Shipper:
             self._tails[worker].stored = position
         for worker in problems:  # read again later, from what is stored: the operator may have mended it
             del self._tails[worker]
-        return len(records)
+        if taken is not None:
+            self._expect_new = not taken.duplicates
+        return records.count
 
-    def _read(self, tail: Tail, records: list[Record], problems: dict[str, str]) -> bool:
-        """Read one piece of a journal; return False when nothing more is there for now."""
+    def _moved(self) -> dict[str, Position]:
+        """Return where the journals are to be read on, of those where that isn't stored yet."""
+        return {name: tail.resume for name, tail in self._tails.items() if tail.resume != tail.stored}
+
+    def _read_on(self, problems: dict[str, str]) -> Iterator[Record]:
+        """Yield a batch of records that are final, from all journals in turn."""
+        count = 0
+        active = list(self._tails.values())
+        while active and count < self._batch:
+            going = []
+            for tail in active:
+                records = self._read(tail, problems)
+                if records is not None:
+                    going.append(tail)
+                    count += len(records)
+                    yield from records
+            active = going
+
+    def _read(self, tail: Tail, problems: dict[str, str]) -> list[Record] | None:
+        """Read one piece of a journal; return None when nothing more is there for now."""
         try:
             frames = _read_up_to_damage(tail)
         except CorruptJournal as damage:
@@ -181,9 +221,8 @@ class Shipper:
             log.error("metering of worker %s stands still: %s", worker, damage)
             self._damaged[worker] = time.monotonic() + RETRY_DAMAGED_SECONDS
             problems[worker] = str(damage)
-            return False
-        records.extend(tail.feed(frames))
-        return bool(frames)
+            return None
+        return tail.feed(frames) if frames else None
 
     async def _open_tails(self) -> None:
         """Begin with journals that are new, or that a restart or a failure made us forget."""
@@ -230,7 +269,7 @@ class Shipper:
 def _read_up_to_damage(tail: Tail) -> list[Frame]:
     """Read on; what lies before a damaged place is still good and is read first."""
     try:
-        return tail.reader.read(tail.position)
+        return tail.reader.read(tail.position, READ_BYTES)
     except CorruptJournal as damage:
         good = damage.offset - tail.position.offset
         if good <= FRAME_OVERHEAD:
