@@ -1,45 +1,34 @@
 """The way into the usage store: many records in one transaction, each id once.
 
-Rows go by binary COPY straight into `usage` when they are expected to be new, as those of a journal that is read on
-are. Where the key says that one isn't, and when a journal is read again, they go into a temporary stage and from there
-with ``ON CONFLICT DO NOTHING``. The rollups grow by the rows that were really inserted, in the same transaction, so a
-duplicate never counts. One intake runs at a time (an advisory lock held to the commit): batch numbers therefore become
-visible in order, and "everything up to batch n" never changes afterwards.
+Rows that are expected to be new, as those of a journal that is read on are, go by binary COPY straight into `usage`. If
+the key says that one isn't, nothing of that is stored, and they go the long way, as what comes after a start does:
+into a temporary stage and from there with ``ON CONFLICT DO NOTHING``. The rollups grow by the rows that were really
+inserted, in the same transaction, so a duplicate never counts. One intake runs at a time (an advisory lock held to the
+commit): batch numbers therefore become visible in order, and "everything up to batch n" never changes afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain
-from typing import NamedTuple
 
 from psycopg import DataError, IntegrityError
 from psycopg.rows import tuple_row
 
 from haat.infra.postgres import Connection
 from haat.kernel.ids import new_id
-from haat.usage.event import UsageEvent, encode
-from haat.usage.model import Misfit
+from haat.usage.event import encode
+from haat.usage.record import Record
 from haat.usage.rollup import Rollup
 from haat.usage.rollups import pieces, roll
-from haat.usage.rows import COLUMNS, Row, row_of
+from haat.usage.rows import COLUMNS, Row
+from haat.usage.sorting import Sorting
 
 INTAKE_LOCK = 7_411_004
 _DAY_MS = 24 * 3600 * 1000
 _EPOCH = date(1970, 1, 1)
-
-
-class Record(NamedTuple):
-    """An event and where in the journal it stood; ``unreadable`` says why there is only a payload."""
-
-    event: UsageEvent | None
-    worker: str
-    segment: int
-    offset: int
-    payload: bytes = b""
-    unreadable: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,37 +49,8 @@ _INSERT = f"""
 """
 
 
-@dataclass(slots=True)
-class _Sorted:
-    """Records on their way: rows, each id once, and what can't be counted, with the reason."""
-
-    batch: int
-    now_ms: int | None
-    records: int = 0
-    rows: list[tuple[Row, Record]] = field(default_factory=list)
-    misfits: list[tuple[Record, str]] = field(default_factory=list)
-    rollup: Rollup = field(default_factory=Rollup)
-    """Of all rows."""
-    _known: set[bytes] = field(default_factory=set)
-
-    def data(self, records: Iterable[Record]) -> Iterator[bytes]:
-        """Sort records out and yield the data of rows."""
-        for record in records:
-            self.records += 1
-            if record.event is None:
-                self.misfits.append((record, record.unreadable))
-                continue
-            try:
-                row = row_of(record.event, self.batch, self.now_ms)
-            except Misfit as reason:
-                self.misfits.append((record, str(reason)))
-                continue
-            if row.id in self._known:
-                continue
-            self._known.add(row.id)
-            self.rows.append((row, record))
-            self.rollup.add(row)
-            yield row.data
+class NotAllNew(Exception):
+    """One of the records that were expected to be new is stored already, or refused. Nothing of them is stored."""
 
 
 async def take(
@@ -104,8 +64,8 @@ async def take(
     """Store records, each id at most once; set aside, with its reason, what can't be counted.
 
     ``records`` are read while rows are on their way to the database. ``any_time`` waives the bounds on a record's
-    time. ``expect_new`` tries the short way first, which only a role that row-level security doesn't bind may go.
-    Return None when there was nothing to do.
+    time. ``expect_new`` goes the short way, which only a role that row-level security doesn't bind may go; raise
+    NotAllNew when it leads nowhere, and the transaction with it. Return None when there was nothing to do.
     """
     source = iter(records)
     first = next(source, None)
@@ -113,19 +73,20 @@ async def take(
         return None
     await lock(connection)
     batch = await watermark(connection) + 1
-    found = _Sorted(batch, None if any_time else int(at.timestamp() * 1000))
-    data = found.data(chain((first,), source))
-    if not (expect_new and await _copy_all(connection, found, data)):
-        for _ in data:  # what is left of it
-            pass
-        for month in _months(found.rows):
+    found = Sorting(batch, None if any_time else int(at.timestamp() * 1000))
+    if expect_new:
+        try:
+            inserted = await _copy(connection, found, chain((first,), source))
+        except (DataError, IntegrityError) as error:  # an id is there, a month has no partition, a value doesn't fit
+            raise NotAllNew(str(error.diag.message_primary)) from error
+    else:
+        rows = list(found.rows(chain((first,), source)))
+        for month in _months(rows):
             await ensure_partition(connection, month)
         await connection.execute(
             "CREATE TEMPORARY TABLE IF NOT EXISTS usage_stage (LIKE usage INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
         )
-        inserted = await _insert(connection, found.rows, batch, found.misfits)
-    else:
-        inserted = len(found.rows)
+        inserted = await _insert(connection, rows, batch, found.misfits)
     set_aside = sum([await _quarantine(connection, record, reason, at) for record, reason in found.misfits])
     taken = Taken(batch, inserted, found.records - len(found.misfits) - inserted, set_aside)
     await connection.execute(
@@ -159,17 +120,15 @@ async def ensure_partition(connection: Connection, month: date) -> None:
     await connection.execute("SELECT usage_partition(%s)", (month,))
 
 
-async def _copy_all(connection: Connection, found: _Sorted, data: Iterator[bytes]) -> bool:
-    """Copy rows straight into the table; return False, having stored nothing, when one of them is refused."""
-    try:
-        async with connection.transaction():
-            async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-                for piece in pieces(data):
-                    await copy.write(piece)
-            await roll(connection, found.rollup, found.batch)
-        return True
-    except (DataError, IntegrityError):  # an id is there already, a month has no partition, a value doesn't fit
-        return False
+async def _copy(connection: Connection, found: Sorting, records: Iterable[Record]) -> int:
+    """Copy rows straight into the table, roll them up, and return how many."""
+    async with connection.cursor() as cursor:
+        async with cursor.copy(_COPY) as copy:
+            for piece in pieces(found.data(records)):
+                await copy.write(piece)
+        rows = cursor.rowcount
+    await roll(connection, found.rollup, found.batch)
+    return rows
 
 
 async def _insert(
@@ -184,9 +143,9 @@ async def _insert(
             async with connection.cursor() as cursor, cursor.copy(_COPY_STAGE) as copy:
                 for piece in pieces(row.data for row, _ in rows):
                     await copy.write(piece)
-            async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
-                await cursor.execute(_INSERT)
-                new = {identifier.bytes async for (identifier,) in cursor}
+            async with connection.cursor(binary=True, row_factory=tuple_row) as inserted:
+                await inserted.execute(_INSERT)
+                new = {identifier.bytes async for (identifier,) in inserted}
             rollup = Rollup()
             for row, _ in rows:
                 if row.id in new:

@@ -21,18 +21,21 @@ MEASURES = ("calls", *UNITS, "bytes_in", "bytes_out", "latency_us", "latency")
 
 _STEP = log(GROWTH)
 _EPOCH_MS = 946_684_800_000
-_sums = struct.Struct("!iq").pack
+_whole = struct.Struct("!iq").pack
+_wholes = struct.Struct("!iqiqiq").pack
+_NO_UNITS = [numeric_cell(0)] * len(UNITS)
+_class = struct.Struct("!ih").pack
 _head = struct.Struct("!hiq").pack
 
 
 class Cell:
-    """Sums over calls. Quantities are millionths, latencies microseconds by bucket."""
+    """Sums over calls. Quantities are millionths by the unit's place, latencies microseconds by bucket."""
 
     __slots__ = ("buckets", "bytes_in", "bytes_out", "calls", "latency_us", "units")
 
     def __init__(self) -> None:
         self.calls = self.bytes_in = self.bytes_out = self.latency_us = 0
-        self.units = [0] * len(UNITS)
+        self.units: dict[int, int] = {}
         self.buckets: dict[int, int] = {}
 
     def add(self, other: Cell) -> None:
@@ -40,20 +43,26 @@ class Cell:
         self.bytes_in += other.bytes_in
         self.bytes_out += other.bytes_out
         self.latency_us += other.latency_us
-        self.units = [one + two for one, two in zip(self.units, other.units, strict=True)]
+        units, buckets = self.units, self.buckets
+        for place, micros in other.units.items():
+            units[place] = units.get(place, 0) + micros
         for bucket, calls in other.buckets.items():
-            self.buckets[bucket] = self.buckets.get(bucket, 0) + calls
+            buckets[bucket] = buckets.get(bucket, 0) + calls
 
     def data(self) -> bytes:
         """Return the columns of `MEASURES`."""
+        cells = _NO_UNITS
+        if self.units:
+            cells = _NO_UNITS.copy()
+            for place, micros in self.units.items():
+                cells[place] = numeric_cell(micros)
+        buckets = self.buckets
         return b"".join(
             (
-                _sums(8, self.calls),
-                *map(numeric_cell, self.units),
-                numeric_cell(self.bytes_in * 1_000_000),
-                numeric_cell(self.bytes_out * 1_000_000),
-                numeric_cell(self.latency_us * 1_000_000),
-                bigints_cell([(bucket << CALLS_BITS) + self.buckets[bucket] for bucket in sorted(self.buckets)]),
+                _whole(8, self.calls),
+                *cells,
+                _wholes(8, self.bytes_in, 8, self.bytes_out, 8, self.latency_us),
+                bigints_cell([(bucket << CALLS_BITS) + buckets[bucket] for bucket in sorted(buckets)]),
             )
         )
 
@@ -84,21 +93,21 @@ class Rollup:
         return min(key[4] for key in self._cells) * QUARTER_MS
 
     def add(self, row: Row) -> None:
-        _, _, time_ms, who, how, counted, status, total_us, bytes_in, bytes_out = row
+        who, how, total_us = row.who, row.how, row.total_us
         if not how.live:
             return
-        key = (who.key, how.outcome, how.pair, status // 100, time_ms // QUARTER_MS)
+        key = (who.key, how.outcome, how.pair, row.status // 100, row.time_ms // QUARTER_MS)
         found = self._cells.get(key)
         if found is None:
             found = self._cells[key] = Cell()
             self._whose[who.key] = who
         found.calls += 1
-        found.bytes_in += bytes_in
-        found.bytes_out += bytes_out
+        found.bytes_in += row.bytes_in
+        found.bytes_out += row.bytes_out
         found.latency_us += total_us
         units = found.units
-        for place, micros in counted.units:
-            units[place] += micros
+        for place, micros in row.counted.units:
+            units[place] = units.get(place, 0) + micros
         bucket = ceil(log(total_us) / _STEP) if total_us > 1 else 0  # as `latency_bucket` of migration 0003
         buckets = found.buckets
         buckets[bucket] = buckets.get(bucket, 0) + 1
@@ -111,7 +120,7 @@ class Rollup:
                     _head(_CUSTOMER_COLUMNS, 8, (quarter * QUARTER_MS - _EPOCH_MS) * 1000),
                     who,
                     cell(pair),
-                    struct.pack("!ih", 2, status_class),
+                    _class(2, status_class),
                     cell(outcome),
                     found.data(),
                 )
@@ -140,7 +149,7 @@ class Rollup:
                     cell(sold.by),
                     uuid_cell(sold.service),
                     cell(sold.pair),
-                    struct.pack("!ih", 2, sold.status_class),
+                    _class(2, sold.status_class),
                     cell(sold.outcome),
                     found.data(),
                 )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from haat.infra.postgres import Connection
+from haat.usage.model import UNITS
 from haat.usage.rollup import MEASURES, Rollup
 from haat.usage.rows import HEADER, TRAILER
 
@@ -103,7 +104,7 @@ def _added() -> str:
 
 
 _MEASURE_TYPES = ", ".join(
-    f"{name} {'bigint' if name == 'calls' else 'bigint[]' if name == 'latency' else 'numeric'}" for name in MEASURES
+    f"{name} {'numeric' if name in UNITS else 'bigint[]' if name == 'latency' else 'bigint'}" for name in MEASURES
 )
 
 CUSTOMERS = _Family(

@@ -9,10 +9,9 @@ its value in network order.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from functools import lru_cache
-from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -69,6 +68,8 @@ _WORDS = ("end_user", "tags", "caller_request_id", "raw_usage", "trace")
 COLUMNS = (*_NUMBERS, *_WHO, *_HOW, *_COUNTED, *_CACHED, *_WORDS)
 """Columns of a usage row in the order of `Row.data`."""
 
+_WIDTH = len(COLUMNS)
+
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 """What stands before the rows of a binary COPY: the signature, no flags, no extension."""
 TRAILER = struct.pack("!h", -1)
@@ -89,44 +90,53 @@ _json = msgspec.json.Encoder(order="sorted")
 _UNIT_PLACES = {unit: place for place, unit in enumerate(UNITS)}
 
 
-class Who(NamedTuple):
+class Who:
     """Who called what; ``data`` are the columns, ``key`` those of them that rollups are kept by, encoded."""
 
-    data: bytes
-    key: bytes
-    seller: bytes | None
-    service: bytes | None
+    __slots__ = ("data", "key", "seller", "service")
+
+    def __init__(self, data: bytes, key: bytes, seller: bytes | None, service: bytes | None) -> None:
+        self.data, self.key, self.seller, self.service = data, key, seller, service
 
 
-class How(NamedTuple):
+class How:
     """How it went; rollups are kept by ``outcome`` and ``pair``, and count only what is ``live``."""
 
-    data: bytes
-    live: bool
-    outcome: str
-    pair: str
+    __slots__ = ("data", "live", "outcome", "pair")
+
+    def __init__(self, data: bytes, live: bool, outcome: str, pair: str) -> None:
+        self.data, self.live, self.outcome, self.pair = data, live, outcome, pair
 
 
-class Counted(NamedTuple):
+class Counted:
     """How much: pairs of a unit's place in `UNITS` and millionths of it."""
 
-    data: bytes
-    units: tuple[tuple[int, int], ...]
+    __slots__ = ("data", "units")
+
+    def __init__(self, data: bytes, units: list[tuple[int, int]]) -> None:
+        self.data, self.units = data, units
 
 
-class Row(NamedTuple):
+class Row:
     """A usage row: ``data`` for COPY, the rest for the rollups."""
 
-    id: bytes
-    data: bytes
-    time_ms: int
-    who: Who
-    how: How
-    counted: Counted
-    status: int
-    total_us: int
-    bytes_in: int
-    bytes_out: int
+    __slots__ = ("bytes_in", "bytes_out", "counted", "data", "how", "id", "status", "time_ms", "total_us", "who")
+
+    def __init__(
+        self,
+        id: bytes,
+        data: bytes,
+        time_ms: int,
+        who: Who,
+        how: How,
+        counted: Counted,
+        status: int,
+        total_us: int,
+        bytes_in: int,
+        bytes_out: int,
+    ) -> None:
+        self.id, self.data, self.time_ms, self.who, self.how, self.counted = id, data, time_ms, who, how, counted
+        self.status, self.total_us, self.bytes_in, self.bytes_out = status, total_us, bytes_in, bytes_out
 
 
 def row_of(event: UsageEvent, batch: int, now_ms: int | None) -> Row:
@@ -177,18 +187,29 @@ def row_of(event: UsageEvent, batch: int, now_ms: int | None) -> Row:
     total_us = _bounded(timings.total, _MAX_INT)
     bytes_in, bytes_out = _bounded(event.bytes_in, _MAX_BIGINT), _bounded(event.bytes_out, _MAX_BIGINT)
     numbers = _numbers(
-        len(COLUMNS),
-        *(16, identifier),
-        *(8, (time_ms - _EPOCH_MS) * 1000),
-        *(8, batch),
-        *(2, status),
-        *(4, _bounded(timings.admission, _MAX_INT)),
-        *(4, _bounded(timings.queue, _MAX_INT)),
-        *(4, _bounded(timings.connect, _MAX_INT)),
-        *(4, _bounded(timings.first_byte, _MAX_INT)),
-        *(4, total_us),
-        *(8, bytes_in),
-        *(8, bytes_out),
+        _WIDTH,
+        16,
+        identifier,
+        8,
+        (time_ms - _EPOCH_MS) * 1000,
+        8,
+        batch,
+        2,
+        status,
+        4,
+        _bounded(timings.admission, _MAX_INT),
+        4,
+        _bounded(timings.queue, _MAX_INT),
+        4,
+        _bounded(timings.connect, _MAX_INT),
+        4,
+        _bounded(timings.first_byte, _MAX_INT),
+        4,
+        total_us,
+        8,
+        bytes_in,
+        8,
+        bytes_out,
     )
     data = b"".join((numbers, who.data, how.data, counted.data, cached, words))
     return Row(identifier, data, time_ms, who, how, counted, status, total_us, bytes_in, bytes_out)
@@ -321,7 +342,7 @@ def _counted(units: tuple[tuple[str, str], ...]) -> Counted:
         else:
             others[unit] = _decimal_text(micros)
     cells = [numeric_cell(known[place]) if place in known else _NULL for place in range(len(UNITS))]
-    return Counted(b"".join((*cells, _json_cell(others))), tuple(known.items()))
+    return Counted(b"".join((*cells, _json_cell(others))), list(known.items()))
 
 
 def _cached(event: UsageEvent) -> bytes:
@@ -416,6 +437,12 @@ def _json_cell(values: Mapping[str, str]) -> bytes:
 
 def numeric_cell(micros: int) -> bytes:
     """Return a numeric cell of a quantity in millionths (not negative): its digits in base 10,000."""
+    if micros < _SMALL and not micros % MICRO:
+        return _WHOLE[micros // MICRO]
+    return _numeric_cell(micros)
+
+
+def _numeric_cell(micros: int) -> bytes:
     whole, rest = divmod(micros, MICRO)
     digits = [rest // 100, rest % 100 * 100]
     weight = -1
@@ -432,19 +459,15 @@ def numeric_cell(micros: int) -> bytes:
 
 
 def bigints_cell(values: list[int]) -> bytes:
-    """Return a cell of one-dimensional ``bigint[]``."""
-    if not values:
-        return _EMPTY_ARRAY
+    """Return a cell of one-dimensional ``bigint[]``, which is not empty."""
     size = len(values)
-    body = bytearray(struct.pack("!iiiii", 1, 0, _INT8, size, 1))
-    pack: Callable[[int, int], bytes] = _element
-    for value in values:
-        body += pack(8, value)
-    return len(body).to_bytes(4) + bytes(body)
+    return b"".join((_array(20 + 12 * size, 1, 0, _INT8, size, 1), *[_element(8, value) for value in values]))
 
 
 _INT8 = 20  # the type's number in every PostgreSQL
+_array = struct.Struct("!iiiiii").pack
 _element = struct.Struct("!iq").pack
-_EMPTY_ARRAY = struct.pack("!iiii", 12, 0, 0, _INT8)
+_SMALL = 10_000 * MICRO
+_WHOLE = tuple(_numeric_cell(whole * MICRO) for whole in range(10_000))
 _NOTHING_CACHED = numeric_cell(0) + _NULL
 _NO_WORDS = cell("") + _json_cell({}) + 3 * cell("")

@@ -20,7 +20,7 @@ from haat.kernel.permissions import Actor, Permission
 from haat.usage import intake, store
 from haat.usage.event import LIVE, decode
 from haat.usage.export import Format, lines
-from haat.usage.intake import Record, Taken
+from haat.usage.intake import Taken
 from haat.usage.model import (
     BILLED,
     UNITS,
@@ -30,6 +30,7 @@ from haat.usage.model import (
     month_named,
     quantile,
 )
+from haat.usage.record import Record
 
 _BILLED = frozenset(outcome.value for outcome in BILLED)
 

@@ -12,9 +12,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import date, timedelta
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from datetime import date, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 
@@ -22,13 +21,11 @@ import psycopg
 
 from haat.infra.dsn import dsn_for
 from haat.infra.keyring import Keyring, keyring_of
-from haat.infra.postgres import PLATFORM_SCOPE, Database
+from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database
 from haat.kernel.clock import Clock, SystemClock
 from haat.settings import Settings
 from haat.usage import intake, store
 from haat.usage.disk import CROWDED, Gauge, Space, space_of
-from haat.usage.event import Outcome, UsageEvent, decode, decode_checkpoint
-from haat.usage.intake import Record
 from haat.usage.journal import (
     START,
     CorruptJournal,
@@ -36,17 +33,18 @@ from haat.usage.journal import (
     JournalReader,
     Kind,
     Position,
-    SealReason,
-    confirmed_ids,
     encode_frame,
     workers,
 )
-from haat.usage.rows import id_bytes
+from haat.usage.record import Record
+from haat.usage.tail import Tail
 
 log = logging.getLogger(__name__)
 
-BATCH = 50_000
-"""Records in one transaction. The more there are, the fewer rollups are touched for each; it takes about 100 MB."""
+BATCH = 200_000
+"""Records in one transaction: the more there are, the fewer rollups are touched for each."""
+CAREFUL_BATCH = 5_000
+"""Records in one transaction when some of them may be stored already, or may be refused."""
 READ_BYTES = 256 * 1024
 """Read at once. While a piece is decoded the database works on what lies in its socket, which must not run dry."""
 RETRY_DAMAGED_SECONDS = 30.0
@@ -54,72 +52,6 @@ SWEEP_SECONDS = 60.0
 MAX_BACKOFF_SECONDS = 10.0
 KEEP_BATCHES = timedelta(days=7)
 FRAME_OVERHEAD = len(encode_frame(Kind.USAGE, b""))
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A record that is not final yet, and where its first frame stood."""
-
-    event: UsageEvent
-    start: Position
-    opened: bool
-
-
-@dataclass(slots=True)
-class Tail:
-    """One worker's journal as far as it was read."""
-
-    reader: JournalReader
-    position: Position
-    stored: Position
-    waiting: dict[bytes, _Waiting] = field(default_factory=dict)
-
-    @property
-    def resume(self) -> Position:
-        """Where a successor must begin: the oldest record still waiting (they are kept in that order)."""
-        oldest = next(iter(self.waiting.values()), None)
-        return oldest.start if oldest else self.position
-
-    def feed(self, frames: list[Frame]) -> list[Record]:
-        """Join frames with what waits; return the records that are final now."""
-        ready: list[Record] = []
-        for frame in frames:
-            start, self.position = self.position, frame.end
-            if start == START:  # the oldest segment there is; its number shows in the frame's end
-                start = Position(frame.end.segment - (1 if frame.kind == Kind.SEAL else 0), 0)
-            try:
-                self._feed_one(frame, start, ready)
-            except ValueError as error:  # also UnreadableEvent: the checksum is right and the content is not
-                ready.append(self._record(None, start, frame.payload, f"a frame of kind {frame.kind}: {error}"))
-        return ready
-
-    def _feed_one(self, frame: Frame, start: Position, ready: list[Record]) -> None:
-        if frame.kind == Kind.USAGE:
-            event = decode(frame.payload)
-            key = id_bytes(event.id)
-            known = self.waiting.get(key)
-            self.waiting[key] = _Waiting(event, known.start if known else start, opened=False)
-        elif frame.kind == Kind.CONFIRM:
-            for identifier in confirmed_ids(frame.payload):
-                found = self.waiting.pop(identifier, None)
-                if found is not None:  # otherwise it was shipped before a restart
-                    ready.append(self._record(found.event, found.start))
-        elif frame.kind == Kind.OPEN:
-            event = decode(frame.payload)
-            self.waiting.setdefault(id_bytes(event.id), _Waiting(event, start, opened=True))
-        elif frame.kind == Kind.CHECKPOINT:
-            checkpoint = decode_checkpoint(frame.payload)
-            stream = self.waiting.get(id_bytes(checkpoint.id))
-            if stream is not None and stream.opened:
-                stream.event.units, stream.event.bytes_out = checkpoint.units, checkpoint.bytes_out
-        elif frame.kind == Kind.SEAL and frame.payload[0] != SealReason.ROTATED:
-            for left in self.waiting.values():
-                left.event.outcome = Outcome.INTERRUPTED if left.opened else Outcome.UNCONFIRMED
-                ready.append(self._record(left.event, left.start))
-            self.waiting.clear()
-
-    def _record(self, event: UsageEvent | None, at: Position, payload: bytes = b"", unreadable: str = "") -> Record:
-        return Record(event, self.reader.worker, at.segment, at.offset, payload, unreadable)
 
 
 class _Counted(Iterator[Record]):
@@ -152,8 +84,8 @@ class Shipper:
         self._db, self._journal, self._clock = db, journal, clock
         self._batch, self._keep, self._max_bytes, self._ask = batch, keep, max_bytes, ask
         self._tails: dict[str, Tail] = {}
-        self._expect_new = False
-        """Whether the last batch held nothing that was stored before. What is read after a start may be."""
+        self._careful_for = CAREFUL_BATCH
+        """So many records go in by the long way: what is read after a start may be stored already."""
         self._damaged: dict[str, float] = {}
         self._kept_house: date | None = None
 
@@ -164,15 +96,20 @@ class Shipper:
         """
         try:
             return await self._ship()
+        except intake.NotAllNew as refusal:
+            log.info("a batch goes into the store by the long way: %s", refusal)
+            self._tails.clear()
+            return await self._ship()
         except BaseException:
             self._tails.clear()
-            self._expect_new = False
+            self._careful_for = CAREFUL_BATCH
             raise
 
     async def _ship(self) -> int:
         await self._open_tails()
         problems: dict[str, str] = {}
-        records = _Counted(self._read_on(problems))
+        careful = self._careful_for > 0
+        records = _Counted(self._read_on(problems, min(self._batch, CAREFUL_BATCH) if careful else self._batch))
         first = next(records, None)
         if first is None and not problems and not self._moved():
             return 0
@@ -180,7 +117,7 @@ class Shipper:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             taken = None
             if first is not None:  # the rest is read while the database is at work
-                taken = await intake.take(connection, chain((first,), records), now, expect_new=self._expect_new)
+                taken = await self._take(connection, chain((first,), records), now, records, new=not careful)
             moved = self._moved()
             for worker, position in moved.items():
                 await store.move(connection, worker, position.segment, position.offset, now)
@@ -190,19 +127,29 @@ class Shipper:
             self._tails[worker].stored = position
         for worker in problems:  # read again later, from what is stored: the operator may have mended it
             del self._tails[worker]
-        if taken is not None:
-            self._expect_new = not taken.duplicates
+        if taken is not None and careful:
+            # A journal that is read again may go on with more of what is stored.
+            self._careful_for = CAREFUL_BATCH if taken.duplicates else max(0, self._careful_for - records.count)
         return records.count
+
+    async def _take(
+        self, connection: Connection, records: Iterable[Record], now: datetime, counted: _Counted, *, new: bool
+    ) -> intake.Taken | None:
+        try:
+            return await intake.take(connection, records, now, expect_new=new)
+        except intake.NotAllNew:
+            self._careful_for = counted.count + CAREFUL_BATCH  # it is one of these
+            raise
 
     def _moved(self) -> dict[str, Position]:
         """Return where the journals are to be read on, of those where that isn't stored yet."""
         return {name: tail.resume for name, tail in self._tails.items() if tail.resume != tail.stored}
 
-    def _read_on(self, problems: dict[str, str]) -> Iterator[Record]:
+    def _read_on(self, problems: dict[str, str], most: int) -> Iterator[Record]:
         """Yield a batch of records that are final, from all journals in turn."""
         count = 0
         active = list(self._tails.values())
-        while active and count < self._batch:
+        while active and count < most:
             going = []
             for tail in active:
                 records = self._read(tail, problems)
@@ -300,9 +247,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                     if time.monotonic() - swept >= SWEEP_SECONDS:
                         shipper.sweep()
                         swept = time.monotonic()
-                    if shipped < BATCH:
+                    if shipped < CAREFUL_BATCH:
                         await _wait(stop, interval)
-                while await shipper.ship_once() >= BATCH:  # what the gateways wrote while they were ending
+                while await shipper.ship_once() >= CAREFUL_BATCH:  # what the gateways wrote while they were ending
                     pass
         except (psycopg.Error, OSError) as error:
             log.error("usage can't be stored right now, the journals keep it: %s", error)
