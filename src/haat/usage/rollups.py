@@ -21,6 +21,8 @@ EARLIEST = timedelta(hours=14)
 LATEST = timedelta(hours=12)
 """The first zone's day begins so long before the day in UTC, the last one's ends so long after it."""
 _PIECE = 64 * 1024
+_LOOSE = 32
+"""A sketch of so many elements isn't worth packing: most days of most customers have fewer calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +67,17 @@ class _Family:
         keys, measures = ", ".join(self.key), ", ".join(MEASURES)
         return f"""
             INSERT INTO {self.daily} (day, {keys}, {measures})
-            SELECT day, {keys}, {_summed("sketch_pack(sketch_concat(latency))")}
-            FROM (SELECT past.*, (hour AT TIME ZONE {_ZONE})::date AS day
-                  FROM {self.hourly} AS past {self._owners("past")}
-                  WHERE hour >= %(start)s AND hour < %(end)s) AS past
-            WHERE day >= %(first)s AND day < %(until)s
-            GROUP BY {keys}, day
+            SELECT day, {keys}, {", ".join(MEASURES[:-1])},
+                   CASE WHEN cardinality(latency) <= {_LOOSE} THEN latency ELSE sketch_pack(latency) END
+            FROM (
+                SELECT day, {keys}, {", ".join(f"sum({name}) AS {name}" for name in MEASURES[:-1])},
+                       sketch_concat(latency) AS latency
+                FROM (SELECT past.*, (hour AT TIME ZONE {_ZONE})::date AS day
+                      FROM {self.hourly} AS past {self._owners("past")}
+                      WHERE hour >= %(start)s AND hour < %(end)s) AS past
+                WHERE day >= %(first)s AND day < %(until)s
+                GROUP BY {keys}, day
+            ) AS days
             ORDER BY provider_org, {self.owner}, day
         """
 
@@ -81,7 +88,7 @@ class _Family:
         sums = ", ".join(f"sum({name})" for name in MEASURES[:-1])
         return f"""
             INSERT INTO {self.hourly} (hour, {keys}, {measures}{batch})
-            SELECT hour, {keys}, {sums}, sketch_pack(array_agg((bucket << 40) + calls))
+            SELECT hour, {keys}, {sums}, array_agg((bucket << 40) + calls ORDER BY bucket)
                    {", max(batch)" if self.batch else ""}
             FROM ({counts}) AS counts GROUP BY hour, {keys}
         """
@@ -245,16 +252,21 @@ _COUNTS_OF_CUSTOMERS = f"""
     GROUP BY hour, org_id, application_id, subscription_id, service_id, provider_org, plan, language_pair,
         status_class, outcome, bucket
 """
+_SOLD = "hour, provider_org, status_class, outcome, bucket"
 _COUNTS_OF_SELLERS = f"""
-    SELECT hour, provider_org, "by", CASE WHEN "by" IN ('service', 'both') THEN service_id END AS service_id,
-           CASE WHEN "by" IN ('pair', 'both') THEN language_pair ELSE '' END AS language_pair,
-           status_class, outcome, calls, {", ".join(MEASURES[1:-1])}, bucket, batch
-    FROM (
+    WITH sold AS MATERIALIZED (
         SELECT date_trunc('hour', at, {_ZONE}) AS hour, provider_org, service_id, language_pair,
                status / 100 AS status_class, outcome, {_COUNTED}
         FROM usage LEFT JOIN {_OWNERS} ON owners.id = usage.provider_org WHERE mode = 'live'
         GROUP BY hour, provider_org, service_id, language_pair, status_class, outcome, bucket
-    ) AS sold, unnest(ARRAY['all', 'service', 'pair', 'both']) AS "by"
+    )
+    SELECT CASE WHEN GROUPING(service_id) = 0 AND GROUPING(language_pair) = 0 THEN 'both'
+                WHEN GROUPING(service_id) = 0 THEN 'service' WHEN GROUPING(language_pair) = 0 THEN 'pair'
+                ELSE 'all' END AS "by",
+           service_id, CASE WHEN GROUPING(language_pair) = 0 THEN language_pair ELSE '' END AS language_pair,
+           {_SOLD}, sum(calls)::bigint AS calls, {", ".join(f"sum({name}) AS {name}" for name in MEASURES[1:-1])}
+    FROM sold GROUP BY GROUPING SETS (({_SOLD}), ({_SOLD}, service_id), ({_SOLD}, language_pair),
+        ({_SOLD}, service_id, language_pair))
 """
 
 
