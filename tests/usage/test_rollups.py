@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from datetime import date, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from haat.usage import intake, rollups
 from haat.usage.analytics import Analytics
 from haat.usage.event import Outcome, UsageEvent
 from haat.usage.model import Pseudonyms, histogram_of
+from haat.usage.shipper import Shipper
 
 PAIRS = ("hi-Deva>en-Latn", "ta-Taml>en-Latn", "")
 TABLES = ("usage_hourly", "usage_daily", "market_hourly", "market_daily")
@@ -139,6 +141,19 @@ async def test_a_day_is_settled_once(bazaar: Bazaar, clock: SetClock) -> None:
     assert await everything(bazaar) == before
     clock.advance(days=1)
     assert await settle(bazaar) == 1
+
+
+async def test_the_shipper_settles_days_as_they_are_over(bazaar: Bazaar, clock: SetClock, tmp_path: Path) -> None:
+    await bazaar.take(calls(bazaar, await subscriptions(bazaar), 50, days=3))
+    shipper = Shipper(bazaar.service_db, tmp_path, clock)
+    days = "SELECT DISTINCT day FROM usage_daily"
+    await shipper.keep_house()
+    before = len(await bazaar.rows(days))
+    await shipper.keep_house()
+    assert len(await bazaar.rows(days)) == before > 0
+    clock.advance(hours=24)
+    await shipper.keep_house()
+    assert len(await bazaar.rows(days)) == before + 1
 
 
 async def test_sellers_rollups_count_the_same_calls_as_customers(bazaar: Bazaar) -> None:

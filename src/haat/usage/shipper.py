@@ -24,7 +24,7 @@ from haat.infra.keyring import Keyring, keyring_of
 from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database
 from haat.kernel.clock import Clock, SystemClock
 from haat.settings import Settings
-from haat.usage import intake, store
+from haat.usage import intake, rollups, store
 from haat.usage.disk import CROWDED, Gauge, Space, space_of
 from haat.usage.journal import (
     START,
@@ -88,6 +88,7 @@ class Shipper:
         """So many records go in by the long way: what is read after a start may be stored already."""
         self._damaged: dict[str, float] = {}
         self._kept_house: date | None = None
+        self._settled: date | None = None
 
     async def ship_once(self) -> int:
         """Ship one batch and return how many records it held; 0 when there is nothing new.
@@ -187,15 +188,22 @@ class Shipper:
             self._tails[name] = Tail(JournalReader(self._journal, name), at, at)
 
     async def keep_house(self) -> None:
-        """Once a day: make the partitions of this month and the next, forget the statistics of old batches."""
+        """Once a day: make the partitions of this month and the next, forget the statistics of old batches.
+
+        And once a day is over in every zone: settle it (see `haat.usage.rollups`).
+        """
         now = self._clock.now()
-        if self._kept_house == now.date():
-            return
-        async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            await intake.ensure_partition(connection, intake.month_start(now))
-            await intake.ensure_partition(connection, intake.month_start(now.replace(day=28) + timedelta(days=5)))
-            await intake.forget_batches(connection, now - KEEP_BATCHES)
-        self._kept_house = now.date()
+        if self._kept_house != now.date():
+            async with self._db.transaction(PLATFORM_SCOPE) as connection:
+                await intake.ensure_partition(connection, intake.month_start(now))
+                await intake.ensure_partition(connection, intake.month_start(now.replace(day=28) + timedelta(days=5)))
+                await intake.forget_batches(connection, now - KEEP_BATCHES)
+            self._kept_house = now.date()
+        if self._settled != (now - rollups.LATEST).date():
+            async with self._db.transaction(PLATFORM_SCOPE) as connection:
+                await intake.lock(connection)
+                await rollups.settle(connection, now)
+            self._settled = (now - rollups.LATEST).date()
 
     def sweep(self) -> int:
         """Delete sealed segments whose records are all in the store and that are older than the keep time.
