@@ -114,7 +114,7 @@ async def _measure(made: money_market.Database, bought: Sequence[Bought], events
             ("operator", [None] * times, Role.PLATFORM_ADMIN, analytics.operator),
         )
         views = [await _asked(*one, analytics, backend) for one in whose]
-        return Seen(events, took, *sizes, tuple(views))
+        return Seen(events, took, sizes[0], sizes[1], sizes[2], tuple(views))
 
 
 async def _asked(
