@@ -76,9 +76,12 @@ async def live(visit: VisitOf) -> Response:
 
 
 @router.get("/account/live/feed")
-async def feed(visit: VisitOf, after: str = "", last_event_id: str = Header("", max_length=20)) -> Response:
+async def feed(visit: VisitOf, after: str = "", last_event_id: str = Header("", max_length=18)) -> Response:
     """Send rows of that page's table as they come."""
-    seen = next((int(batch) for batch in (last_event_id, after) if batch.isascii() and batch.isdigit()), None)
+    seen = next(
+        (int(batch) for batch in (last_event_id, after) if batch.isascii() and batch.isdigit() and len(batch) <= 18),
+        None,
+    )
     row = visit.environment.get_template("live_row.html")
 
     def rendered(call: Mapping[str, Any]) -> bytes:

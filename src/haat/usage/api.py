@@ -16,6 +16,7 @@ from haat.control.context import ActorOf, Body, PlatformOf
 from haat.kernel.permissions import Actor
 from haat.usage.analytics import Dashboard
 from haat.usage.export import MEDIA_TYPES, Format
+from haat.usage.live import STEPS
 from haat.usage.model import CallFilter
 from haat.usage.service import CallStory, Hour, ProviderUsage, ServiceUsage, SetAside
 from haat.usage.streams import EVENT_STREAM, streamed
@@ -174,13 +175,15 @@ async def export_jsonl(actor: ActorOf, platform: PlatformOf, chosen: ChosenCalls
 async def live(
     actor: ActorOf,
     platform: PlatformOf,
-    last_event_id: Annotated[str, Header(max_length=20, pattern=r"^[0-9]*$")] = "",
+    seconds: Annotated[int, Query(ge=1, le=STEPS)] = STEPS,
+    last_event_id: Annotated[str, Header(max_length=18, pattern=r"^[0-9]*$")] = "",
 ) -> StreamingResponse:
     """Send the organisation's calls as they are stored, as server-sent events `call`, for ten minutes at most.
 
     The first are the last calls of the past quarter of an hour; with `Last-Event-ID` what came since.
     """
-    return await streamed(platform.live.feed(actor, int(last_event_id) if last_event_id else None), EVENT_STREAM)
+    feed = platform.live.feed(actor, int(last_event_id) if last_event_id else None, steps=seconds)
+    return await streamed(feed, EVENT_STREAM)
 
 
 @router.get("/dashboard")

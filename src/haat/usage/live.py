@@ -85,6 +85,7 @@ class Live:
         actor: Actor,
         after_batch: int | None = None,
         *,
+        steps: int = STEPS,
         render: Callable[[Mapping[str, Any]], bytes] = as_json,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> AsyncIterator[bytes]:
@@ -97,12 +98,13 @@ class Live:
             raise PermissionDenied("Choose an organisation first.")
         with self._feeds.one(actor.org_id):
             seen = after_batch
-            for _ in range(STEPS):
+            for step in range(steps):
+                if step:
+                    await sleep(STEP_SECONDS)
                 rows, seen = await self.latest(actor, seen)
                 # The batch is complete with its last call only: until then the feed resumes before it.
                 events = [_event(render(row), seen if row is rows[0] else None) for row in reversed(rows)]
                 yield b"".join(events) or b": \n\n"
-                await sleep(STEP_SECONDS)
 
 
 def _event(data: bytes, batch: int | None) -> bytes:
