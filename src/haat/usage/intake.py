@@ -122,13 +122,11 @@ async def ensure_partition(connection: Connection, month: date) -> None:
 
 async def _copy(connection: Connection, found: Sorting, records: Iterable[Record]) -> int:
     """Copy rows straight into the table, roll them up, and return how many."""
-    async with connection.cursor() as cursor:
-        async with cursor.copy(_COPY) as copy:
-            for piece in pieces(found.data(records)):
-                await copy.write(piece)
-        rows = cursor.rowcount
+    async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        for piece in pieces(found.data(records)):
+            await copy.write(piece)
     await roll(connection, found.rollup, found.batch)
-    return rows
+    return found.unique
 
 
 async def _insert(

@@ -77,6 +77,7 @@ class Shipper:
         clock: Clock,
         *,
         batch: int = BATCH,
+        careful_for: int = CAREFUL_BATCH,
         keep: timedelta = timedelta(hours=24),
         max_bytes: int = 0,
         ask: Callable[[Path], Space] = space_of,
@@ -84,7 +85,7 @@ class Shipper:
         self._db, self._journal, self._clock = db, journal, clock
         self._batch, self._keep, self._max_bytes, self._ask = batch, keep, max_bytes, ask
         self._tails: dict[str, Tail] = {}
-        self._careful_for = CAREFUL_BATCH
+        self._careful_for = careful_for
         """So many records go in by the long way: what is read after a start may be stored already."""
         self._damaged: dict[str, float] = {}
         self._kept_house: date | None = None

@@ -23,6 +23,11 @@ class Sorting:
         """Of what `data` has given; what `rows` gives may not all be new."""
         self._known: set[bytes] = set()
 
+    @property
+    def unique(self) -> int:
+        """How many rows there were, each id once."""
+        return len(self._known)
+
     def data(self, records: Iterable[Record]) -> Iterator[bytes]:
         """Yield the data of rows, and roll them up; nothing of them is kept."""
         rollup = self.rollup
