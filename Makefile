@@ -87,6 +87,12 @@ bench-models: bench-programs ## Measure models beside LitServe, BentoML and Ray 
 	@/usr/bin/python3 -c '$(FIT)' 2>/dev/null && found=/usr/bin/python3; VENV=$(BENCH) PYTHON="$${PYTHON:-$$found}" sh tools/setup.sh
 	PATH="$$PATH:/usr/sbin" $(BENCH)/bin/python -m bench.models $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
+.PHONY: bench-money
+bench-money: ## Measure the way of usage: ingest and dashboards (QUICK=1: under two minutes)
+	@/usr/bin/python3 -c '$(FIT)' 2>/dev/null && found=/usr/bin/python3; VENV=$(BENCH) PYTHON="$${PYTHON:-$$found}" sh tools/setup.sh
+	@$(BENCH)/bin/python tools/compile.py
+	$(BENCH)/bin/python -m bench.money $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
+
 .PHONY: soak
 soak: setup compile ## Load the gateway with a mix of everything and watch its memory (MINUTES=20)
 	$(BIN)/python -m bench.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)

@@ -60,6 +60,8 @@ from haat.sla.probing import Prober
 from haat.sla.service import Sla
 from haat.sla.watching import Watch
 from haat.subscriptions.service import Subscriptions
+from haat.usage.analytics import Analytics
+from haat.usage.live import Live
 from haat.usage.model import Pseudonyms
 from haat.usage.service import Usage
 from haat.usage.variants import Variants
@@ -117,6 +119,8 @@ class Platform:
     experiments: Experiments
     subscriptions: Subscriptions
     usage: Usage
+    analytics: Analytics
+    live: Live
     rating: Rating
     simulator: Simulator
     invoices: Invoices
@@ -192,6 +196,8 @@ def build_platform(
         experiments=Experiments(db, clock, catalog, partners, variants, sources=[FeedbackOutcomes(feedback)]),
         subscriptions=Subscriptions(db, clock, identity, discovery),
         usage=Usage(db, clock, pseudonyms),
+        analytics=Analytics(db, clock, pseudonyms, settings.zone),
+        live=Live(db, clock),
         rating=Rating(db, clock),
         simulator=Simulator(db, clock, pseudonyms),
         invoices=invoices,

@@ -184,6 +184,38 @@ async def test_replaying_all_journals_from_the_start_changes_nothing(
     assert await stored(bazaar) == worker.expected
 
 
+async def test_what_a_shipper_reads_on_goes_the_short_way_and_what_is_known_the_long_one(
+    bazaar: Bazaar, clock: SetClock, tmp_path: Path
+) -> None:
+    subscription = await a_subscription(bazaar)
+    writer = JournalWriter(tmp_path, "g0", 1 << 20, 0)
+    written: list[str] = []
+
+    def call(number: int) -> None:
+        for _ in range(number):
+            event = bazaar.event(subscription)
+            writer.append(Kind.USAGE, encode(event))
+            writer.confirm([UUID(event.id).bytes])
+            written.append(event.id)
+
+    shipper = Shipper(bazaar.service_db, tmp_path, clock, careful_for=30)
+    await shipper.keep_house()
+    call(40)
+    await ship_all(shipper)
+    call(30)
+    await ship_all(shipper)  # by the short way
+    known = bazaar.event(subscription)
+    await bazaar.take([known])
+    writer.append(Kind.USAGE, encode(known))
+    writer.confirm([UUID(known.id).bytes])
+    call(20)
+    await ship_all(shipper)
+    assert sorted(await stored(bazaar)) == sorted([*written, known.id])
+    (rolled,) = await bazaar.rows("SELECT sum(calls)::int AS calls FROM usage_hourly")
+    assert rolled["calls"] == 91
+    writer.close()
+
+
 async def test_a_record_waits_for_its_confirmation(bazaar: Bazaar, clock: SetClock, tmp_path: Path) -> None:
     event = bazaar.event(await a_subscription(bazaar))
     writer = JournalWriter(tmp_path, "g0", 1 << 20, 0)

@@ -73,6 +73,11 @@ MODULES = (
     "gateway/upstreams/traffic",
     "infra/inference/tensors",
     "usage/journal",
+    "usage/reader",
+    "usage/rollup",
+    "usage/rows",
+    "usage/sorting",
+    "usage/tail",
 )
 """What is compiled, together: a call between two of these is a call between two C functions."""
 

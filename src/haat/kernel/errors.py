@@ -260,6 +260,11 @@ class TooManyJobs(HaatError):
     default_detail = "Wait until some of your 1,000 open jobs have ended, or cancel some."
 
 
+class TooManyFeeds(HaatError):
+    code, status, title = "TOO_MANY_FEEDS", 429, "Too many live feeds are open"
+    default_detail = "Close a page that shows live calls, or read the list of calls instead."
+
+
 class Overloaded(HaatError):
     code, status, title = "OVERLOADED", 503, "Too much is going on"
     default_detail = "Wait for the seconds in Retry-After and try again."

@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from haat.kernel.errors import HaatError, Unauthenticated
 from haat.portal import (
     pages_account,
+    pages_analytics,
     pages_flags,
     pages_invoices,
     pages_jobs,
@@ -43,6 +44,7 @@ PARTS = tuple(
         pages_sign,
         pages_account,
         pages_usage,
+        pages_analytics,
         pages_jobs,
         pages_invoices,
         pages_wallet,

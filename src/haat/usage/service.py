@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,18 +20,18 @@ from haat.kernel.permissions import Actor, Permission
 from haat.kernel.prices import REPORTED_UNITS
 from haat.usage import intake, store
 from haat.usage.event import LIVE, decode
-from haat.usage.intake import Record, Taken
+from haat.usage.export import Format, lines
+from haat.usage.intake import Taken
 from haat.usage.model import (
     BILLED,
-    EXPORT_COLUMNS,
     UNITS,
     CallFilter,
     Pseudonyms,
-    csv_safe,
-    merged,
+    histogram_of,
     month_named,
     quantile,
 )
+from haat.usage.record import Record
 
 _BILLED = frozenset(outcome.value for outcome in BILLED)
 
@@ -230,20 +228,17 @@ class Usage:
             ],
         )
 
-    async def export_csv(self, actor: Actor, chosen: CallFilter) -> AsyncIterator[str]:
-        """Yield CSV of the chosen calls, oldest first, in constant memory."""
+    async def export(self, actor: Actor, chosen: CallFilter, form: Format = Format.CSV) -> AsyncIterator[bytes]:
+        """Yield the chosen calls as a file, oldest first, in constant memory."""
         scope, whose = _whose(actor, chosen.org)
-        buffer = io.StringIO()
-        writer = csv.writer(buffer)
-        writer.writerow(EXPORT_COLUMNS)
         async with self._db.transaction(scope) as connection:
-            async for row in store.stream_calls(connection, replace(chosen, org=whose)):
-                writer.writerow([csv_safe(cell) for cell in _exported(row)])
-                if buffer.tell() > 32_768:
-                    yield buffer.getvalue()
-                    buffer.seek(0)
-                    buffer.truncate()
-        yield buffer.getvalue()
+            async for piece in lines(connection, replace(chosen, org=whose), form):
+                yield piece
+
+    async def export_csv(self, actor: Actor, chosen: CallFilter) -> AsyncIterator[str]:
+        """Yield CSV of the chosen calls."""
+        async for piece in self.export(actor, chosen):
+            yield piece.decode()
 
     # --- providers ---
 
@@ -346,7 +341,7 @@ def _units(row: Mapping[str, Any]) -> dict[str, Decimal]:
 
 
 def _service_usage(row: Mapping[str, Any]) -> ServiceUsage:
-    histogram = merged([row["latency"]])
+    histogram = histogram_of(row["latency"])
     return ServiceUsage(
         row["service_id"],
         row["name"] or "",
@@ -362,7 +357,7 @@ def _service_usage(row: Mapping[str, Any]) -> ServiceUsage:
 
 
 def _hour(row: Mapping[str, Any]) -> Hour:
-    histogram = merged([row["latency"]])
+    histogram = histogram_of(row["latency"])
     return Hour(
         row["hour"],
         _counts(row),
@@ -399,14 +394,3 @@ def _list_charge(quantity: Decimal, price: Decimal, cached: Decimal | None, shar
 
 def _pick(row: Mapping[str, Any] | None, *names: str) -> dict[str, Any] | None:
     return {name: row[name] for name in names} if row is not None and row[names[0]] is not None else None
-
-
-def _exported(row: Mapping[str, Any]) -> list[object]:
-    values = {
-        **row,
-        "at": row["at"].isoformat(),
-        "service": f"{row['called_provider']}/{row['service_slug']}" if row["service_slug"] else "",
-        "total_ms": f"{row['total_us'] / 1000:.3f}",
-        "tags": ", ".join(f"{name}={value}" for name, value in row["tags"].items()),
-    }
-    return [values[name] for name in EXPORT_COLUMNS]

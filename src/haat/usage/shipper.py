@@ -12,23 +12,20 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
-from datetime import date, timedelta
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from datetime import date, datetime, timedelta
+from itertools import chain
 from pathlib import Path
-from uuid import UUID
 
 import psycopg
 
 from haat.infra.dsn import dsn_for
 from haat.infra.keyring import Keyring, keyring_of
-from haat.infra.postgres import PLATFORM_SCOPE, Database
+from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database
 from haat.kernel.clock import Clock, SystemClock
 from haat.settings import Settings
-from haat.usage import intake, store
+from haat.usage import intake, rollups, store
 from haat.usage.disk import CROWDED, Gauge, Space, space_of
-from haat.usage.event import Outcome, UsageEvent, decode, decode_checkpoint
-from haat.usage.intake import Record
 from haat.usage.journal import (
     START,
     CorruptJournal,
@@ -36,15 +33,20 @@ from haat.usage.journal import (
     JournalReader,
     Kind,
     Position,
-    SealReason,
-    confirmed_ids,
     encode_frame,
     workers,
 )
+from haat.usage.record import Record
+from haat.usage.tail import Tail
 
 log = logging.getLogger(__name__)
 
-BATCH = 5_000
+BATCH = 200_000
+"""Records in one transaction: the more there are, the fewer rollups are touched for each."""
+CAREFUL_BATCH = 5_000
+"""Records in one transaction when some of them may be stored already, or may be refused."""
+READ_BYTES = 256 * 1024
+"""Read at once. While a piece is decoded the database works on what lies in its socket, which must not run dry."""
 RETRY_DAMAGED_SECONDS = 30.0
 SWEEP_SECONDS = 60.0
 MAX_BACKOFF_SECONDS = 10.0
@@ -52,70 +54,17 @@ KEEP_BATCHES = timedelta(days=7)
 FRAME_OVERHEAD = len(encode_frame(Kind.USAGE, b""))
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """A record that is not final yet, and where its first frame stood."""
+class _Counted(Iterator[Record]):
+    """Passes records on and counts them."""
 
-    event: UsageEvent
-    start: Position
-    opened: bool
+    def __init__(self, records: Iterator[Record]) -> None:
+        self._records = records
+        self.count = 0
 
-
-@dataclass(slots=True)
-class Tail:
-    """One worker's journal as far as it was read."""
-
-    reader: JournalReader
-    position: Position
-    stored: Position
-    waiting: dict[bytes, _Waiting] = field(default_factory=dict)
-
-    @property
-    def resume(self) -> Position:
-        """Where a successor must begin: the oldest record still waiting (they are kept in that order)."""
-        oldest = next(iter(self.waiting.values()), None)
-        return oldest.start if oldest else self.position
-
-    def feed(self, frames: list[Frame]) -> list[Record]:
-        """Join frames with what waits; return the records that are final now."""
-        ready: list[Record] = []
-        for frame in frames:
-            start, self.position = self.position, frame.end
-            if start == START:  # the oldest segment there is; its number shows in the frame's end
-                start = Position(frame.end.segment - (1 if frame.kind == Kind.SEAL else 0), 0)
-            try:
-                self._feed_one(frame, start, ready)
-            except ValueError as error:  # also UnreadableEvent: the checksum is right and the content is not
-                ready.append(self._record(None, start, frame.payload, f"a frame of kind {frame.kind}: {error}"))
-        return ready
-
-    def _feed_one(self, frame: Frame, start: Position, ready: list[Record]) -> None:
-        if frame.kind == Kind.USAGE:
-            event = decode(frame.payload)
-            key = UUID(event.id).bytes
-            known = self.waiting.get(key)
-            self.waiting[key] = _Waiting(event, known.start if known else start, opened=False)
-        elif frame.kind == Kind.CONFIRM:
-            for identifier in confirmed_ids(frame.payload):
-                found = self.waiting.pop(identifier, None)
-                if found is not None:  # otherwise it was shipped before a restart
-                    ready.append(self._record(found.event, found.start))
-        elif frame.kind == Kind.OPEN:
-            event = decode(frame.payload)
-            self.waiting.setdefault(UUID(event.id).bytes, _Waiting(event, start, opened=True))
-        elif frame.kind == Kind.CHECKPOINT:
-            checkpoint = decode_checkpoint(frame.payload)
-            stream = self.waiting.get(UUID(checkpoint.id).bytes)
-            if stream is not None and stream.opened:
-                stream.event.units, stream.event.bytes_out = checkpoint.units, checkpoint.bytes_out
-        elif frame.kind == Kind.SEAL and frame.payload[0] != SealReason.ROTATED:
-            for left in self.waiting.values():
-                left.event.outcome = Outcome.INTERRUPTED if left.opened else Outcome.UNCONFIRMED
-                ready.append(self._record(left.event, left.start))
-            self.waiting.clear()
-
-    def _record(self, event: UsageEvent | None, at: Position, payload: bytes = b"", unreadable: str = "") -> Record:
-        return Record(event, self.reader.worker, at.segment, at.offset, payload, unreadable)
+    def __next__(self) -> Record:
+        record = next(self._records)
+        self.count += 1
+        return record
 
 
 class Shipper:
@@ -128,6 +77,7 @@ class Shipper:
         clock: Clock,
         *,
         batch: int = BATCH,
+        careful_for: int = CAREFUL_BATCH,
         keep: timedelta = timedelta(hours=24),
         max_bytes: int = 0,
         ask: Callable[[Path], Space] = space_of,
@@ -135,8 +85,11 @@ class Shipper:
         self._db, self._journal, self._clock = db, journal, clock
         self._batch, self._keep, self._max_bytes, self._ask = batch, keep, max_bytes, ask
         self._tails: dict[str, Tail] = {}
+        self._careful_for = careful_for
+        """So many records go in by the long way: what is read after a start may be stored already."""
         self._damaged: dict[str, float] = {}
         self._kept_house: date | None = None
+        self._settled: date | None = None
 
     async def ship_once(self) -> int:
         """Ship one batch and return how many records it held; 0 when there is nothing new.
@@ -145,23 +98,29 @@ class Shipper:
         """
         try:
             return await self._ship()
+        except intake.NotAllNew as refusal:
+            log.info("a batch goes into the store by the long way: %s", refusal)
+            self._tails.clear()
+            return await self._ship()
         except BaseException:
             self._tails.clear()
+            self._careful_for = CAREFUL_BATCH
             raise
 
     async def _ship(self) -> int:
         await self._open_tails()
-        records: list[Record] = []
         problems: dict[str, str] = {}
-        active = list(self._tails.values())
-        while active and len(records) < self._batch:
-            active = [tail for tail in active if self._read(tail, records, problems)]
-        moved = {name: tail.resume for name, tail in self._tails.items() if tail.resume != tail.stored}
-        if not records and not moved and not problems:
+        careful = self._careful_for > 0
+        records = _Counted(self._read_on(problems, min(self._batch, CAREFUL_BATCH) if careful else self._batch))
+        first = next(records, None)
+        if first is None and not problems and not self._moved():
             return 0
         now = self._clock.now()
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            await intake.take(connection, records, now)
+            taken = None
+            if first is not None:  # the rest is read while the database is at work
+                taken = await self._take(connection, chain((first,), records), now, records, new=not careful)
+            moved = self._moved()
             for worker, position in moved.items():
                 await store.move(connection, worker, position.segment, position.offset, now)
             for worker, problem in problems.items():
@@ -170,10 +129,40 @@ class Shipper:
             self._tails[worker].stored = position
         for worker in problems:  # read again later, from what is stored: the operator may have mended it
             del self._tails[worker]
-        return len(records)
+        if taken is not None and careful:
+            # A journal that is read again may go on with more of what is stored.
+            self._careful_for = CAREFUL_BATCH if taken.duplicates else max(0, self._careful_for - records.count)
+        return records.count
 
-    def _read(self, tail: Tail, records: list[Record], problems: dict[str, str]) -> bool:
-        """Read one piece of a journal; return False when nothing more is there for now."""
+    async def _take(
+        self, connection: Connection, records: Iterable[Record], now: datetime, counted: _Counted, *, new: bool
+    ) -> intake.Taken | None:
+        try:
+            return await intake.take(connection, records, now, expect_new=new)
+        except intake.NotAllNew:
+            self._careful_for = counted.count + CAREFUL_BATCH  # it is one of these
+            raise
+
+    def _moved(self) -> dict[str, Position]:
+        """Return where the journals are to be read on, of those where that isn't stored yet."""
+        return {name: tail.resume for name, tail in self._tails.items() if tail.resume != tail.stored}
+
+    def _read_on(self, problems: dict[str, str], most: int) -> Iterator[Record]:
+        """Yield a batch of records that are final, from all journals in turn."""
+        count = 0
+        active = list(self._tails.values())
+        while active and count < most:
+            going = []
+            for tail in active:
+                records = self._read(tail, problems)
+                if records is not None:
+                    going.append(tail)
+                    count += len(records)
+                    yield from records
+            active = going
+
+    def _read(self, tail: Tail, problems: dict[str, str]) -> list[Record] | None:
+        """Read one piece of a journal; return None when nothing more is there for now."""
         try:
             frames = _read_up_to_damage(tail)
         except CorruptJournal as damage:
@@ -181,9 +170,8 @@ class Shipper:
             log.error("metering of worker %s stands still: %s", worker, damage)
             self._damaged[worker] = time.monotonic() + RETRY_DAMAGED_SECONDS
             problems[worker] = str(damage)
-            return False
-        records.extend(tail.feed(frames))
-        return bool(frames)
+            return None
+        return tail.feed(frames) if frames else None
 
     async def _open_tails(self) -> None:
         """Begin with journals that are new, or that a restart or a failure made us forget."""
@@ -201,15 +189,22 @@ class Shipper:
             self._tails[name] = Tail(JournalReader(self._journal, name), at, at)
 
     async def keep_house(self) -> None:
-        """Once a day: make the partitions of this month and the next, forget the statistics of old batches."""
+        """Once a day: make the partitions of this month and the next, forget the statistics of old batches.
+
+        And once a day is over in every zone: settle it (see `haat.usage.rollups`).
+        """
         now = self._clock.now()
-        if self._kept_house == now.date():
-            return
-        async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            await intake.ensure_partition(connection, intake.month_start(now))
-            await intake.ensure_partition(connection, intake.month_start(now.replace(day=28) + timedelta(days=5)))
-            await intake.forget_batches(connection, now - KEEP_BATCHES)
-        self._kept_house = now.date()
+        if self._kept_house != now.date():
+            async with self._db.transaction(PLATFORM_SCOPE) as connection:
+                await intake.ensure_partition(connection, intake.month_start(now))
+                await intake.ensure_partition(connection, intake.month_start(now.replace(day=28) + timedelta(days=5)))
+                await intake.forget_batches(connection, now - KEEP_BATCHES)
+            self._kept_house = now.date()
+        if self._settled != (now - rollups.LATEST).date():
+            async with self._db.transaction(PLATFORM_SCOPE) as connection:
+                await intake.lock(connection)
+                await rollups.settle(connection, now)
+            self._settled = (now - rollups.LATEST).date()
 
     def sweep(self) -> int:
         """Delete sealed segments whose records are all in the store and that are older than the keep time.
@@ -230,7 +225,7 @@ class Shipper:
 def _read_up_to_damage(tail: Tail) -> list[Frame]:
     """Read on; what lies before a damaged place is still good and is read first."""
     try:
-        return tail.reader.read(tail.position)
+        return tail.reader.read(tail.position, READ_BYTES)
     except CorruptJournal as damage:
         good = damage.offset - tail.position.offset
         if good <= FRAME_OVERHEAD:
@@ -261,9 +256,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                     if time.monotonic() - swept >= SWEEP_SECONDS:
                         shipper.sweep()
                         swept = time.monotonic()
-                    if shipped < BATCH:
+                    if shipped < CAREFUL_BATCH:
                         await _wait(stop, interval)
-                while await shipper.ship_once() >= BATCH:  # what the gateways wrote while they were ending
+                while await shipper.ship_once() >= CAREFUL_BATCH:  # what the gateways wrote while they were ending
                     pass
         except (psycopg.Error, OSError) as error:
             log.error("usage can't be stored right now, the journals keep it: %s", error)

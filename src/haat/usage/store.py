@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -53,22 +53,29 @@ _BILLED_UNITS = ", ".join(
 )
 
 
+def _sketches(key: str) -> str:
+    """Return a query of the merged sketches of ``picked`` rollups by a key: of the calls that reached a provider."""
+    return f"""
+        SELECT {key}, array_agg((bucket << 40) + calls) AS latency
+        FROM (
+            SELECT {key}, one >> 40 AS bucket, sum(one & 1099511627775)::bigint AS calls
+            FROM (SELECT {key}, unnest(latency) AS one FROM picked WHERE outcome = ANY(%(answered)s)) AS elements
+            GROUP BY {key}, bucket
+        ) AS buckets GROUP BY {key}
+    """
+
+
 async def by_service(
     connection: Connection, period: Period, *, org: UUID | None = None, provider_org: UUID | None = None
 ) -> list[Row]:
-    """Return counts, billed units and the latency histogram for each service, the busiest first."""
+    """Return counts, billed units and the latency sketch for each service, the busiest first."""
     whose, values = _of(org, provider_org)
     query = f"""
         WITH picked AS (
             SELECT * FROM usage_hourly WHERE {whose} AND hour >= %(start)s AND hour < %(end)s
         ), counts AS (
             SELECT service_id, {_COUNTS}, {_BILLED_UNITS} FROM picked GROUP BY service_id
-        ), cells AS (
-            SELECT service_id, key, sum(value::bigint) AS calls
-            FROM picked, jsonb_each_text(latency) WHERE outcome = ANY(%(answered)s) GROUP BY service_id, key
-        ), histograms AS (
-            SELECT service_id, jsonb_object_agg(key, calls) AS latency FROM cells GROUP BY service_id
-        )
+        ), histograms AS ({_sketches("service_id")})
         SELECT counts.*, coalesce(histograms.latency, '{{}}') AS latency,
                services.name, services.provider_slug, services.slug, services.unit
         FROM counts
@@ -87,7 +94,7 @@ async def by_hour(
     provider_org: UUID | None = None,
     service_id: UUID | None = None,
 ) -> list[Row]:
-    """Return counts, bytes and the latency histogram of each hour that had a call."""
+    """Return counts, bytes and the latency sketch of each hour that had a call."""
     whose, values = _of(org, provider_org)
     query = f"""
         WITH picked AS (
@@ -95,10 +102,7 @@ async def by_hour(
                 AND (%(service_id)s::uuid IS NULL OR service_id = %(service_id)s)
         ), counts AS (
             SELECT hour, {_COUNTS}, sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out FROM picked GROUP BY hour
-        ), cells AS (
-            SELECT hour, key, sum(value::bigint) AS calls
-            FROM picked, jsonb_each_text(latency) WHERE outcome = ANY(%(answered)s) GROUP BY hour, key
-        ), histograms AS (SELECT hour, jsonb_object_agg(key, calls) AS latency FROM cells GROUP BY hour)
+        ), histograms AS ({_sketches("hour")})
         SELECT counts.*, coalesce(histograms.latency, '{{}}') AS latency
         FROM counts LEFT JOIN histograms USING (hour) ORDER BY hour
         """
@@ -183,14 +187,11 @@ async def call(connection: Connection, identifier: UUID) -> Row | None:
     return row
 
 
-async def stream_calls(connection: Connection, chosen: CallFilter) -> AsyncIterator[Row]:
-    """Yield calls, oldest first, from a cursor on the server: memory doesn't grow with their number."""
+def exported(selected: str, chosen: CallFilter) -> tuple[str, dict[str, Any]]:
+    """Return the query that gives chosen calls, oldest first, what ``selected`` makes of them, and its values."""
     where, values = _where(chosen)
-    async with connection.cursor(name="usage_export") as cursor:
-        cursor.itersize = 1000
-        await cursor.execute(f"{_CALLS} WHERE {where} ORDER BY usage.id", values)
-        async for row in cursor:
-            yield row
+    called = "LEFT JOIN services AS called ON called.id = usage.service_id"
+    return f"{selected} FROM usage {called} WHERE {where} ORDER BY usage.id", values
 
 
 async def price_of(connection: Connection, service_id: UUID, plan: str | None, at: datetime) -> Row | None:

@@ -25,6 +25,27 @@
 
   if (navigator.clipboard) addCopyButtons(document);
   document.addEventListener("htmx:load", (event) => { if (navigator.clipboard) addCopyButtons(event.target); });
+
+  // Live calls: rows come ready from the server. Whoever reads stops them; the page's link loads them again.
+  const feed = document.querySelector("[data-feed]");
+  const stop = document.querySelector("[data-feed-stop]");
+  if (feed && stop && window.EventSource) {
+    const source = new EventSource(feed.dataset.feed);
+    const told = document.querySelector("[data-feed-state]");
+    source.addEventListener("open", () => { told.textContent = "New calls appear by themselves."; });
+    source.addEventListener("error", () => { told.textContent = "The connection is lost; it is tried again."; });
+    source.addEventListener("call", (event) => {
+      feed.insertAdjacentHTML("afterbegin", event.data);
+      feed.closest("table").hidden = false;
+      while (feed.rows.length > Number(feed.dataset.most)) feed.deleteRow(-1);
+    });
+    stop.hidden = false;
+    stop.addEventListener("click", () => {
+      source.close();
+      stop.hidden = true;
+      told.textContent = "Stopped. Load the page again to go on.";
+    });
+  }
   for (const select of document.querySelectorAll("select[data-submits]")) {
     select.addEventListener("change", () => select.form.requestSubmit());
   }

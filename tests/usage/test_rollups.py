@@ -1,0 +1,190 @@
+"""Rollups follow from the rows: by hour and by day, for customers and for sellers, late usage too, and made anew."""
+
+from __future__ import annotations
+
+import random
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bazaar import Bazaar, Subscription, consumer
+from haat.infra.postgres import PLATFORM_SCOPE, tenant
+from haat.kernel.clock import SetClock
+from haat.kernel.errors import PermissionDenied
+from haat.kernel.permissions import PLATFORM
+from haat.usage import intake, rollups
+from haat.usage.analytics import Analytics
+from haat.usage.event import Outcome, UsageEvent
+from haat.usage.model import Pseudonyms, histogram_of
+from haat.usage.shipper import Shipper
+
+PAIRS = ("hi-Deva>en-Latn", "ta-Taml>en-Latn", "")
+TABLES = ("usage_hourly", "usage_daily", "market_hourly", "market_daily")
+
+
+@pytest.fixture
+def bazaar(database: Any, clock: SetClock) -> Bazaar:
+    return Bazaar(database.service, clock)
+
+
+@pytest.fixture
+def analytics(database: Any, clock: SetClock) -> Analytics:
+    return Analytics(database.app, clock, Pseudonyms(bytes(32)), "Asia/Kolkata")
+
+
+async def subscriptions(bazaar: Bazaar) -> list[Subscription]:
+    services = [await bazaar.service("speak"), await bazaar.service("read", unit="pages", provider="akshara")]
+    orgs = [await bazaar.organisation("One"), await bazaar.organisation("Two", zone="America/New_York")]
+    return [await bazaar.subscribe(org, service) for org in orgs for service in services]
+
+
+def calls(bazaar: Bazaar, chosen: list[Subscription], number: int, *, days: int) -> list[UsageEvent]:
+    chance = bazaar.chance
+    return [
+        bazaar.event(
+            chance.choice(chosen),
+            str(chance.randint(0, 500)),
+            at=bazaar.clock.now() - timedelta(minutes=chance.randint(0, days * 1440)),
+            outcome=chance.choice([*[Outcome.COMPLETED] * 5, Outcome.PROVIDER_FAILED, Outcome.REFUSED]),
+            language_pair=chance.choice(PAIRS),
+        )
+        for _ in range(number)
+    ]
+
+
+async def settle(bazaar: Bazaar) -> int:
+    async with bazaar.service_db.transaction(PLATFORM_SCOPE) as connection:
+        await intake.lock(connection)
+        return await rollups.settle(connection, bazaar.clock.now())
+
+
+async def everything(bazaar: Bazaar) -> dict[str, list[tuple[Any, ...]]]:
+    """Return all rollups in a form in which equal ones are equal: sketches packed, numbers without trailing zeros."""
+
+    def plain(value: Any) -> str:
+        return str(value.normalize()) if isinstance(value, Decimal) else str(value)
+
+    found = {}
+    for table in TABLES:
+        rows = await bazaar.rows(f"SELECT *, sketch_pack(latency) AS latency FROM {table}")
+        found[table] = sorted(tuple(map(plain, row.values())) for row in rows)
+    return found
+
+
+async def test_rollups_made_anew_from_the_rows_are_the_same(bazaar: Bazaar, analytics: Analytics) -> None:
+    chosen = await subscriptions(bazaar)
+    events = calls(bazaar, chosen, 600, days=5)
+    for at in range(0, 400, 90):
+        await bazaar.take([*events[at : at + 90], *events[max(0, at - 30) : at]])
+    assert await settle(bazaar) == 5
+    await bazaar.take(events[400:])  # most of it into settled days
+    before = await everything(bazaar)
+    assert all(before.values())
+    assert await analytics.rebuild(PLATFORM) == 600
+    after = await everything(bazaar)
+    for table in TABLES:
+        assert after[table] == before[table]
+
+
+async def test_only_who_may_replay_may_make_rollups_anew(bazaar: Bazaar, analytics: Analytics) -> None:
+    with pytest.raises(PermissionDenied):
+        await analytics.rebuild(consumer((await subscriptions(bazaar))[0].org))
+
+
+async def test_settled_days_add_up_to_their_hours(bazaar: Bazaar) -> None:
+    await bazaar.take(calls(bazaar, await subscriptions(bazaar), 500, days=6))
+    await settle(bazaar)
+    (until,) = await bazaar.rows("SELECT until FROM usage_settled")
+    assert until["until"] == date(2026, 11, 20)  # the day before it is over in every zone, this one is not
+    sums = (
+        "sum(calls) AS calls, sum(characters) AS units, sum(latency_us) AS us, sketch_pack(sketch_concat(latency)) AS s"
+    )
+    for hourly, daily, owner in (
+        ("usage_hourly", "usage_daily", "org_id"),
+        ("market_hourly", "market_daily", "provider_org"),
+    ):
+        (difference,) = await bazaar.rows(
+            f"""
+            SELECT count(*) AS rows FROM (
+                SELECT {owner}, day, {sums}
+                FROM (SELECT hourly.*, (hour AT TIME ZONE zone)::date AS day
+                      FROM {hourly} AS hourly JOIN organisations ON organisations.id = {owner}) AS hourly
+                WHERE day < '2026-11-20' GROUP BY {owner}, day) AS hours
+            FULL JOIN (SELECT {owner}, day, {sums} FROM {daily} GROUP BY {owner}, day) AS days
+                USING ({owner}, day, calls, units, us, s)
+            WHERE num_nulls(hours, days) > 0
+            """
+        )
+        assert difference["rows"] == 0
+
+
+async def test_late_usage_goes_into_its_own_hour_and_its_settled_day(bazaar: Bazaar) -> None:
+    subscription = (await subscriptions(bazaar))[0]
+    when = bazaar.clock.now() - timedelta(days=4)
+    await bazaar.take([bazaar.event(subscription, at=when)])
+    await settle(bazaar)
+    await bazaar.take([bazaar.event(subscription, at=when + timedelta(seconds=1))])
+    for table in TABLES:
+        rows = await bazaar.rows(f"SELECT calls, cardinality(sketch_pack(latency)) AS buckets FROM {table}")
+        assert {row["calls"] for row in rows} == {2}, table
+        assert len(rows) == (1 if table.startswith("usage") else 4)
+
+
+async def test_a_day_is_settled_once(bazaar: Bazaar, clock: SetClock) -> None:
+    await bazaar.take(calls(bazaar, await subscriptions(bazaar), 50, days=3))
+    assert await settle(bazaar) > 0
+    before = await everything(bazaar)
+    assert await settle(bazaar) == 0
+    assert await everything(bazaar) == before
+    clock.advance(days=1)
+    assert await settle(bazaar) == 1
+
+
+async def test_the_shipper_settles_days_as_they_are_over(bazaar: Bazaar, clock: SetClock, tmp_path: Path) -> None:
+    await bazaar.take(calls(bazaar, await subscriptions(bazaar), 50, days=3))
+    shipper = Shipper(bazaar.service_db, tmp_path, clock)
+    days = "SELECT DISTINCT day FROM usage_daily"
+    await shipper.keep_house()
+    before = len(await bazaar.rows(days))
+    await shipper.keep_house()
+    assert len(await bazaar.rows(days)) == before > 0
+    clock.advance(hours=24)
+    await shipper.keep_house()
+    assert len(await bazaar.rows(days)) == before + 1
+
+
+async def test_sellers_rollups_count_the_same_calls_as_customers(bazaar: Bazaar) -> None:
+    await bazaar.take(calls(bazaar, await subscriptions(bazaar), 300, days=1))
+    sums = "sum(calls) AS calls, sum(characters) AS characters, sum(pages) AS pages, sum(latency_us) AS us"
+    (customers,) = await bazaar.rows(f"SELECT {sums} FROM usage_hourly")
+    for by in ("all", "service", "pair", "both"):
+        (sellers,) = await bazaar.rows(f"SELECT {sums} FROM market_hourly WHERE by = %s", by)
+        assert sellers == customers, by
+    assert customers["calls"] == 300
+
+
+async def test_a_seller_sees_its_own_market_and_a_customer_none(bazaar: Bazaar, database: Any) -> None:
+    chosen = await subscriptions(bazaar)
+    await bazaar.take(calls(bazaar, chosen, 40, days=1))
+    async with database.app.transaction(tenant(chosen[0].service.org)) as connection:
+        seen = await (await connection.execute("SELECT DISTINCT provider_org FROM market_hourly")).fetchall()
+    assert [row["provider_org"] for row in seen] == [chosen[0].service.org]
+    async with database.app.transaction(tenant(chosen[0].org)) as connection:
+        assert await (await connection.execute("SELECT FROM market_hourly")).fetchall() == []
+
+
+async def test_a_sketch_that_grew_by_many_batches_counts_every_call(bazaar: Bazaar) -> None:
+    subscription = (await subscriptions(bazaar))[0]
+    chance = random.Random(4)
+    durations = [chance.randint(1, 10**7) for _ in range(400)]
+    for at in range(0, 400, 20):
+        await bazaar.take([bazaar.event(subscription, total_us=one) for one in durations[at : at + 20]])
+    (row,) = await bazaar.rows("SELECT calls, latency FROM usage_hourly")
+    expected = await bazaar.rows(
+        "SELECT latency_bucket(total_us) AS bucket, count(*)::int AS calls FROM usage GROUP BY bucket"
+    )
+    assert histogram_of(row["latency"]) == {one["bucket"]: one["calls"] for one in expected}
+    assert row["calls"] == 400
