@@ -11,7 +11,7 @@ from uuid import UUID
 import click
 
 from haat.app import Platform
-from haat.cli.console import time_option, on_platform
+from haat.cli.console import on_platform, time_option
 from haat.cli.main import with_settings
 from haat.kernel.permissions import PLATFORM
 from haat.settings import Settings

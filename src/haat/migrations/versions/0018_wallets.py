@@ -5,7 +5,7 @@ from alembic import op
 from haat.migrations.policies import tenant_policy
 
 revision = "0018"
-down_revision = "0016"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 

@@ -13,7 +13,7 @@ from haat.kernel.ids import new_id
 from haat.migrations.policies import tenant_policy
 
 revision = "0020"
-down_revision = "0016"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 
