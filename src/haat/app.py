@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import haat.catalog.jobs
 import haat.feedback.jobs
+import haat.invoices.jobs
 import haat.jobs.jobs
 import haat.partners.jobs
 import haat.registry.jobs
@@ -30,6 +32,9 @@ from haat.infra.mail import Mail, mail_for
 from haat.infra.net import parse_networks
 from haat.infra.postgres import Database
 from haat.infra.projections import Projection
+from haat.invoices.payments import Payments
+from haat.invoices.projection import INVOICES
+from haat.invoices.runs import BillingRuns
 from haat.invoices.service import Invoices
 from haat.jobs.files import Files
 from haat.jobs.service import CallerJobs
@@ -39,6 +44,7 @@ from haat.kernel.events import EventHandler
 from haat.ledger.projection import BALANCES
 from haat.ledger.service import Ledger
 from haat.partners.service import Partners
+from haat.plugins.manager import brought_payment_providers, brought_registrar
 from haat.rating.service import Rating
 from haat.registry.service import Registry
 from haat.rollouts.experiments import Experiments
@@ -57,18 +63,25 @@ HANDLERS: tuple[EventHandler, ...] = (
     *haat.registry.jobs.HANDLERS,
     *haat.rollouts.jobs.HANDLERS,
     *haat.jobs.jobs.HANDLERS,
+    *haat.invoices.jobs.HANDLERS,
 )
 """What is done after which event, across all domains."""
 
-TASKS: tuple[Task, ...] = (*haat.jobs.jobs.TASKS, *haat.rollouts.jobs.TASKS, *haat.feedback.jobs.TASKS)
+TASKS: tuple[Task, ...] = (
+    *haat.jobs.jobs.TASKS,
+    *haat.rollouts.jobs.TASKS,
+    *haat.feedback.jobs.TASKS,
+    *haat.invoices.jobs.TASKS,
+)
 SCHEDULES: tuple[Schedule, ...] = (
     *haat.jobs.jobs.SCHEDULES,
     *haat.rollouts.jobs.SCHEDULES,
     *haat.feedback.jobs.SCHEDULES,
+    *haat.invoices.jobs.SCHEDULES,
 )
 """What is done in its own time."""
 
-PROJECTIONS: tuple[Projection, ...] = (BALANCES,)
+PROJECTIONS: tuple[Projection, ...] = (BALANCES, INVOICES)
 """What can be made anew, in the order in which it can be done."""
 
 
@@ -93,6 +106,8 @@ class Platform:
     usage: Usage
     rating: Rating
     invoices: Invoices
+    payments: Payments
+    billing: BillingRuns
     settlements: Settlements
     ledger: Ledger
     registry: Registry
@@ -124,7 +139,8 @@ def build_platform(
     )
     discovery = Discovery(db, clock)
     pseudonyms = Pseudonyms(keyring.derive("customer-pseudonyms"))
-    invoices = Invoices(db, clock, settings)
+    invoices = Invoices(db, clock, settings, registrar=cache(brought_registrar))
+    settlements = Settlements(db, clock, pseudonyms, invoices)
     variants = Variants(db)
     flags = Flags(db, clock)
     feedback = Feedback(db, clock, keep_days=settings.feedback_keep_days)
@@ -147,7 +163,9 @@ def build_platform(
         usage=Usage(db, clock, pseudonyms),
         rating=Rating(db, clock),
         invoices=invoices,
-        settlements=Settlements(db, clock, pseudonyms, invoices),
+        payments=Payments(db, clock, cache(brought_payment_providers)),
+        billing=BillingRuns(db, clock, jobs, invoices, zone=settings.zone, settle=settlements.close_all),
+        settlements=settlements,
         ledger=Ledger(db),
         registry=Registry(db, clock, keyring, partners, catalog, settings),
         flags=flags,

@@ -11,6 +11,7 @@ from haat.infra.postgres import Connection
 from haat.kernel.clock import Period
 from haat.kernel.money import total
 from haat.rating.model import Measured, RateCard
+from haat.usage.corrections import VOID_CALLS
 from haat.usage.model import ASKED, BILLED_VALUES, UNITS, id_bound
 
 
@@ -49,6 +50,7 @@ async def measured(
         WHERE org_id = %(org)s AND id >= %(id_from)s AND id < %(id_to)s
           AND batch > %(batch_from)s AND batch <= %(batch_to)s AND outcome = ANY(%(billed)s) AND mode = 'live'
           AND subscription_id IS NOT NULL AND service_id IS NOT NULL AND provider_org IS NOT NULL
+          AND NOT EXISTS ({VOID_CALLS})
         GROUP BY subscription_id, service_id, plan, provider_org, slice, cached_share
         """,
         {
