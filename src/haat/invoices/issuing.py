@@ -48,7 +48,7 @@ from haat.kernel.permissions import Actor
 from haat.ledger import service as ledger
 from haat.ledger.model import Operation, account, joined, moved
 from haat.rating import service as rating
-from haat.rating.model import Charge, Measured
+from haat.rating.model import Charge, Measured, Rated
 from haat.settings import Settings
 from haat.usage import intake
 from haat.usage.model import id_bound, month_named
@@ -206,20 +206,26 @@ class Issuer:
                 if batch < until and (one is not month or batch):
                     asked.append((buyer["id"], one, batch))
         later = await store.with_later_usage(connection, asked)
+        todo: dict[UUID, list[Period]] = {}
+        for buyer, month, _ in wanted:
+            org = buyer["id"]
+            todo[org] = [one for who, one, _ in asked if who == org and one is not month and (org, one.label) in later]
+            if not upto.get((org, month.label)) or (org, month.label) in later:
+                todo[org].append(month)
+        rated, names = await _rated(connection, todo, until, failed)
         made: list[Made] = []
         for buyer, month, closes in wanted:
             org = buyer["id"]
-            todo = [one for who, one, _ in asked if who == org and one.label != month.label]
-            todo = [one for one in todo if (org, one.label) in later]
-            if not upto.get((org, month.label)) or (org, month.label) in later:
-                todo.append(month)
+            if org in failed:
+                continue
             voided = sum(row["state"] == State.VOID for row in present[org])
             try:
-                lines, unpriced = await self._lines(connection, buyer, month, todo, until, upto, voided)
+                lines = await self._lines(connection, org, month, todo[org], rated[org], names, until, upto, voided)
                 draft = self._draft(buyer, lines)
             except (HaatError, ValueError) as error:
                 failed[org] = error
                 continue
+            unpriced = [usage for one in rated[org] for usage in one.unpriced]
             part = sum(row["period"] == month.label for row in present[org]) + 1
             made.append(Made(buyer, draft, unpriced, voided, part, closes))
         return made
@@ -227,31 +233,28 @@ class Issuer:
     async def _lines(
         self,
         connection: Connection,
-        buyer: store.Row,
+        org: UUID,
         month: Period,
         todo: Sequence[Period],
+        rated: Sequence[Rated],
+        names: Mapping[UUID, str],
         until: int,
         upto: Mapping[tuple[UUID, str], int],
         attempt: int,
-    ) -> tuple[list[Line], list[Measured]]:
+    ) -> list[Line]:
         """Return the lines by which the months differ from what their invoices say.
 
         What would bring the invoice below zero waits for the next one, a whole month's difference at a time.
         """
-        org = buyer["id"]
         billed: Mapping[tuple[str, str], Billed] = {}
         if before := [one.label for one in todo if upto.get((org, one.label))]:
             billed = await store.billed(connection, org, before)
-        unpriced: list[Measured] = []
         found: list[list[Line]] = []
-        for one in todo:
-            rated = await rating.charges(connection, org, one, (0, until))
-            unpriced.extend(rated.unpriced)
-            charges: list[Charge | Former] = [*rated.charges]
+        for one, charged in zip(todo, rated, strict=True):
+            charges: list[Charge | Former] = [*charged.charges]
             present = {charge_key(charge) for charge in charges}
             if gone := [key for label, key in billed if label == one.label and key not in present]:
                 charges += [_former(row) for row in await store.former_lines(connection, org, one.label, gone)]
-            names = await rating.service_names(connection, [charge.service for charge in charges])
             batch, adjusts = upto.get((org, one.label), 0), one is not month
             lines = [
                 Line(
@@ -267,14 +270,14 @@ class Issuer:
                 for charge in charges
             ]
             found.append([line for line in lines if line.says_something])
-        kept: list[list[Line]] = []
+        kept: set[int] = set()
         net = Decimal(0)
-        for lines in sorted(found, key=lambda lines: total(line.taxable for line in lines), reverse=True):
-            after = total((net, *(line.taxable for line in lines)))
+        for place in sorted(range(len(found)), key=lambda place: total(line.taxable for line in found[place]))[::-1]:
+            after = total((net, *(line.taxable for line in found[place])))
             if after >= 0:
-                kept.append(lines)
+                kept.add(place)
                 net = after
-        return [line for lines in found if lines in kept for line in lines], unpriced
+        return [line for place, lines in enumerate(found) if place in kept for line in lines]
 
     def _draft(self, buyer: store.Row, lines: Sequence[Line]) -> Draft:
         supplier = self.terms.supplier
@@ -376,6 +379,20 @@ class Issuer:
             found.append(standing)
         await record_all(connection, drawn, actor=actor.label, at=now)
         return found
+
+
+async def _rated(
+    connection: Connection, todo: Mapping[UUID, Sequence[Period]], until: int, failed: dict[UUID, Exception]
+) -> tuple[dict[UUID, list[Rated]], dict[UUID, str]]:
+    """Rate whole months up to a batch, and name what was sold."""
+    rated: dict[UUID, list[Rated]] = {}
+    for org, periods in todo.items():
+        try:
+            rated[org] = [await rating.charges(connection, org, period, (0, until)) for period in periods]
+        except (HaatError, ValueError) as error:
+            failed[org] = error
+    services = {charge.service for found in rated.values() for one in found for charge in one.charges}
+    return rated, await rating.service_names(connection, sorted(services))
 
 
 def posted_for(

@@ -42,15 +42,17 @@ def upgrade() -> None:
         COMMENT ON COLUMN invoices.attempt IS 'How many invoices of the month had been voided before.';
 
         ALTER TABLE invoice_lines
-            ADD COLUMN kind text NOT NULL DEFAULT 'usage'
-                CHECK (kind IN ('usage', 'fee', 'minimum', 'adjustment')),
+            ADD COLUMN IF NOT EXISTS kind text NOT NULL DEFAULT 'usage',
             ADD COLUMN charge_key text,
+            DROP CONSTRAINT IF EXISTS invoice_lines_kind_check,
+            DROP CONSTRAINT IF EXISTS invoice_lines_batches,
+            DROP CONSTRAINT IF EXISTS invoice_lines_taxable_check,
+            DROP CONSTRAINT IF EXISTS invoice_lines_check,
             DROP CONSTRAINT invoice_lines_calls_check,
             DROP CONSTRAINT invoice_lines_quantity_check,
             DROP CONSTRAINT invoice_lines_check1,
-            DROP CONSTRAINT invoice_lines_taxable_check,
-            DROP CONSTRAINT invoice_lines_check,
-            ADD CONSTRAINT invoice_lines_batches_check CHECK (batch_to >= batch_from);
+            ADD CONSTRAINT invoice_lines_kind_check CHECK (kind IN ('usage', 'fee', 'minimum', 'adjustment')),
+            ADD CONSTRAINT invoice_lines_batches CHECK (batch_to >= batch_from);
         ALTER TABLE invoice_lines DISABLE TRIGGER never_edited;
         UPDATE invoice_lines SET charge_key = left(identity, -length('/' || period || '[' || batch_from || ']'));
         ALTER TABLE invoice_lines ENABLE TRIGGER never_edited;
@@ -233,7 +235,7 @@ def downgrade() -> None:
         ALTER TABLE invoice_lines
             DROP COLUMN kind,
             DROP COLUMN charge_key,
-            DROP CONSTRAINT invoice_lines_batches_check,
+            DROP CONSTRAINT invoice_lines_batches,
             ADD CONSTRAINT invoice_lines_calls_check CHECK (calls >= 0),
             ADD CONSTRAINT invoice_lines_quantity_check CHECK (quantity >= 0),
             ADD CONSTRAINT invoice_lines_check1 CHECK (free_units >= 0 AND free_units <= quantity),
