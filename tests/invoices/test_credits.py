@@ -122,10 +122,7 @@ async def test_an_invoice_credited_in_any_parts_gives_back_exactly_its_tax(desk:
 def test_taxes_of_parts_rounded_on_the_way_add_up_to_the_tax_of_the_whole(parts: list[Decimal]) -> None:
     """The rule that `haat.invoices.credits` rounds by, on its own."""
     gone = [total(parts[:n]) for n in range(len(parts) + 1)]
-    taxes = [
-        to_paisa(multiply(after, RATE)) - to_paisa(multiply(before, RATE))
-        for before, after in pairwise(gone)
-    ]
+    taxes = [to_paisa(multiply(after, RATE)) - to_paisa(multiply(before, RATE)) for before, after in pairwise(gone)]
     assert sum(taxes) == to_paisa(multiply(total(parts), RATE)) and min(taxes) >= 0
 
 

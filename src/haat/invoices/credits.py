@@ -25,7 +25,7 @@ from haat.invoices.states import Standing, State, begun, voided
 from haat.kernel.clock import financial_year
 from haat.kernel.errors import Conflict, NotFound, ValidationFailed
 from haat.kernel.ids import new_id
-from haat.kernel.money import PAISA, exact, multiply, to_paisa, total
+from haat.kernel.money import exact, multiply, to_paisa, total
 from haat.kernel.permissions import Actor, Permission
 from haat.ledger import service as ledger
 from haat.ledger.model import Operation, account, joined, moved
@@ -33,6 +33,7 @@ from haat.ledger.model import Operation, account, joined, moved
 Fault = Literal["provider", "platform"]
 SLA = "sla"
 VOID = "void"
+MOST = Decimal(10) ** 15
 _REASON = re.compile(r"[a-z][a-z_-]{0,39}")
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
@@ -386,7 +387,7 @@ def _check(key: str, reason: str) -> None:
 
 
 def _check_amount(amount: Decimal) -> None:
-    if exact(amount) != amount.quantize(PAISA):
+    if abs(exact(amount)) >= MOST or amount != to_paisa(amount):
         raise ValidationFailed(errors=[{"field": "taxable", "message": "Give rupees with whole paise."}])
 
 

@@ -21,7 +21,7 @@ from haat.invoices.states import Standing
 from haat.kernel.clock import Clock
 from haat.kernel.errors import Conflict, IdempotencyMismatch, InvalidRequest, NotFound, ValidationFailed
 from haat.kernel.ids import new_id
-from haat.kernel.money import PAISA, exact
+from haat.kernel.money import exact, to_paisa
 from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
 from haat.kernel.permissions import PLATFORM, Actor, Permission
 from haat.ledger import service as ledger
@@ -38,6 +38,7 @@ RANK = {"begun": 0, "failed": 1, "pending": 2, "succeeded": 3}
 A payment may fail and be tried again, so that it is pending, or succeeds, after it failed; what succeeded stays so.
 """
 
+MOST = Decimal(10) ** 15
 KEEP_MESSAGES = timedelta(days=30)
 
 
@@ -254,11 +255,10 @@ class Payments:
 
 
 def _check_amount(amount: Decimal) -> Decimal:
-    if exact(amount) <= 0 or amount != amount.quantize(PAISA):
-        raise ValidationFailed(errors=[{"field": "amount", "message": "Give rupees above 0, with whole paise."}])
-    if amount >= Decimal(10) ** 17:
-        raise ValidationFailed(errors=[{"field": "amount", "message": "That is more money than there is."}])
-    return amount.quantize(PAISA)
+    if not 0 < exact(amount) < MOST or amount != to_paisa(amount):
+        message = "Give rupees above 0, with whole paise, and not more money than there is."
+        raise ValidationFailed(errors=[{"field": "amount", "message": message}])
+    return to_paisa(amount)
 
 
 def _check_reference(reference: str) -> str:
