@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import subprocess
 import sys
 import time
 from decimal import Decimal
@@ -17,7 +15,7 @@ from bazaar import Subscription, consumer
 from desk import MONTH, Desk
 from haat.infra.jobs import Jobs
 from haat.infra.postgres import Database
-from haat.invoices import issuing, projection, runs, store
+from haat.invoices import issuing, projection, store
 from haat.invoices.jobs import TASKS
 from haat.invoices.runs import WORK, BillingRuns
 from haat.kernel.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
@@ -196,15 +194,16 @@ async def test_a_worker_killed_in_the_middle_of_a_run_leaves_whole_batches_for_t
     await a_street(desk, customers)
     billing = runs_on(desk, settlements, batch=1)
     await billing.start(PLATFORM, MONTH)
-    worker = subprocess.Popen([sys.executable, "-c", _WORKER, desk.database.app.dsn, desk.clock.now().isoformat()])
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _WORKER, desk.database.app.dsn, desk.clock.now().isoformat()
+    )
     try:
         deadline = time.monotonic() + 120
         while (await billing.status(PLATFORM, MONTH)).done < 3:
-            assert worker.poll() is None and time.monotonic() < deadline
-        os.kill(worker.pid, signal.SIGKILL)
+            assert worker.returncode is None and time.monotonic() < deadline
     finally:
-        worker.kill()
-        worker.wait()
+        worker.send_signal(signal.SIGKILL)
+        await worker.wait()
     left = await billing.status(PLATFORM, MONTH)
     assert left.state == "billing" and 3 <= left.done < customers
     await billing.work(MONTH)

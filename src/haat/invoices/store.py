@@ -562,8 +562,8 @@ async def begin_run(
         period,
         until,
         organisations,
-        by,
         at,
+        by,
     )
     return int(row["pass"]) if row else None
 
