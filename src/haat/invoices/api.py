@@ -427,9 +427,7 @@ async def billing_runs(actor: ActorOf, platform: PlatformOf) -> list[BillingRunV
 
 
 @router.get("/billing/runs/{period}")
-async def billing_run(
-    period: Annotated[str, Path(pattern=PERIOD)], actor: ActorOf, platform: PlatformOf
-) -> BillingRunView:
+async def billing_run(period: str, actor: ActorOf, platform: PlatformOf) -> BillingRunView:
     """Tell how far the closing of a month is (operator)."""
     return _billing(await platform.billing.status(actor, period))
 

@@ -226,6 +226,7 @@ async def lines_of(connection: Connection, call: Row) -> list[Row]:
               AND line.batch_from < %(batch)s AND line.batch_to >= %(batch)s
               AND CASE WHEN line.cached_share IS NULL THEN %(cache)s <> 'hit'
                   ELSE line.cached_share = %(cached_share)s END
+              AND NOT EXISTS (SELECT FROM invoice_states WHERE invoice_id = invoices.id AND state = 'void')
             ORDER BY line.cached_share NULLS FIRST
             """,
         call,
