@@ -15,7 +15,9 @@ from haat.invoices.service import Invoice
 from haat.kernel.errors import Conflict, NotFound, PermissionDenied, ValidationFailed
 from haat.kernel.permissions import PLATFORM
 from haat.rating.service import Rating
+from haat.settlement.service import Settlements
 from haat.usage.event import UsageEvent
+from haat.usage.model import Pseudonyms
 
 NEXT = "2026-12"
 
@@ -128,6 +130,17 @@ async def test_what_would_bring_an_invoice_below_zero_waits_for_the_next_one(des
     third = await desk.invoices.issue(PLATFORM, "2027-01", subscription.org)
     assert third is not None and third.net == 10
     assert await desk.made_anew() == []
+
+
+async def test_providers_share_what_an_adjustment_takes_back(desk: Desk) -> None:
+    subscription, _, events = await a_billed_month(desk, "10", "90")
+    settlements = Settlements(desk.database.app, desk.clock, Pseudonyms(bytes(32)), desk.invoices)
+    (first,) = await settlements.close_all(PLATFORM, MONTH)
+    await desk.invoices.correct_call(PLATFORM, UUID(events[1].id), units=None, reason="fraud")
+    await desk.bazaar.take([desk.bazaar.event(subscription, "100")])
+    assert await next_invoice(desk, subscription) is not None
+    (second,) = await settlements.close_all(PLATFORM, NEXT)
+    assert (first.provider, second.gross, second.provider) == (70, 10, 7)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -240,6 +240,22 @@ async def test_usage_that_comes_while_the_run_is_on_waits_for_the_next_month(des
     assert late is not None and late.net == 370
 
 
+async def test_usage_that_comes_late_to_a_month_in_which_its_customer_had_none_is_billed_too(
+    desk: Desk, billing: BillingRuns
+) -> None:
+    street = await a_street(desk, 1)
+    quiet = await desk.bazaar.subscribe(await desk.bazaar.organisation("Quiet"), street[0].service)
+    await billing.start(PLATFORM, MONTH)
+    await billing.work(MONTH)
+    await desk.bazaar.take([desk.bazaar.event(quiet, "100", at=desk.clock.now().replace(month=11, day=29))])
+    desk.clock.advance(days=31)
+    await billing.start(PLATFORM, "2026-12")
+    await billing.work("2026-12")
+    (invoice,) = (await desk.invoices.page(PLATFORM, org=quiet.org)).items
+    (line,) = await desk.invoices.lines(PLATFORM, invoice.id)
+    assert (invoice.period, line["period"], line["kind"], invoice.net) == ("2026-12", MONTH, "adjustment", 37)
+
+
 async def test_a_month_without_anybody_is_closed_at_once(desk: Desk, billing: BillingRuns) -> None:
     desk.close_month()
     begun = await billing.start(PLATFORM, MONTH)

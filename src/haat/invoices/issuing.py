@@ -39,7 +39,7 @@ from haat.invoices.model import (
 from haat.invoices.ports import NoWallets, Wallets
 from haat.invoices.projection import record_all
 from haat.invoices.states import OPEN, Standing, State, begun
-from haat.kernel.clock import Period, financial_year
+from haat.kernel.clock import Period, financial_year, month_of
 from haat.kernel.errors import Conflict, HaatError, NotFound, ValidationFailed
 from haat.kernel.gstin import check_gstin
 from haat.kernel.ids import milliseconds_of, new_id
@@ -197,9 +197,11 @@ class Issuer:
         """
         orgs = [buyer["id"] for buyer, _, _ in wanted]
         upto = await store.billed_up_to(connection, orgs)
+        closed = await store.closed_months(connection)
         asked: list[tuple[UUID, Period, int]] = []
         for buyer, month, _ in wanted:
             labels = {row["period"] for row in present[buyer["id"]] if row["state"] != State.VOID}
+            labels |= closed.intersection(_months_before(month, buyer["zone"]))
             months = [month_named(label, buyer["zone"]) for label in sorted(labels) if label < month.label]
             for one in [*months, month]:
                 batch = upto.get((buyer["id"], one.label), 0)
@@ -414,6 +416,12 @@ def posted_for(
 
 def _taxes_of(draft: Draft) -> list[tuple[str, Decimal]]:
     return [(tax.name, tax.amount) for tax in draft.taxes]
+
+
+def _months_before(month: Period, zone: str) -> list[str]:
+    """Return the two months before one, of which usage may still come when nobody had any at their close."""
+    last = month_of(month.start - timedelta(days=1), zone)
+    return [last.label, month_of(last.start - timedelta(days=1), zone).label]
 
 
 def _former(row: store.Row) -> Former:

@@ -545,6 +545,11 @@ async def run(connection: Connection, period: str) -> Row | None:
     return await _one(connection, f"{_RUN} WHERE run.period = %s GROUP BY run.period", period)
 
 
+async def closed_months(connection: Connection) -> set[str]:
+    """Return the months that a run has closed."""
+    return {row["period"] for row in await _all(connection, "SELECT period FROM billing_runs WHERE state = 'done'")}
+
+
 async def begin_run(
     connection: Connection, period: str, until: int, organisations: int, by: str, at: datetime
 ) -> int | None:

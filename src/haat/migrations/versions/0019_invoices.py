@@ -62,7 +62,12 @@ def upgrade() -> None:
 
         -- A projection that is made anew takes rows out and puts them back before anybody looks.
         ALTER TABLE settlement_lines
-            ALTER CONSTRAINT settlement_lines_invoice_line_id_fkey DEFERRABLE INITIALLY DEFERRED;
+            ALTER CONSTRAINT settlement_lines_invoice_line_id_fkey DEFERRABLE INITIALLY DEFERRED,
+            DROP CONSTRAINT IF EXISTS settlement_lines_provider_amount_check,
+            DROP CONSTRAINT IF EXISTS settlement_lines_platform_amount_check;
+        ALTER TABLE settlements
+            DROP CONSTRAINT IF EXISTS settlements_provider_amount_check,
+            DROP CONSTRAINT IF EXISTS settlements_platform_amount_check;
 
         CREATE TABLE invoice_states (
             invoice_id uuid PRIMARY KEY,
@@ -231,7 +236,13 @@ def downgrade() -> None:
         DROP TABLE billing_batches, billing_runs, usage_corrections, payment_messages, payment_orders, allocations,
             payments, credit_note_lines, credit_notes, invoice_states;
 
-        ALTER TABLE settlement_lines ALTER CONSTRAINT settlement_lines_invoice_line_id_fkey NOT DEFERRABLE;
+        ALTER TABLE settlements
+            ADD CONSTRAINT settlements_provider_amount_check CHECK (provider_amount >= 0),
+            ADD CONSTRAINT settlements_platform_amount_check CHECK (platform_amount >= 0);
+        ALTER TABLE settlement_lines
+            ALTER CONSTRAINT settlement_lines_invoice_line_id_fkey NOT DEFERRABLE,
+            ADD CONSTRAINT settlement_lines_provider_amount_check CHECK (provider_amount >= 0),
+            ADD CONSTRAINT settlement_lines_platform_amount_check CHECK (platform_amount >= 0);
         ALTER TABLE invoice_lines
             DROP COLUMN kind,
             DROP COLUMN charge_key,
