@@ -7,16 +7,19 @@ import signal
 import sys
 import time
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bazaar import Subscription, consumer
 from desk import MONTH, Desk
+from haat.infra.handlers import handler_task
+from haat.infra.job_worker import JobWorker, Pace
 from haat.infra.jobs import Jobs
 from haat.infra.postgres import Database
 from haat.invoices import issuing, projection, store
-from haat.invoices.jobs import TASKS
+from haat.invoices.jobs import HANDLERS, TASKS
 from haat.invoices.runs import WORK, BillingRuns
 from haat.kernel.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
 from haat.kernel.permissions import PLATFORM
@@ -169,9 +172,11 @@ async def test_what_dies_at_any_step_leaves_nothing_half_done_and_the_next_one_g
 _WORKER = """
 import asyncio, sys
 from datetime import datetime
+from haat.infra.handlers import handler_task
+from haat.infra.job_worker import JobWorker, Pace
 from haat.infra.jobs import Jobs
 from haat.infra.postgres import Database
-from haat.invoices.jobs import TASKS
+from haat.invoices.jobs import HANDLERS, TASKS
 from haat.invoices.runs import BillingRuns
 from haat.invoices.service import Invoices
 from haat.kernel.clock import SetClock
@@ -210,6 +215,25 @@ async def test_a_worker_killed_in_the_middle_of_a_run_leaves_whole_batches_for_t
     done = await billing.status(PLATFORM, MONTH)
     assert (done.state, done.issued, done.unchanged) == ("done", customers, 0)
     await check_whole(desk, customers)
+
+
+async def test_workers_close_a_month_that_was_begun(desk: Desk, settlements: Settlements) -> None:
+    await a_street(desk, 5)
+    jobs = Jobs(desk.database.app, [*TASKS, *(handler_task(one) for one in HANDLERS)])
+    billing = runs_on(desk, settlements, batch=2)
+    platform = SimpleNamespace(billing=billing, invoices=desk.invoices, clock=desk.clock)
+    stop = asyncio.Event()
+    pace = Pace(heartbeat=0.5, dead_after=5, poll=0.05)
+    workers = [asyncio.create_task(JobWorker(jobs, platform, pace=pace).run(stop, 5)) for _ in range(2)]
+    try:
+        await billing.start(PLATFORM, MONTH)
+        async with asyncio.timeout(120):
+            while (await billing.status(PLATFORM, MONTH)).state != "done":
+                pass
+    finally:
+        stop.set()
+        await asyncio.gather(*workers)
+    await check_whole(desk, 5)
 
 
 async def test_a_month_that_runs_is_not_closed_nor_by_anybody_but_the_operator(

@@ -92,7 +92,7 @@ async def append_all(connection: Connection, new: Sequence[NewEvent], *, actor: 
     if not new:
         return []
     at = at.astimezone(UTC)
-    rows = await connection.execute(
+    known = await connection.execute(
         """
         SELECT last.* FROM (SELECT DISTINCT unnest(%s::text[]) AS stream) AS wanted,
             LATERAL (SELECT stream, version, hash FROM events WHERE stream = wanted.stream
@@ -100,7 +100,7 @@ async def append_all(connection: Connection, new: Sequence[NewEvent], *, actor: 
         """,
         ([one.stream for one in new],),
     )
-    last = {row["stream"]: (int(row["version"]), bytes(row["hash"])) async for row in rows}
+    last = {row["stream"]: (int(row["version"]), bytes(row["hash"])) async for row in known}
     made: list[DomainEvent] = []
     for one in new:
         version, prev_hash = last.get(one.stream, (0, GENESIS))
@@ -120,28 +120,30 @@ async def append_all(connection: Connection, new: Sequence[NewEvent], *, actor: 
         made.append(
             DomainEvent(identifier, one.stream, version + 1, one.type, one.data, actor, one.org, at, prev_hash, digest)
         )
+    rows = [
+        {
+            "place": place,
+            "id": str(event.id),
+            "stream": event.stream,
+            "version": event.version,
+            "type": event.type,
+            "data": dict(event.data),
+            "org_id": str(event.org) if event.org else None,
+            "prev_hash": f"\\x{event.prev_hash.hex()}",
+            "hash": f"\\x{event.hash.hex()}",
+        }
+        for place, event in enumerate(made)
+    ]
     try:
         inserted = await connection.execute(
             """
             INSERT INTO events (id, stream, version, type, data, actor, org_id, at, prev_hash, hash)
             SELECT id, stream, version, type, data, %s, org_id, %s, prev_hash, hash
-            FROM unnest(%s::uuid[], %s::text[], %s::integer[], %s::text[], %s::jsonb[], %s::uuid[], %s::bytea[],
-                        %s::bytea[])
-                WITH ORDINALITY AS one (id, stream, version, type, data, org_id, prev_hash, hash, place)
+            FROM jsonb_to_recordset(%s) AS one (place integer, id uuid, stream text, version integer, type text,
+                                                data jsonb, org_id uuid, prev_hash bytea, hash bytea)
             ORDER BY place RETURNING id, seq, xid::text::bigint AS xid
             """,
-            (
-                actor,
-                at,
-                [event.id for event in made],
-                [event.stream for event in made],
-                [event.version for event in made],
-                [event.type for event in made],
-                [Jsonb(dict(event.data)) for event in made],
-                [event.org for event in made],
-                [event.prev_hash for event in made],
-                [event.hash for event in made],
-            ),
+            (actor, at, Jsonb(rows)),  # one text: arrays of texts are escaped one character after the other
         )
         places = {row["id"]: Position(row["xid"], row["seq"]) async for row in inserted}
     except UniqueViolation as error:

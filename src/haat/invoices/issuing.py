@@ -386,14 +386,20 @@ class Issuer:
 async def _rated(
     connection: Connection, todo: Mapping[UUID, Sequence[Period]], until: int, failed: dict[UUID, Exception]
 ) -> tuple[dict[UUID, list[Rated]], dict[UUID, str]]:
-    """Rate whole months up to a batch, and name what was sold."""
-    rated: dict[UUID, list[Rated]] = {}
+    """Rate whole months up to a batch, those that begin and end together at once, and name what was sold."""
+    together: dict[Period, list[UUID]] = {}
     for org, periods in todo.items():
-        try:
-            rated[org] = [await rating.charges(connection, org, period, (0, until)) for period in periods]
-        except (HaatError, ValueError) as error:
-            failed[org] = error
-    services = {charge.service for found in rated.values() for one in found for charge in one.charges}
+        for period in periods:
+            together.setdefault(period, []).append(org)
+    found: dict[tuple[UUID, Period], Rated] = {}
+    for period, orgs in together.items():
+        for org in orgs:
+            try:
+                found[org, period] = await rating.charges(connection, org, period, (0, until))
+            except (HaatError, ValueError) as error:
+                failed[org] = error
+    rated = {org: [found[org, one] for one in periods] for org, periods in todo.items() if org not in failed}
+    services = {charge.service for one in found.values() for charge in one.charges}
     return rated, await rating.service_names(connection, sorted(services))
 
 

@@ -11,6 +11,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
+
 from haat.infra.postgres import Connection
 from haat.invoices.model import Billed
 from haat.kernel.clock import Period
@@ -207,13 +209,16 @@ async def next_serials(connection: Connection, prefix: str, financial_year: str,
 
 async def keep_documents(connection: Connection, documents: Sequence[tuple[bytes, UUID, str]]) -> None:
     """Keep texts, as (hash, organisation, text), for good."""
-    hashes, orgs, texts = zip(*documents, strict=True)
+    rows = [
+        {"content_hash": f"\\x{digest.hex()}", "org_id": str(org), "document": text} for digest, org, text in documents
+    ]
     await connection.execute(
         """
         INSERT INTO invoice_documents (content_hash, org_id, document)
-        SELECT * FROM unnest(%s::bytea[], %s::uuid[], %s::text[]) ON CONFLICT DO NOTHING
+        SELECT content_hash, org_id, document
+        FROM jsonb_to_recordset(%s) AS one (content_hash bytea, org_id uuid, document text) ON CONFLICT DO NOTHING
         """,
-        (list(hashes), list(orgs), list(texts)),
+        (Jsonb(rows),),
     )
 
 
