@@ -1,0 +1,117 @@
+"""The fonts of the page: Noto, one family a script, from a folder of the system's.
+
+A fixed list in a fixed order, and nothing else the system may have: the same document is to be the same file.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+
+import typst
+
+from haat.kernel.errors import FontMissing
+from haat.language import SCRIPTS, Tag
+
+FOLDER = Path("/usr/share/fonts/truetype/noto")
+"""Where Debian's fonts-noto-core puts them (see `make fonts`)."""
+
+FAMILIES = MappingProxyType(
+    {
+        "Arab": "Noto Naskh Arabic",
+        "Beng": "Noto Sans Bengali",
+        "Deva": "Noto Sans Devanagari",
+        "Gujr": "Noto Sans Gujarati",
+        "Guru": "Noto Sans Gurmukhi",
+        "Knda": "Noto Sans Kannada",
+        "Latn": "Noto Sans",
+        "Mlym": "Noto Sans Malayalam",
+        "Mtei": "Noto Sans Meetei Mayek",
+        "Olck": "Noto Sans Ol Chiki",
+        "Orya": "Noto Sans Oriya",
+        "Taml": "Noto Sans Tamil",
+        "Telu": "Noto Sans Telugu",
+    }
+)
+NASTALIQ = "Noto Nastaliq Urdu"
+"""What readers of Urdu and Kashmiri are used to; Sindhi is printed in Naskh."""
+
+SYMBOLS = ("Noto Sans Symbols", "Noto Sans Symbols2")
+"""For names only: what no script's font has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """The fonts of one folder: what the typesetter is given, and what characters they have."""
+
+    fonts: typst.Fonts
+    characters: frozenset[int]
+
+
+def families_for(tag: Tag) -> list[str]:
+    """Return the families of a page in a language, its own first, those of names in other scripts after it."""
+    own = NASTALIQ if str(tag) in ("ur-Arab", "ks-Arab") else FAMILIES[tag.script]
+    return list(dict.fromkeys((own, *FAMILIES.values(), *SYMBOLS)))
+
+
+@lru_cache(maxsize=4)
+def faces_in(folder: Path) -> Faces:
+    """Return the fonts of a folder; raise FontMissing unless it has the family of every script."""
+    fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[folder])
+    wanted = {*FAMILIES.values(), NASTALIQ}
+    files = {
+        _plain(info.family): info.path
+        for info in fonts.fonts()
+        if info.path is not None and info.weight == 400 and info.style == "normal" and info.stretch == 1
+    }
+    if missing := sorted(family for family in wanted if _plain(family) not in files):
+        scripts = [SCRIPTS[code].name for code, family in FAMILIES.items() if family in missing]
+        raise FontMissing(
+            f"{folder} lacks {', '.join(missing)}{_for(scripts)}: the operator installs Debian's fonts-noto-core "
+            "(`make fonts`), or names another folder of Noto fonts in `fonts_dir`."
+        )
+    characters: set[int] = set()
+    for family in (*wanted, *SYMBOLS):
+        if path := files.get(_plain(family)):
+            characters |= set(_characters(Path(path).read_bytes()))
+    return Faces(fonts, frozenset(characters))
+
+
+def _plain(family: str) -> str:
+    """Return a family's name as releases agree on it: ``Noto Sans MeeteiMayek`` was written apart later."""
+    return family.replace(" ", "").lower()
+
+
+def _for(scripts: list[str]) -> str:
+    return f" (for {', '.join(scripts)})" if scripts else ""
+
+
+def _characters(font: bytes) -> Iterator[int]:
+    """Yield the code points that a TrueType font has a glyph for (OpenType, `cmap`, formats 4 and 12)."""
+    (tables,) = struct.unpack_from(">H", font, 4)
+    places = {font[12 + 16 * n : 16 + 16 * n]: struct.unpack_from(">I", font, 20 + 16 * n)[0] for n in range(tables)}
+    cmap = places[b"cmap"]
+    (count,) = struct.unpack_from(">H", font, cmap + 2)
+    for n in range(count):
+        platform, _, offset = struct.unpack_from(">HHI", font, cmap + 4 + 8 * n)
+        (kind,) = struct.unpack_from(">H", font, cmap + offset)
+        if platform in (0, 3) and kind == 4:
+            yield from _segments(font, cmap + offset)
+        elif platform in (0, 3) and kind == 12:
+            (groups,) = struct.unpack_from(">I", font, cmap + offset + 12)
+            for group in range(groups):
+                first, last, _ = struct.unpack_from(">III", font, cmap + offset + 16 + 12 * group)
+                yield from range(first, last + 1)
+
+
+def _segments(font: bytes, table: int) -> Iterator[int]:
+    (double,) = struct.unpack_from(">H", font, table + 6)
+    count = double // 2
+    ends = struct.unpack_from(f">{count}H", font, table + 14)
+    starts = struct.unpack_from(f">{count}H", font, table + 16 + double)
+    for first, last in zip(starts, ends, strict=True):
+        yield from range(first, min(last, 0xFFFE) + 1)
