@@ -36,6 +36,8 @@ STANDARD = "a-3b"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _DIRECTING = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_COLUMNS = ("description", "calls", "quantity", "free", "price", "taxable")
+
 _compiling = threading.Lock()
 
 
@@ -48,7 +50,7 @@ def render(document: Mapping[str, Any], language: str, *, folder: Path = fonts.F
     """
     labels = labels_for(parse_tag(language))
     faces = fonts.faces_in(folder)
-    data = json.dumps(_Page(document, labels, faces.characters).data(), ensure_ascii=False, sort_keys=True)
+    data = json.dumps(_Page(document, labels, faces).data(), ensure_ascii=False, sort_keys=True)
     with _compiling:
         compiled = _compiler(folder).compile(
             _layout(), sys_inputs={"data": data}, pdf_standards=[STANDARD], timestamp=_issued(document)
@@ -71,8 +73,8 @@ def _layout() -> bytes:
 class _Page:
     """What a page says, piece by piece."""
 
-    def __init__(self, document: Mapping[str, Any], labels: Labels, characters: frozenset[int]) -> None:
-        self._document, self._labels, self._characters = document, labels, characters
+    def __init__(self, document: Mapping[str, Any], labels: Labels, faces: fonts.Faces) -> None:
+        self._document, self._labels, self._faces = document, labels, faces
         self._tag = labels.tag
 
     def data(self) -> dict[str, Any]:
@@ -82,7 +84,7 @@ class _Page:
         digest = content_hash(text).hex()
         heading = labels["credit_note" if _is_credit_note(document) else "invoice"]
         serial = self._own(document["serial"])
-        families = fonts.families_for(self._tag)
+        families = self._faces.families_for(self._tag)
         return {
             "title": f"{heading} {serial['text']}",
             "heading": heading,
@@ -93,10 +95,7 @@ class _Page:
             "supplier": self._party(document["supplier"], labels["supplier"]),
             "recipient": self._party(document["recipient"], labels["recipient"]),
             "facts": self._facts(),
-            "columns": [
-                "",
-                *(labels[name] for name in ("description", "calls", "quantity", "free", "price", "taxable")),
-            ],
+            "columns": [("number", ""), *((name, labels[name]) for name in _COLUMNS)],
             "rows": [self._row(position, line) for position, line in enumerate(document["lines"], 1)],
             "sums": self._sums(),
             "total": {"name": labels["total"], "amount": self._money(document["total"])},
@@ -166,10 +165,11 @@ class _Page:
             "taxable": self._money(line["taxable_value"]),
         }
 
-    def _sums(self) -> list[tuple[str, str]]:
+    def _sums(self) -> list[tuple[dict[str, Any], str]]:
         document = self._document
-        taxes = [(f"{tax['name']} {_percent(tax['rate'])}", self._money(tax["amount"])) for tax in document["taxes"]]
-        return [(self._labels["taxable"], self._money(document["taxable_value"])), *taxes]
+        sums = [(self._labels["taxable"], document["taxable_value"])]
+        sums += [(f"{tax['name']} {_percent(tax['rate'])}", tax["amount"]) for tax in document["taxes"]]
+        return [(self._own(name), self._money(amount)) for name, amount in sums]
 
     # --- how things are written -------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class _Page:
     def _plain(self, text: object) -> str:
         """Return a text in one line that shows all it holds: no controls, no overrides, no letter without a font."""
         line = tidy(_DIRECTING.sub("", _UNPRINTABLE.sub(" ", str(text))))
-        return "".join(letter if ord(letter) in self._characters else _REPLACEMENT for letter in line)
+        return "".join(letter if ord(letter) in self._faces.characters else _REPLACEMENT for letter in line)
 
     def _count(self, value: object) -> str:
         """Return a quantity with every decimal that counts."""

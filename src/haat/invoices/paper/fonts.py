@@ -6,7 +6,7 @@ A fixed list in a fixed order, and nothing else the system may have: the same do
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -46,16 +46,17 @@ SYMBOLS = ("Noto Sans Symbols", "Noto Sans Symbols2")
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """The fonts of one folder: what the typesetter is given, and what characters they have."""
+    """The fonts of one folder: what the typesetter is given, its families as they are called, their characters."""
 
     fonts: typst.Fonts
+    names: Mapping[str, str]
     characters: frozenset[int]
 
-
-def families_for(tag: Tag) -> list[str]:
-    """Return the families of a page in a language, its own first, those of names in other scripts after it."""
-    own = NASTALIQ if str(tag) in ("ur-Arab", "ks-Arab") else FAMILIES[tag.script]
-    return list(dict.fromkeys((own, *FAMILIES.values(), *SYMBOLS)))
+    def families_for(self, tag: Tag) -> list[str]:
+        """Return the families of a page in a language: its own first, those of names in other scripts after it."""
+        own = NASTALIQ if str(tag) in ("ur-Arab", "ks-Arab") else FAMILIES[tag.script]
+        families = dict.fromkeys((own, *FAMILIES.values(), *SYMBOLS))
+        return [self.names[_plain(family)] for family in families if _plain(family) in self.names]
 
 
 @lru_cache(maxsize=4)
@@ -64,7 +65,7 @@ def faces_in(folder: Path) -> Faces:
     fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[folder])
     wanted = {*FAMILIES.values(), NASTALIQ}
     files = {
-        _plain(info.family): info.path
+        _plain(info.family): (info.family, info.path)
         for info in fonts.fonts()
         if info.path is not None and info.weight == 400 and info.style == "normal" and info.stretch == 1
     }
@@ -74,11 +75,12 @@ def faces_in(folder: Path) -> Faces:
             f"{folder} lacks {', '.join(missing)}{_for(scripts)}: the operator installs Debian's fonts-noto-core "
             "(`make fonts`), or names another folder of Noto fonts in `fonts_dir`."
         )
-    characters: set[int] = set()
-    for family in (*wanted, *SYMBOLS):
-        if path := files.get(_plain(family)):
-            characters |= set(_characters(Path(path).read_bytes()))
-    return Faces(fonts, frozenset(characters))
+    names, characters = {}, set[int]()
+    for plain in map(_plain, (*wanted, *SYMBOLS)):
+        if plain in files:
+            names[plain], path = files[plain]
+            characters.update(_characters(Path(path).read_bytes()))
+    return Faces(fonts, names, frozenset(characters))
 
 
 def _plain(family: str) -> str:
