@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import haat.catalog.jobs
 import haat.feedback.jobs
+import haat.invoices.jobs
 import haat.jobs.jobs
 import haat.partners.jobs
 import haat.registry.jobs
@@ -30,6 +31,7 @@ from haat.infra.mail import Mail, mail_for
 from haat.infra.net import parse_networks
 from haat.infra.postgres import Database
 from haat.infra.projections import Projection
+from haat.invoices.papers import Papers
 from haat.invoices.service import Invoices
 from haat.jobs.files import Files
 from haat.jobs.service import CallerJobs
@@ -57,6 +59,7 @@ HANDLERS: tuple[EventHandler, ...] = (
     *haat.registry.jobs.HANDLERS,
     *haat.rollouts.jobs.HANDLERS,
     *haat.jobs.jobs.HANDLERS,
+    *haat.invoices.jobs.HANDLERS,
 )
 """What is done after which event, across all domains."""
 
@@ -93,6 +96,7 @@ class Platform:
     usage: Usage
     rating: Rating
     invoices: Invoices
+    papers: Papers
     settlements: Settlements
     ledger: Ledger
     registry: Registry
@@ -147,6 +151,7 @@ def build_platform(
         usage=Usage(db, clock, pseudonyms),
         rating=Rating(db, clock),
         invoices=invoices,
+        papers=Papers(db, clock, settings, invoices),
         settlements=Settlements(db, clock, pseudonyms, invoices),
         ledger=Ledger(db),
         registry=Registry(db, clock, keyring, partners, catalog, settings),

@@ -12,8 +12,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from haat.language import parse_tag
 
 
 class Settings(BaseSettings):
@@ -132,11 +134,22 @@ class Settings(BaseSettings):
     gst_rate: Decimal = Field(Decimal("0.18"), ge=0, le=1, description="GST on the operator's services.")
     sac_code: str = Field("998439", description="SAC printed on invoice lines.")
     invoice_prefix: str = Field("HT", pattern=r"^[A-Z]{1,4}$", description="First letters of an invoice's serial.")
+    invoice_language: str = Field(
+        "en", description="Language of invoices on paper and in mails for organisations that did not choose one."
+    )
+    fonts_dir: Path = Field(
+        Path("/usr/share/fonts/truetype/noto"), description="Folder of the Noto fonts that invoices are printed with."
+    )
     provider_share: Decimal = Field(Decimal("0.70"), ge=0, le=1, description="Provider's share of net charges.")
     zone: str = Field("Asia/Kolkata", description="Time zone of an organisation that did not choose one.")
 
     session_hours: int = Field(12, ge=1, le=720, description="Length of a portal session.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @field_validator("invoice_language")
+    @classmethod
+    def _known_language(cls, tag: str) -> str:
+        return str(parse_tag(tag))
 
     @classmethod
     def settings_customise_sources(

@@ -9,8 +9,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
+from starlette.responses import Response
 
 from haat.control.context import ActorOf, Body, PlatformOf
+from haat.invoices.papers import sent
 from haat.invoices.service import BilledCall, Invoice
 from haat.rating.model import Charge
 
@@ -21,6 +23,9 @@ Period = Annotated[str, Query(pattern=PERIOD, description="A month such as 2026-
 Cursor = Annotated[str | None, Query(max_length=500)]
 Limit = Annotated[int, Query(ge=1, le=100)]
 Identifier = Annotated[UUID, Path()]
+LanguageOf = Annotated[
+    str | None, Query(max_length=20, description="Language of the labels, such as ta; else the organisation's.")
+]
 
 
 class InvoiceView(BaseModel):
@@ -106,6 +111,14 @@ class RunView(BaseModel):
     failed: list[Failure]
 
 
+class LanguageView(BaseModel):
+    language: str = Field(description="BCP-47 with script, such as ta-Taml.")
+
+
+class LanguageChoice(Body):
+    language: str = Field(max_length=20)
+
+
 @router.get("/invoices")
 async def page(
     actor: ActorOf,
@@ -124,6 +137,36 @@ async def page(
 async def preview(actor: ActorOf, platform: PlatformOf, period: Period) -> dict[str, Any]:
     """Show the draft of a month, as far as it is not invoiced yet."""
     return (await platform.invoices.preview(actor, period)).data()
+
+
+@router.get("/invoices/language")
+async def language(actor: ActorOf, platform: PlatformOf) -> LanguageView:
+    """Return the language of one's organisation's invoices on paper and in mails."""
+    return LanguageView(language=str(await platform.papers.language(actor)))
+
+
+@router.put("/invoices/language")
+async def choose_language(body: LanguageChoice, actor: ActorOf, platform: PlatformOf) -> LanguageView:
+    """Choose that language: a tag such as `ta`, `ur` or `sd-Deva`."""
+    return LanguageView(language=str(await platform.papers.choose_language(actor, body.language)))
+
+
+@router.get("/invoices/{invoice_id}.pdf", response_class=Response)
+async def as_pdf(invoice_id: Identifier, actor: ActorOf, platform: PlatformOf, language: LanguageOf = None) -> Response:
+    """Return an invoice on paper: PDF/A-3 with the document as it was issued inside."""
+    return sent(await platform.papers.pdf(actor, invoice_id, language))
+
+
+@router.get("/invoices/{invoice_id}.csv", response_class=Response)
+async def as_csv(invoice_id: Identifier, actor: ActorOf, platform: PlatformOf, bom: bool = False) -> Response:
+    """Return an invoice's lines for a spreadsheet; `bom` marks it as UTF-8 for Excel."""
+    return sent(await platform.papers.csv(actor, invoice_id, mark=bom))
+
+
+@router.get("/invoices/{invoice_id}.json", response_class=Response)
+async def as_json(invoice_id: Identifier, actor: ActorOf, platform: PlatformOf) -> Response:
+    """Return the document byte for byte as it was issued: its SHA-256 is the invoice's `content_hash`."""
+    return sent(await platform.papers.json(actor, invoice_id))
 
 
 @router.get("/cost")

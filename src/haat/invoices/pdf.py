@@ -6,6 +6,7 @@ document in the same language is the same file, byte for byte, as long as Typst 
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import threading
@@ -15,7 +16,7 @@ from decimal import Decimal
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import segno
 import typst
@@ -27,15 +28,20 @@ from haat.invoices.paper import fonts
 from haat.invoices.paper.labels import Labels, labels_for
 from haat.invoices.paper.words import amount_in_words
 from haat.kernel.text import tidy
-from haat.language import ENGLISH, Tag, base_direction, format_date, format_number, parse_tag, script_counts
+from haat.language import ENGLISH, base_direction, format_date, format_number, graphemes, parse_tag, script_counts
 from haat.language.formats import date_locale, number_locale
 
-STANDARD = "a-3b"
+STANDARD: Final = "a-3b"
 """PDF/A-3: made to be kept, with the data it was made from (ISO 19005-3)."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _DIRECTING = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_LANGUAGES = {"pa": "pan"}
+"""Typst takes `pa` for what is written from right to left in Pakistan, and tells readers of the file so."""
+
+_ZERO_WIDTH_SPACE = "\N{ZERO WIDTH SPACE}"
+_PIECE = 10
 _COLUMNS = ("description", "calls", "quantity", "free", "price", "taxable")
 
 _compiling = threading.Lock()
@@ -89,7 +95,7 @@ class _Page:
             "title": f"{heading} {serial['text']}",
             "heading": heading,
             "original": labels["original"],
-            "lang": self._tag.language,
+            "lang": _LANGUAGES.get(self._tag.language, self._tag.language),
             "dir": self._tag.direction,
             "fonts": families,
             "supplier": self._party(document["supplier"], labels["supplier"]),
@@ -127,22 +133,19 @@ class _Page:
             "lines": [self._own(line) for line in lines if line],
         }
 
-    def _facts(self) -> list[tuple[str, dict[str, Any]]]:
+    def _facts(self) -> list[tuple[str, list[dict[str, Any]]]]:
         document, labels = self._document, self._labels
         place = document["place_of_supply"]
-        facts = [
-            (labels["number"], document["serial"]),
-            (labels["date"], self._day(document["date"])),
-        ]
+        facts = [("number", [document["serial"]]), ("date", [self._day(document["date"])])]
         if document.get("period"):
-            facts.append((labels["period"], self._month(document["period"], document.get("part") or 1)))
+            facts.append(("period", [self._month(document["period"], document.get("part") or 1)]))
         if against := document.get("invoice"):
-            facts.append((labels["against"], f"{against['serial']}, {self._day(against['date'])}"))
+            facts.append(("against", [against["serial"], self._day(against["date"])]))
         if document.get("reason"):
-            facts.append((labels["reason"], document["reason"]))
-        facts.append((labels["place"], f"{place['state']} ({place['state_code']})"))
-        facts.append((labels["reverse_charge"], labels["yes" if document.get("reverse_charge") else "no"]))
-        return [(name, self._own(said)) for name, said in facts]
+            facts.append(("reason", [document["reason"]]))
+        facts.append(("place", [f"{place['state']} ({place['state_code']})"]))
+        facts.append(("reverse_charge", [labels["yes" if document.get("reverse_charge") else "no"]]))
+        return [(labels[name], [self._own(line) for line in said]) for name, said in facts]
 
     def _row(self, position: int, line: Mapping[str, Any]) -> dict[str, Any]:
         labels = self._labels
@@ -155,7 +158,7 @@ class _Page:
         return {
             "number": str(position),
             "description": self._own(line["description"]),
-            "detail": self._own(" · ".join(detail)),
+            "detail": [self._own(one) for one in detail],
             "calls": self._count(line.get("calls")),
             "quantity": self._count(line.get("quantity")),
             "unit": labels.unit(str(line["unit"])) if line.get("unit") else "",
@@ -180,12 +183,18 @@ class _Page:
         """
         plain = self._plain(text)
         foreign = self._tag.script not in script_counts(plain)
-        return {"text": plain, "dir": base_direction(plain) or self._tag.direction, "foreign": foreign}
+        return {
+            "text": " ".join(map(_breakable, plain.split(" "))),
+            "dir": base_direction(plain) or self._tag.direction,
+            "foreign": foreign,
+        }
 
     def _plain(self, text: object) -> str:
         """Return a text in one line that shows all it holds: no controls, no overrides, no letter without a font."""
         line = tidy(_DIRECTING.sub("", _UNPRINTABLE.sub(" ", str(text))))
-        return "".join(letter if ord(letter) in self._faces.characters else _REPLACEMENT for letter in line)
+        if line.isascii():
+            return line
+        return "".join(one if self._faces.show(one) else _REPLACEMENT for one in graphemes(line))
 
     def _count(self, value: object) -> str:
         """Return a quantity with every decimal that counts."""
@@ -248,7 +257,17 @@ def _percent(share: object) -> str:
     return (written.rstrip("0").rstrip(".") if "." in written else written) + "%"
 
 
+def _breakable(word: str) -> str:
+    """Return a word that may be broken every ten graphemes if it is longer than twenty."""
+    letters = graphemes(word)
+    if len(letters) <= 2 * _PIECE:
+        return word
+    return _ZERO_WIDTH_SPACE.join("".join(letters[n : n + _PIECE]) for n in range(0, len(letters), _PIECE))
+
+
 def _qr(content: str) -> str:
     """Return a QR code as SVG. The signed code of an e-invoice is long: level L keeps its modules large."""
     code = segno.make(content, error="l", micro=False, boost_error=False)
-    return str(code.svg_inline(border=4, omitsize=True, svgclass=None, lineclass=None, xmldecl=False))
+    drawn = io.BytesIO()
+    code.save(drawn, kind="svg", border=4, omitsize=True, xmldecl=False, svgclass=None, lineclass=None)
+    return drawn.getvalue().decode()

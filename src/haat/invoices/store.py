@@ -244,3 +244,17 @@ async def calls_of_line(connection: Connection, line: Row, after: UUID | None, l
         {**line, "billed": BILLED_VALUES, "after": after, "limit": limit},
     )
     return [row async for row in rows]
+
+
+async def language_chosen(connection: Connection, stream: str) -> str | None:
+    """Return the language that an organisation chose last for its papers."""
+    row = await (
+        await connection.execute(
+            """
+            SELECT data->>'language' AS language FROM events
+            WHERE stream = %s AND type = 'papers.language_chosen' ORDER BY version DESC LIMIT 1
+            """,
+            (stream,),
+        )
+    ).fetchone()
+    return None if row is None else str(row["language"])

@@ -36,5 +36,6 @@ NOTICES = {
     "replayed": "The job runs again. It disappears from this list when it succeeds.",
     "flag": "The flag is kept. Every process knows it within a second.",
     "flag-removed": "The flag is removed; its history stays.",
+    "invoice-language": "Invoices come in this language from now on. Those that are issued can be had in any.",
     "invoiced": "The invoice run is done. Running it again changes nothing.",
 }

@@ -9,8 +9,10 @@ from urllib.parse import urlencode
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from haat.invoices.papers import sent
 from haat.kernel.clock import month_of
 from haat.kernel.errors import HaatError
+from haat.language import LANGUAGES, Tag
 from haat.portal.visit import VisitOf, parse_id
 
 router = APIRouter(prefix="/account/invoices")
@@ -32,8 +34,31 @@ async def invoices(visit: VisitOf, cursor: str = "") -> Response:
         preview=preview,
         hindrance=hindrance,
         period=period,
+        languages=_languages(),
+        language=str(await visit.platform.papers.language(actor)),
         next_href=f"/account/invoices?{urlencode({'cursor': page.next})}" if page.next else None,
     )
+
+
+@router.post("/language")
+async def choose_language(visit: VisitOf) -> Response:
+    await visit.platform.papers.choose_language(visit.require_actor(), visit.text("language"))
+    return visit.redirect("/account/invoices", done="invoice-language")
+
+
+@router.get("/{invoice}/pdf")
+async def as_pdf(visit: VisitOf, invoice: str, language: str = "") -> Response:
+    return sent(await visit.platform.papers.pdf(visit.require_actor(), parse_id(invoice), language or None))
+
+
+@router.get("/{invoice}/csv")
+async def as_csv(visit: VisitOf, invoice: str) -> Response:
+    return sent(await visit.platform.papers.csv(visit.require_actor(), parse_id(invoice), mark=True))
+
+
+@router.get("/{invoice}/json")
+async def as_json(visit: VisitOf, invoice: str) -> Response:
+    return sent(await visit.platform.papers.json(visit.require_actor(), parse_id(invoice)))
 
 
 @router.get("/{invoice}")
@@ -64,6 +89,8 @@ async def invoice(visit: VisitOf, invoice: str) -> Response:
         net=Decimal(document["taxable_value"]),
         total=Decimal(document["total"]),
         issued_at=datetime.fromisoformat(document["issued_at"]),
+        languages=_languages(),
+        language=str(await visit.platform.papers.language(actor)),
     )
 
 
@@ -82,3 +109,10 @@ async def line_calls(visit: VisitOf, invoice: str, line: str, cursor: str = "") 
         calls=page.items,
         next_href=f"{visit.request.url.path}?{urlencode({'cursor': page.next})}" if page.next else None,
     )
+
+
+def _languages() -> list[tuple[str, str]]:
+    """Return what a page can be printed in: tags with their names, in their own script and in English."""
+    tags = [Tag(code, script) for code, language in LANGUAGES.items() for script in language.scripts]
+    named = [(str(tag), tag.own_name if tag.language == "en" else f"{tag.own_name} ({tag.name})") for tag in tags]
+    return sorted(named, key=lambda pair: pair[0])

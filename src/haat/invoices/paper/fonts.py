@@ -38,10 +38,13 @@ FAMILIES = MappingProxyType(
     }
 )
 NASTALIQ = "Noto Nastaliq Urdu"
-"""What readers of Urdu and Kashmiri are used to; Sindhi is printed in Naskh."""
+"""What readers of Urdu are used to. Sindhi is printed in Naskh; Kashmiri too, as this font lacks some of its signs."""
 
 SYMBOLS = ("Noto Sans Symbols", "Noto Sans Symbols2")
 """For names only: what no script's font has."""
+
+
+_INVISIBLE = "\u200b\u200c\u200d\ufe0e\ufe0f"  # the shaper draws nothing for them, whether a font has them or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +53,18 @@ class Faces:
 
     fonts: typst.Fonts
     names: Mapping[str, str]
-    characters: frozenset[int]
+    characters: tuple[frozenset[int], ...]
 
     def families_for(self, tag: Tag) -> list[str]:
         """Return the families of a page in a language: its own first, those of names in other scripts after it."""
-        own = NASTALIQ if str(tag) in ("ur-Arab", "ks-Arab") else FAMILIES[tag.script]
+        own = NASTALIQ if str(tag) == "ur-Arab" else FAMILIES[tag.script]
         families = dict.fromkeys((own, *FAMILIES.values(), *SYMBOLS))
         return [self.names[_plain(family)] for family in families if _plain(family) in self.names]
+
+    def show(self, grapheme: str) -> bool:
+        """Tell whether one family has all of a grapheme: a mark can't stand on a letter of another font."""
+        needed = {ord(letter) for letter in grapheme if letter not in _INVISIBLE}
+        return any(needed <= characters for characters in self.characters)
 
 
 @lru_cache(maxsize=4)
@@ -75,12 +83,12 @@ def faces_in(folder: Path) -> Faces:
             f"{folder} lacks {', '.join(missing)}{_for(scripts)}: the operator installs Debian's fonts-noto-core "
             "(`make fonts`), or names another folder of Noto fonts in `fonts_dir`."
         )
-    names, characters = {}, set[int]()
+    names, characters = {}, []
     for plain in map(_plain, (*wanted, *SYMBOLS)):
         if plain in files:
             names[plain], path = files[plain]
-            characters.update(_characters(Path(path).read_bytes()))
-    return Faces(fonts, names, frozenset(characters))
+            characters.append(frozenset(_characters(Path(path).read_bytes())))
+    return Faces(fonts, names, tuple(characters))
 
 
 def _plain(family: str) -> str:

@@ -20,6 +20,8 @@ class Labels:
     money: Mapping[str, str]
     units: Mapping[str, str]
     mail: Mapping[str, str]
+    numbers: tuple[str, ...] = ()
+    """Number words from 0 to 99, where the language needs its own (see `words`)."""
 
     def __getitem__(self, name: str) -> str:
         return self.paper[name]
@@ -41,4 +43,5 @@ def _read(tag: Tag) -> Labels | None:
         return None
     read = tomllib.loads(file.read_text(encoding="utf-8"))
     parts = {name: read.pop(name) for name in ("money", "units", "mail")}
-    return Labels(tag, read, **parts)
+    numbers = tuple(read.pop("numbers", "").split())
+    return Labels(tag, read, **parts, numbers=numbers)

@@ -7,35 +7,18 @@ from decimal import Decimal
 
 from indic_numtowords import num2words
 
-from haat.invoices.paper.labels import Labels
+from haat.invoices.paper.labels import Labels, labels_for
 from haat.language import ENGLISH, Tag
 
 CRORE, LAKH = 10**7, 10**5
 MOST = 10**9
 """From here on (a hundred crore) the lists of most languages end, and English takes over."""
 
-# From 0 to 99. The library has Sindhi in Devanagari alone.
-_SINDHI = (
-    "ٻڙي هڪ ٻه ٽي چار پنج ڇهه ست اٺ نو ڏهه يارهن ٻارهن تيرهن چوڏهن پندرهن سورهن سترهن ارڙهن اوڻيهه "
-    "ويهه ايڪيهه ٻاويهه ٽيويهه چوويهه پنجويهه ڇويهه ستاويهه اٺاويهه اوڻٽيهه "
-    "ٽيهه ايڪٽيهه ٻٽيهه ٽيٽيهه چوٽيهه پنجٽيهه ڇٽيهه ستٽيهه اٺٽيهه اوڻيتاليهه "
-    "چاليهه ايڪيتاليهه ٻائيتاليهه ٽيتاليهه چوئيتاليهه پنجيتاليهه ڇائيتاليهه ستيتاليهه اٺيتاليهه اوڻونجاهه "
-    "پنجاهه ايڪونجاهه ٻاونجاهه ٽيونجاهه چوونجاهه پنجونجاهه ڇاونجاهه ستونجاهه اٺونجاهه اوڻهٺ "
-    "سٺ ايڪهٺ ٻاهٺ ٽيهٺ چوهٺ پنجهٺ ڇاهٺ ستهٺ اٺهٺ اوڻهتر "
-    "ستر ايڪهتر ٻاهتر ٽيهتر چوهتر پنجهتر ڇاهتر ستهتر اٺهتر اوڻاسي "
-    "اسي ايڪاسي ٻياسي ٽياسي چوراسي پنجاسي ڇهاسي ستاسي اٺاسي اوڻانوي "
-    "نوي ايڪانوي ٻيانوي ٽيانوي چورانوي پنجانوي ڇهانوي ستانوي اٺانوي نوانوي"
-).split()
+# The library's Kannada says 82 for 83 and nothing for what follows some hundreds, its Manipuri says 89 for 99, and its
+# Sindhi is in Devanagari alone. Where a labels' file has `numbers`, they are those from 0 to 99.
+_SINDHI, _KANNADA = Tag("sd", "Arab"), Tag("kn", "Knda")
 _SINDHI_STEPS = ((CRORE, "ڪروڙ"), (LAKH, "لک"), (1000, "هزار"), (100, "سو"))
-
-# The library's Kannada says 82 for 83 and nothing for what follows some hundreds; its Manipuri says 89 for 99.
-_KANNADA = (
-    "ಸೊನ್ನೆ ಒಂದು ಎರಡು ಮೂರು ನಾಲ್ಕು ಐದು ಆರು ಏಳು ಎಂಟು ಒಂಬತ್ತು ಹತ್ತು ಹನ್ನೊಂದು ಹನ್ನೆರಡು ಹದಿಮೂರು ಹದಿನಾಲ್ಕು ಹದಿನೈದು "
-    "ಹದಿನಾರು ಹದಿನೇಳು ಹದಿನೆಂಟು ಹತ್ತೊಂಬತ್ತು"
-).split()
-_KANNADA_TENS = "ಇಪ್ಪತ್ತ ಮೂವತ್ತ ನಲವತ್ತ ಐವತ್ತ ಅರವತ್ತ ಎಪ್ಪತ್ತ ಎಂಬತ್ತ ತೊಂಬತ್ತ".split()
-_KANNADA_ONES = ("\u0cc1", "ೊಂದು", "ೆರಡು", "ಮೂರು", "ನಾಲ್ಕು", "ೈದು", "ಾರು", "ೇಳು", "ೆಂಟು", "ೊಂಬತ್ತು")
-_KANNADA_HUNDREDS = "ನೂರ ಇನ್ನೂರ ಮುನ್ನೂರ ನಾನೂರ ಐನೂರ ಆರುನೂರ ಏಳುನೂರ ಎಂಟುನೂರ ಒಂಬೈನೂರ".split()
+_KANNADA_HUNDREDS = ("ನೂರ", "ಇನ್ನೂರ", "ಮುನ್ನೂರ", "ನಾನೂರ", "ಐನೂರ", "ಆರುನೂರ", "ಏಳುನೂರ", "ಎಂಟುನೂರ", "ಒಂಬೈನೂರ")
 _KANNADA_STEPS = ((CRORE, "ಕೋಟಿ", "ಕೋಟಿಯ"), (LAKH, "ಲಕ್ಷ", "ಲಕ್ಷದ"), (1000, "ಸಾವಿರ", "ಸಾವಿರದ"))
 _MANIPURI_STEPS = ((CRORE, "ꯀ꯭ꯔꯣꯔ"), (LAKH, "ꯂꯥꯛ"), (1000, "ꯂꯤꯁꯤꯡ"))
 _MANIPURI_99 = "ꯃꯧꯗ꯭ꯔꯥ ꯃꯥꯄꯟ"
@@ -69,7 +52,7 @@ def _sindhi(number: int) -> str:
         if number >= step:
             many, rest = divmod(number, step)
             return f"{_sindhi(many)} {name}" + (f" {_sindhi(rest)}" if rest else "")
-    return _SINDHI[number]
+    return labels_for(_SINDHI).numbers[number]
 
 
 def _kannada(number: int) -> str:
@@ -81,10 +64,7 @@ def _kannada(number: int) -> str:
         many, rest = divmod(number, 100)
         hundreds = _KANNADA_HUNDREDS[many - 1]
         return f"{hundreds} {_kannada(rest)}" if rest else f"{hundreds}\u0cc1"
-    if number < 20:
-        return _KANNADA[number]
-    tens, ones = divmod(number, 10)
-    return _KANNADA_TENS[tens - 2] + _KANNADA_ONES[ones]
+    return labels_for(_KANNADA).numbers[number]
 
 
 def _manipuri(number: int) -> str:
@@ -97,4 +77,4 @@ def _manipuri(number: int) -> str:
     return _MANIPURI_99 if number == 99 else str(num2words(number, lang="mni"))
 
 
-_OWN: dict[str, Callable[[int], str]] = {"kn-Knda": _kannada, "mni-Mtei": _manipuri, "sd-Arab": _sindhi}
+_OWN: dict[str, Callable[[int], str]] = {str(_KANNADA): _kannada, "mni-Mtei": _manipuri, str(_SINDHI): _sindhi}
