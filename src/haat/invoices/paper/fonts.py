@@ -5,7 +5,10 @@ A fixed list in a fixed order, and nothing else the system may have: the same do
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import struct
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -70,25 +73,46 @@ class Faces:
 @lru_cache(maxsize=4)
 def faces_in(folder: Path) -> Faces:
     """Return the fonts of a folder; raise FontMissing unless it has the family of every script."""
-    fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[folder])
-    wanted = {*FAMILIES.values(), NASTALIQ}
-    files = {
-        _plain(info.family): (info.family, info.path)
-        for info in fonts.fonts()
-        if info.path is not None and info.weight == 400 and info.style == "normal" and info.stretch == 1
-    }
-    if missing := sorted(family for family in wanted if _plain(family) not in files):
+    found = _files_of(folder)
+    wanted = {family: _plain(family) for family in (*FAMILIES.values(), NASTALIQ)}
+    if missing := sorted(family for family, plain in wanted.items() if (plain, "Regular") not in found):
         scripts = [SCRIPTS[code].name for code, family in FAMILIES.items() if family in missing]
         raise FontMissing(
             f"{folder} lacks {', '.join(missing)}{_for(scripts)}: the operator installs Debian's fonts-noto-core "
             "(`make fonts`), or names another folder of Noto fonts in `fonts_dir`."
         )
-    names, characters = {}, []
-    for plain in map(_plain, (*wanted, *SYMBOLS)):
-        if plain in files:
-            names[plain], path = files[plain]
-            characters.append(frozenset(_characters(Path(path).read_bytes())))
+    names, chosen, characters = {}, [], []
+    for plain in (*wanted.values(), *map(_plain, SYMBOLS)):
+        if (plain, "Regular") in found:
+            names[plain], regular = found[plain, "Regular"]
+            chosen += [path for name in ("Regular", "Bold") if (path := found.get((plain, name), ("", None))[1])]
+            characters.append(frozenset(_characters(regular.read_bytes())))
+    fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[_linked(chosen)])
     return Faces(fonts, names, tuple(characters))
+
+
+def _files_of(folder: Path) -> dict[tuple[str, str], tuple[str, Path]]:
+    """Return the regular and the bold file of each family, with the family's name.
+
+    A bold file that says it is regular, as Debian 12's of Nastaliq does, is neither: which of two regular ones is
+    taken would depend on the order of the folder.
+    """
+    fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[folder])
+    found = {}
+    for info in fonts.fonts():
+        style = {400: "Regular", 700: "Bold"}.get(info.weight, "")
+        if info.path is not None and style and Path(info.path).stem.endswith(f"-{style}"):
+            found[_plain(info.family), style] = (info.family, Path(info.path))
+    return found
+
+
+def _linked(files: list[Path]) -> Path:
+    """Return a folder of links to these files alone, gone when the process ends: Typst takes whole folders."""
+    folder = Path(tempfile.mkdtemp(prefix="haat-fonts-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for file in files:
+        (folder / file.name).symlink_to(file.resolve())
+    return folder
 
 
 def _plain(family: str) -> str:
