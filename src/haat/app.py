@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import haat.catalog.jobs
 import haat.feedback.jobs
-import haat.invoices.jobs
+import haat.invoices.mails
 import haat.jobs.jobs
 import haat.partners.jobs
 import haat.registry.jobs
@@ -59,7 +59,7 @@ HANDLERS: tuple[EventHandler, ...] = (
     *haat.registry.jobs.HANDLERS,
     *haat.rollouts.jobs.HANDLERS,
     *haat.jobs.jobs.HANDLERS,
-    *haat.invoices.jobs.HANDLERS,
+    *haat.invoices.mails.HANDLERS,
 )
 """What is done after which event, across all domains."""
 

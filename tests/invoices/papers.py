@@ -81,16 +81,19 @@ def a_document(lines: int = 2, **changes: Any) -> dict[str, Any]:
 
 
 def a_credit_note(**changes: Any) -> dict[str, Any]:
-    return (
-        a_document(
-            1,
-            kind="credit_note",
-            serial="HTC/2627/000007",
-            invoice={"serial": "HT/2627/000042", "date": "2026-12-01"},
-            reason="Availability of 98.2 % instead of 99.5 %",
-        )
-        | changes
+    """Return a note about one line of an invoice, as `haat.invoices.credits` writes it."""
+    line = {"invoice": "HT/2627/000042", "position": 3, "description": "Speech", "sac": "998439", "period": "2026-11"}
+    counts = {"calls": 0, "unit": "tokens", "quantity": "0", "free_units": "0", "unit_price": "0.25"}
+    note = a_document(
+        1,
+        kind="credit_note",
+        serial="HTC/2627/000007",
+        against=[{"id": "one", "serial": "HT/2627/000042", "date": "2026-12-01"}],
+        reason="Availability of 98.2 % instead of 99.5 %",
+        lines=[{**line, **counts, "taxable_value": "12345.67"}],
     )
+    del note["period"], note["part"]
+    return note | changes
 
 
 def text_of(file: bytes) -> str:

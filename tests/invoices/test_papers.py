@@ -25,7 +25,7 @@ from haat.infra import events
 from haat.infra.keyring import Keyring
 from haat.infra.mail import mail_for
 from haat.infra.postgres import PLATFORM_SCOPE, Database
-from haat.invoices.jobs import HANDLERS
+from haat.invoices.mails import HANDLERS
 from haat.invoices.service import Invoice, Invoices
 from haat.kernel.clock import SetClock
 from haat.kernel.errors import FontMissing, NotFound, PermissionDenied, ValidationFailed

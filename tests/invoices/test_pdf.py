@@ -128,6 +128,18 @@ def test_a_credit_note_names_its_invoice_and_its_reason() -> None:
     page = render(a_credit_note(), "en")
     assert says(page, "Credit note", "HTC/2627/000007", "Availability of 98.2 % instead of 99.5 %")
     assert says(page, "Against invoice HT/2627/000042 1 December 2026") and not says(page, "Tax invoice")
+    assert says(page, "HT/2627/000042 (3) ₹12,345.67")  # the line that is corrected; no counts of its own
+
+
+def test_a_debit_note_says_when_it_is_due() -> None:
+    page = render(a_credit_note(kind="debit_note", due_on="2026-12-31"), "hi")
+    assert says(page, "डेबिट नोट", "देय तिथि 31 दिसंबर 2026")
+
+
+def test_a_statement_of_usage_is_no_tax_invoice() -> None:
+    page = render(a_document(kind="statement"), "en")
+    assert says(page, "Statement of usage") and not says(page, "Tax invoice")
+    assert not says(page, "Original for recipient") and not says(page, "signature")
 
 
 def test_an_e_invoice_has_its_number_and_its_code() -> None:

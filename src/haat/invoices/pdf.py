@@ -88,13 +88,14 @@ class _Page:
         document, labels = self._document, self._labels
         text = canonical(document)
         digest = content_hash(text).hex()
-        heading = labels["credit_note" if _is_credit_note(document) else "invoice"]
+        kind = kind_of(document)
+        heading = labels[kind]
         serial = self._own(document["serial"])
         families = self._faces.families_for(self._tag)
         return {
             "title": f"{heading} {serial['text']}",
             "heading": heading,
-            "original": labels["original"],
+            "original": "" if kind == "statement" else labels["original"],
             "lang": _LANGUAGES.get(self._tag.language, self._tag.language),
             "dir": self._tag.direction,
             "fonts": families,
@@ -114,7 +115,7 @@ class _Page:
                 "verify": labels["verify"],
                 "command": f"sha256sum {_file_name(document)}",
             },
-            "unsigned": labels["unsigned"],
+            "unsigned": "" if kind == "statement" else labels["unsigned"],
             "page": labels["page"],
             "footer": self._own(f"{document['supplier']['name']} · {document['serial']}"),
             "attachment": {"name": _file_name(document), "text": text},
@@ -137,10 +138,12 @@ class _Page:
         document, labels = self._document, self._labels
         place = document["place_of_supply"]
         facts = [("number", [document["serial"]]), ("date", [self._day(document["date"])])]
+        if document.get("due_on"):
+            facts.append(("due", [self._day(document["due_on"])]))
         if document.get("period"):
             facts.append(("period", [self._month(document["period"], document.get("part") or 1)]))
-        if against := document.get("invoice"):
-            facts.append(("against", [against["serial"], self._day(against["date"])]))
+        for one in document.get("against") or ():
+            facts.append(("against", [one["serial"], self._day(one["date"])]))
         if document.get("reason"):
             facts.append(("reason", [document["reason"]]))
         facts.append(("place", [f"{place['state']} ({place['state_code']})"]))
@@ -154,6 +157,9 @@ class _Page:
             detail.append(self._month(line["period"], 1))
         if line.get("plan"):
             detail.append(str(line["plan"]))
+        if line.get("invoice"):  # a note's line corrects a line of an invoice, and counts nothing by itself
+            detail.append(f"{line['invoice']} ({line['position']})")
+            line = {**line, "calls": None, "quantity": None, "unit": "", "free_units": None, "unit_price": None}
         share = line.get("cached_share")
         return {
             "number": str(position),
@@ -242,8 +248,10 @@ def _issued(document: Mapping[str, Any]) -> datetime:
     return datetime.fromisoformat(str(issued)).astimezone(UTC)
 
 
-def _is_credit_note(document: Mapping[str, Any]) -> bool:
-    return str(document.get("kind", "invoice")) == "credit_note"
+def kind_of(document: Mapping[str, Any]) -> str:
+    """Return what a document is, by the name of its heading: an invoice, unless it says something else we know."""
+    kind = str(document.get("kind", "invoice"))
+    return kind if kind in ("credit_note", "debit_note", "statement") else "invoice"
 
 
 def _file_name(document: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from uuid import UUID
 from haat.infra.mail import Attachment
 from haat.invoices.paper.labels import labels_for
 from haat.invoices.paper.words import amount_in_words
+from haat.invoices.pdf import kind_of
 from haat.kernel.events import DomainEvent, EventHandler
 from haat.kernel.permissions import PLATFORM
 from haat.language import ENGLISH, format_currency, isolate
@@ -27,6 +28,7 @@ async def mail_invoice(platform: Platform, event: DomainEvent) -> None:
     if not addresses:
         return
     labels = labels_for(await platform.papers.language(PLATFORM, invoice.org_id))
+    title = labels[kind_of(await platform.invoices.document(PLATFORM, invoice.id))]
     file = await platform.papers.pdf(PLATFORM, invoice.id)
     total = Decimal(invoice.total)
     figures = format_currency(total, ENGLISH)
@@ -34,13 +36,13 @@ async def mail_invoice(platform: Platform, event: DomainEvent) -> None:
     if labels.tag.direction == "rtl":  # in a line of text nothing else keeps digits and slashes in their order
         serial, figures = isolate(serial, "ltr"), isolate(figures, "ltr")
     attached = labels.mail["attached"].format(
-        title=labels["invoice"], serial=serial, supplier=isolate(platform.settings.operator_name)
+        title=title, serial=serial, supplier=isolate(platform.settings.operator_name)
     )
     link = f"{platform.settings.portal_address}/account/invoices/{invoice.id}"
     for address in addresses:
         await platform.mail.send(
             to=address,
-            subject=f"{labels['invoice']} {serial}: {figures}",
+            subject=f"{title} {serial}: {figures}",
             text=(
                 f"{attached}\n\n{labels['total']}: {figures}\n{amount_in_words(total, labels)}\n\n"
                 f"{labels.mail['calls'].format(link=link)}\n"
