@@ -90,8 +90,8 @@ def a_credit_note(**changes: Any) -> dict[str, Any]:
         serial="HTC/2627/000007",
         against=[{"id": "one", "serial": "HT/2627/000042", "date": "2026-12-01"}],
         reason="Availability of 98.2 % instead of 99.5 %",
-        lines=[{**line, **counts, "taxable_value": "12345.67"}],
     )
+    note["lines"] = [{**line, **counts, "taxable_value": "12345.67"}]
     del note["period"], note["part"]
     return note | changes
 
