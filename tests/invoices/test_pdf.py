@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,13 @@ def test_the_same_document_is_the_same_file_also_in_another_process(tmp_path: Pa
     first = render(document, "ta")
     assert render(document, "hi") != first == render(document, "ta")
     assert other.stdout.strip() == hashlib.sha256(first).hexdigest()
+
+
+def test_threads_print_at_the_same_time_and_the_same() -> None:
+    documents = [a_document(2, serial=f"HT/2627/{number:06d}") for number in range(8)]
+    alone = [render(document, "hi") for document in documents]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(render, documents, ["hi"] * 8)) == alone
 
 
 def test_the_document_is_inside_byte_for_byte_under_the_hash_on_the_page() -> None:

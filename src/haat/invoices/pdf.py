@@ -44,7 +44,7 @@ _ZERO_WIDTH_SPACE = "\N{ZERO WIDTH SPACE}"
 _PIECE = 10
 _COLUMNS = ("description", "calls", "quantity", "free", "price", "taxable")
 
-_compiling = threading.Lock()
+_of_thread = threading.local()
 
 
 def render(document: Mapping[str, Any], language: str, *, folder: Path = fonts.FOLDER) -> bytes:
@@ -57,18 +57,22 @@ def render(document: Mapping[str, Any], language: str, *, folder: Path = fonts.F
     labels = labels_for(parse_tag(language))
     faces = fonts.faces_in(folder)
     data = json.dumps(_Page(document, labels, faces).data(), ensure_ascii=False, sort_keys=True)
-    with _compiling:
-        compiled = _compiler(folder).compile(
-            _layout(), sys_inputs={"data": data}, pdf_standards=[STANDARD], timestamp=_issued(document)
-        )
+    compiled = _compiler(folder).compile(
+        _layout(), sys_inputs={"data": data}, pdf_standards=[STANDARD], timestamp=_issued(document)
+    )
     assert isinstance(compiled, bytes)
     return compiled
 
 
-@lru_cache(maxsize=4)
 def _compiler(folder: Path) -> typst.Compiler:
-    """Return a typesetter that knows these fonts and nothing else of the machine."""
-    return typst.Compiler(font_paths=fonts.faces_in(folder).fonts, ignore_system_fonts=True)
+    """Return this thread's typesetter, which knows these fonts and nothing else of the machine.
+
+    One works for one thread at a time; the fonts are shared by all.
+    """
+    known: dict[Path, typst.Compiler] = _of_thread.__dict__.setdefault("compilers", {})
+    if folder not in known:
+        known[folder] = typst.Compiler(font_paths=fonts.faces_in(folder).fonts, ignore_system_fonts=True)
+    return known[folder]
 
 
 @lru_cache(maxsize=1)
