@@ -63,11 +63,11 @@ async def gather(connection: Connection, now: datetime) -> bool:
                coalesce(sum(calls) FILTER (WHERE verdict = 'answered'), 0),
                coalesce(sum(calls) FILTER (WHERE verdict <> 'answered'), 0),
                coalesce(sum(calls) FILTER (WHERE verdict = 'down'), 0),
-               coalesce(jsonb_object_agg(bucket, calls) FILTER (WHERE verdict = 'answered'), '{{}}')
+               coalesce(array_agg((bucket::bigint << 40) + calls) FILTER (WHERE verdict = 'answered'), '{{}}')
         FROM cells GROUP BY service_id, minutes, slot
         ON CONFLICT (service_id, minutes, slot) DO UPDATE SET
             answered = sla_slots.answered + excluded.answered, failed = sla_slots.failed + excluded.failed,
-            down = sla_slots.down + excluded.down, latency = histogram_add(sla_slots.latency, excluded.latency)
+            down = sla_slots.down + excluded.down, latency = sketch_add(sla_slots.latency, excluded.latency)
         """,
         {**_BOUND, "after": after, "upto": upto, "kept": now - MINUTES_KEPT},
     )
@@ -114,9 +114,9 @@ async def latency_of(
     """Return a service's answers in a time by latency bucket, its maintenance left out."""
     rows = await connection.execute(
         f"""
-        SELECT key::integer AS bucket, sum(value::bigint)::bigint AS calls
-        FROM sla_slots AS one, jsonb_each_text(latency)
-        WHERE service_id = %s AND minutes = %s AND slot >= %s AND slot < %s AND {_OUTSIDE} GROUP BY key
+        SELECT (cell >> 40)::integer AS bucket, sum(cell & 1099511627775)::bigint AS calls
+        FROM sla_slots AS one, unnest(latency) AS cell
+        WHERE service_id = %s AND minutes = %s AND slot >= %s AND slot < %s AND {_OUTSIDE} GROUP BY cell >> 40
         """,
         (service_id, minutes, start, end),
     )

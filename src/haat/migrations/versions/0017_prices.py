@@ -61,7 +61,7 @@ def upgrade() -> None:
             DROP CONSTRAINT IF EXISTS settlements_platform_amount_check;
 
         -- The running month's cost reads what came since it last looked: rows lie in the order of their batches.
-        CREATE INDEX usage_batch ON usage USING brin (batch) WITH (pages_per_range = 32);
+        CREATE INDEX usage_batch ON usage USING brin (batch) WITH (pages_per_range = 32, autosummarize = on);
         """
     )
 

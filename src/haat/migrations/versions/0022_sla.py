@@ -4,8 +4,8 @@ from alembic import op
 
 from haat.migrations.policies import tenant_policy
 
-revision = "0021"
-down_revision = "0020"
+revision = "0022"
+down_revision = "0021"
 branch_labels = None
 depends_on = None
 
@@ -53,20 +53,18 @@ def upgrade() -> None:
             down bigint NOT NULL DEFAULT 0 CHECK (down <= failed),
             probes_good bigint NOT NULL DEFAULT 0,
             probes_bad bigint NOT NULL DEFAULT 0,
-            latency jsonb NOT NULL DEFAULT '{}',
+            latency bigint[] NOT NULL DEFAULT '{}',
             PRIMARY KEY (service_id, minutes, slot)
         );
         CREATE INDEX sla_slots_recent ON sla_slots (minutes, slot);
         COMMENT ON TABLE sla_slots IS 'What calls and probes say of a service, by minute for alerts (kept for two days)
-            and by quarter hour for good. Derived from usage: latency counts answers by latency_bucket of the time until
+            and by quarter hour for good. Derived from usage: latency is a sketch (see sketch_pack) of the times until
             the first byte.';
         CREATE TABLE sla_gathered (
             one boolean PRIMARY KEY DEFAULT true CHECK (one),
             batch bigint NOT NULL
         );
         COMMENT ON TABLE sla_gathered IS 'The ingest batch up to which sla_slots has the calls.';
-        -- Batches grow as rows are added: a range of blocks knows its batches at next to no cost for the intake.
-        CREATE INDEX usage_batch_range ON usage USING brin (batch) WITH (pages_per_range = 32, autosummarize = on);
 
         CREATE TABLE sla_probes (
             id uuid PRIMARY KEY,
@@ -177,7 +175,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute(
         """
-        DROP INDEX usage_batch_range;
         DROP TABLE sla_credits, sla_affected, sla_months, sla_maintenance, sla_suspensions, sla_alerts, sla_probes,
             sla_gathered, sla_slots, sla_objectives CASCADE;
         """
