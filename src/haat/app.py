@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import haat.catalog.jobs
 import haat.feedback.jobs
+import haat.invoices.jobs
 import haat.jobs.jobs
 import haat.partners.jobs
 import haat.registry.jobs
@@ -32,6 +34,10 @@ from haat.infra.mail import Mail, mail_for
 from haat.infra.net import parse_networks
 from haat.infra.postgres import Database
 from haat.infra.projections import Projection
+from haat.invoices.credits import credit
+from haat.invoices.payments import Payments
+from haat.invoices.projection import INVOICES
+from haat.invoices.runs import BillingRuns
 from haat.invoices.service import Invoices
 from haat.jobs.files import Files
 from haat.jobs.service import CallerJobs
@@ -41,6 +47,7 @@ from haat.kernel.events import EventHandler
 from haat.ledger.projection import BALANCES
 from haat.ledger.service import Ledger
 from haat.partners.service import Partners
+from haat.plugins.manager import brought_payment_providers, brought_registrar
 from haat.rating.service import Rating
 from haat.rating.simulation import Simulator
 from haat.registry.service import Registry
@@ -67,7 +74,7 @@ from haat.usage.service import Usage
 from haat.usage.variants import Variants
 from haat.wallet.budgets import Budgets
 from haat.wallet.projection import WALLETS
-from haat.wallet.service import Wallets
+from haat.wallet.service import Payer, Wallets
 
 HANDLERS: tuple[EventHandler, ...] = (
     *haat.partners.jobs.HANDLERS,
@@ -75,6 +82,7 @@ HANDLERS: tuple[EventHandler, ...] = (
     *haat.registry.jobs.HANDLERS,
     *haat.rollouts.jobs.HANDLERS,
     *haat.jobs.jobs.HANDLERS,
+    *haat.invoices.jobs.HANDLERS,
     *haat.wallet.jobs.HANDLERS,
     *haat.sla.jobs.HANDLERS,
 )
@@ -84,6 +92,7 @@ TASKS: tuple[Task, ...] = (
     *haat.jobs.jobs.TASKS,
     *haat.rollouts.jobs.TASKS,
     *haat.feedback.jobs.TASKS,
+    *haat.invoices.jobs.TASKS,
     *haat.wallet.jobs.TASKS,
     *haat.sla.jobs.TASKS,
 )
@@ -91,12 +100,13 @@ SCHEDULES: tuple[Schedule, ...] = (
     *haat.jobs.jobs.SCHEDULES,
     *haat.rollouts.jobs.SCHEDULES,
     *haat.feedback.jobs.SCHEDULES,
+    *haat.invoices.jobs.SCHEDULES,
     *haat.wallet.jobs.SCHEDULES,
     *haat.sla.jobs.SCHEDULES,
 )
 """What is done in its own time."""
 
-PROJECTIONS: tuple[Projection, ...] = (BALANCES, WALLETS, SETTLEMENTS)
+PROJECTIONS: tuple[Projection, ...] = (BALANCES, WALLETS, INVOICES, SETTLEMENTS)
 """What can be made anew, in the order in which it can be done."""
 
 
@@ -124,6 +134,8 @@ class Platform:
     rating: Rating
     simulator: Simulator
     invoices: Invoices
+    payments: Payments
+    billing: BillingRuns
     settlements: Settlements
     payouts: Payouts
     disputes: Disputes
@@ -165,7 +177,7 @@ def build_platform(
     )
     discovery = Discovery(db, clock)
     pseudonyms = Pseudonyms(keyring.derive("customer-pseudonyms"))
-    invoices = Invoices(db, clock, settings)
+    invoices = Invoices(db, clock, settings, wallets=Payer(settings.gst_rate), registrar=cache(brought_registrar))
     settlements = Settlements(
         db,
         clock,
@@ -201,14 +213,16 @@ def build_platform(
         rating=Rating(db, clock),
         simulator=Simulator(db, clock, pseudonyms),
         invoices=invoices,
+        payments=Payments(db, clock, cache(brought_payment_providers)),
+        billing=BillingRuns(db, clock, jobs, invoices, zone=settings.zone, settle=settlements.close_all),
         settlements=settlements,
         payouts=Payouts(db, clock, keyring, minimum=settings.payout_minimum, delay_days=settings.payout_delay_days),
-        disputes=Disputes(db, clock, settlements, days=settings.dispute_days),
+        disputes=Disputes(db, clock, settlements, days=settings.dispute_days, credit=credit),
         evidence=Evidence(db, pseudonyms),
         shares=Shares(db, clock),
         sla=Sla(db, clock, settings, pseudonyms=pseudonyms),
         sla_watch=sla_watch,
-        sla_closing=Closing(db, clock, settings, watch=sla_watch, credit=None),
+        sla_closing=Closing(db, clock, settings, watch=sla_watch, credit=credit),
         sla_prober=Prober(db, clock, settings, keyring=keyring),
         ledger=Ledger(db),
         wallets=Wallets(db, clock, settings.gst_rate),

@@ -12,8 +12,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from haat.kernel.errors import ValidationFailed
+from haat.kernel.gstin import check_gstin
 
 
 class Settings(BaseSettings):
@@ -134,11 +137,22 @@ class Settings(BaseSettings):
     operator_state: str = Field("07", min_length=2, max_length=2, description="Supplier's State as its GST code.")
     gst_rate: Decimal = Field(Decimal("0.18"), ge=0, le=1, description="GST on the operator's services.")
     sac_code: str = Field("998439", description="SAC printed on invoice lines.")
-    invoice_prefix: str = Field("HT", pattern=r"^[A-Z]{1,4}$", description="First letters of an invoice's serial.")
-    provider_share: Decimal = Field(Decimal("0.70"), ge=0, le=1, description="Provider's share of net charges.")
-    supply: Literal["principal", "agent"] = Field(
-        "principal", description="Whose supply is invoiced: the operator's own, or the providers', sold for them."
+    invoice_prefix: str = Field(
+        "HT",
+        pattern=r"^[A-Z]{1,3}$",
+        description="First letters of an invoice's serial; credit notes add a C, debit notes a D, statements an S.",
     )
+    billing: Literal["off", "showback", "invoice"] = Field(
+        "invoice", description="`invoice` bills; `showback` shows what it would cost, as statements; `off` neither."
+    )
+    supply: Literal["principal", "agent"] = Field(
+        "principal", description="Whether the operator sells in its own name or as its providers' agent."
+    )
+    payment_days: int = Field(15, ge=0, le=365, description="Days after its date by which an invoice is to be paid.")
+    reminder_days: list[int] = Field(
+        [-3, 1, 7, 14], max_length=20, description="Days after an invoice is due on which it is reminded of."
+    )
+    provider_share: Decimal = Field(Decimal("0.70"), ge=0, le=1, description="Provider's share of net charges.")
     payout_minimum: Decimal = Field(
         Decimal("500"), ge=0, decimal_places=2, description="Rupees below which a provider's balance is carried on."
     )
@@ -176,6 +190,14 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         file = Path(os.environ.get("HAAT_CONFIG", "haat.toml"))
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
+
+    @field_validator("operator_gstin")
+    @classmethod
+    def _registered(cls, gstin: str) -> str:
+        try:
+            return check_gstin(gstin)
+        except ValidationFailed as error:
+            raise ValueError(error.extensions["errors"][0]["message"]) from error
 
     @property
     def portal_address(self) -> str:

@@ -31,6 +31,11 @@ REGISTRATION = {
     "business_type": "company",
 }
 PERIOD = {"period": "2026-10"}
+CREDIT = {
+    "key": "k",
+    "reason": "goodwill",
+    "items": [{"invoice_line": ID, "taxable": "1.00", "fault": "platform"}],
+}
 
 EXPERIMENT = {
     "name": "x",
@@ -145,6 +150,22 @@ RULES: dict[str, Rule] = {
     "GET /invoices/{invoice_id}": Rule(EVERYBODY),
     "GET /invoices/{invoice_id}/document": Rule(EVERYBODY),
     "GET /invoices/{invoice_id}/lines": Rule(EVERYBODY),
+    "GET /invoices/{invoice_id}/payments": Rule(EVERYBODY),
+    "POST /invoices/{invoice_id}/void": Rule(OPERATORS, REASON),
+    "POST /invoices/{invoice_id}/checkout": Rule(EVERYBODY, {"provider": "card"}),
+    "GET /credit-notes": Rule(EVERYBODY),
+    "POST /credit-notes": Rule(OPERATORS, CREDIT),
+    "GET /credit-notes/{note_id}": Rule(EVERYBODY),
+    "GET /credit-notes/{note_id}/document": Rule(EVERYBODY),
+    "GET /credit-notes/{note_id}/lines": Rule(EVERYBODY),
+    "POST /debit-notes": Rule(OPERATORS, {**CREDIT, "items": [{"invoice_line": ID, "taxable": "1.00"}]}),
+    "POST /usage/calls/{call_id}/corrections": Rule(OPERATORS, REASON),
+    "GET /payments": Rule(EVERYBODY),
+    "POST /payments": Rule(OPERATORS, {"org_id": ID, "amount": "1.00", "reference": "UTR 1"}),
+    "POST /payments/{provider}/messages": Rule(None, {}),
+    "POST /billing/runs": Rule(OPERATORS, PERIOD),
+    "GET /billing/runs": Rule(OPERATORS),
+    "GET /billing/runs/{period}": Rule(OPERATORS),
     "GET /invoice-lines/{line_id}/calls": Rule(EVERYBODY),
     "GET /wallet": Rule(EVERYBODY),
     "GET /wallet/movements": Rule(EVERYBODY),

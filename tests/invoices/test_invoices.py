@@ -202,7 +202,7 @@ async def test_a_failed_issue_gives_its_serial_back(
         raise RuntimeError("the power went")
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr(events, "append", fail)
+        patch.setattr(events, "append_all", fail)
         await invoices.issue(PLATFORM, MONTH, subscription.org)
     assert await bazaar.rows("SELECT id FROM invoice_lines") == []
     invoice = await invoices.issue(PLATFORM, MONTH, subscription.org)
@@ -247,7 +247,8 @@ async def test_a_line_without_its_invoice_does_not_commit(bazaar: Bazaar, invoic
         await bazaar.run(
             """INSERT INTO invoice_lines SELECT gen_random_uuid(), gen_random_uuid(), 1, org_id, 'orphan', period,
                    subscription_id, service_id, provider_org, plan, rate_card_id, id_from, id_to, batch_from, batch_to,
-                   calls, unit, quantity, free_units, unit_price, taxable, provider_share, description
+                   calls, unit, quantity, free_units, unit_price, taxable, provider_share, description, cached_share,
+                   kind, charge_key
                FROM invoice_lines"""
         )
 

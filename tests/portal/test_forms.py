@@ -322,11 +322,30 @@ async def test_the_operator_rejects_only_with_a_reason(street: Street, browser_f
     assert "The registration is rejected" in done.text and "Nobody is waiting" in done.text
 
 
-async def test_the_invoice_run_can_be_repeated(street: Street, browser_for: BrowserFor) -> None:
+async def test_a_month_is_closed_with_a_bar_that_looks_again_until_it_is_done(
+    street: Street, platform: Platform, browser_for: BrowserFor
+) -> None:
     browser = await browser_for(OPERATOR)
     for _ in range(2):
         answer = await browser.send("/operator/invoices", page="/operator/invoices", month="2026-10")
-        assert "0 issued, 1 unchanged, 0 failed" in answer.text
+        assert "October 2026 is being closed" in answer.text and "<progress" in answer.text
+        assert 'hx-get="/operator/invoices/2026-10/progress"' in answer.text
+    piece = await browser.get("/operator/invoices/2026-10/progress")
+    assert piece.text.strip().startswith('<div id="run"') and "hx-trigger" in piece.text
+    await platform.billing.work("2026-10")
+    piece = await browser.get("/operator/invoices/2026-10/progress")
+    assert "October 2026 is closed" in piece.text and "hx-trigger" not in piece.text
+    assert "0 issued" in piece.text and "0 failed" in piece.text
+
+
+async def test_a_running_month_is_billed_up_to_now(street: Street, browser_for: BrowserFor) -> None:
+    browser = await browser_for(OPERATOR)
+    answer = await browser.send(
+        "/operator/invoices", page="/operator/invoices?month=2026-11", month="2026-11", up_to_now="yes"
+    )
+    assert answer.status_code == 200 and "Issued for November 2026" in answer.text
+    early = await browser.send("/operator/invoices", page="/operator/invoices", month="2026-11")
+    assert early.status_code == 409 and "is not over" in early.text
 
 
 async def test_a_dead_letter_is_replayed(street: Street, browser_for: BrowserFor) -> None:

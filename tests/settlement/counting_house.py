@@ -16,6 +16,7 @@ from bazaar import Bazaar, Service, Subscription, consumer, partner
 from haat.infra.keyring import Keyring
 from haat.infra.postgres import PLATFORM_SCOPE, Connection
 from haat.infra.projections import rebuild
+from haat.invoices.credits import CreditItem
 from haat.invoices.service import Invoices
 from haat.kernel.clock import SetClock
 from haat.kernel.ids import new_id
@@ -26,7 +27,6 @@ from haat.settings import Settings
 from haat.settlement.disputes import Disputes
 from haat.settlement.evidence import Evidence
 from haat.settlement.payouts import Payouts
-from haat.settlement.ports import Refund
 from haat.settlement.projection import SETTLEMENTS
 from haat.settlement.service import Settlements
 from haat.settlement.shares import Shares
@@ -45,7 +45,7 @@ class Note:
 async def write_credit(
     connection: Connection,
     actor: Actor,
-    items: Sequence[Refund],
+    items: Sequence[CreditItem],
     *,
     key: str,
     reason: str,
@@ -126,7 +126,7 @@ class House:
             note = await write_credit(
                 connection,
                 PLATFORM,
-                [Refund(line, Decimal(taxable), fault)],
+                [CreditItem(line, Decimal(taxable), fault)],
                 key=str(new_id()),
                 reason="refund",
                 reference="",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 GROUPS = {
+    "billing": ("haat.cli.billing:billing", "Close a month, record payments, correct what was issued."),
     "cache": ("haat.cli.cache:cache", "Fill the gateway's cache before callers need it."),
     "dead-letters": ("haat.cli.jobs:dead_letters", "List and replay jobs that failed at every attempt."),
     "events": ("haat.cli.events:events", "Read the event log, verify its chain, hand a handler the past."),

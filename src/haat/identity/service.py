@@ -26,7 +26,6 @@ from haat.identity.model import (
     Session,
     User,
     check_email,
-    check_gstin,
     check_password,
     check_state,
     key_prefix,
@@ -49,6 +48,7 @@ from haat.kernel.errors import (
     Unauthenticated,
     ValidationFailed,
 )
+from haat.kernel.gstin import check_gstin
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor, Permission, Role
 from haat.kernel.text import check_name, is_storable, tidy

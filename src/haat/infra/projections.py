@@ -82,13 +82,8 @@ async def rebuild(connection: Connection, projections: Iterable[Projection], *, 
         await _lock(connection, projection.tables)
         await _fill_aside(connection, projection, None)
         differences = [await _difference(connection, table) for table in projection.tables]
-        if repair:
-            for one in reversed(differences):
-                if one.surplus:
-                    await _without_guards(connection, one.table, _DELETE)
-            for one in differences:
-                if one.missing:
-                    await _without_guards(connection, one.table, _INSERT)
+        if repair and any(one.missing or one.surplus for one in differences):
+            await _repair(connection, differences)
         found += differences
         await _drop_aside(connection, projection)
     return found
@@ -163,12 +158,20 @@ async def _difference(connection: Connection, table: str) -> Difference:
     return Difference(table, row["rows"], row["missing"], row["surplus"])
 
 
-async def _without_guards(connection: Connection, table: str, statement: str) -> None:
-    """Run a statement on a table whose rows nobody may change otherwise."""
-    name = _name(table)
-    await connection.execute(sql.SQL("ALTER TABLE public.{0} DISABLE TRIGGER USER").format(name))
-    await connection.execute(sql.SQL(statement).format(name))
-    await connection.execute(sql.SQL("ALTER TABLE public.{0} ENABLE TRIGGER USER").format(name))
+async def _repair(connection: Connection, differences: Sequence[Difference]) -> None:
+    """Put right tables whose rows nobody may change otherwise; what refers to a row is checked at the end."""
+    for one in differences:
+        await connection.execute(sql.SQL("ALTER TABLE public.{0} DISABLE TRIGGER USER").format(_name(one.table)))
+    await connection.execute("SET CONSTRAINTS ALL DEFERRED")
+    for one in reversed(differences):
+        if one.surplus:
+            await connection.execute(sql.SQL(_DELETE).format(_name(one.table)))
+    for one in differences:
+        if one.missing:
+            await connection.execute(sql.SQL(_INSERT).format(_name(one.table)))
+    await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # no table is altered while a check waits
+    for one in differences:
+        await connection.execute(sql.SQL("ALTER TABLE public.{0} ENABLE TRIGGER USER").format(_name(one.table)))
 
 
 def _name(table: str) -> sql.Identifier:

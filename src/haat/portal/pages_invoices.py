@@ -41,6 +41,7 @@ async def invoice(visit: VisitOf, invoice: str) -> Response:
     actor = visit.require_actor()
     identifier = parse_id(invoice)
     document = await visit.platform.invoices.document(actor, identifier)
+    standing = await visit.platform.invoices.get(actor, identifier)
     rows = await visit.platform.invoices.lines(actor, identifier)
     lines = [
         {
@@ -58,6 +59,7 @@ async def invoice(visit: VisitOf, invoice: str) -> Response:
     return visit.render(
         "invoice.html",
         document=document,
+        standing=standing,
         dated=date.fromisoformat(document["date"]),
         lines=lines,
         taxes=[(tax["name"], Decimal(tax["rate"]), Decimal(tax["amount"])) for tax in document["taxes"]],

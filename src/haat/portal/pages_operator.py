@@ -9,13 +9,12 @@ from starlette.responses import Response
 
 from haat.infra import dead_letters
 from haat.infra.postgres import PLATFORM_SCOPE
-from haat.invoices.service import IssueRun
+from haat.invoices.runs import Run
 from haat.kernel.clock import month_of
 from haat.kernel.errors import HaatError, NotFound
 from haat.kernel.permissions import Actor, Permission
 from haat.portal.pages_usage import chosen_month, months
 from haat.portal.visit import Fields, Visit, VisitOf, messages, parse_id
-from haat.settlement.service import Settlement
 
 router = APIRouter(prefix="/operator")
 
@@ -100,15 +99,7 @@ async def replay(visit: VisitOf, letter: str) -> Response:
 # --- the invoice run ------------------------------------------------------------------------------
 
 
-async def _run_page(
-    visit: Visit,
-    status: int = 200,
-    *,
-    month: str = "",
-    errors: Fields | None = None,
-    run: IssueRun | None = None,
-    settled: list[Settlement] | None = None,
-) -> Response:
+async def _run_page(visit: Visit, status: int = 200, *, month: str = "", errors: Fields | None = None) -> Response:
     actor = _operator(visit, Permission.INVOICES_RUN)
     last = month_of(month_of(visit.platform.clock.now(), visit.zone).start - timedelta(days=1), visit.zone)
     period = chosen_month(visit, month or last.label)
@@ -122,10 +113,17 @@ async def _run_page(
         running=visit.platform.clock.now() < period.end,
         issued=issued.items,
         names=names,
-        run=run,
-        settled=settled,
+        run=await _run_of(visit, actor, period.label),
+        registering=[one for one in await visit.platform.invoices.registering(actor) if one.period == period.label],
         errors=errors or Fields(),
     )
+
+
+async def _run_of(visit: Visit, actor: Actor, period: str) -> Run | None:
+    try:
+        return await visit.platform.billing.status(actor, period)
+    except NotFound:
+        return None
 
 
 @router.get("/invoices")
@@ -133,14 +131,26 @@ async def invoice_run(visit: VisitOf, month: str = "") -> Response:
     return await _run_page(visit, month=month)
 
 
+@router.get("/invoices/{month}/progress")
+async def run_progress(visit: VisitOf, month: str) -> Response:
+    """Return the piece of the page that says how far a run is; it asks again until the run is done."""
+    actor = _operator(visit, Permission.INVOICES_RUN)
+    period = chosen_month(visit, month)
+    run = await _run_of(visit, actor, period.label)
+    return visit.render("run_progress.html", run=run, period=period)
+
+
 @router.post("/invoices")
 async def run_invoices(visit: VisitOf) -> Response:
-    """Issue a month's invoices and settle its providers; doing it twice changes nothing."""
+    """Begin to close a month, or bill what is counted up to now of one that runs; twice changes nothing."""
     actor, month = _operator(visit, Permission.INVOICES_RUN), visit.text("month")
     try:
-        until = await visit.platform.usage.watermark() if visit.text("up_to_now") == "yes" else None
-        run = await visit.platform.invoices.issue_all(actor, month, until=until)
-        settled = await visit.platform.settlements.close_all(actor, month)
+        if visit.text("up_to_now") == "yes":
+            until = await visit.platform.usage.watermark()
+            await visit.platform.invoices.issue_all(actor, month, until=until)
+            await visit.platform.settlements.close_all(actor, month)
+        else:
+            await visit.platform.billing.start(actor, month, again=visit.text("again") == "yes")
     except HaatError as error:
         return await _run_page(visit, error.status, month=month, errors=messages(error))
-    return await _run_page(visit, month=month, run=run, settled=settled)
+    return visit.redirect("/operator/invoices", month=month)

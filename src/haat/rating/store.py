@@ -190,6 +190,8 @@ async def measured_many(
           AND outcome = ANY(%(billed)s) AND mode = 'live'
           AND subscription_id IS NOT NULL AND service_id IS NOT NULL AND provider_org IS NOT NULL
           AND (%(service)s::uuid IS NULL OR service_id = %(service)s)
+          AND NOT EXISTS (SELECT FROM usage_corrections AS void
+                          WHERE void.call_id = usage.id AND void.batch <= span.batch_to)
         GROUP BY usage.org_id, {", ".join(keys)}
         """,
         {

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database
 from haat.infra.projections import record
+from haat.invoices.credits import CreditItem
 from haat.invoices.evidence import batches_of_calls
 from haat.kernel.clock import Clock
 from haat.kernel.errors import Conflict, InvalidRequest, NotFound, ValidationFailed
@@ -25,7 +26,7 @@ from haat.ledger.service import post
 from haat.settlement import dispute_store, payout_store, steps, store
 from haat.settlement.dispute_model import ContestedLine, Dispute, LogForm, LogReader, Metered
 from haat.settlement.model import Fault
-from haat.settlement.ports import Credit, Refund
+from haat.settlement.ports import Credit
 from haat.settlement.projection import SETTLEMENTS
 from haat.settlement.service import Settlements
 from haat.settlement.spool import Reconciled, Spool
@@ -123,7 +124,7 @@ class Disputes:
             if verdicts:
                 if self._credit is None:
                     raise Conflict("This platform issues no credit notes: it can be decided for the provider only.")
-                items = [Refund(line, verdict.credit, verdict.fault) for line, verdict in sorted(verdicts.items())]
+                items = [CreditItem(line, verdict.credit, verdict.fault) for line, verdict in sorted(verdicts.items())]
                 about = f"dispute/{identifier}"
                 issued = await self._credit(
                     connection, actor, items, key=about, reason="dispute", reference=about, at=now

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Protocol
 from uuid import UUID
 
 from haat.infra.postgres import Connection
+from haat.invoices.credits import CreditItem
 from haat.kernel.permissions import Actor
-from haat.settlement.model import Fault
-
-
-@dataclass(frozen=True, slots=True)
-class Refund:
-    """What a customer gets back of an invoice's line, before tax, and whose fault it was."""
-
-    invoice_line: UUID
-    taxable: Decimal
-    fault: Fault
 
 
 class Note(Protocol):
@@ -37,7 +26,7 @@ class Credit(Protocol):
         self,
         connection: Connection,
         actor: Actor,
-        items: Sequence[Refund],
+        items: Sequence[CreditItem],
         *,
         key: str,
         reason: str,

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database
+from haat.invoices.credits import CreditItem
 from haat.kernel.clock import Clock, Period
 from haat.kernel.errors import Conflict, HaatError
 from haat.kernel.money import share, total
@@ -36,15 +37,6 @@ GRACE = timedelta(hours=1)
 PAID_FOR = timedelta(days=100)
 """How long after its judgement a breach looks for invoices that charge its month."""
 Fault = Literal["provider", "platform"]
-
-
-@dataclass(frozen=True, slots=True)
-class CreditItem:
-    """What is taken back of an invoice line: rupees and whole paise before tax, and who bears it."""
-
-    invoice_line: UUID
-    taxable: Decimal
-    fault: Fault
 
 
 class Note(Protocol):

@@ -234,6 +234,7 @@ async def lines_of(connection: Connection, call: Row) -> list[Row]:
               AND line.service_id = %(service_id)s AND line.provider_org = %(provider_org)s
               AND line.id_from <= %(id)s AND line.id_to > %(id)s
               AND line.batch_from < %(batch)s AND line.batch_to >= %(batch)s AND line.unit <> '{MONTHS}' AND {MEMBER}
+              AND NOT EXISTS (SELECT FROM invoice_states WHERE invoice_id = invoices.id AND state = 'void')
             ORDER BY line.cached_share NULLS FIRST, line.period, line.position
             """,
         call,

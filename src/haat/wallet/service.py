@@ -71,6 +71,17 @@ class Lease:
     expires_at: datetime
 
 
+class Payer:
+    """Pays invoices from wallets: the port that `haat.invoices` asks, with this platform's rate of tax."""
+
+    def __init__(self, tax: Decimal) -> None:
+        self._tax = tax
+
+    async def pay(self, connection: Connection, org: UUID, *, invoice: UUID, amount: Decimal, at: datetime) -> Decimal:
+        """Draw what can be had, as `pay` does."""
+        return await pay(connection, org, invoice=invoice, amount=amount, at=at, tax=self._tax)
+
+
 async def pay(
     connection: Connection,
     org: UUID,

@@ -13,7 +13,7 @@ from haat.kernel.ids import new_id
 from haat.migrations.policies import tenant_policy
 
 revision = "0020"
-down_revision = "0018"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 
@@ -34,32 +34,10 @@ _TENANTS = (
     "disputes",
     "dispute_lines",
 )
-_CREDIT_LINES = "Made by revision 0020."
 _LINES_AN_EVENT = 2000
 
 
 def upgrade() -> None:
-    op.execute(
-        f"""
-        DO $$ BEGIN
-            IF to_regclass('public.credit_note_lines') IS NULL THEN
-                CREATE TABLE credit_note_lines (
-                    id uuid PRIMARY KEY,
-                    credit_note_id uuid NOT NULL,
-                    invoice_line_id uuid NOT NULL REFERENCES invoice_lines DEFERRABLE INITIALLY DEFERRED,
-                    org_id uuid NOT NULL REFERENCES organisations,
-                    provider_org uuid NOT NULL,
-                    taxable numeric(20, 2) NOT NULL CHECK (taxable <> 0),
-                    provider_share numeric(6, 5) NOT NULL,
-                    fault text NOT NULL CHECK (fault IN ('provider', 'platform'))
-                );
-                {tenant_policy("credit_note_lines")}
-                CREATE INDEX credit_note_lines_provider ON credit_note_lines (provider_org);
-                COMMENT ON TABLE credit_note_lines IS '{_CREDIT_LINES}';
-            END IF;
-        END $$
-        """
-    )
     op.execute(
         """
         ALTER TABLE settlements DISABLE TRIGGER never_edited;
@@ -70,20 +48,13 @@ def upgrade() -> None:
             ADD COLUMN adjusted numeric(20, 2) NOT NULL DEFAULT 0,
             ADD COLUMN withheld numeric(20, 2) NOT NULL DEFAULT 0 CHECK (withheld >= 0),
             ADD COLUMN payable numeric(20, 2),
-            ADD CHECK (credited = credited_provider + credited_platform),
-            DROP CONSTRAINT IF EXISTS settlements_provider_amount_check,
-            DROP CONSTRAINT IF EXISTS settlements_platform_amount_check;
+            ADD CHECK (credited = credited_provider + credited_platform);
         UPDATE settlements SET payable = provider_amount;
         ALTER TABLE settlements
             ALTER COLUMN payable SET NOT NULL,
             ADD CHECK (payable = provider_amount - credited_provider + adjusted - withheld);
         ALTER TABLE settlements ENABLE TRIGGER never_edited;
         COMMENT ON COLUMN settlements.adjusted IS 'What others posted to the provider''s account, debits below zero.';
-        -- A line that corrects an earlier one is below zero, and so is its share.
-        ALTER TABLE settlement_lines
-            DROP CONSTRAINT IF EXISTS settlement_lines_provider_amount_check,
-            DROP CONSTRAINT IF EXISTS settlement_lines_platform_amount_check;
-
         CREATE INDEX invoice_lines_settling ON invoice_lines (provider_org, invoice_id);
 
         -- No reference to credit_note_lines: that is a projection, and may be made anew.
@@ -277,21 +248,7 @@ def downgrade() -> None:
         DROP INDEX invoice_lines_settling;
         ALTER TABLE settlements
             DROP COLUMN payable, DROP COLUMN withheld, DROP COLUMN adjusted, DROP COLUMN credited_platform,
-            DROP COLUMN credited_provider, DROP COLUMN credited,
-            ADD CONSTRAINT settlements_provider_amount_check CHECK (provider_amount >= 0),
-            ADD CONSTRAINT settlements_platform_amount_check CHECK (platform_amount >= 0);
-        ALTER TABLE settlement_lines
-            ADD CONSTRAINT settlement_lines_provider_amount_check CHECK (provider_amount >= 0),
-            ADD CONSTRAINT settlement_lines_platform_amount_check CHECK (platform_amount >= 0);
-        """
-    )
-    op.execute(
-        f"""
-        DO $$ BEGIN
-            IF obj_description('credit_note_lines'::regclass) = '{_CREDIT_LINES}' THEN
-                DROP TABLE credit_note_lines;
-            END IF;
-        END $$
+            DROP COLUMN credited_provider, DROP COLUMN credited;
         """
     )
 
