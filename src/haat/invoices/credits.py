@@ -486,6 +486,8 @@ def _debit_row(note: UUID, position: int, row: store.Row, item: DebitItem) -> di
         "unit_price": str(row["unit_price"]),
         "taxable": str(item.taxable),
         "provider_share": str(row["provider_share"]),
+        "meter": "",
+        "members": {},
         "description": item.description or row["description"],
         "cached_share": None if row["cached_share"] is None else str(row["cached_share"]),
     }
