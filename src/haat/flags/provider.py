@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,12 +23,13 @@ class ResolvingProvider(AbstractProvider):
 
     name = ""
 
+    @abstractmethod
     def known(self, key: str, context: Mapping[str, Any]) -> Evaluation | None:
         """Return an evaluation that needs no waiting, None when there is none."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def found(self, key: str, context: Mapping[str, Any]) -> Evaluation:
-        raise NotImplementedError
+        """Return an evaluation, waiting for it where that must be."""
 
     def get_metadata(self) -> Metadata:
         return Metadata(self.name)
