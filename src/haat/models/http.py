@@ -1,8 +1,9 @@
 """HTTP/1.1 before models: uvicorn's protocol, with a short way for what nearly every call is.
 
 A call that is small and here whole needs nothing of what ASGI is good at: bodies that come in pieces, answers that
-go in parts. It goes straight to the door and back. That saves a tenth for one caller; where a model's batches fill the
-time it saves less. All else goes as uvicorn has it go, but that what is written in one turn of the loop leaves together: a system call is a tenth of what a small call costs.
+go in parts. It goes straight to the door and back, which saves up to a quarter of the processor's time, and nothing
+that can be measured where large batches share it. All else goes as uvicorn has it go, but that what is written in one
+turn of the loop leaves together: a system call is a tenth of what a small call costs.
 """
 
 from __future__ import annotations
