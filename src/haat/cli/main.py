@@ -21,6 +21,7 @@ GROUPS = {
     "dead-letters": ("haat.cli.jobs:dead_letters", "List and replay jobs that failed at every attempt."),
     "events": ("haat.cli.events:events", "Read the event log, verify its chain, hand a handler the past."),
     "flags": ("haat.cli.flags:flags", "List feature flags, make them, turn them."),
+    "invoice": ("haat.cli.invoice:invoice", "Print an invoice: as PDF in any of our languages, CSV, JSON."),
     "jobs": ("haat.cli.jobs:jobs", "List jobs, let them run now, cancel them."),
     "ledger": (
         "haat.cli.ledger:ledger",

@@ -26,8 +26,6 @@ Period = Annotated[str, Query(pattern=PERIOD, description="A month such as 2026-
 Cursor = Annotated[str | None, Query(max_length=500)]
 Limit = Annotated[int, Query(ge=1, le=100)]
 Identifier = Annotated[UUID, Path()]
-
-
 MOST_MESSAGE_BYTES = 256 * 1024
 Amount = Annotated[Decimal, Field(max_digits=20, decimal_places=2)]
 StateName = Literal["issued", "paid", "overdue", "void", "shown"]

@@ -266,8 +266,12 @@ class Invoices:
 
     async def credit_note_document(self, actor: Actor, identifier: UUID) -> dict[str, Any]:
         """Return a credit note as data, exactly as it was issued."""
-        data: dict[str, Any] = json.loads(_whole(await self._note(actor, identifier)))
+        data: dict[str, Any] = json.loads(await self.credit_note_text(actor, identifier))
         return data
+
+    async def credit_note_text(self, actor: Actor, identifier: UUID) -> str:
+        """Return that document byte for byte; its SHA-256 is the note's ``content_hash``."""
+        return _whole(await self._note(actor, identifier))
 
     async def credit_note_lines(self, actor: Actor, identifier: UUID) -> list[Mapping[str, Any]]:
         """Return what a credit note takes back of which invoice lines."""

@@ -656,3 +656,20 @@ async def end_run(connection: Connection, period: str, at: datetime) -> bool:
         "UPDATE billing_runs SET state = 'done', ended_at = %s WHERE period = %s AND state = 'settling'", (at, period)
     )
     return moved.rowcount == 1
+
+
+# --- paper ----------------------------------------------------------------------------------------
+
+
+async def language_chosen(connection: Connection, stream: str) -> str | None:
+    """Return the language that an organisation chose last for its papers."""
+    row = await (
+        await connection.execute(
+            """
+            SELECT data->>'language' AS language FROM events
+            WHERE stream = %s AND type = 'papers.language_chosen' ORDER BY version DESC LIMIT 1
+            """,
+            (stream,),
+        )
+    ).fetchone()
+    return None if row is None else str(row["language"])
