@@ -52,7 +52,7 @@ def a_document(lines: int = 2, **changes: Any) -> dict[str, Any]:
         "period": "2026-11",
         "part": 1,
         "date": "2026-12-01",
-        "issued_at": "2026-12-01T00:30:00+00:00",
+        "issued_at": "2026-12-01T00:30:00.123456+00:00",
         "currency": "INR",
         "supplier": {
             "name": "Haat Operator",

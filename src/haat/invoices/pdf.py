@@ -42,6 +42,8 @@ _LANGUAGES = {"pa": "pan"}
 
 _ZERO_WIDTH_SPACE = "\N{ZERO WIDTH SPACE}"
 _PIECE = 10
+_JOINED = re.compile(r"(?<=[-/])")
+"""Where a line may end anyway."""
 _COLUMNS = ("description", "calls", "quantity", "free", "price", "taxable")
 
 _of_thread = threading.local()
@@ -257,9 +259,9 @@ class _Page:
 
 
 def _issued(document: Mapping[str, Any]) -> datetime:
-    """Return when the document was issued: the only date in the file, whenever it is made."""
+    """Return when the document was issued, to the second: the only date in the file, whenever it is made."""
     issued = document.get("issued_at") or f"{document['date']}T00:00:00+05:30"
-    return datetime.fromisoformat(str(issued)).astimezone(UTC)
+    return datetime.fromisoformat(str(issued)).astimezone(UTC).replace(microsecond=0)
 
 
 def kind_of(document: Mapping[str, Any]) -> str:
@@ -280,11 +282,14 @@ def _percent(share: object) -> str:
 
 
 def _breakable(word: str) -> str:
-    """Return a word that may be broken every ten graphemes if it is longer than twenty."""
-    letters = graphemes(word)
-    if len(letters) <= 2 * _PIECE:
-        return word
-    return _ZERO_WIDTH_SPACE.join("".join(letters[n : n + _PIECE]) for n in range(0, len(letters), _PIECE))
+    """Return a word that may be broken every ten graphemes where more than twenty have no hyphen or slash."""
+    pieces = [graphemes(piece) for piece in _JOINED.split(word)]
+    return "".join(
+        _ZERO_WIDTH_SPACE.join("".join(piece[n : n + _PIECE]) for n in range(0, len(piece), _PIECE))
+        if len(piece) > 2 * _PIECE
+        else "".join(piece)
+        for piece in pieces
+    )
 
 
 def _qr(content: str) -> str:
