@@ -263,7 +263,7 @@ class Issuer:
             lines = [
                 Line(
                     charge,
-                    line_identity(charge, one.label, batch, attempt),
+                    line_identity(charge, one.label, (batch, until), attempt),
                     one.label,
                     batch,
                     until,
