@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import asdict
 from uuid import UUID
 
 import click
 
 from haat.app import Platform
-from haat.cli.console import as_json_text, json_option, on_platform, print_table
+from haat.cli.console import as_json_text, json_option, on_platform
 from haat.cli.main import with_settings
 from haat.invoices.evidence import Portion, portions
 from haat.kernel.money import total
@@ -31,7 +31,8 @@ def trace(settings: Settings, request_id: UUID, as_json: bool) -> None:
 
     story, found = on_platform(settings, look)
     if as_json:
-        click.echo(as_json_text({"call": story.call, "units": story.units, "billed": story.billed, "portions": found}))
+        told = {"call": story.call, "units": story.units, "billed": story.billed}
+        click.echo(as_json_text({**told, "portions": [asdict(one) for one in found]}))
         return
     call = story.call
     service = f"{call['called_provider']}/{call['service_slug']}" if call["service_slug"] else "no service"
@@ -40,27 +41,18 @@ def trace(settings: Settings, request_id: UUID, as_json: bool) -> None:
     if not story.billed:
         click.echo("It is not billed.")
         return
-    print_table(
-        ("Meter", "Month", "Quantity", "Bears ₹", "Of the line's ₹", "Invoice", "Line", "Settlement"),
-        _rows(found),
-        nothing="It is on no invoice yet.",
-    )
+    for one in found:
+        click.echo(_sentence(one))
+    if not found:
+        click.echo("It is on no invoice yet.")
+    elif len(found) > 1:
+        click.echo(f"Together ₹{text(total(one.amount for one in found))}, before GST.")
 
 
-def _rows(found: Sequence[Portion]) -> list[tuple[object, ...]]:
-    rows: list[tuple[object, ...]] = [
-        (
-            one.meter + (", cached" if one.cached_share is not None else "") + (", voided" if one.voided else ""),
-            one.period,
-            f"{text(one.quantity)} {one.unit}",
-            text(one.amount),
-            f"{one.line_amount:,.2f}",
-            one.serial or "",
-            one.position or "",
-            one.settlement_id or "not settled",
-        )
-        for one in found
-    ]
-    if len(rows) > 1:
-        rows.append(("together", "", "", text(total(one.amount for one in found)), "", "", "", ""))
-    return rows
+def _sentence(one: Portion) -> str:
+    """Return ``2026-11 characters: 40 characters bear ₹0.0123 of ₹21.00: HT/2627/000001 line 2, not settled``."""
+    marks = [word for word, holds in (("cached", one.cached_share is not None), ("voided", one.voided)) if holds]
+    which = f"{one.period} {one.meter}{''.join(f', {mark}' for mark in marks)}"
+    bears = f"{text(one.quantity)} {one.unit} bear ₹{text(one.amount)} of ₹{one.line_amount:,.2f}"
+    settled = f"settlement {one.settlement_id}" if one.settlement_id else "not settled"
+    return f"{which}: {bears}: {one.serial} line {one.position}, {settled}"
