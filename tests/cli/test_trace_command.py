@@ -65,11 +65,10 @@ async def test_it_says_what_a_call_used_and_what_it_bears_of_each_line(desk: Des
     desk.close_month()
     await desk.invoices.issue(PLATFORM, MONTH, subscription.org)
     said = (await run(first.id)).output
-    assert "vani/speak, basic: completed, 200" in said and "Used: 1 requests, 10 characters" in said
-    assert "2026-11 requests: 1 requests bear ₹0.25 of ₹0.50: HT/2627/000001 line " in said
-    assert (
-        "2026-11 characters: 10 characters bear ₹2.0896" in said and "of ₹3.03" in said and "Together ₹2.3396" in said
-    )
+    assert "vani/speak, basic: completed, 200" in said and "Used: 1 request, 10 characters" in said
+    assert "2026-11 requests: 1 request, ₹0.25 of the line's ₹0.50: HT/2627/000001 line " in said
+    assert "2026-11 characters: 10 characters, ₹2.0896" in said and "line's ₹3.03" in said
+    assert "Together ₹2.3396" in said
     told = json.loads((await run(second.id, "--json")).output)
     assert {one["meter"] for one in told["portions"]} == {"characters", "requests"} and told["billed"]
 

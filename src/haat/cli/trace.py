@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from decimal import Decimal
 from uuid import UUID
 
 import click
@@ -37,7 +38,7 @@ def trace(settings: Settings, request_id: UUID, as_json: bool) -> None:
     call = story.call
     service = f"{call['called_provider']}/{call['service_slug']}" if call["service_slug"] else "no service"
     click.echo(f"{call['at'].isoformat()}  {service}, {call['plan'] or 'no plan'}: {call['outcome']}, {call['status']}")
-    click.echo("Used: " + (", ".join(f"{text(amount)} {unit}" for unit, amount in story.units.items()) or "nothing"))
+    click.echo("Used: " + (", ".join(_counted(amount, unit) for unit, amount in story.units.items()) or "nothing"))
     if not story.billed:
         click.echo("It is not billed.")
         return
@@ -50,9 +51,13 @@ def trace(settings: Settings, request_id: UUID, as_json: bool) -> None:
 
 
 def _sentence(one: Portion) -> str:
-    """Return ``2026-11 characters: 40 characters bear ₹0.0123 of ₹21.00: HT/2627/000001 line 2, not settled``."""
+    """Return ``2026-11 calls: 1 request, ₹0.25 of the line's ₹21.00: HT/2627/000001 line 2, not settled``."""
     marks = [word for word, holds in (("cached", one.cached_share is not None), ("voided", one.voided)) if holds]
     which = f"{one.period} {one.meter}{''.join(f', {mark}' for mark in marks)}"
-    bears = f"{text(one.quantity)} {one.unit} bear ₹{text(one.amount)} of ₹{one.line_amount:,.2f}"
+    bears = f"{_counted(one.quantity, one.unit)}, ₹{text(one.amount)} of the line's ₹{one.line_amount:,.2f}"
     settled = f"settlement {one.settlement_id}" if one.settlement_id else "not settled"
     return f"{which}: {bears}: {one.serial} line {one.position}, {settled}"
+
+
+def _counted(quantity: Decimal, unit: str) -> str:
+    return f"{text(quantity)} {unit.removesuffix('s') if quantity == 1 else unit}"
