@@ -167,6 +167,7 @@ RULES: dict[str, Rule] = {
     "GET /credit-notes/{note_id}/document": Rule(EVERYBODY),
     "GET /credit-notes/{note_id}/lines": Rule(EVERYBODY),
     "POST /debit-notes": Rule(OPERATORS, {**CREDIT, "items": [{"invoice_line": ID, "taxable": "1.00"}]}),
+    "GET /usage/calls/{call_id}/portions": Rule(EVERYBODY),
     "POST /usage/calls/{call_id}/corrections": Rule(OPERATORS, REASON),
     "GET /payments": Rule(EVERYBODY),
     "POST /payments": Rule(OPERATORS, {"org_id": ID, "amount": "1.00", "reference": "UTR 1"}),

@@ -98,6 +98,7 @@ async def test_an_invoice_line_leads_to_its_calls_and_a_call_to_its_line(
     assert str(billed.items[0].id) in calls.text
     story = await browser.get(f"/account/calls/{billed.items[0].id}")
     assert f"/account/invoices/{street.invoice.id}#line-{line['position']}" in story.text
+    assert "bears" in story.text
 
 
 async def test_an_invoice_is_downloaded_in_any_language_and_mailed_in_the_chosen_one(

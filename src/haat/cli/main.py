@@ -35,6 +35,7 @@ GROUPS = {
     "rollout": ("haat.cli.rollout:rollout", "Move a service's calls from one version to the next, and back."),
     "settlement": ("haat.cli.settlement:settlement", "Settle months, pay providers, decide disputes."),
     "sla": ("haat.cli.sla:sla", "Service levels: objectives, maintenance, probes, and what a broken month pays."),
+    "trace": ("haat.cli.trace:trace", "Tell what a call bears of which invoice lines, by its request id."),
     "usage": ("haat.cli.usage:usage", "Take calls out as files, make the rollups anew."),
     "wallet": ("haat.cli.wallet:wallet", "See what organisations have paid ahead, top up, set budgets."),
 }

@@ -263,7 +263,7 @@ class Issuer:
             lines = [
                 Line(
                     charge,
-                    line_identity(charge, one.label, batch, attempt),
+                    line_identity(charge, one.label, (batch, until), attempt),
                     one.label,
                     batch,
                     until,
@@ -364,13 +364,13 @@ class Issuer:
     ) -> list[Standing]:
         """Pay new invoices from credit that is left of payments and notes, then from wallets; return how they stand.
 
-        A wallet is drawn on before the invoices are posted: its accounts are the organisation's own, those of the
-        invoices are everybody's and are locked last.
+        Wallets are drawn on in the order in which gateways lock them, and before the invoices are posted: a wallet's
+        accounts are the organisation's own, those of the invoices are everybody's and are locked last.
         """
         after = await receivables.spend(connection, actor, standings, now)
         drawn: list[NewEvent] = []
         found: list[Standing] = []
-        for standing in after:
+        for standing in sorted(after, key=lambda one: (one.org_id, one.invoice_id)):
             paid = Decimal(0)
             if standing.state in OPEN and standing.owed:
                 paid = await self.wallets.pay(

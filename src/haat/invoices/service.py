@@ -13,10 +13,11 @@ from uuid import UUID
 
 from haat.infra.events import NewEvent
 from haat.infra.postgres import PLATFORM_SCOPE, Database, Scope, tenant
-from haat.invoices import credits, registration, store
+from haat.invoices import call_store, credits, registration, store
 from haat.invoices.credits import CreditItem, CreditNote, DebitItem
 from haat.invoices.issuing import GRACE, INDIA, Issuer, Outcome, Terms
 from haat.invoices.model import Draft, content_hash, line_data, plain
+from haat.invoices.portions import Weight
 from haat.invoices.ports import NoWallets, Registrar, RegistrarRefused, Wallets
 from haat.invoices.projection import record_all
 from haat.invoices.states import OPEN, Standing, State, overdue, reminded
@@ -111,7 +112,10 @@ class IssueRun:
 
 @dataclass(frozen=True, slots=True)
 class BilledCall:
-    """A call behind a line; ``voided``: an earlier line has it, and this one takes its quantity off."""
+    """A call behind a line; ``voided``: an earlier line has it, and this one takes its quantity off.
+
+    ``amount`` is what it bears of the line, in rupees before tax (`haat.invoices.portions`).
+    """
 
     id: UUID
     at: datetime
@@ -119,6 +123,7 @@ class BilledCall:
     outcome: str
     voided: bool
     quantity: Decimal
+    amount: Decimal
 
 
 class Invoices:
@@ -389,8 +394,13 @@ class Invoices:
             line = await store.line(connection, line_id)
             if line is None or (whose is not None and line["org_id"] != whose):
                 raise NotFound("There is no such line on an invoice of yours.")
-            rows = await store.calls_of_line(connection, line, decode_id_cursor(cursor), limit + 1)
-        return page_of([BilledCall(**row) for row in rows], limit, lambda call: (call.id,))
+            after = decode_id_cursor(cursor)
+            rows = await call_store.calls_of_line(connection, line, after, limit + 1)
+            spread = await call_store.spread(connection, line)
+            before = await call_store.weight(connection, line, rows[0]["id"]) if after and rows else Weight()
+        amounts = spread.portions(before, [row["quantity"] for row in rows])
+        calls = [BilledCall(**row, amount=amount) for row, amount in zip(rows, amounts, strict=True)]
+        return page_of(calls, limit, lambda call: (call.id,))
 
     async def _row(self, actor: Actor, identifier: UUID) -> Mapping[str, Any]:
         scope, whose = self._whose(actor, None)

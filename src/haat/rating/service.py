@@ -19,7 +19,18 @@ from haat.rating.model import Charge, FreeUsed, Held, Issued, Measured, RateCard
 from haat.rating.store import Batches, quantity_sql
 from haat.usage import intake
 
-__all__ = ["LiveCost", "Rating", "charges", "charges_of_many", "measured_many", "quantity_sql", "service_names"]
+__all__ = [
+    "Held",
+    "LiveCost",
+    "Rating",
+    "cards",
+    "charges",
+    "charges_of_many",
+    "measured_many",
+    "quantity_sql",
+    "service_names",
+    "stood",
+]
 
 _REMEMBERED = 1000
 """Running months whose usage up to a batch a process keeps: of those that were asked for last."""
@@ -88,6 +99,16 @@ async def organisations_with_fees(connection: Connection, start: datetime, end: 
     return await store.organisations_with_fees(connection, start, end)
 
 
+async def cards(connection: Connection, org: UUID, before: datetime) -> list[RateCard]:
+    """Return all versions of the prices of services an organisation has ever subscribed to."""
+    return await store.cards(connection, org, before)
+
+
+async def stood(connection: Connection, org: UUID, period: Period, prices: Iterable[RateCard]) -> list[Held]:
+    """Return the subscriptions of a period that may owe a fee or a minimum by these prices, and how long they stood."""
+    return (await _held(connection, [org], period, prices)).get(org, [])
+
+
 async def owes_fees(connection: Connection, org: UUID, period: Period) -> bool:
     """Tell whether an organisation's subscriptions may cost something in a period without a call."""
     prices = await store.cards_of_many(connection, [org], period.end)
@@ -131,7 +152,7 @@ class Rating:
     """Costs that are not on an invoice yet.
 
     A running month is read once and then goes on from the newest batch that was looked at: batches become visible in
-    order and never change, so what was read stays right.
+    order and never change, so what was read stays right until a call of it is voided or corrected.
     """
 
     def __init__(self, db: Database, clock: Clock) -> None:
@@ -164,7 +185,12 @@ class Rating:
         newest = await intake.watermark(connection)
         prices = await store.cards(connection, org, period.end)
         read = self._read.get((org, period))
-        if read is None or read.prices != prices or read.batch > newest:
+        if (
+            read is None
+            or read.prices != prices
+            or read.batch > newest
+            or await store.corrected_since(connection, org, period, read.batch)
+        ):
             read = _Read(prices, 0, [])
         if any(not one.meter.additive for card in prices for one in card.components if one.meter is not None):
             usage = await store.measured(connection, org, period, (0, newest), prices)  # it does not go on from a part

@@ -216,6 +216,17 @@ async def measured_many(
     return found
 
 
+async def corrected_since(connection: Connection, org: UUID, period: Period, batch: int) -> bool:
+    """Tell whether a call of a period was voided or corrected after a batch: what was read up to it is wrong then."""
+    found = await connection.execute(
+        """
+        SELECT FROM usage_corrections WHERE org_id = %s AND batch > %s AND call_id >= %s AND call_id < %s LIMIT 1
+        """,
+        (org, batch, id_bound(period.start), id_bound(period.end)),
+    )
+    return found.rowcount > 0
+
+
 def _measured(row: Row, at: datetime, unit: str, wanted: _Wanted) -> list[Measured]:
     """Return a row's usage: what the provider was asked for, and what the cache gave."""
     about: dict[str, Any] = {
@@ -339,6 +350,14 @@ async def listing(connection: Connection, service: UUID) -> Row | None:
             (service,),
         )
     ).fetchone()
+
+
+async def plans(connection: Connection, service: UUID) -> list[str]:
+    """Return the codes of the plans that a service can be subscribed to on: its own and everybody's."""
+    rows = await connection.execute(
+        "SELECT DISTINCT code FROM plans WHERE service_id IS NULL OR service_id = %s ORDER BY code", (service,)
+    )
+    return [row["code"] async for row in rows]
 
 
 async def subscribers(connection: Connection, service: UUID, org: UUID | None) -> dict[str, list[UUID]]:
