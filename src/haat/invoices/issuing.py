@@ -38,7 +38,7 @@ from haat.invoices.model import (
 )
 from haat.invoices.ports import NoWallets, Wallets
 from haat.invoices.projection import record_all
-from haat.invoices.states import OPEN, Standing, State, begun
+from haat.invoices.states import Standing, State, begun
 from haat.kernel.clock import Period, financial_year, month_of
 from haat.kernel.errors import Conflict, HaatError, NotFound, ValidationFailed
 from haat.kernel.gstin import check_gstin
@@ -368,11 +368,12 @@ class Issuer:
         invoices are everybody's and are locked last.
         """
         after = await receivables.spend(connection, actor, standings, now)
+        filled = await self.wallets.filled(connection, [standing.org_id for standing in after if standing.owed])
         drawn: list[NewEvent] = []
         found: list[Standing] = []
         for standing in after:
             paid = Decimal(0)
-            if standing.state in OPEN and standing.owed:
+            if standing.owed and standing.org_id in filled:
                 paid = await self.wallets.pay(
                     connection, standing.org_id, invoice=standing.invoice_id, amount=standing.owed, at=now
                 )

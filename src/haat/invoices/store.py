@@ -171,12 +171,22 @@ async def with_later_usage(connection: Connection, asked: Sequence[tuple[UUID, P
 
 
 async def organisations_to_bill(connection: Connection, start: datetime, end: datetime) -> list[UUID]:
-    """Return the organisations with billed usage or a subscription between two instants, in order of their ids."""
+    """Return the organisations with billed usage or a subscription between two instants, in order of their ids.
+
+    Organisations are found one after the other in the rollups' key: there are many rollups of each.
+    """
     rows = await _all(
         connection,
         """
-        SELECT org_id FROM usage_hourly
-        WHERE hour >= %s AND hour < %s AND outcome = ANY(%s) AND org_id IS NOT NULL
+        WITH RECURSIVE called AS (
+            (SELECT org_id FROM usage_hourly ORDER BY org_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT org_id FROM usage_hourly WHERE org_id > called.org_id ORDER BY org_id LIMIT 1)
+            FROM called WHERE called.org_id IS NOT NULL
+        )
+        SELECT org_id FROM called WHERE EXISTS (
+            SELECT FROM usage_hourly
+            WHERE org_id = called.org_id AND hour >= %s AND hour < %s AND outcome = ANY(%s))
         UNION
         SELECT org_id FROM subscriptions WHERE started_at < %s AND (ended_at IS NULL OR ended_at >= %s)
         ORDER BY org_id
