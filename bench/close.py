@@ -27,7 +27,7 @@ import psycopg
 from bench import money_calls, money_market
 from bench.processes import process_tree, running, say, tail
 from haat.infra import postgres
-from haat.invoices.issuing import GRACE
+from haat.invoices.terms import GRACE
 from haat.kernel.clock import Period, SystemClock, month_of
 
 LOOK_SECONDS = 0.1

@@ -255,6 +255,9 @@ class Purse:
     def __init__(self, holds: Decimal) -> None:
         self.holds = holds
 
+    async def filled(self, connection: Any, orgs: Sequence[UUID]) -> set[UUID]:
+        return set(orgs) if self.holds else set()
+
     async def pay(self, connection: Any, org: UUID, *, invoice: UUID, amount: Decimal, at: Any) -> Decimal:
         drawn = min(self.holds, amount)
         self.holds -= drawn

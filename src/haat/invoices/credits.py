@@ -18,10 +18,11 @@ from uuid import UUID
 from haat.infra.events import NewEvent
 from haat.infra.postgres import Connection
 from haat.invoices import receivables, store
-from haat.invoices.issuing import INDIA, posted_for
+from haat.invoices.issuing import posted_for
 from haat.invoices.model import Tax, canonical, content_hash, head, plain, serial_text, sums
 from haat.invoices.projection import record_all
 from haat.invoices.states import Standing, State, begun, voided
+from haat.invoices.terms import INDIA
 from haat.kernel.clock import financial_year
 from haat.kernel.errors import Conflict, NotFound, ValidationFailed
 from haat.kernel.ids import new_id

@@ -19,8 +19,8 @@ from haat.infra import events
 from haat.infra.jobs import Jobs, NewJob
 from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database
 from haat.invoices import store
-from haat.invoices.issuing import GRACE
 from haat.invoices.service import BATCH, Invoices, reasons
+from haat.invoices.terms import GRACE
 from haat.kernel.clock import Clock
 from haat.kernel.errors import Conflict, NotFound
 from haat.kernel.permissions import PLATFORM, Actor, Permission

@@ -105,24 +105,29 @@ async def billed_up_to(connection: Connection, orgs: Sequence[UUID]) -> dict[tup
     return {(row["org_id"], row["period"]): int(row["batch"]) for row in rows}
 
 
-async def billed(connection: Connection, org: UUID, periods: Sequence[str]) -> dict[tuple[str, str], Billed]:
-    """Return what issued lines of some periods charge, by period and what they charge for."""
+async def billed(
+    connection: Connection, asked: Sequence[tuple[UUID, str]]
+) -> dict[tuple[UUID, str], dict[str, Billed]]:
+    """Return what issued lines charge, by organisation and period as asked, and by what they charge for."""
+    if not asked:
+        return {}
     rows = await _all(
         connection,
         f"""
-        SELECT line.period, line.charge_key, sum(line.quantity) AS quantity, sum(line.free_units) AS free_units,
-               sum(line.calls) AS calls, sum(line.taxable) AS taxable
-        {_BILLED} AND line.period = ANY(%s) GROUP BY line.period, line.charge_key
+        SELECT line.org_id, line.period, line.charge_key, sum(line.quantity) AS quantity,
+               sum(line.free_units) AS free_units, sum(line.calls) AS calls, sum(line.taxable) AS taxable
+        {_BILLED} AND (line.org_id, line.period) IN (SELECT * FROM unnest(%s::uuid[], %s::text[]))
+        GROUP BY line.org_id, line.period, line.charge_key
         """,
-        [org],
-        list(periods),
+        [org for org, _ in asked],
+        [org for org, _ in asked],
+        [period for _, period in asked],
     )
-    return {
-        (row["period"], row["charge_key"]): Billed(
-            row["quantity"], row["free_units"], int(row["calls"]), row["taxable"]
-        )
-        for row in rows
-    }
+    found: dict[tuple[UUID, str], dict[str, Billed]] = {}
+    for row in rows:
+        one = Billed(row["quantity"], row["free_units"], int(row["calls"]), row["taxable"])
+        found.setdefault((row["org_id"], row["period"]), {})[row["charge_key"]] = one
+    return found
 
 
 async def former_lines(connection: Connection, org: UUID, period: str, keys: Sequence[str]) -> list[Row]:
@@ -144,30 +149,61 @@ async def former_lines(connection: Connection, org: UUID, period: str, keys: Seq
 async def with_later_usage(connection: Connection, asked: Sequence[tuple[UUID, Period, int]]) -> set[tuple[UUID, str]]:
     """Tell of which (organisation, period) billed usage, or a correction, came after a batch, or may have.
 
-    Usage is looked for in the rollups, which know the batch that last added to an hour.
+    A run bills many up to the same batch: what came after that is a few rows at the end of a month's, found together.
+    Others' is looked for in the rollups, which know the batch that last added to an hour.
     """
     if not asked:
         return set()
+    together: dict[tuple[Period, int], list[UUID]] = {}
+    for org, period, after in asked:
+        together.setdefault((period, after), []).append(org)
+    found: set[tuple[UUID, str]] = set()
+    for (period, after), orgs in together.items():
+        if len(orgs) >= _MANY:
+            found |= {(org, period.label) for org in await _called_later(connection, orgs, period, after)}
+    alone = [one for one in asked if len(together[one[1], one[2]]) < _MANY]
     rows = await _all(
         connection,
         """
-        SELECT org, label FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::uuid[],
-                                      %s::uuid[], %s::bigint[]) AS one (org, label, first, last, id_from, id_to, after)
+        SELECT org, label FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::bigint[])
+            AS one (org, label, first, last, after)
         WHERE EXISTS (SELECT FROM usage_hourly WHERE org_id = org AND hour >= first - interval '1 hour' AND hour < last
                       AND batch > after AND outcome = ANY(%s))
-           OR EXISTS (SELECT FROM usage_corrections AS correction
+        UNION
+        SELECT org, label FROM unnest(%s::uuid[], %s::text[], %s::uuid[], %s::uuid[], %s::bigint[])
+            AS one (org, label, id_from, id_to, after)
+        WHERE EXISTS (SELECT FROM usage_corrections AS correction
                       WHERE correction.org_id = org AND batch > after AND call_id >= id_from AND call_id < id_to)
         """,
+        [org for org, _, _ in alone],
+        [period.label for _, period, _ in alone],
+        [period.start for _, period, _ in alone],
+        [period.end for _, period, _ in alone],
+        [after for _, _, after in alone],
+        BILLED_VALUES,
         [org for org, _, _ in asked],
         [period.label for _, period, _ in asked],
-        [period.start for _, period, _ in asked],
-        [period.end for _, period, _ in asked],
         [id_bound(period.start) for _, period, _ in asked],
         [id_bound(period.end) for _, period, _ in asked],
         [after for _, _, after in asked],
-        BILLED_VALUES,
     )
-    return {(row["org"], row["label"]) for row in rows}
+    return found | {(row["org"], row["label"]) for row in rows}
+
+
+_MANY = 20
+"""From so many on, organisations billed up to the same batch are asked about together."""
+
+
+async def _called_later(connection: Connection, orgs: Sequence[UUID], period: Period, after: int) -> list[UUID]:
+    rows = await connection.execute(
+        """
+        SELECT DISTINCT org_id FROM usage
+        WHERE id >= %s AND id < %s AND batch > %s AND org_id = ANY(%s) AND outcome = ANY(%s) AND mode = 'live'
+        """,
+        (id_bound(period.start), id_bound(period.end), after, list(orgs), BILLED_VALUES),
+        prepare=False,  # only a plan that knows the batch finds its rows by it
+    )
+    return [row["org_id"] async for row in rows]
 
 
 async def organisations_to_bill(connection: Connection, start: datetime, end: datetime) -> list[UUID]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -160,7 +160,6 @@ async def measured_many(
     found: dict[UUID, list[Measured]] = {org: [] for org in orgs}
     if not found:
         return found
-    bounds = batches if isinstance(batches, Mapping) else dict.fromkeys(found, batches)
     changes = sorted({card.effective_from for card in prices if period.start < card.effective_from < period.end})
     wanted = _Wanted.of(prices)
     apart = (
@@ -168,7 +167,8 @@ async def measured_many(
         if wanted.divided
         else []
     )
-    before = ["batch <= span.batch_from AS before"] if wanted.whole else []
+    spans, first, last, bounds = _bounds(batches, found)
+    before = [f"batch <= {first} AS before"] if wanted.whole else []
     keys = ["subscription_id", "service_id", "plan", "provider_org", "slice", "cached_share"]
     keys += [f"{name}_of" for name in _TOLD_APART if apart] + ["before" for _ in before]
     again = " OR service_id = ANY(%(whole)s)" if wanted.whole else ""
@@ -181,26 +181,21 @@ async def measured_many(
                count(*) FILTER (WHERE {ASKED}) AS calls, count(*) FILTER (WHERE NOT ({ASKED})) AS hits,
                count(cached_share) AS cached_calls, sum(cached) AS cached,
                coalesce(sum(cached) FILTER (WHERE {ASKED}), 0) AS cached_of_asked{columns}
-        FROM usage
-        JOIN unnest(%(orgs)s::uuid[], %(froms)s::bigint[], %(tos)s::bigint[]) AS span (org_id, batch_from, batch_to)
-            ON span.org_id = usage.org_id
+        FROM usage {spans}
         WHERE usage.org_id = ANY(%(orgs)s) AND usage.id >= %(id_from)s AND usage.id < %(id_to)s
-          AND batch > %(oldest)s AND batch <= %(newest)s
-          AND (batch > span.batch_from{again}) AND batch <= span.batch_to
+          AND batch > %(since)s AND batch <= %(newest)s AND (batch > {first}{again}) AND batch <= {last}
           AND outcome = ANY(%(billed)s) AND mode = 'live'
           AND subscription_id IS NOT NULL AND service_id IS NOT NULL AND provider_org IS NOT NULL
           AND (%(service)s::uuid IS NULL OR service_id = %(service)s)
           AND NOT EXISTS (SELECT FROM usage_corrections AS void
-                          WHERE void.call_id = usage.id AND void.batch <= span.batch_to)
+                          WHERE void.call_id = usage.id AND void.batch <= {last})
         GROUP BY usage.org_id, {", ".join(keys)}
         """,
         {
             "changes": [id_bound(change) for change in changes],
-            "orgs": list(bounds),
-            "froms": [first for first, _ in bounds.values()],
-            "tos": [last for _, last in bounds.values()],
-            "oldest": -1 if wanted.whole else min(first for first, _ in bounds.values()),
-            "newest": max(last for _, last in bounds.values()),
+            "orgs": list(found),
+            **bounds,
+            "since": -1 if wanted.whole else bounds["oldest"],
             "id_from": id_bound(period.start),
             "id_to": id_bound(period.end),
             "billed": BILLED_VALUES,
@@ -214,6 +209,20 @@ async def measured_many(
     async for row in rows:
         found[row["org_id"]].extend(_measured(row, starts[row["slice"]], sold_by.get(row["service_id"], ""), wanted))
     return found
+
+
+def _bounds(batches: Batches, orgs: Iterable[UUID]) -> tuple[str, str, str, dict[str, Any]]:
+    """Return what brings each call its bounds, these as SQL, and the values; where all have the same nothing is joined."""
+    if not isinstance(batches, Mapping):
+        oldest, newest = batches
+        return "", "%(oldest)s", "%(newest)s", {"oldest": oldest, "newest": newest}
+    spans = """
+        JOIN unnest(%(orgs)s::uuid[], %(froms)s::bigint[], %(tos)s::bigint[]) AS span (org_id, batch_from, batch_to)
+            ON span.org_id = usage.org_id
+    """
+    froms, tos = zip(*(batches[org] for org in orgs), strict=True)
+    values = {"froms": list(froms), "tos": list(tos), "oldest": min(froms), "newest": max(tos)}
+    return spans, "span.batch_from", "span.batch_to", values
 
 
 def _measured(row: Row, at: datetime, unit: str, wanted: _Wanted) -> list[Measured]:
