@@ -215,7 +215,11 @@ async def test_a_minimum_is_charged_when_the_month_is_over_and_given_back_for_la
     later = await invoices.issue(PLATFORM, "2026-12", subscription.org)
     assert later is not None
     found = [(line["period"], line["kind"], line["taxable"]) for line in await invoices.lines(PLATFORM, later.id)]
-    assert sorted(found) == [("2026-11", "minimum", -120), ("2026-11", "usage", 120), ("2026-12", "minimum", 500)]
+    assert sorted(found) == [
+        ("2026-11", "adjustment", -120),
+        ("2026-11", "adjustment", 120),
+        ("2026-12", "minimum", 500),
+    ]
 
 
 async def test_a_price_by_volume_billed_in_parts_ends_where_it_would_have_ended_at_once(
@@ -303,13 +307,13 @@ async def test_many_organisations_gathered_in_one_scan_are_rated_as_each_is_alon
     orgs = sorted({one.org for one in subscriptions})
     first = await bazaar.take(some_calls(bazaar, subscriptions, 150))
     second = await bazaar.take(some_calls(bazaar, subscriptions, 150))
-    spans = {org: (first.batch if place % 2 else 0, second.batch) for place, org in enumerate(orgs)}
     async with database.app.transaction(PLATFORM_SCOPE) as connection:
-        together = await rating.charges_of_many(connection, orgs, PERIOD, spans, {})
+        for batches in ((0, second.batch), (first.batch, second.batch)):
+            together = await rating.charges_of_many(connection, orgs, PERIOD, batches, {})
+            for org in orgs:
+                alone = await rating.charges(connection, org, PERIOD, batches)
+                assert together[org].charges == alone.charges and alone.charges
         gathered = await rating.measured_many(connection, orgs, PERIOD, (0, second.batch))
-        for org in orgs:
-            alone = await rating.charges(connection, org, PERIOD, spans[org])
-            assert together[org].charges == alone.charges and alone.charges
     assert sum(one.calls if one.counted is None else one.counted for usage in gathered.values() for one in usage) == 300
 
 
@@ -328,3 +332,21 @@ async def test_the_running_cost_goes_on_from_where_it_stopped_and_is_what_a_new_
     org = plain[1].org
     fresh = await Rating(database.app, clock).live(consumer(org))
     assert (await ongoing.live(consumer(org))).charges == fresh.charges, "a new price counts in the past days, too"
+
+
+async def test_the_running_cost_forgets_calls_that_were_voided_or_corrected_after_it_had_read_them(
+    bazaar: Bazaar, invoices: Invoices, clock: SetClock, database: Any
+) -> None:
+    org = await bazaar.organisation()
+    subscription = await bazaar.subscribe(org, await bazaar.service(price="1"))
+    events = [bazaar.event(subscription, quantity) for quantity in ("10", "20", "40")]
+    await bazaar.take(events)
+    ongoing = Rating(database.app, clock)
+    assert (await ongoing.live(consumer(org))).total == 70
+    await invoices.correct_call(PLATFORM, UUID(events[0].id), units=None, reason="a test of ours")
+    assert (await ongoing.live(consumer(org))).total == 60
+    await invoices.correct_call(PLATFORM, UUID(events[1].id), units={"characters": D(5)}, reason="counted twice")
+    await bazaar.take([bazaar.event(subscription, "100")])
+    assert (await ongoing.live(consumer(org))).total == 145
+    fresh = await Rating(database.app, clock).live(consumer(org))
+    assert (await ongoing.live(consumer(org))).charges == fresh.charges

@@ -18,10 +18,13 @@ from hypothesis import strategies as st
 
 from bazaar import Bazaar, Service, Subscription, consumer, partner
 from haat.infra.postgres import PLATFORM_SCOPE
+from haat.invoices.credits import CreditItem
+from haat.invoices.service import Invoices
 from haat.kernel.clock import SetClock
 from haat.kernel.errors import InvalidRequest, PermissionDenied, TooManyFeeds
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import PLATFORM
+from haat.settings import Settings
 from haat.usage import intake, rollups
 from haat.usage.analytics import OTHER_PAIRS, SMALL_GROUP, Analytics, Dashboard, window_of
 from haat.usage.analytics_store import spans_of
@@ -289,3 +292,32 @@ async def test_an_export_is_of_ones_own_calls_whatever_is_asked(bazaar: Bazaar, 
     assert math.isfinite(float(row["total_ms"]))
     nothing = b"".join([piece async for piece in usage.export(consumer(new_id()), CallFilter(), Format.JSONL)])
     assert nothing == b""
+
+
+async def test_what_was_invoiced_is_net_of_credit_notes_and_of_what_was_voided(
+    bazaar: Bazaar, analytics: Analytics, clock: SetClock, database: Any
+) -> None:
+    service = await bazaar.service(price="1", share="0.70")
+    one, other = await customers(bazaar, service, 2)
+    await bazaar.take([bazaar.event(one, "100"), bazaar.event(other, "50")])
+    clock.advance(days=31)
+    invoices = Invoices(database.app, clock, Settings())
+    await invoices.issue_all(PLATFORM, "2026-11")
+    month = await analytics.window(PLATFORM, "2026-11")
+
+    async def seen() -> tuple[Any, ...]:
+        dashboard = await analytics.operator(PLATFORM, month)
+        assert dashboard.services[0].net == dashboard.net
+        return dashboard.net, dashboard.earned
+
+    assert await seen() == (150, 105)
+    (invoice,) = (await invoices.page(PLATFORM, org=one.org)).items
+    (line,) = await invoices.lines(PLATFORM, invoice.id)
+    for key, fault in (("a", "provider"), ("b", "platform")):
+        item = CreditItem(line["id"], Decimal("10.00"), fault)
+        await invoices.credit(PLATFORM, [item], key=key, reason="goodwill")
+    assert await seen() == (130, 98), "a provider keeps its share of what the platform gives away"
+    assert (await analytics.consumer(consumer(one.org), month)).net == 80
+    (invoice,) = (await invoices.page(PLATFORM, org=other.org)).items
+    await invoices.void(PLATFORM, invoice.id, "billed to the wrong one")
+    assert await seen() == (80, 63)

@@ -147,7 +147,7 @@ async def _lines_of(
     lines = [
         Line(
             charge,
-            line_identity(charge, month.label, batch, attempt),
+            line_identity(charge, month.label, (batch, known.until), attempt),
             month.label,
             batch,
             known.until,

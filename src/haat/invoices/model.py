@@ -211,13 +211,17 @@ def charge_key(charge: Charge | Former) -> str:
     )
 
 
-def line_identity(charge: Charge | Former, period: str, batch_from: int, attempt: int = 0) -> str:
+def line_identity(charge: Charge | Former, period: str, batches: tuple[int, int], attempt: int = 0) -> str:
     """Return what makes a line the same line in a second run; the store keeps it unique.
 
-    ``attempt``: how many of the organisation's invoices were voided, after which their usage is billed again.
+    A line is known by the batch from which its usage counts. One that falls due without new usage, such as a minimum
+    when the month is over, leaves that batch to the line of usage that comes later. ``attempt``: how many of the
+    organisation's invoices were voided, after which their usage is billed again.
     """
+    first, last = batches
+    place = f"{first}" if last > first else f"{first}-{last}"
     again = f"#{attempt}" if attempt else ""
-    return f"{charge_key(charge)}/{period}[{batch_from}]{again}"
+    return f"{charge_key(charge)}/{period}[{place}]{again}"
 
 
 def place_of_supply(state_code: str | None, gstin: str | None, supplier_state: str) -> str:

@@ -131,7 +131,7 @@ class Rating:
     """Costs that are not on an invoice yet.
 
     A running month is read once and then goes on from the newest batch that was looked at: batches become visible in
-    order and never change, so what was read stays right.
+    order and never change, so what was read stays right until a call of it is voided or corrected.
     """
 
     def __init__(self, db: Database, clock: Clock) -> None:
@@ -164,7 +164,12 @@ class Rating:
         newest = await intake.watermark(connection)
         prices = await store.cards(connection, org, period.end)
         read = self._read.get((org, period))
-        if read is None or read.prices != prices or read.batch > newest:
+        if (
+            read is None
+            or read.prices != prices
+            or read.batch > newest
+            or await store.corrected_since(connection, org, period, read.batch)
+        ):
             read = _Read(prices, 0, [])
         if any(not one.meter.additive for card in prices for one in card.components if one.meter is not None):
             usage = await store.measured(connection, org, period, (0, newest), prices)  # it does not go on from a part

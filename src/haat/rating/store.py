@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -17,8 +17,8 @@ from haat.rating.model import Held, Measured, RateCard
 from haat.usage.model import ASKED, BILLED_VALUES, id_bound
 
 Row = Mapping[str, Any]
-Batches = tuple[int, int] | Mapping[UUID, tuple[int, int]]
-"""Batches ``(from, to]``: of all organisations alike, or by organisation."""
+Batches = tuple[int, int]
+"""Batches ``(from, to]``."""
 
 _CARD = """
     SELECT id, service_id AS service, version, plan_code AS plan, unit, unit_price, free_units, provider_share,
@@ -137,7 +137,7 @@ class _Wanted:
 
 
 async def measured(
-    connection: Connection, org: UUID, period: Period, batches: tuple[int, int], prices: Sequence[RateCard]
+    connection: Connection, org: UUID, period: Period, batches: Batches, prices: Sequence[RateCard]
 ) -> list[Measured]:
     """Return an organisation's billed usage of a period that came in batches ``(from, to]``."""
     return (await measured_many(connection, [org], period, batches, prices))[org]
@@ -167,8 +167,7 @@ async def measured_many(
         if wanted.divided
         else []
     )
-    spans, first, last, bounds = _bounds(batches, found)
-    before = [f"batch <= {first} AS before"] if wanted.whole else []
+    before = ["batch <= %(first)s AS before"] if wanted.whole else []
     keys = ["subscription_id", "service_id", "plan", "provider_org", "slice", "cached_share"]
     keys += [f"{name}_of" for name in _TOLD_APART if apart] + ["before" for _ in before]
     again = " OR service_id = ANY(%(whole)s)" if wanted.whole else ""
@@ -181,21 +180,22 @@ async def measured_many(
                count(*) FILTER (WHERE {ASKED}) AS calls, count(*) FILTER (WHERE NOT ({ASKED})) AS hits,
                count(cached_share) AS cached_calls, sum(cached) AS cached,
                coalesce(sum(cached) FILTER (WHERE {ASKED}), 0) AS cached_of_asked{columns}
-        FROM usage {spans}
+        FROM usage
         WHERE usage.org_id = ANY(%(orgs)s) AND usage.id >= %(id_from)s AND usage.id < %(id_to)s
-          AND batch > %(since)s AND batch <= %(newest)s AND (batch > {first}{again}) AND batch <= {last}
+          AND batch > %(since)s AND batch <= %(last)s AND (batch > %(first)s{again})
           AND outcome = ANY(%(billed)s) AND mode = 'live'
           AND subscription_id IS NOT NULL AND service_id IS NOT NULL AND provider_org IS NOT NULL
           AND (%(service)s::uuid IS NULL OR service_id = %(service)s)
           AND NOT EXISTS (SELECT FROM usage_corrections AS void
-                          WHERE void.call_id = usage.id AND void.batch <= {last})
+                          WHERE void.call_id = usage.id AND void.batch <= %(last)s)
         GROUP BY usage.org_id, {", ".join(keys)}
         """,
         {
             "changes": [id_bound(change) for change in changes],
             "orgs": list(found),
-            **bounds,
-            "since": -1 if wanted.whole else bounds["oldest"],
+            "since": -1 if wanted.whole else batches[0],
+            "first": batches[0],
+            "last": batches[1],
             "id_from": id_bound(period.start),
             "id_to": id_bound(period.end),
             "billed": BILLED_VALUES,
@@ -203,6 +203,7 @@ async def measured_many(
             "divided": list(wanted.divided),
             "whole": list(wanted.whole),
         },
+        prepare=False,  # one customer's calls are found by the index, a thousand's by reading all: planned each time
     )
     starts = [period.start, *changes]
     sold_by = {card.service: card.unit for card in prices}
@@ -211,18 +212,15 @@ async def measured_many(
     return found
 
 
-def _bounds(batches: Batches, orgs: Iterable[UUID]) -> tuple[str, str, str, dict[str, Any]]:
-    """Return what brings each call its bounds, these as SQL, and the values; where all have the same nothing is joined."""
-    if not isinstance(batches, Mapping):
-        oldest, newest = batches
-        return "", "%(oldest)s", "%(newest)s", {"oldest": oldest, "newest": newest}
-    spans = """
-        JOIN unnest(%(orgs)s::uuid[], %(froms)s::bigint[], %(tos)s::bigint[]) AS span (org_id, batch_from, batch_to)
-            ON span.org_id = usage.org_id
-    """
-    froms, tos = zip(*(batches[org] for org in orgs), strict=True)
-    values = {"froms": list(froms), "tos": list(tos), "oldest": min(froms), "newest": max(tos)}
-    return spans, "span.batch_from", "span.batch_to", values
+async def corrected_since(connection: Connection, org: UUID, period: Period, batch: int) -> bool:
+    """Tell whether a call of a period was voided or corrected after a batch: what was read up to it is wrong then."""
+    found = await connection.execute(
+        """
+        SELECT FROM usage_corrections WHERE org_id = %s AND batch > %s AND call_id >= %s AND call_id < %s LIMIT 1
+        """,
+        (org, batch, id_bound(period.start), id_bound(period.end)),
+    )
+    return found.rowcount > 0
 
 
 def _measured(row: Row, at: datetime, unit: str, wanted: _Wanted) -> list[Measured]:

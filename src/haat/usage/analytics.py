@@ -95,7 +95,8 @@ class Part:
     units: Mapping[str, Decimal]
     """Billed quantities; of services only."""
     net: Decimal | None = None
-    """What issued invoices of the month came to before tax; of services, and where the period is a month."""
+    """What issued invoices of the month came to before tax, less what credit notes took back; of services, and where
+    the period is a month."""
     earned: Decimal | None = None
     """The provider's share of that."""
 

@@ -215,14 +215,23 @@ def _customers_of(spans: Spans, values: dict[str, Any]) -> str:
 async def revenue(
     connection: Connection, period: str, *, org: UUID | None = None, provider_org: UUID | None = None
 ) -> list[Row]:
-    """Return what issued lines of a month came to before tax, and the providers' shares of it, by service."""
+    """Return what issued lines of a month came to before tax, and the providers' shares of it, by service.
+
+    What credit notes took back is taken off, which is all of an invoice that was voided; of the provider's share only
+    what was taken back for the provider's fault, to the paisa that settlements take.
+    """
     return await _all(
         connection,
         """
-            SELECT service_id, sum(taxable) AS net, sum(round(taxable * provider_share, 2)) AS provider_amount
-            FROM invoice_lines
-            WHERE period = %(period)s AND (%(org)s::uuid IS NULL OR org_id = %(org)s)
-              AND (%(provider_org)s::uuid IS NULL OR provider_org = %(provider_org)s)
+            SELECT service_id, sum(line.taxable - coalesce(credit.taxable, 0)) AS net,
+                   sum(round((line.taxable - coalesce(credit.of_provider, 0)) * provider_share, 2)) AS provider_amount
+            FROM invoice_lines AS line JOIN invoice_states USING (invoice_id)
+            LEFT JOIN (SELECT invoice_line_id, sum(taxable) AS taxable,
+                              sum(taxable) FILTER (WHERE fault = 'provider') AS of_provider
+                       FROM credit_note_lines GROUP BY invoice_line_id) AS credit ON credit.invoice_line_id = line.id
+            WHERE line.period = %(period)s AND state <> 'registering'
+              AND (%(org)s::uuid IS NULL OR line.org_id = %(org)s)
+              AND (%(provider_org)s::uuid IS NULL OR line.provider_org = %(provider_org)s)
             GROUP BY service_id
             """,
         {"period": period, "org": org, "provider_org": provider_org},

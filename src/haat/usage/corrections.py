@@ -24,11 +24,6 @@ from haat.kernel.permissions import Actor, Permission
 from haat.usage import intake
 from haat.usage.model import MAX_QUANTITY, QUANTITY_STEP, UNITS
 
-VOID_CALLS = """
-    SELECT FROM usage_corrections WHERE usage_corrections.call_id = usage.id AND usage_corrections.batch <= %(batch_to)s
-"""
-"""The correction that makes a row of ``usage`` void up to a batch: for ``NOT EXISTS``."""
-
 _QUANTITIES = f"SELECT org_id, cached, {', '.join(UNITS)} FROM usage WHERE id = %s"
 _WIDE = Context(prec=60, rounding=ROUND_HALF_UP)
 

@@ -42,10 +42,7 @@ def upgrade() -> None:
         ALTER TABLE invoice_lines
             ADD COLUMN IF NOT EXISTS kind text NOT NULL DEFAULT 'usage' CHECK (kind IN ('usage', 'fee', 'minimum')),
             ADD COLUMN IF NOT EXISTS meter text NOT NULL DEFAULT '',
-            ADD COLUMN IF NOT EXISTS amount numeric,
             ADD COLUMN IF NOT EXISTS members jsonb NOT NULL DEFAULT '{{}}';
-        COMMENT ON COLUMN invoice_lines.amount IS 'The charge before it was rounded to taxable; null on lines of cards
-            with a price by the unit, where it is (quantity - free_units) x unit_price x cached_share.';
         COMMENT ON COLUMN invoice_lines.members IS 'What else a line''s calls have in common: the filter of its meter.';
 
         -- A price by volume that was billed in parts may come to less than the parts did; a fee has no calls.
@@ -90,8 +87,7 @@ def downgrade() -> None:
         DROP INDEX usage_batch;
         ALTER TABLE invoice_lines
             DROP CONSTRAINT IF EXISTS invoice_lines_batches,
-            DROP COLUMN IF EXISTS kind, DROP COLUMN IF EXISTS meter, DROP COLUMN IF EXISTS amount,
-            DROP COLUMN IF EXISTS members;
+            DROP COLUMN IF EXISTS kind, DROP COLUMN IF EXISTS meter, DROP COLUMN IF EXISTS members;
         ALTER TABLE rate_cards DROP COLUMN components, DROP COLUMN minimum;
         DROP TABLE meters;
         """
