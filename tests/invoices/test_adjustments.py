@@ -69,10 +69,11 @@ async def test_a_voided_call_is_taken_off_the_next_invoice_and_its_record_stays(
 async def test_what_came_late_is_found_for_many_together_as_for_each_alone(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    street = [await desk.subscription() for _ in range(5)]
+    service = await desk.bazaar.service()
+    street = [await desk.bazaar.subscribe(await desk.bazaar.organisation(f"No {n}"), service) for n in range(5)]
     events = [desk.bazaar.event(one, "10") for one in street]
     taken = await desk.bazaar.take(events)
-    late, refused, voided, newer, quiet = street
+    late, refused, voided, newer, _ = street
     await desk.bazaar.take([desk.bazaar.event(late, "1"), desk.bazaar.event(refused, "1", outcome=Outcome.REFUSED)])
     await desk.invoices.correct_call(PLATFORM, UUID(events[2].id), units=None, reason="a mistake")
     month = month_named(MONTH, "Asia/Kolkata")
@@ -83,7 +84,7 @@ async def test_what_came_late_is_found_for_many_together_as_for_each_alone(
         monkeypatch.setattr(store, "_MANY", many)
         async with desk.database.app.transaction(PLATFORM_SCOPE) as connection:
             found = await store.with_later_usage(connection, asked)
-        assert found == {(late.org, MONTH), (voided.org, MONTH)}, quiet
+        assert found == {(late.org, MONTH), (voided.org, MONTH)}
 
 
 async def test_a_corrected_call_is_counted_anew_in_its_own_month_and_at_its_own_price(desk: Desk) -> None:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from haat.infra.postgres import Connection
-from haat.invoices import store
+from haat.invoices import run_store, store
 from haat.invoices.model import (
     NOTHING,
     Billed,
@@ -99,7 +99,7 @@ async def _months_to_rate(
     upto: Upto,
 ) -> dict[UUID, list[Period]]:
     """Return the months that each one's invoice is about, oldest first: its own comes last."""
-    closed = await store.closed_months(connection)
+    closed = await run_store.closed_months(connection)
     asked: list[tuple[UUID, Period, int]] = []
     for buyer, month, _ in wanted:
         org = buyer["id"]
