@@ -93,7 +93,7 @@ bench-models: bench-programs ## Measure models beside LitServe, BentoML and Ray 
 	PATH="$$PATH:/usr/sbin" $(BENCH)/bin/python -m bench.models $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
 .PHONY: bench-money
-bench-money: ## Measure the way of usage: ingest and dashboards (QUICK=1: under two minutes)
+bench-money: ## Measure the way of usage and money: ingest, dashboards, rating, closing a month (QUICK=1: under two minutes)
 	@/usr/bin/python3 -c '$(FIT)' 2>/dev/null && found=/usr/bin/python3; VENV=$(BENCH) PYTHON="$${PYTHON:-$$found}" sh tools/setup.sh
 	@$(BENCH)/bin/python tools/compile.py
 	$(BENCH)/bin/python -m bench.money $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)

@@ -1,6 +1,6 @@
-"""What the way of a rupee costs: from the journal to rows, from rows to dashboards.
+"""What the way of a rupee costs: from the journal to rows, to dashboards, to charges, to a month that is closed.
 
-    python -m bench.money [--quick] [--rows ingest,dashboards,…] [--no-docs]
+    python -m bench.money [--quick] [--rows ingest,close,…] [--no-docs]
 
 Each row is measured in a database of its own, an embedded PostgreSQL as an installation has it. The results go to
 bench/results/money.json, the table to standard output and, after a full run, into docs/performance.md. `--quick` takes
@@ -15,21 +15,25 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from bench import conditions
+from bench.close import Closed, close
 from bench.dashboards import dashboards
 from bench.gateway import DOCUMENT, working_folder
 from bench.ingest import ingest
 from bench.processes import end_in_order, forget_settings, say
+from bench.rating import ratings
 from bench.report import put_between_markers
 from bench.servers import ROOT
 
 RESULTS = ROOT / "bench" / "results" / "money.json"
 MARKERS = ("<!-- bench-money: begin -->", "<!-- bench-money: end -->")
 LEAST_INGESTED, MOST_DASHBOARD_MS = 100_000, 100.0
+MOST_CLOSE_SECONDS, MOST_AGAIN_SECONDS, MOST_CLOSE_MB = 90, 10, 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +42,38 @@ class Effort:
     ingest_events: int
     dashboard_events: int
     dashboard_times: int
+    close_events: int
+    rating_events: int
 
 
-FULL = Effort(ingest_rounds=3, ingest_events=1_000_000, dashboard_events=10_000_000, dashboard_times=25)
-QUICK = Effort(ingest_rounds=1, ingest_events=100_000, dashboard_events=200_000, dashboard_times=5)
+FULL = Effort(
+    ingest_rounds=3,
+    ingest_events=1_000_000,
+    dashboard_events=10_000_000,
+    dashboard_times=25,
+    close_events=10_000_000,
+    rating_events=1_000_000,
+)
+QUICK = Effort(
+    ingest_rounds=1,
+    ingest_events=100_000,
+    dashboard_events=200_000,
+    dashboard_times=5,
+    close_events=200_000,
+    rating_events=100_000,
+)
 
 
 @dataclass(slots=True)
 class Row:
-    """One line of the results: a figure, what is wanted of it, and what else was seen."""
+    """One line of the results: a figure, what is wanted of it if anything is, and what else was seen."""
 
     name: str
     what: str
     figure: float
     unit: str
     wanted: str
-    met: bool
+    met: bool | None
     members: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -118,11 +138,59 @@ def dashboard_rows(effort: Effort, work: Path) -> list[Row]:
     return rows
 
 
+def rating_rows(effort: Effort, work: Path) -> list[Row]:
+    seen = ratings(effort.rating_events)
+    return [
+        Row(
+            f"rating, {one.card}",
+            "calls rated one by one, in memory",
+            one.per_second,
+            "events/s",
+            "",
+            None,
+            asdict(one) | {"per_second": one.per_second},
+            [],
+        )
+        for one in seen
+    ]
+
+
+def close_rows(effort: Effort, work: Path) -> list[Row]:
+    seen = close(work, effort.close_events)
+    whole = f"{seen.events:,} calls of {seen.subscriptions:,} subscriptions"
+    found = [
+        ("close", f"a month of {whole}", seen.first.seconds, "s", MOST_CLOSE_SECONDS),
+        ("close, memory", "of Haat's processes together, at most", seen.first.haat_most_mb, "MB", MOST_CLOSE_MB),
+        ("close again", "a second pass over everybody", seen.again.seconds, "s", MOST_AGAIN_SECONDS),
+    ]
+    rows = [Row(name, what, figure, unit, f"< {most:,}", figure < most) for name, what, figure, unit, most in found]
+    rows[0].members |= asdict(seen)
+    rows[0].notes.append(_said_of_close(seen))
+    return rows
+
+
+def _said_of_close(seen: Closed) -> str:
+    first = seen.first
+    return (
+        f"Closing: `haat billing run` with `--wait`, from its start to its end, beside one worker: {seen.lines:,} "
+        f"lines on {first.issued:,} invoices of ₹{Decimal(seen.net):,} are rated from single calls, issued, posted and "
+        f"settled, which SQL that shares no code with rating finds right to the paisa. Haat used "
+        f"{first.haat_cpu_seconds:.0f} s of CPU, PostgreSQL {first.postgres_cpu_seconds:.0f} s and at most "
+        f"{first.postgres_most_mb:.0f} MB; the second pass {seen.again.haat_cpu_seconds:.1f} s and "
+        f"{seen.again.postgres_cpu_seconds:.1f} s. PDFs are not among it."
+    )
+
+
 MEASURES: dict[str, Callable[[Effort, Path], list[Row]]] = {
     "ingest": ingest_row,
     "dashboards": dashboard_rows,
+    "rating": rating_rows,
+    "close": close_rows,
 }
 """What is measured, by the name that ``--rows`` takes; a further figure is one more entry and its part of `Effort`."""
+
+
+_MET = {True: "yes", False: "no", None: ""}
 
 
 def as_json(rows: list[Row], seen: conditions.Conditions, *, quick: bool) -> str:
@@ -134,8 +202,7 @@ def describe(rows: list[Row], seen: conditions.Conditions, *, quick: bool) -> st
     """Return Markdown of all that was found."""
     lines = ["| | what | figure | wanted | met |", "|---|---|---|---|---|"]
     lines += [
-        f"| {row.name} | {row.what} | {row.figure:,.0f} {row.unit} | {row.wanted} | {'yes' if row.met else 'no'} |"
-        for row in rows
+        f"| {row.name} | {row.what} | {row.figure:,.0f} {row.unit} | {row.wanted} | {_MET[row.met]} |" for row in rows
     ]
     notes = [note for row in rows for note in row.notes] + list(seen.sentences())
     head = ["A quick run."] if quick else []
@@ -157,7 +224,8 @@ def main() -> None:
         parser.error(f"no such rows: {', '.join(sorted(unknown))}")
     effort = QUICK if options.quick else FULL
     if options.events:
-        effort = Effort(effort.ingest_rounds, options.events, options.events, effort.dashboard_times)
+        names = ("ingest_events", "dashboard_events", "close_events", "rating_events")
+        effort = replace(effort, **dict.fromkeys(names, options.events))
     end_in_order()
     forget_settings()
     seen = conditions.look()

@@ -11,13 +11,15 @@ import pytest
 
 from bazaar import Subscription, consumer
 from desk import MONTH, Desk
+from haat.infra.postgres import PLATFORM_SCOPE
+from haat.invoices import store
 from haat.invoices.service import Invoice
 from haat.kernel.errors import Conflict, NotFound, PermissionDenied, ValidationFailed
 from haat.kernel.permissions import PLATFORM
 from haat.rating.service import Rating
 from haat.settlement.service import Settlements
-from haat.usage.event import UsageEvent
-from haat.usage.model import Pseudonyms
+from haat.usage.event import Outcome, UsageEvent
+from haat.usage.model import Pseudonyms, month_named
 
 NEXT = "2026-12"
 
@@ -62,6 +64,27 @@ async def test_a_voided_call_is_taken_off_the_next_invoice_and_its_record_stays(
     assert [row for row in await desk.bazaar.rows("SELECT * FROM usage ORDER BY id") if row in before] == before
     assert await desk.invoices.document_text(PLATFORM, invoice.id) == text
     assert await desk.made_anew() == []
+
+
+async def test_what_came_late_is_found_for_many_together_as_for_each_alone(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = await desk.bazaar.service()
+    street = [await desk.bazaar.subscribe(await desk.bazaar.organisation(f"No {n}"), service) for n in range(5)]
+    events = [desk.bazaar.event(one, "10") for one in street]
+    taken = await desk.bazaar.take(events)
+    late, refused, voided, newer, _ = street
+    await desk.bazaar.take([desk.bazaar.event(late, "1"), desk.bazaar.event(refused, "1", outcome=Outcome.REFUSED)])
+    await desk.invoices.correct_call(PLATFORM, UUID(events[2].id), units=None, reason="a mistake")
+    month = month_named(MONTH, "Asia/Kolkata")
+    desk.clock.advance(days=31)
+    await desk.bazaar.take([desk.bazaar.event(newer, "1")])
+    asked = [(one.org, month, taken.batch) for one in street]
+    for many in (1, 5, 6):
+        monkeypatch.setattr(store, "_MANY", many)
+        async with desk.database.app.transaction(PLATFORM_SCOPE) as connection:
+            found = await store.with_later_usage(connection, asked)
+        assert found == {(late.org, MONTH), (voided.org, MONTH)}
 
 
 async def test_a_corrected_call_is_counted_anew_in_its_own_month_and_at_its_own_price(desk: Desk) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -254,6 +254,9 @@ class Purse:
 
     def __init__(self, holds: Decimal) -> None:
         self.holds = holds
+
+    async def filled(self, connection: Any, orgs: Sequence[UUID]) -> set[UUID]:
+        return set(orgs) if self.holds else set()
 
     async def pay(self, connection: Any, org: UUID, *, invoice: UUID, amount: Decimal, at: Any) -> Decimal:
         drawn = min(self.holds, amount)

@@ -18,7 +18,7 @@ from haat.infra.handlers import handler_task
 from haat.infra.job_worker import JobWorker, Pace
 from haat.infra.jobs import Jobs
 from haat.infra.postgres import Database
-from haat.invoices import issuing, projection, store
+from haat.invoices import issuing, projection, run_store, store
 from haat.invoices.jobs import HANDLERS, TASKS
 from haat.invoices.runs import WORK, BillingRuns
 from haat.kernel.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
@@ -138,9 +138,9 @@ async def test_who_cant_be_billed_is_named_and_is_billed_when_it_can(desk: Desk,
         (issuing, "record_all"),
         (projection, "apply_all"),
         (issuing.ledger, "post"),
-        (store, "end_batch"),
-        (store, "end_billing"),
-        (store, "end_run"),
+        (run_store, "end_batch"),
+        (run_store, "end_billing"),
+        (run_store, "end_run"),
     ],
 )
 async def test_what_dies_at_any_step_leaves_nothing_half_done_and_the_next_one_goes_on(

@@ -307,13 +307,13 @@ async def test_many_organisations_gathered_in_one_scan_are_rated_as_each_is_alon
     orgs = sorted({one.org for one in subscriptions})
     first = await bazaar.take(some_calls(bazaar, subscriptions, 150))
     second = await bazaar.take(some_calls(bazaar, subscriptions, 150))
-    spans = {org: (first.batch if place % 2 else 0, second.batch) for place, org in enumerate(orgs)}
     async with database.app.transaction(PLATFORM_SCOPE) as connection:
-        together = await rating.charges_of_many(connection, orgs, PERIOD, spans, {})
+        for batches in ((0, second.batch), (first.batch, second.batch)):
+            together = await rating.charges_of_many(connection, orgs, PERIOD, batches, {})
+            for org in orgs:
+                alone = await rating.charges(connection, org, PERIOD, batches)
+                assert together[org].charges == alone.charges and alone.charges
         gathered = await rating.measured_many(connection, orgs, PERIOD, (0, second.batch))
-        for org in orgs:
-            alone = await rating.charges(connection, org, PERIOD, spans[org])
-            assert together[org].charges == alone.charges and alone.charges
     assert sum(one.calls if one.counted is None else one.counted for usage in gathered.values() for one in usage) == 300
 
 

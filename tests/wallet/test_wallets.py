@@ -30,7 +30,7 @@ from haat.wallet.holds import WALLET
 from haat.wallet.leases import Ask
 from haat.wallet.model import GrantKind, Mode
 from haat.wallet.projection import WALLETS
-from haat.wallet.service import Wallets, pay
+from haat.wallet.service import Payer, Wallets, pay
 from rating.stalls import price
 
 TAX = Decimal("0.18")
@@ -104,6 +104,17 @@ async def test_only_the_operator_puts_money_in_and_everybody_sees_only_its_own(
         await wallets.top_up(PLATFORM, uuid4(), RUPEES, key="k")
     with pytest.raises(NotFound):
         await wallets.set_mode(PLATFORM, org, Mode.PREPAID, uuid4())
+
+
+async def test_only_wallets_with_something_left_of_a_grant_are_filled(
+    database: Any, bazaar: Bazaar, wallets: Wallets, clock: SetClock
+) -> None:
+    full, spent, none = [await bazaar.organisation() for _ in range(3)]
+    for org in (full, spent):
+        await wallets.top_up(PLATFORM, org, RUPEES, key="a")
+    assert await paid(database, spent, "200.00", clock.now()) == RUPEES
+    async with database.app.transaction(PLATFORM_SCOPE) as connection:
+        assert await Payer(Decimal("0.18")).filled(connection, [full, spent, none]) == {full}
 
 
 async def test_an_invoice_is_paid_from_the_grants_in_their_order(

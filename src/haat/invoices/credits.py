@@ -1,16 +1,15 @@
 """Credit notes and debit notes: what was issued is never changed, it is corrected by a document of its own.
 
-A credit note takes back value of invoice lines and the GST on it; a debit note adds to a line. Each kind has serials of
-its own, gapless in a financial year. Everything here happens within the caller's transaction.
+A credit note takes back value of invoice lines and the GST on it; a debit note (`haat.invoices.debits`) adds to a line.
+Each kind has serials of its own, gapless in a financial year. Everything here happens within the caller's transaction.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
@@ -18,24 +17,25 @@ from uuid import UUID
 from haat.infra.events import NewEvent
 from haat.infra.postgres import Connection
 from haat.invoices import receivables, store
-from haat.invoices.issuing import INDIA, posted_for
-from haat.invoices.model import Tax, canonical, content_hash, head, plain, serial_text, sums
+from haat.invoices.debits import DebitItem, debit
+from haat.invoices.model import Tax, canonical, content_hash, head, serial_text, sums
+from haat.invoices.notes import against, check, check_amount, check_state, lines_of, note_line, serial_letters
 from haat.invoices.projection import record_all
-from haat.invoices.states import Standing, State, begun, voided
+from haat.invoices.states import Standing, voided
+from haat.invoices.terms import INDIA
 from haat.kernel.clock import financial_year
-from haat.kernel.errors import Conflict, NotFound, ValidationFailed
+from haat.kernel.errors import NotFound, ValidationFailed
 from haat.kernel.ids import new_id
-from haat.kernel.money import exact, multiply, to_paisa, total
+from haat.kernel.money import multiply, to_paisa, total
 from haat.kernel.permissions import Actor, Permission
 from haat.ledger import service as ledger
 from haat.ledger.model import Operation, account, joined, moved
 
+__all__ = ["CreditItem", "CreditNote", "DebitItem", "Fault", "credit", "debit", "void"]
+
 Fault = Literal["provider", "platform"]
 SLA = "sla"
 VOID = "void"
-MOST = Decimal(10) ** 15
-_REASON = re.compile(r"[a-z][a-z_-]{0,39}")
-_KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +48,6 @@ class CreditItem:
     invoice_line: UUID
     taxable: Decimal
     fault: Fault
-
-
-@dataclass(frozen=True, slots=True)
-class DebitItem:
-    """What is added to an invoice line."""
-
-    invoice_line: UUID
-    taxable: Decimal
-    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,105 +117,6 @@ async def void(connection: Connection, actor: Actor, invoice: UUID, reason: str,
     return await _credit(connection, actor, items, f"void/{invoice}", VOID, f"invoice/{invoice}", at)
 
 
-async def debit(
-    connection: Connection,
-    actor: Actor,
-    items: Sequence[DebitItem],
-    *,
-    key: str,
-    reason: str,
-    payment_days: int,
-    at: datetime,
-) -> UUID:
-    """Issue a debit note that adds to lines of one invoice, post it, and return its id.
-
-    It is an invoice of its own kind, paid and settled like one. The same key gives the same note.
-    """
-    actor.require(Permission.INVOICES_RUN)
-    _check(key, reason)
-    await store.lock_key(connection, f"debit-note/{key}")
-    if present := await store.debit_note_by_key(connection, key):
-        return present
-    rows = await _lines(connection, [item.invoice_line for item in items])
-    if len({row["invoice_id"] for row in rows.values()}) != 1:
-        raise ValidationFailed(errors=[{"field": "items", "message": "A debit note adds to lines of one invoice."}])
-    for item in items:
-        _check_amount(item.taxable)
-        if item.taxable <= 0:
-            raise ValidationFailed(errors=[{"field": "taxable", "message": "A debit note adds: give more than 0."}])
-    (invoice,) = await store.invoices_with_documents(connection, [next(iter(rows.values()))["invoice_id"]])
-    await store.lock(connection, invoice["org_id"])
-    _check_state(invoice)
-    original = json.loads(invoice["document"])
-    net = total(item.taxable for item in items)
-    taxes = [
-        Tax(one["name"], Decimal(one["rate"]), to_paisa(multiply(net, Decimal(one["rate"]))))
-        for one in original["taxes"]
-    ]
-    identifier, org, today = new_id(), invoice["org_id"], at.astimezone(INDIA).date()
-    due_on = today + timedelta(days=payment_days)
-    year = financial_year(at)
-    prefix = _prefix(invoice) + "D"
-    (number,) = await store.next_serials(connection, prefix, year, 1)
-    serial = serial_text(prefix, year, number)
-    part = 1 + await store.parts_of(connection, org, invoice["period"], "debit_note")
-    supply = original.get("supply", "principal")
-    body = {
-        **head("debit_note", id=identifier, serial=serial, issued_at=at, local_date=today.isoformat(), supply=supply),
-        "period": invoice["period"],
-        "part": part,
-        "due_on": due_on.isoformat(),
-        "reason": reason,
-        "against": [_against(original)],
-        "supplier": original["supplier"],
-        "recipient": original["recipient"],
-        "reverse_charge": False,
-        "lines": [_note_line(original, rows[item.invoice_line], item.taxable, item.description) for item in items],
-        **sums(invoice["place_of_supply"], net, taxes),
-        "irn": None,
-        "irn_qr": None,
-    }
-    text = canonical(body)
-    digest = content_hash(text)
-    tax = total(one.amount for one in taxes)
-    standing = begun(
-        identifier, org, "debit_note", invoice["period"], serial, total((net, tax)), due_on, at, State.ISSUED
-    )
-    row = {
-        "id": str(identifier),
-        "org_id": str(org),
-        "kind": "debit_note",
-        "against": str(invoice["id"]),
-        "period": invoice["period"],
-        "part": part,
-        "attempt": 0,
-        "closes": False,
-        "serial": serial,
-        "issued_at": at.isoformat(),
-        "batch_to": invoice["batch_to"],
-        "place_of_supply": invoice["place_of_supply"],
-        "net": str(net),
-        "tax": str(tax),
-        "total": str(total((net, tax))),
-        "content_hash": f"\\x{digest.hex()}",
-        "due_on": due_on.isoformat(),
-        "key": key,
-        "reason": reason,
-        "lines": [
-            _debit_row(identifier, position, rows[item.invoice_line], item) for position, item in enumerate(items, 1)
-        ],
-        "state": standing.data(),
-    }
-    await store.keep_documents(connection, [(digest, org, text)])
-    await record_all(
-        connection, [NewEvent(f"invoice/{identifier}", "invoice.issued", row, org)], actor=actor.label, at=at
-    )
-    await receivables.spend(connection, actor, [standing], at)
-    posted = posted_for(standing, net, [(one.name, one.amount) for one in taxes], supply, at)
-    await ledger.post(connection, posted)
-    return identifier
-
-
 async def _credit(
     connection: Connection,
     actor: Actor,
@@ -235,12 +127,12 @@ async def _credit(
     at: datetime,
 ) -> CreditNote:
     actor.require(Permission.INVOICES_RUN)
-    _check(key, reason)
+    check(key, reason)
     await store.lock_key(connection, f"credit-note/{key}")
     if present := await store.note_by_key(connection, key):
         return CreditNote(**present)
     await _lock_lines(connection, [item.invoice_line for item in items])
-    rows = await _lines(connection, [item.invoice_line for item in items])
+    rows = await lines_of(connection, [item.invoice_line for item in items])
     orgs = {row["org_id"] for row in rows.values()}
     if len(orgs) != 1:
         raise ValidationFailed(errors=[{"field": "items", "message": "A credit note is for one organisation's lines."}])
@@ -251,7 +143,7 @@ async def _credit(
         for row in await store.invoices_with_documents(connection, sorted({row["invoice_id"] for row in rows.values()}))
     }
     for invoice in invoices.values():
-        _check_state(invoice, voiding=reason == VOID)
+        check_state(invoice, voiding=reason == VOID)
     places = {invoice["place_of_supply"] for invoice in invoices.values()}
     if len(places) != 1:
         raise ValidationFailed(
@@ -263,7 +155,7 @@ async def _credit(
     latest = max(documents)
     newest = documents[latest]
     identifier, today, year = new_id(), at.astimezone(INDIA).date(), financial_year(at)
-    prefix = _prefix(invoices[latest]) + "C"
+    prefix = serial_letters(invoices[latest]) + "C"
     (number,) = await store.next_serials(connection, prefix, year, 1)
     serial = serial_text(prefix, year, number)
     supply = newest.get("supply", "principal")
@@ -272,12 +164,12 @@ async def _credit(
         **head("credit_note", id=identifier, serial=serial, issued_at=at, local_date=today.isoformat(), supply=supply),
         "reason": reason,
         "reference": reference,
-        "against": [_against(one) for one in documents.values()],
+        "against": [against(one) for one in documents.values()],
         "supplier": newest["supplier"],
         "recipient": newest["recipient"],
         "reverse_charge": False,
         "lines": [
-            _note_line(documents[rows[item.invoice_line]["invoice_id"]], rows[item.invoice_line], item.taxable)
+            note_line(documents[rows[item.invoice_line]["invoice_id"]], rows[item.invoice_line], item.taxable)
             for item in items
         ],
         **sums(next(iter(places)), net, taxes),
@@ -374,32 +266,10 @@ def _posted(
     return [Operation(f"credit-note/{note}", "credit_note", at, entries, f"credit-note/{note}")]
 
 
-# --- what is refused ------------------------------------------------------------------------------
-
-
-def _check(key: str, reason: str) -> None:
-    if not _KEY.fullmatch(key):
-        message = "A key has 1 to 200 printable ASCII characters and no spaces."
-        raise ValidationFailed(errors=[{"field": "key", "message": message}])
-    if not _REASON.fullmatch(reason):
-        message = "A reason is one word in small letters, such as `sla` or `goodwill`."
-        raise ValidationFailed(errors=[{"field": "reason", "message": message}])
-
-
-def _check_amount(amount: Decimal) -> None:
-    if abs(exact(amount)) >= MOST or amount != to_paisa(amount):
-        raise ValidationFailed(errors=[{"field": "taxable", "message": "Give rupees with whole paise."}])
-
-
-def _check_state(invoice: store.Row, *, voiding: bool = False) -> None:
-    if invoice["state"] == State.SHOWN or (invoice["state"] == State.VOID and not voiding):
-        raise Conflict(f"{invoice['serial']} is {invoice['state']}: nothing is owed on it.")
-
-
 def _check_left(rows: Mapping[UUID, store.Row], items: Sequence[CreditItem], *, whole: bool) -> None:
     wanted: dict[UUID, Decimal] = {}
     for item in items:
-        _check_amount(item.taxable)
+        check_amount(item.taxable)
         wanted[item.invoice_line] = total((wanted.get(item.invoice_line, Decimal(0)), item.taxable))
     for line, amount in wanted.items():
         left = total((rows[line]["taxable"], -rows[line]["credited"]))
@@ -410,49 +280,10 @@ def _check_left(rows: Mapping[UUID, store.Row], items: Sequence[CreditItem], *, 
             raise ValidationFailed(errors=[{"field": "taxable", "message": message}])
 
 
-async def _lines(connection: Connection, lines: Sequence[UUID]) -> dict[UUID, store.Row]:
-    rows = {row["id"]: row for row in await store.lines_to_credit(connection, lines)}
-    if not lines or set(lines) != set(rows):
-        raise NotFound("There is no such line on an invoice.")
-    return rows
-
-
 async def _lock_lines(connection: Connection, lines: Sequence[UUID]) -> None:
     """Lock the organisations whose lines these are: what is left of a line is decided by one at a time."""
-    rows = await _lines(connection, lines)
+    rows = await lines_of(connection, lines)
     await store.lock(connection, *{row["org_id"] for row in rows.values()})
-
-
-# --- what a note says -----------------------------------------------------------------------------
-
-
-def _prefix(invoice: store.Row) -> str:
-    """Return the first letters of the operator's serials, which a debit note's has with a D behind them."""
-    letters: str = invoice["serial"].partition("/")[0]
-    return letters[:-1] if invoice["kind"] == "debit_note" else letters
-
-
-def _against(document: Mapping[str, Any]) -> dict[str, str]:
-    return {"id": document["id"], "serial": document["serial"], "date": document["date"]}
-
-
-def _note_line(document: Mapping[str, Any], row: store.Row, taxable: Decimal, description: str = "") -> dict[str, Any]:
-    return {
-        "invoice": document["serial"],
-        "invoice_line": str(row["id"]),
-        "position": row["position"],
-        "description": description or row["description"],
-        "sac": document["lines"][0]["sac"],
-        "period": row["period"],
-        "plan": row["plan"],
-        "calls": 0,
-        "unit": row["unit"],
-        "quantity": "0",
-        "free_units": "0",
-        "billable": "0",
-        "unit_price": plain(row["unit_price"]),
-        "taxable_value": str(taxable),
-    }
 
 
 def _credit_row(note: UUID, row: store.Row, item: CreditItem) -> dict[str, str]:
@@ -465,29 +296,4 @@ def _credit_row(note: UUID, row: store.Row, item: CreditItem) -> dict[str, str]:
         "taxable": str(item.taxable),
         "provider_share": str(row["provider_share"]),
         "fault": item.fault,
-    }
-
-
-def _debit_row(note: UUID, position: int, row: store.Row, item: DebitItem) -> dict[str, Any]:
-    same = ("org_id", "period", "subscription_id", "service_id", "provider_org", "plan", "rate_card_id", "id_from")
-    kept = {name: None if row[name] is None else str(row[name]) for name in (*same, "id_to", "unit")}
-    return kept | {
-        "id": str(new_id()),
-        "invoice_id": str(note),
-        "position": position,
-        "identity": f"debit-note/{note}/{position}",
-        "charge_key": f"debit-note/{row['id']}",
-        "kind": "adjustment",
-        "batch_from": row["batch_to"],
-        "batch_to": row["batch_to"],
-        "calls": 0,
-        "quantity": "0",
-        "free_units": "0",
-        "unit_price": str(row["unit_price"]),
-        "taxable": str(item.taxable),
-        "provider_share": str(row["provider_share"]),
-        "meter": "",
-        "members": {},
-        "description": item.description or row["description"],
-        "cached_share": None if row["cached_share"] is None else str(row["cached_share"]),
     }

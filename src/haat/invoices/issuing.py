@@ -1,7 +1,7 @@
 """Issuing: for many organisations in one transaction, with statements over all of them.
 
-What an organisation owes is worked out for one after the other; numbers, documents, events, rows and postings are then
-written for all together, late and briefly, because others wait for the serials and the books meanwhile.
+What they owe is worked out first; numbers, documents, events, rows and postings are then written for all together, late
+and briefly, because others wait for the serials and the books meanwhile.
 """
 
 from __future__ import annotations
@@ -9,100 +9,32 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from haat.infra.events import NewEvent
 from haat.infra.postgres import Connection
-from haat.invoices import receivables, store
-from haat.invoices.model import (
-    NOTHING,
-    Billed,
-    Draft,
-    Former,
-    FormerCard,
-    Line,
-    Supplier,
-    canonical,
-    charge_key,
-    content_hash,
-    describe,
-    document,
-    line_identity,
-    place_of_supply,
-    serial_text,
-    taxes,
-)
+from haat.invoices import drafting, receivables, store
+from haat.invoices.drafting import Made, Wanted
+from haat.invoices.model import Draft, Line, canonical, charge_key, content_hash, document, serial_text
 from haat.invoices.ports import NoWallets, Wallets
 from haat.invoices.projection import record_all
-from haat.invoices.states import OPEN, Standing, State, begun
-from haat.kernel.clock import Period, financial_year, month_of
-from haat.kernel.errors import Conflict, HaatError, NotFound, ValidationFailed
-from haat.kernel.gstin import check_gstin
-from haat.kernel.ids import milliseconds_of, new_id
-from haat.kernel.money import total
+from haat.invoices.states import Standing, State, begun
+from haat.invoices.terms import GRACE, INDIA, Terms
+from haat.kernel.clock import financial_year
+from haat.kernel.errors import Conflict, NotFound, ValidationFailed
+from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor
 from haat.ledger import service as ledger
 from haat.ledger.model import Operation, account, joined, moved
-from haat.rating import service as rating
-from haat.rating.model import Charge, Measured, Rated
-from haat.settings import Settings
 from haat.usage import intake
 from haat.usage.model import id_bound, month_named
 
+__all__ = ["GRACE", "INDIA", "Issuer", "Outcome", "Terms", "posted_for"]
+
 log = logging.getLogger(__name__)
-
-GRACE = timedelta(hours=1)
-"""How long after its end a period waits for usage that is still on its way."""
-
-INDIA = ZoneInfo("Asia/Kolkata")
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How the operator bills, as its settings say."""
-
-    supplier: Supplier
-    billing: str
-    supply: str
-    payment_days: int
-
-    @classmethod
-    def of(cls, settings: Settings) -> Terms:
-        supplier = Supplier(
-            settings.operator_name,
-            settings.operator_address,
-            settings.operator_gstin,
-            settings.operator_state,
-            settings.gst_rate,
-            settings.sac_code,
-            settings.invoice_prefix,
-        )
-        return cls(supplier, settings.billing, settings.supply, settings.payment_days)
-
-    @property
-    def shows_only(self) -> bool:
-        return self.billing == "showback"
-
-    def require_billing(self) -> None:
-        """Raise Conflict where nobody is billed."""
-        if self.billing == "off":
-            raise Conflict('This platform doesn\'t bill (`billing = "off"`): set `showback` or `invoice` to have it.')
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A draft and where it belongs."""
-
-    buyer: store.Row
-    draft: Draft
-    unpriced: Sequence[Measured]
-    attempt: int
-    part: int
-    closes: bool
 
 
 @dataclass(slots=True)
@@ -154,7 +86,7 @@ class Issuer:
             present[row["org_id"]].append(row)
         waiting = await store.registering(connection, orgs)
         outcome = Outcome()
-        wanted: list[tuple[store.Row, Period, bool]] = []
+        wanted: list[Wanted] = []
         for org in orgs:
             if org not in buyers:
                 outcome.failed[org] = NotFound("There is no such organisation.")
@@ -187,110 +119,13 @@ class Issuer:
     async def drafts(
         self,
         connection: Connection,
-        wanted: Sequence[tuple[store.Row, Period, bool]],
+        wanted: Sequence[Wanted],
         until: int,
         present: Mapping[UUID, Sequence[store.Row]],
         failed: dict[UUID, Exception],
     ) -> list[Made]:
-        """Rate what no invoice has yet: the month's usage, and what came late, or was corrected, of earlier ones.
-
-        Who can't be billed is named in ``failed`` with the reason and stops nobody else.
-        """
-        orgs = [buyer["id"] for buyer, _, _ in wanted]
-        upto = await store.billed_up_to(connection, orgs)
-        closed = await store.closed_months(connection)
-        asked: list[tuple[UUID, Period, int]] = []
-        for buyer, month, _ in wanted:
-            labels = {row["period"] for row in present[buyer["id"]] if row["state"] != State.VOID}
-            labels |= closed.intersection(_months_before(month, buyer["zone"]))
-            months = [month_named(label, buyer["zone"]) for label in sorted(labels) if label < month.label]
-            for one in [*months, month]:
-                batch = upto.get((buyer["id"], one.label), 0)
-                if batch < until and (one is not month or batch):
-                    asked.append((buyer["id"], one, batch))
-        later = await store.with_later_usage(connection, asked)
-        todo: dict[UUID, list[Period]] = {}
-        for buyer, month, closes in wanted:
-            org = buyer["id"]
-            todo[org] = [one for who, one, _ in asked if who == org and one is not month and (org, one.label) in later]
-            if closes or not upto.get((org, month.label)) or (org, month.label) in later:
-                todo[org].append(month)
-        parts = {buyer["id"]: month for buyer, month, closes in wanted if not closes}
-        rated, names = await _rated(connection, todo, parts, until, failed)
-        made: list[Made] = []
-        for buyer, month, closes in wanted:
-            org = buyer["id"]
-            if org in failed:
-                continue
-            voided = sum(row["state"] == State.VOID for row in present[org])
-            try:
-                lines = await self._lines(connection, org, month, todo[org], rated[org], names, until, upto, voided)
-                draft = self._draft(buyer, lines)
-            except (HaatError, ValueError) as error:
-                failed[org] = error
-                continue
-            unpriced = [usage for one in rated[org] for usage in one.unpriced]
-            part = sum(row["period"] == month.label for row in present[org]) + 1
-            made.append(Made(buyer, draft, unpriced, voided, part, closes))
-        return made
-
-    async def _lines(
-        self,
-        connection: Connection,
-        org: UUID,
-        month: Period,
-        todo: Sequence[Period],
-        rated: Sequence[Rated],
-        names: Mapping[UUID, str],
-        until: int,
-        upto: Mapping[tuple[UUID, str], int],
-        attempt: int,
-    ) -> list[Line]:
-        """Return the lines by which the months differ from what their invoices say.
-
-        What would bring the invoice below zero waits for the next one, a whole month's difference at a time.
-        """
-        billed: Mapping[tuple[str, str], Billed] = {}
-        if before := [one.label for one in todo if upto.get((org, one.label))]:
-            billed = await store.billed(connection, org, before)
-        found: list[list[Line]] = []
-        for one, charged in zip(todo, rated, strict=True):
-            charges: list[Charge | Former] = [*charged.charges]
-            present = {charge_key(charge) for charge in charges}
-            if gone := [key for label, key in billed if label == one.label and key not in present]:
-                charges += [_former(row) for row in await store.former_lines(connection, org, one.label, gone)]
-            batch, adjusts = upto.get((org, one.label), 0), one is not month
-            lines = [
-                Line(
-                    charge,
-                    line_identity(charge, one.label, (batch, until), attempt),
-                    one.label,
-                    batch,
-                    until,
-                    describe(names.get(charge.service, str(charge.service)), charge, one.label if adjusts else ""),
-                    billed.get((one.label, charge_key(charge)), NOTHING),
-                    adjusts,
-                )
-                for charge in charges
-            ]
-            found.append([line for line in lines if line.says_something])
-        kept: set[int] = set()
-        net = Decimal(0)
-        for place in sorted(range(len(found)), key=lambda place: total(line.taxable for line in found[place]))[::-1]:
-            after = total((net, *(line.taxable for line in found[place])))
-            if after >= 0:
-                kept.add(place)
-                net = after
-        return [line for place, lines in enumerate(found) if place in kept for line in lines]
-
-    def _draft(self, buyer: store.Row, lines: Sequence[Line]) -> Draft:
-        supplier = self.terms.supplier
-        gstin = check_gstin(buyer["gstin"]) if buyer["gstin"] else None
-        place = place_of_supply(buyer["state_code"], gstin, supplier.state_code)
-        net = total(line.taxable for line in lines)
-        if self.terms.shows_only:
-            return Draft(lines, [], place)
-        return Draft(lines, taxes(net, supplier.gst_rate, supplier.state_code, place), place)
+        """Work out what is owed, as `haat.invoices.drafting.drafts` does."""
+        return await drafting.drafts(connection, self.terms, wanted, until, present, failed)
 
     async def _write(
         self,
@@ -368,11 +203,12 @@ class Issuer:
         accounts are the organisation's own, those of the invoices are everybody's and are locked last.
         """
         after = await receivables.spend(connection, actor, standings, now)
+        filled = await self.wallets.filled(connection, [standing.org_id for standing in after if standing.owed])
         drawn: list[NewEvent] = []
         found: list[Standing] = []
         for standing in sorted(after, key=lambda one: (one.org_id, one.invoice_id)):
             paid = Decimal(0)
-            if standing.state in OPEN and standing.owed:
+            if standing.owed and standing.org_id in filled:
                 paid = await self.wallets.pay(
                     connection, standing.org_id, invoice=standing.invoice_id, amount=standing.owed, at=now
                 )
@@ -383,38 +219,6 @@ class Issuer:
             found.append(standing)
         await record_all(connection, drawn, actor=actor.label, at=now)
         return found
-
-
-async def _rated(
-    connection: Connection,
-    todo: Mapping[UUID, Sequence[Period]],
-    parts: Mapping[UUID, Period],
-    until: int,
-    failed: dict[UUID, Exception],
-) -> tuple[dict[UUID, list[Rated]], dict[UUID, str]]:
-    """Rate whole months up to a batch, those that begin and end together at once, and name what was sold.
-
-    ``parts`` are months of which only a part is billed: their fees and minimums aren't due yet.
-    """
-    together: dict[tuple[Period, bool], list[UUID]] = {}
-    for org, periods in todo.items():
-        for period in periods:
-            together.setdefault((period, parts.get(org) != period), []).append(org)
-    found: dict[tuple[UUID, Period], Rated] = {}
-    for (period, final), orgs in together.items():
-        try:
-            rated_now = await rating.charges_of_many(connection, orgs, period, (0, until), {}, final=final)
-        except (HaatError, ValueError):  # one of them can't be rated: which, and why, is found one by one
-            rated_now = {}
-            for org in orgs:
-                try:
-                    rated_now |= await rating.charges_of_many(connection, [org], period, (0, until), {}, final=final)
-                except (HaatError, ValueError) as error:
-                    failed[org] = error
-        found |= {(org, period): one for org, one in rated_now.items()}
-    rated = {org: [found[org, one] for one in periods] for org, periods in todo.items() if org not in failed}
-    services = {charge.service for one in found.values() for charge in one.charges}
-    return rated, await rating.service_names(connection, sorted(services))
 
 
 def posted_for(
@@ -436,41 +240,6 @@ def posted_for(
 
 def _taxes_of(draft: Draft) -> list[tuple[str, Decimal]]:
     return [(tax.name, tax.amount) for tax in draft.taxes]
-
-
-def _months_before(month: Period, zone: str) -> list[str]:
-    """Return the two months before one, of which usage may still come when nobody had any at their close."""
-    last = month_of(month.start - timedelta(days=1), zone)
-    return [last.label, month_of(last.start - timedelta(days=1), zone).label]
-
-
-def _kind_of(row: store.Row) -> str:
-    """Return what kind of charge a line was of, which an adjustment's own kind doesn't say."""
-    kind = str(row["charge_key"]).rpartition("/")[2].partition("-")[0]
-    return kind if kind in ("fee", "minimum") else "usage"
-
-
-def _former(row: store.Row) -> Former:
-    card = FormerCard(row["rate_card_id"], row["card_version"], row["unit"], row["unit_price"], row["provider_share"])
-    return Former(
-        row["charge_key"],
-        row["subscription_id"],
-        row["service_id"],
-        row["plan"],
-        row["provider_org"],
-        card,
-        instant_of(row["id_from"]),
-        instant_of(row["id_to"]),
-        row["cached_share"],
-        _kind_of(row),
-        row["meter"],
-        row["members"],
-    )
-
-
-def instant_of(bound: UUID) -> datetime:
-    """Return the time that an id of a line's predicate stands for."""
-    return datetime.fromtimestamp(milliseconds_of(bound) / 1000, UTC)
 
 
 def _head(

@@ -16,6 +16,10 @@ from uuid import UUID
 class Wallets(Protocol):
     """Pays from what an organisation has paid ahead."""
 
+    async def filled(self, connection: Any, orgs: Sequence[UUID]) -> set[UUID]:
+        """Return which of these organisations' wallets have something in them: no other one is asked to pay."""
+        ...
+
     async def pay(self, connection: Any, org: UUID, *, invoice: UUID, amount: Decimal, at: datetime) -> Decimal:
         """Draw what the wallet has, at most ``amount``, within the caller's transaction, and return it.
 
@@ -26,6 +30,9 @@ class Wallets(Protocol):
 
 class NoWallets:
     """Nobody pays ahead."""
+
+    async def filled(self, connection: Any, orgs: Sequence[UUID]) -> set[UUID]:
+        return set()
 
     async def pay(self, connection: Any, org: UUID, *, invoice: UUID, amount: Decimal, at: datetime) -> Decimal:
         return Decimal(0)

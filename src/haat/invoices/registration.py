@@ -18,11 +18,12 @@ from haat.infra import events
 from haat.infra.events import NewEvent
 from haat.infra.postgres import Connection
 from haat.invoices import store
-from haat.invoices.issuing import Issuer, Terms, posted_for
+from haat.invoices.issuing import Issuer, posted_for
 from haat.invoices.model import Tax, canonical, content_hash, place_of_supply, sums, taxes
 from haat.invoices.ports import Registration
 from haat.invoices.projection import record_all
 from haat.invoices.states import Standing, State, begun
+from haat.invoices.terms import Terms
 from haat.kernel.errors import Conflict, NotFound
 from haat.kernel.gstin import check_gstin
 from haat.kernel.money import total

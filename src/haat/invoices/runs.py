@@ -18,9 +18,10 @@ from psycopg.types.json import Jsonb
 from haat.infra import events
 from haat.infra.jobs import Jobs, NewJob
 from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database
-from haat.invoices import store
-from haat.invoices.issuing import GRACE
+from haat.invoices import run_store
+from haat.invoices.run_store import Row
 from haat.invoices.service import BATCH, Invoices, reasons
+from haat.invoices.terms import GRACE
 from haat.kernel.clock import Clock
 from haat.kernel.errors import Conflict, NotFound
 from haat.kernel.permissions import PLATFORM, Actor, Permission
@@ -90,13 +91,13 @@ class BillingRuns:
             raise Conflict(f"{period} is not over (an hour of grace included): it can be closed then.")
         orgs = await self._invoices.organisations_to_bill(period)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            present = await store.run(connection, period)
+            present = await run_store.run(connection, period)
             if present is None or (again and present["state"] == "done"):
                 until = await intake.watermark(connection)
-                number = await store.begin_run(connection, period, until, len(orgs), actor.label, now)
+                number = await run_store.begin_run(connection, period, until, len(orgs), actor.label, now)
                 if number is not None:
                     await self._begin(connection, actor, period, number, orgs, now)
-            row = await store.run(connection, period)
+            row = await run_store.run(connection, period)
         assert row is not None
         return _run(row)
 
@@ -105,7 +106,7 @@ class BillingRuns:
         actor.require(Permission.INVOICES_RUN)
         month_named(period, "UTC")
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            row = await store.run(connection, period)
+            row = await run_store.run(connection, period)
         if row is None:
             raise NotFound(f"Nobody has begun to close {period}.")
         return _run(row)
@@ -114,7 +115,7 @@ class BillingRuns:
         """Return the newest months that were closed, or are being."""
         actor.require(Permission.INVOICES_RUN)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            return [_run(row) for row in await store.runs(connection, limit)]
+            return [_run(row) for row in await run_store.runs(connection, limit)]
 
     async def work(self, period: str) -> None:
         """Work off batches that nobody works on, and finish the run if they were the last."""
@@ -125,21 +126,21 @@ class BillingRuns:
     async def finish(self, period: str) -> None:
         """Settle providers when every batch is done, and end the run; whoever else does so too changes nothing."""
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            await store.end_billing(connection, period)
-            row = await store.run(connection, period)
+            await run_store.end_billing(connection, period)
+            row = await run_store.run(connection, period)
         if row is None or row["state"] != "settling":
             return
         if self._settle is not None:
             await self._settle(PLATFORM, period)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            if await store.end_run(connection, period, self._clock.now()):
-                row = await store.run(connection, period)
+            if await run_store.end_run(connection, period, self._clock.now()):
+                row = await run_store.run(connection, period)
                 assert row is not None
                 await self._tell(connection, row, "billing_run.completed", PLATFORM.label)
 
     async def _one(self, period: str) -> bool:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            batch = await store.claim_batch(connection, period)
+            batch = await run_store.claim_batch(connection, period)
             if batch is None:
                 return False
             now = self._clock.now()
@@ -148,14 +149,14 @@ class BillingRuns:
             )
             failed = Jsonb([{"org_id": str(org), "reason": reason} for org, reason in reasons(period, done)])
             unchanged = len(done.standing) + len(done.registering)
-            await store.end_batch(connection, period, batch, len(done.issued), unchanged, failed, now)
+            await run_store.end_batch(connection, period, batch, len(done.issued), unchanged, failed, now)
         return True
 
     async def _begin(
         self, connection: Connection, actor: Actor, period: str, number: int, orgs: Sequence[UUID], now: datetime
     ) -> None:
         batches = [orgs[at : at + self._batch] for at in range(0, len(orgs), self._batch)]
-        await store.add_batches(connection, period, number, batches)
+        await run_store.add_batches(connection, period, number, batches)
         hands = max(1, min(HANDS, len(batches)))
         await self._jobs.defer_many(
             connection,
@@ -164,11 +165,11 @@ class BillingRuns:
                 for hand in range(hands)
             ],
         )
-        row = await store.run(connection, period)
+        row = await run_store.run(connection, period)
         assert row is not None
         await self._tell(connection, row, "billing_run.started", actor.label)
 
-    async def _tell(self, connection: Connection, row: store.Row, type_: str, actor: str) -> None:
+    async def _tell(self, connection: Connection, row: Row, type_: str, actor: str) -> None:
         counts = {name: int(row[name]) for name in ("pass", "until", "organisations", "issued", "unchanged")}
         await events.append(
             connection,
@@ -181,7 +182,7 @@ class BillingRuns:
         )
 
 
-def _run(row: store.Row) -> Run:
+def _run(row: Row) -> Run:
     return Run(
         row["period"],
         row["state"],

@@ -15,12 +15,13 @@ from haat.infra.events import NewEvent
 from haat.infra.postgres import PLATFORM_SCOPE, Database, Scope, tenant
 from haat.invoices import call_store, credits, registration, store
 from haat.invoices.credits import CreditItem, CreditNote, DebitItem
-from haat.invoices.issuing import GRACE, INDIA, Issuer, Outcome, Terms
+from haat.invoices.issuing import Issuer, Outcome
 from haat.invoices.model import Draft, content_hash, line_data, plain
 from haat.invoices.portions import Weight
 from haat.invoices.ports import NoWallets, Registrar, RegistrarRefused, Wallets
 from haat.invoices.projection import record_all
 from haat.invoices.states import OPEN, Standing, State, overdue, reminded
+from haat.invoices.terms import GRACE, INDIA, Terms
 from haat.kernel.clock import Clock
 from haat.kernel.errors import Conflict, HaatError, NotFound
 from haat.kernel.money import total
@@ -35,8 +36,10 @@ from haat.usage.model import month_named
 
 log = logging.getLogger(__name__)
 
-BATCH = 250
-"""Organisations billed in one transaction."""
+BATCH = 1000
+"""Organisations billed in one transaction. Their calls lie scattered over the month's rows: what many of them ask for
+is found by reading those once, while each one's alone would cost a page a call (a quarter as many cost four times as
+much in all)."""
 
 
 @dataclass(frozen=True, slots=True)

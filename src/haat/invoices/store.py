@@ -103,24 +103,29 @@ async def billed_up_to(connection: Connection, orgs: Sequence[UUID]) -> dict[tup
     return {(row["org_id"], row["period"]): int(row["batch"]) for row in rows}
 
 
-async def billed(connection: Connection, org: UUID, periods: Sequence[str]) -> dict[tuple[str, str], Billed]:
-    """Return what issued lines of some periods charge, by period and what they charge for."""
+async def billed(
+    connection: Connection, asked: Sequence[tuple[UUID, str]]
+) -> dict[tuple[UUID, str], dict[str, Billed]]:
+    """Return what issued lines charge, by organisation and period as asked, and by what they charge for."""
+    if not asked:
+        return {}
     rows = await _all(
         connection,
         f"""
-        SELECT line.period, line.charge_key, sum(line.quantity) AS quantity, sum(line.free_units) AS free_units,
-               sum(line.calls) AS calls, sum(line.taxable) AS taxable
-        {_BILLED} AND line.period = ANY(%s) GROUP BY line.period, line.charge_key
+        SELECT line.org_id, line.period, line.charge_key, sum(line.quantity) AS quantity,
+               sum(line.free_units) AS free_units, sum(line.calls) AS calls, sum(line.taxable) AS taxable
+        {_BILLED} AND (line.org_id, line.period) IN (SELECT * FROM unnest(%s::uuid[], %s::text[]))
+        GROUP BY line.org_id, line.period, line.charge_key
         """,
-        [org],
-        list(periods),
+        [org for org, _ in asked],
+        [org for org, _ in asked],
+        [period for _, period in asked],
     )
-    return {
-        (row["period"], row["charge_key"]): Billed(
-            row["quantity"], row["free_units"], int(row["calls"]), row["taxable"]
-        )
-        for row in rows
-    }
+    found: dict[tuple[UUID, str], dict[str, Billed]] = {}
+    for row in rows:
+        one = Billed(row["quantity"], row["free_units"], int(row["calls"]), row["taxable"])
+        found.setdefault((row["org_id"], row["period"]), {})[row["charge_key"]] = one
+    return found
 
 
 async def former_lines(connection: Connection, org: UUID, period: str, keys: Sequence[str]) -> list[Row]:
@@ -142,39 +147,80 @@ async def former_lines(connection: Connection, org: UUID, period: str, keys: Seq
 async def with_later_usage(connection: Connection, asked: Sequence[tuple[UUID, Period, int]]) -> set[tuple[UUID, str]]:
     """Tell of which (organisation, period) billed usage, or a correction, came after a batch, or may have.
 
-    Usage is looked for in the rollups, which know the batch that last added to an hour.
+    A run bills many up to the same batch: what came after that is a few rows at the end of a month's, found together.
+    Others' is looked for in the rollups, which know the batch that last added to an hour.
     """
     if not asked:
         return set()
+    together: dict[tuple[Period, int], list[UUID]] = {}
+    for org, period, after in asked:
+        together.setdefault((period, after), []).append(org)
+    found: set[tuple[UUID, str]] = set()
+    for (period, after), orgs in together.items():
+        if len(orgs) >= _MANY:
+            found |= {(org, period.label) for org in await _called_later(connection, orgs, period, after)}
+    alone = [one for one in asked if len(together[one[1], one[2]]) < _MANY]
     rows = await _all(
         connection,
         """
-        SELECT org, label FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::uuid[],
-                                      %s::uuid[], %s::bigint[]) AS one (org, label, first, last, id_from, id_to, after)
+        SELECT org, label FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::bigint[])
+            AS one (org, label, first, last, after)
         WHERE EXISTS (SELECT FROM usage_hourly WHERE org_id = org AND hour >= first - interval '1 hour' AND hour < last
                       AND batch > after AND outcome = ANY(%s))
-           OR EXISTS (SELECT FROM usage_corrections AS correction
+        UNION
+        SELECT org, label FROM unnest(%s::uuid[], %s::text[], %s::uuid[], %s::uuid[], %s::bigint[])
+            AS one (org, label, id_from, id_to, after)
+        WHERE EXISTS (SELECT FROM usage_corrections AS correction
                       WHERE correction.org_id = org AND batch > after AND call_id >= id_from AND call_id < id_to)
         """,
+        [org for org, _, _ in alone],
+        [period.label for _, period, _ in alone],
+        [period.start for _, period, _ in alone],
+        [period.end for _, period, _ in alone],
+        [after for _, _, after in alone],
+        BILLED_VALUES,
         [org for org, _, _ in asked],
         [period.label for _, period, _ in asked],
-        [period.start for _, period, _ in asked],
-        [period.end for _, period, _ in asked],
         [id_bound(period.start) for _, period, _ in asked],
         [id_bound(period.end) for _, period, _ in asked],
         [after for _, _, after in asked],
-        BILLED_VALUES,
     )
-    return {(row["org"], row["label"]) for row in rows}
+    return found | {(row["org"], row["label"]) for row in rows}
+
+
+_MANY = 20
+"""From so many on, organisations billed up to the same batch are asked about together."""
+
+
+async def _called_later(connection: Connection, orgs: Sequence[UUID], period: Period, after: int) -> list[UUID]:
+    rows = await connection.execute(
+        """
+        SELECT DISTINCT org_id FROM usage
+        WHERE id >= %s AND id < %s AND batch > %s AND org_id = ANY(%s) AND outcome = ANY(%s) AND mode = 'live'
+        """,
+        (id_bound(period.start), id_bound(period.end), after, list(orgs), BILLED_VALUES),
+        prepare=False,  # only a plan that knows the batch finds its rows by it
+    )
+    return [row["org_id"] async for row in rows]
 
 
 async def organisations_to_bill(connection: Connection, start: datetime, end: datetime) -> list[UUID]:
-    """Return the organisations with billed usage or a subscription between two instants, in order of their ids."""
+    """Return the organisations with billed usage or a subscription between two instants, in order of their ids.
+
+    Organisations are found one after the other in the rollups' key: there are many rollups of each.
+    """
     rows = await _all(
         connection,
         """
-        SELECT org_id FROM usage_hourly
-        WHERE hour >= %s AND hour < %s AND outcome = ANY(%s) AND org_id IS NOT NULL
+        WITH RECURSIVE called AS (
+            (SELECT org_id FROM usage_hourly ORDER BY org_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT org_id FROM usage_hourly WHERE org_id > called.org_id ORDER BY org_id LIMIT 1)
+            FROM called WHERE called.org_id IS NOT NULL
+        )
+        SELECT org_id FROM called WHERE EXISTS (
+            SELECT FROM usage_hourly
+            WHERE org_id = called.org_id AND hour >= %s AND hour < %s AND outcome = ANY(%s))
         UNION
         SELECT org_id FROM subscriptions WHERE started_at < %s AND (ended_at IS NULL OR ended_at >= %s)
         ORDER BY org_id
@@ -496,111 +542,6 @@ async def note_message(connection: Connection, provider: str, message: str, at: 
 
 async def forget_messages(connection: Connection, before: datetime) -> None:
     await connection.execute("DELETE FROM payment_messages WHERE received_at < %s", (before,))
-
-
-# --- the run --------------------------------------------------------------------------------------
-
-_RUN = """
-    SELECT run.period, run.state, run.pass, run.until, run.organisations, run.started_at, run.started_by, run.ended_at,
-           count(batch.number) AS batches, count(batch.done_at) AS done,
-           coalesce(sum(batch.issued), 0) AS issued, coalesce(sum(batch.unchanged), 0) AS unchanged,
-           coalesce((SELECT jsonb_agg(failure) FROM billing_batches AS one, jsonb_array_elements(one.failed) AS failure
-                     WHERE one.period = run.period AND one.pass = run.pass), '[]') AS failed
-    FROM billing_runs AS run
-    LEFT JOIN billing_batches AS batch ON batch.period = run.period AND batch.pass = run.pass
-"""
-
-
-async def runs(connection: Connection, limit: int) -> list[Row]:
-    return await _all(connection, f"{_RUN} GROUP BY run.period ORDER BY run.period DESC LIMIT %s", limit)
-
-
-async def run(connection: Connection, period: str) -> Row | None:
-    return await _one(connection, f"{_RUN} WHERE run.period = %s GROUP BY run.period", period)
-
-
-async def closed_months(connection: Connection) -> set[str]:
-    """Return the months that a run has closed."""
-    return {row["period"] for row in await _all(connection, "SELECT period FROM billing_runs WHERE state = 'done'")}
-
-
-async def begin_run(
-    connection: Connection, period: str, until: int, organisations: int, by: str, at: datetime
-) -> int | None:
-    """Begin a pass over a month and return its number, or None while another one is on."""
-    row = await _one(
-        connection,
-        """
-        INSERT INTO billing_runs AS run (period, state, pass, until, organisations, started_at, started_by)
-        VALUES (%s, 'billing', 1, %s, %s, %s, %s)
-        ON CONFLICT (period) DO UPDATE SET state = 'billing', pass = run.pass + 1, until = excluded.until,
-            organisations = excluded.organisations, started_at = excluded.started_at,
-            started_by = excluded.started_by, ended_at = NULL
-        WHERE run.state = 'done' RETURNING pass
-        """,
-        period,
-        until,
-        organisations,
-        at,
-        by,
-    )
-    return int(row["pass"]) if row else None
-
-
-async def add_batches(connection: Connection, period: str, number: int, batches: Sequence[Sequence[UUID]]) -> None:
-    async with connection.cursor() as cursor:
-        await cursor.executemany(
-            "INSERT INTO billing_batches (period, pass, number, organisations) VALUES (%s, %s, %s, %s)",
-            [(period, number, place, list(orgs)) for place, orgs in enumerate(batches, 1)],
-        )
-
-
-async def claim_batch(connection: Connection, period: str) -> Row | None:
-    """Take a batch that nobody works on; it stays ours until the transaction ends, and is free again if we die."""
-    return await _one(
-        connection,
-        """
-        SELECT batch.pass, batch.number, batch.organisations, run.until, run.started_by
-        FROM billing_batches AS batch JOIN billing_runs AS run ON run.period = batch.period AND run.pass = batch.pass
-        WHERE batch.period = %s AND batch.done_at IS NULL AND run.state = 'billing'
-        ORDER BY batch.number LIMIT 1 FOR UPDATE OF batch SKIP LOCKED
-        """,
-        period,
-    )
-
-
-async def end_batch(
-    connection: Connection, period: str, batch: Row, issued: int, unchanged: int, failed: Any, at: datetime
-) -> None:
-    await connection.execute(
-        """
-        UPDATE billing_batches SET done_at = %s, issued = %s, unchanged = %s, failed = %s
-        WHERE period = %s AND pass = %s AND number = %s
-        """,
-        (at, issued, unchanged, failed, period, batch["pass"], batch["number"]),
-    )
-
-
-async def end_billing(connection: Connection, period: str) -> bool:
-    """Go on to settling when every batch is done; the run's row is locked, so one of the last two sees it."""
-    await connection.execute("SELECT FROM billing_runs WHERE period = %s FOR UPDATE", (period,))
-    moved = await connection.execute(
-        """
-        UPDATE billing_runs AS run SET state = 'settling'
-        WHERE period = %s AND state = 'billing' AND NOT EXISTS (
-            SELECT FROM billing_batches AS batch
-            WHERE batch.period = run.period AND batch.pass = run.pass AND batch.done_at IS NULL)
-        """,
-        (period,),
-    )
-    return moved.rowcount == 1
-
-
-async def end_run(connection: Connection, period: str, at: datetime) -> bool:
-    moved = await connection.execute(
-        "UPDATE billing_runs SET state = 'done', ended_at = %s WHERE period = %s AND state = 'settling'", (at, period)
-    )
-    return moved.rowcount == 1
 
 
 # --- paper ----------------------------------------------------------------------------------------

@@ -77,6 +77,10 @@ class Payer:
     def __init__(self, tax: Decimal) -> None:
         self._tax = tax
 
+    async def filled(self, connection: Connection, orgs: Sequence[UUID]) -> set[UUID]:
+        """Return which of these organisations have something left of their grants."""
+        return await store.filled(connection, orgs)
+
     async def pay(self, connection: Connection, org: UUID, *, invoice: UUID, amount: Decimal, at: datetime) -> Decimal:
         """Draw what can be had, as `pay` does."""
         return await pay(connection, org, invoice=invoice, amount=amount, at=at, tax=self._tax)

@@ -48,6 +48,19 @@ async def grants(connection: Connection, org: UUID, *, all_of_them: bool = False
     return found if all_of_them else [grant for grant in found if grant.remaining > 0]
 
 
+async def filled(connection: Connection, orgs: Sequence[UUID]) -> set[UUID]:
+    """Return which of these organisations have grants of which something is left."""
+    rows = await connection.execute(
+        """
+        SELECT DISTINCT org_id FROM wallet_grants AS one WHERE org_id = ANY(%s)
+            AND amount > coalesce((SELECT sum(amount) FROM wallet_burns AS burnt
+                                   WHERE burnt.org_id = one.org_id AND grant_id = one.id), 0)
+        """,
+        (list(orgs),),
+    )
+    return {row["org_id"] async for row in rows}
+
+
 async def grant_by_key(connection: Connection, org: UUID, key: str) -> Grant | None:
     rows = await connection.execute(_GRANT + " AND one.key = %(key)s", {"org": org, "key": key})
     row = await rows.fetchone()
