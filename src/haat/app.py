@@ -222,7 +222,7 @@ def build_platform(
         shares=Shares(db, clock),
         sla=Sla(db, clock, settings, pseudonyms=pseudonyms),
         sla_watch=sla_watch,
-        sla_closing=Closing(db, clock, settings, watch=sla_watch, credit=credit),
+        sla_closing=Closing(db, clock, settings, watch=sla_watch, credit=credit, settle=settlements.close),
         sla_prober=Prober(db, clock, settings, keyring=keyring),
         ledger=Ledger(db),
         wallets=Wallets(db, clock, settings.gst_rate),

@@ -69,7 +69,7 @@ async def test_memory_does_not_grow_with_the_number_of_calls(
 ) -> None:
     """Calls are read through the line's predicate; here they are made up, so that there may be many."""
     owner, settlement = await _statement(house)
-    calls = [(UUID(int=n), house.clock.now(), 200, "completed", Decimal(n)) for n in range(5000)]
+    calls = [(UUID(int=n), house.clock.now(), 200, "completed", False, Decimal(n)) for n in range(5000)]
     made = [BilledCall(*one) for one in calls]
 
     async def peak(batches: int) -> int:

@@ -103,8 +103,9 @@ def wrong_log(message: str) -> ValidationFailed:
 class LogReader:
     """Reads a log piece by piece: CSV with a header, or JSON lines; ``request_id``, ``quantity``, and maybe ``unit``.
 
-    Other columns and members are passed over, so that a statement's own evidence can be sent back. Raises
-    ValidationFailed that names the line of whatever can't be read.
+    Other columns and members are passed over, so that a statement's own evidence can be sent back; so are the rows of
+    that (they have a ``line_id``) that take a voided call off again. Raises ValidationFailed that names the line of
+    whatever can't be read.
     """
 
     def __init__(self, form: LogForm) -> None:
@@ -155,7 +156,7 @@ class LogReader:
             raise ValueError(f"it has {len(cells)} cells instead of {len(self._columns)}")
         return dict(zip(self._columns, cells, strict=True))
 
-    def _claim(self, members: Mapping[str, Any]) -> Claim:
+    def _claim(self, members: Mapping[str, Any]) -> Claim | None:
         try:
             identifier = UUID(str(members.get("request_id", "")).strip())
         except ValueError as error:
@@ -167,6 +168,8 @@ class LogReader:
             quantity = Decimal(given.strip() if isinstance(given, str) else given)
         except InvalidOperation as error:
             raise ValueError("its quantity is not a number") from error
+        if quantity < 0 and members.get("line_id"):
+            return None
         if not quantity.is_finite() or not 0 <= quantity < MAX_QUANTITY:
             raise ValueError("its quantity is negative, or too large to be one")
         unit = str(members.get("unit") or "").strip()[:100]

@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from haat.infra.postgres import Connection
+from haat.invoices.states import OWED_BY_NOBODY
 from haat.kernel.events import DomainEvent
 from haat.settlement.model import OWN_KINDS
 
@@ -36,10 +37,18 @@ async def lock(connection: Connection, *providers: UUID) -> None:
 
 # --- what there is to settle ----------------------------------------------------------------------
 
+_SOLD = """
+    FROM invoice_lines AS line JOIN invoices ON invoices.id = line.invoice_id
+        JOIN invoice_states AS standing ON standing.invoice_id = invoices.id
+            AND standing.state <> ALL(%(owed_by_nobody)s)
+"""
+"""Lines that a provider earns by. Those of a void invoice are among them: its credit note takes them back."""
+
 _BOOKED = """
     coalesce((SELECT bool_or(entry.account = 'supplies') FROM ledger_operations AS operation
               JOIN ledger_entries AS entry ON entry.operation_id = operation.id
-              WHERE operation.key = 'invoice/' || line.invoice_id), %(agent)s) AS agent
+              WHERE operation.key IN ('invoice/' || line.invoice_id, 'debit-note/' || line.invoice_id)),
+        %(agent)s) AS agent
 """
 """How the line's invoice was booked; what the setting says now is for one that was not."""
 
@@ -55,13 +64,12 @@ async def unsettled(connection: Connection, provider_org: UUID, period: str, age
     """Return lines of a period's invoices that no settlement has yet, in a fixed order."""
     rows = await connection.execute(
         f"""
-        SELECT line.id, line.taxable, line.provider_share, {_BOOKED}
-        FROM invoice_lines AS line JOIN invoices ON invoices.id = line.invoice_id
+        SELECT line.id, line.taxable, line.provider_share, {_BOOKED} {_SOLD}
         WHERE line.provider_org = %(provider)s AND invoices.period = %(period)s
           AND NOT EXISTS (SELECT FROM settlement_lines WHERE invoice_line_id = line.id)
         ORDER BY invoices.serial, line.position
         """,
-        {"provider": provider_org, "period": period, "agent": agent},
+        {"provider": provider_org, "period": period, "agent": agent, "owed_by_nobody": list(OWED_BY_NOBODY)},
     )
     return [row async for row in rows]
 
@@ -107,8 +115,7 @@ async def providers_to_settle(connection: Connection, period: str) -> list[UUID]
     """Return the providers with lines on a period's invoices, with credits to settle, or with others' postings."""
     rows = await connection.execute(
         f"""
-        SELECT line.provider_org FROM invoice_lines AS line JOIN invoices ON invoices.id = line.invoice_id
-        WHERE invoices.period = %(period)s
+        SELECT line.provider_org {_SOLD} WHERE invoices.period = %(period)s
         UNION
         SELECT credit.provider_org FROM credit_note_lines AS credit
         WHERE NOT EXISTS (SELECT FROM settlement_credits WHERE credit_note_line_id = credit.id)
@@ -116,7 +123,7 @@ async def providers_to_settle(connection: Connection, period: str) -> list[UUID]
         SELECT entry.org_id {_MOVEMENT} AND starts_with(entry.account, 'payable/') AND entry.org_id IS NOT NULL
         ORDER BY provider_org
         """,
-        {"period": period, "own": list(OWN_KINDS)},
+        {"period": period, "own": list(OWN_KINDS), "owed_by_nobody": list(OWED_BY_NOBODY)},
     )
     return [row["provider_org"] async for row in rows]
 
