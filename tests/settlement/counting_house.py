@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import httpx
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
 from bazaar import Bazaar, Service, Subscription, consumer, partner
+from haat.control.context import current_actor
 from haat.infra.keyring import Keyring
 from haat.infra.postgres import PLATFORM_SCOPE, Connection
 from haat.infra.projections import rebuild
@@ -20,7 +23,7 @@ from haat.invoices.credits import CreditItem, credit
 from haat.invoices.service import Invoices
 from haat.kernel.clock import SetClock
 from haat.kernel.ids import new_id
-from haat.kernel.permissions import PLATFORM
+from haat.kernel.permissions import PLATFORM, Actor
 from haat.ledger.projection import BALANCES
 from haat.ledger.service import balance
 from haat.settings import Settings
@@ -138,9 +141,17 @@ class House:
         assert not accounts[0]["sum"]
 
 
+@asynccontextmanager
+async def signed_in(app: Any, actor: Actor) -> AsyncIterator[httpx.AsyncClient]:
+    app.dependency_overrides[current_actor] = lambda: actor
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://haat.test/api/v1") as client:
+        yield client
+
+
 async def pieces(*given: bytes) -> AsyncIterator[bytes]:
     for piece in given:
         yield piece
 
 
-__all__ = ["ACCOUNT", "MONTH", "House", "consumer", "partner", "pieces"]
+__all__ = ["ACCOUNT", "MONTH", "House", "consumer", "partner", "pieces", "signed_in"]

@@ -105,7 +105,14 @@ def test_a_month_is_settled_shown_and_paid_from_the_terminal(shell: Shell, tmp_p
     assert shell.run("failed", payout["id"], "--reason", "Closed").output == "It has failed.\n"
     shell.run("approve", payout["id"])
     shell.run("send", str(tmp_path / "bank.csv"))
-    assert shell.run("paid", payout["id"], "UTR1").output == "It is paid.\n"
+    answers = tmp_path / "answers.csv"
+    answers.write_text(f"payout_id,status,amount,bank_reference,reason\n{payout['id']},paid,70.01,UTR1,\n")
+    refused = shell.run("answers", str(answers))
+    assert refused.exit_code == 1 and "row 2: It says ₹70.01, and the payout is of ₹70.00." in refused.output
+    answers.write_text(f"payout_id,status,amount,bank_reference,reason\n{payout['id']},paid,70.00,UTR1,\n")
+    assert shell.run("answers", str(answers)).output.startswith("1 paid, 0 returned, 0 known already")
+    assert shell.json("answers", str(answers))["known"] == 1
+    assert shell.run("paid", payout["id"], "UTR1").exit_code == 1, "it is paid already"
     assert "70.00" in shell.run("balance", provider).output
     assert "payout.paid" in shell.run("payout", payout["id"]).output
     assert shell.json("payouts", "--status", "paid")[0]["bank_reference"] == "UTR1"
