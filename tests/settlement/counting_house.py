@@ -27,6 +27,7 @@ from haat.kernel.permissions import PLATFORM, Actor
 from haat.ledger.projection import BALANCES
 from haat.ledger.service import balance
 from haat.settings import Settings
+from haat.settlement.bank_answers import BankAnswers
 from haat.settlement.disputes import Disputes
 from haat.settlement.evidence import Evidence
 from haat.settlement.payouts import Payouts
@@ -55,6 +56,7 @@ class House:
     invoices: Invoices = field(init=False)
     settlements: Settlements = field(init=False)
     payouts: Payouts = field(init=False)
+    bank_answers: BankAnswers = field(init=False)
     disputes: Disputes = field(init=False)
     evidence: Evidence = field(init=False)
     shares: Shares = field(init=False)
@@ -66,6 +68,7 @@ class House:
         self.invoices = Invoices(db, clock, Settings(supply="agent" if self.agent else "principal"))
         self.settlements = Settlements(db, clock, pseudonyms, self.invoices, withholdings=self.rules, agent=self.agent)
         self.payouts = Payouts(db, clock, self.keyring, minimum=self.minimum, delay_days=self.delay_days)
+        self.bank_answers = BankAnswers(db, clock)
         self.disputes = Disputes(db, clock, self.settlements, days=60, credit=credit)
         self.evidence = Evidence(db, pseudonyms)
         self.shares = Shares(db, clock)

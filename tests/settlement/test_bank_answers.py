@@ -36,7 +36,7 @@ def returned(payout: Payout, *, amount: str = "70.00", reason: str = "Account cl
 
 @pytest.fixture
 def answers(house: House) -> BankAnswers:
-    return BankAnswers(house.database.app, house.clock)
+    return house.bank_answers
 
 
 async def sent(house: House) -> Payout:
