@@ -20,6 +20,7 @@ import haat.jobs.jobs
 import haat.partners.jobs
 import haat.registry.jobs
 import haat.rollouts.jobs
+import haat.settlement.jobs
 import haat.sla.jobs
 import haat.wallet.jobs
 from haat.catalog.discovery import Discovery
@@ -57,6 +58,7 @@ from haat.rollouts.experiments import Experiments
 from haat.rollouts.outcomes import FeedbackOutcomes
 from haat.rollouts.service import Rollouts
 from haat.settings import Settings
+from haat.settlement.bank_answers import BankAnswers
 from haat.settlement.disputes import Disputes
 from haat.settlement.evidence import Evidence
 from haat.settlement.payouts import Payouts
@@ -86,6 +88,7 @@ HANDLERS: tuple[EventHandler, ...] = (
     *haat.jobs.jobs.HANDLERS,
     *haat.invoices.jobs.HANDLERS,
     *haat.wallet.jobs.HANDLERS,
+    *haat.settlement.jobs.HANDLERS,
     *haat.sla.jobs.HANDLERS,
     *haat.invoices.mails.HANDLERS,
 )
@@ -142,6 +145,7 @@ class Platform:
     papers: Papers
     settlements: Settlements
     payouts: Payouts
+    bank_answers: BankAnswers
     disputes: Disputes
     evidence: Evidence
     shares: Shares
@@ -221,12 +225,13 @@ def build_platform(
         billing=BillingRuns(db, clock, jobs, invoices, zone=settings.zone, settle=settlements.close_all),
         settlements=settlements,
         payouts=Payouts(db, clock, keyring, minimum=settings.payout_minimum, delay_days=settings.payout_delay_days),
+        bank_answers=BankAnswers(db, clock),
         disputes=Disputes(db, clock, settlements, days=settings.dispute_days, credit=credit),
         evidence=Evidence(db, pseudonyms),
         shares=Shares(db, clock),
         sla=Sla(db, clock, settings, pseudonyms=pseudonyms),
         sla_watch=sla_watch,
-        sla_closing=Closing(db, clock, settings, watch=sla_watch, credit=credit),
+        sla_closing=Closing(db, clock, settings, watch=sla_watch, credit=credit, settle=settlements.close),
         sla_prober=Prober(db, clock, settings, keyring=keyring),
         papers=Papers(db, clock, settings, invoices),
         ledger=Ledger(db),

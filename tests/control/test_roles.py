@@ -214,6 +214,7 @@ RULES: dict[str, Rule] = {
     "GET /payouts/files": Rule(OPERATORS),
     "POST /payouts/files": Rule(OPERATORS),
     "GET /payouts/files/{file_id}": Rule(OPERATORS),
+    "POST /payouts/answers": Rule(OPERATORS),
     "GET /payouts/{payout_id}": Rule(MONEY),
     "POST /payouts/{payout_id}/approve": Rule(OPERATORS),
     "POST /payouts/{payout_id}/hold": Rule(OPERATORS, REASON),

@@ -12,6 +12,7 @@ from uuid import UUID
 from haat.cli.settlement import settlement
 from haat.infra.parquet import Kind
 from haat.settlement import model
+from haat.settlement.bank_answers import COLUMNS as ANSWER_COLUMNS
 from haat.settlement.dispute_model import MOST_LOG_BYTES
 from haat.settlement.evidence import COLUMNS
 from haat.settlement.payout_model import FILE_COLUMNS, STEPS, Status, narration
@@ -46,6 +47,10 @@ def test_the_banks_file_has_these_columns() -> None:
     rows = _rows("column | example")
     assert tuple(row[0].strip("`") for row in rows) == FILE_COLUMNS
     assert narration(UUID(rows[0][1].strip("`"))) in rows[-1][1]
+
+
+def test_the_banks_answers_have_these_columns() -> None:
+    assert tuple(row[0].strip("`") for row in _rows("column | what it says")) == ANSWER_COLUMNS
 
 
 def test_statuses_and_where_they_lead_are_those_of_the_code() -> None:

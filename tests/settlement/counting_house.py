@@ -1,22 +1,25 @@
-"""What tests of settlement share: a month with invoices, its services, and a credit note that takes two lines."""
+"""What tests of settlement share: a month with its invoices and credit notes, and the services of settlement."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import httpx
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
 from bazaar import Bazaar, Service, Subscription, consumer, partner
+from haat.control.context import current_actor
 from haat.infra.keyring import Keyring
 from haat.infra.postgres import PLATFORM_SCOPE, Connection
 from haat.infra.projections import rebuild
-from haat.invoices.credits import CreditItem
+from haat.invoices.credits import CreditItem, credit
 from haat.invoices.service import Invoices
 from haat.kernel.clock import SetClock
 from haat.kernel.ids import new_id
@@ -24,6 +27,7 @@ from haat.kernel.permissions import PLATFORM, Actor
 from haat.ledger.projection import BALANCES
 from haat.ledger.service import balance
 from haat.settings import Settings
+from haat.settlement.bank_answers import BankAnswers
 from haat.settlement.disputes import Disputes
 from haat.settlement.evidence import Evidence
 from haat.settlement.payouts import Payouts
@@ -35,35 +39,6 @@ from haat.usage.model import Pseudonyms
 
 MONTH = "2026-11"
 ACCOUNT = {"holder": "Vani Speech Private Limited", "number": "000123456789", "ifsc": "SBIN0001234"}
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    id: UUID
-
-
-async def write_credit(
-    connection: Connection,
-    actor: Actor,
-    items: Sequence[CreditItem],
-    *,
-    key: str,
-    reason: str,
-    reference: str,
-    at: datetime,
-) -> Note:
-    """Write a credit note's lines as invoices do, which is all that settlement sees of one."""
-    note = new_id()
-    for item in items:
-        await connection.execute(
-            """
-            INSERT INTO credit_note_lines (id, credit_note_id, invoice_line_id, org_id, provider_org, taxable,
-                provider_share, fault)
-            SELECT %s, %s, id, org_id, provider_org, %s, provider_share, %s FROM invoice_lines WHERE id = %s
-            """,
-            (new_id(), note, item.taxable, item.fault, item.invoice_line),
-        )
-    return Note(note)
 
 
 @dataclass
@@ -81,6 +56,7 @@ class House:
     invoices: Invoices = field(init=False)
     settlements: Settlements = field(init=False)
     payouts: Payouts = field(init=False)
+    bank_answers: BankAnswers = field(init=False)
     disputes: Disputes = field(init=False)
     evidence: Evidence = field(init=False)
     shares: Shares = field(init=False)
@@ -89,10 +65,11 @@ class House:
         db, clock = self.database.app, self.clock
         pseudonyms = Pseudonyms(bytes(32))
         self.bazaar = Bazaar(self.database.service, clock)
-        self.invoices = Invoices(db, clock, Settings())
+        self.invoices = Invoices(db, clock, Settings(supply="agent" if self.agent else "principal"))
         self.settlements = Settlements(db, clock, pseudonyms, self.invoices, withholdings=self.rules, agent=self.agent)
         self.payouts = Payouts(db, clock, self.keyring, minimum=self.minimum, delay_days=self.delay_days)
-        self.disputes = Disputes(db, clock, self.settlements, days=60, credit=write_credit)
+        self.bank_answers = BankAnswers(db, clock)
+        self.disputes = Disputes(db, clock, self.settlements, days=60, credit=credit)
         self.evidence = Evidence(db, pseudonyms)
         self.shares = Shares(db, clock)
 
@@ -121,14 +98,15 @@ class House:
         await self.settlements.close_all(PLATFORM, MONTH)
         return subscription
 
-    async def credit(self, line: UUID, taxable: str, fault: Any = "provider") -> UUID:
+    async def credit(self, line: UUID, taxable: str, fault: Any = "provider", reason: str = "refund") -> UUID:
+        """Give a customer some of a line back by a credit note."""
         async with self.database.app.transaction(PLATFORM_SCOPE) as connection:
-            note = await write_credit(
+            note = await credit(
                 connection,
                 PLATFORM,
                 [CreditItem(line, Decimal(taxable), fault)],
                 key=str(new_id()),
-                reason="refund",
+                reason=reason,
                 reference="",
                 at=self.clock.now(),
             )
@@ -166,9 +144,17 @@ class House:
         assert not accounts[0]["sum"]
 
 
+@asynccontextmanager
+async def signed_in(app: Any, actor: Actor) -> AsyncIterator[httpx.AsyncClient]:
+    app.dependency_overrides[current_actor] = lambda: actor
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://haat.test/api/v1") as client:
+        yield client
+
+
 async def pieces(*given: bytes) -> AsyncIterator[bytes]:
     for piece in given:
         yield piece
 
 
-__all__ = ["ACCOUNT", "MONTH", "House", "consumer", "partner", "pieces", "write_credit"]
+__all__ = ["ACCOUNT", "MONTH", "House", "consumer", "partner", "pieces", "signed_in"]

@@ -54,6 +54,7 @@ class Market:
         deed = self.chance.choice(
             [self.sell, self.sell, self.bill, self.settle, self.refund, self.refund, self.draft, self.draft]
             + [self.move] * 8
+            + [self.answer] * 2
             + [self.hold, self.release, self.contest, self.decide, self.wait]
         )
         with contextlib.suppress(HaatError):
@@ -118,6 +119,17 @@ class Market:
             await payouts.fail(PLATFORM, identifier, "Why")
         else:
             await payouts.reverse(PLATFORM, identifier, "Why")
+
+    async def answer(self) -> None:
+        """Let the bank tell of some payouts what it pleases; what can't be is refused row by row."""
+        rows = await self.house.bazaar.rows("SELECT id, amount FROM payouts ORDER BY id DESC LIMIT 6")
+        told = [
+            f"{row['id']},{self.chance.choice(['paid', 'returned'])},{row['amount']},U{self.chance.randint(1, 2)},Why"
+            for row in rows
+            if self.chance.random() < 0.5
+        ]
+        text = "\n".join(["payout_id,status,amount,bank_reference,reason", *told])
+        await self.house.bank_answers.take(PLATFORM, text.encode(), skip_refused=True)
 
     async def hold(self) -> None:
         rows = await self.house.bazaar.rows("SELECT id, org_id, payable FROM settlements")

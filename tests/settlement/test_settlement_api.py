@@ -2,46 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
-import httpx
-import pytest
-
-from haat.app import build_platform
-from haat.control.api import build_app
-from haat.control.context import current_actor
-from haat.infra.keyring import Keyring
-from haat.infra.mail import mail_for
-from haat.kernel.clock import SetClock
 from haat.kernel.ids import new_id
-from haat.kernel.permissions import PLATFORM, Actor
-from haat.settings import Settings
+from haat.kernel.permissions import PLATFORM
 
-from .counting_house import ACCOUNT, MONTH, House, consumer, partner
+from .counting_house import ACCOUNT, MONTH, House, consumer, partner, signed_in
 
 BECAUSE = {"reason": "Papers are missing"}
-
-
-@pytest.fixture
-def app(database: Any, clock: SetClock, keyring: Keyring, tmp_path: Path) -> Any:
-    settings = Settings(
-        data_dir=tmp_path,
-        payout_minimum="0",
-        payout_delay_days=0,
-        withholdings=[{"name": "TDS", "section": "194-O", "rate": "0.001", "starts": "2024-10-01"}],
-    )
-    return build_app(build_platform(settings, database.app, database.service, keyring, clock, mail_for(settings)))
-
-
-@asynccontextmanager
-async def signed_in(app: Any, actor: Actor) -> AsyncIterator[httpx.AsyncClient]:
-    app.dependency_overrides[current_actor] = lambda: actor
-    transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://haat.test/api/v1") as client:
-        yield client
 
 
 async def test_a_month_goes_from_statement_to_bank(app: Any, house: House) -> None:
@@ -97,7 +65,15 @@ async def test_a_month_goes_from_statement_to_bank(app: Any, house: House) -> No
         money = (await client.get("/balance")).json()
         assert (money["paid"], money["available"], money["terms"]["delay_days"]) == ("69.90", "0", 0)
     async with signed_in(app, PLATFORM) as client:
-        assert (await client.post(f"{path}/reverse", json=BECAUSE)).json()["status"] == "reversed"
+        heading = "payout_id,status,amount,bank_reference,reason"
+        wrong = await client.post("/payouts/answers", content=f"{heading}\n{payout['id']},returned,69.91,,Closed\n")
+        assert wrong.status_code == 422
+        assert wrong.json()["errors"] == [{"field": "row 2", "message": "It says ₹69.91, and the payout is of ₹69.90."}]
+        came_back = f"{heading}\n{payout['id']},returned,69.90,,Closed\n{new_id()},paid,1.00,U1,\n"
+        assert (await client.post("/payouts/answers", content=came_back)).status_code == 422
+        taken = (await client.post("/payouts/answers?skip_refused=true", content=came_back)).json()
+        assert (taken["returned"], taken["known"], taken["refused"][0]["row"]) == ([payout["id"]], 0, 3)
+        assert (await client.get(path)).json()["payout"]["status"] == "reversed"
         terms = {"minimum": "10.00", "delay_days": 3, "withholdings": {"TDS": "0.05"}, "stopped": "Asked for"}
         assert (await client.put(f"/payout-terms/{org}", json=terms)).json()["minimum"] == "10.00"
         assert (await client.put(f"/payout-terms/{org}", json={"withholdings": {"TDS": "5"}})).status_code == 422

@@ -105,7 +105,14 @@ def test_a_month_is_settled_shown_and_paid_from_the_terminal(shell: Shell, tmp_p
     assert shell.run("failed", payout["id"], "--reason", "Closed").output == "It has failed.\n"
     shell.run("approve", payout["id"])
     shell.run("send", str(tmp_path / "bank.csv"))
-    assert shell.run("paid", payout["id"], "UTR1").output == "It is paid.\n"
+    answers = tmp_path / "answers.csv"
+    answers.write_text(f"payout_id,status,amount,bank_reference,reason\n{payout['id']},paid,70.01,UTR1,\n")
+    refused = shell.run("answers", str(answers))
+    assert refused.exit_code == 1 and "row 2: It says ₹70.01, and the payout is of ₹70.00." in refused.output
+    answers.write_text(f"payout_id,status,amount,bank_reference,reason\n{payout['id']},paid,70.00,UTR1,\n")
+    assert shell.run("answers", str(answers)).output.startswith("1 paid, 0 returned, 0 known already")
+    assert shell.json("answers", str(answers))["known"] == 1
+    assert shell.run("paid", payout["id"], "UTR1").exit_code == 1, "it is paid already"
     assert "70.00" in shell.run("balance", provider).output
     assert "payout.paid" in shell.run("payout", payout["id"]).output
     assert shell.json("payouts", "--status", "paid")[0]["bank_reference"] == "UTR1"
@@ -156,8 +163,9 @@ def test_a_log_is_held_against_an_invoice_and_the_dispute_decided(shell: Shell, 
     assert said.startswith("open: 2 calls of ours, 1 of theirs; 1 only ours")
     (dispute,) = shell.json("disputes", "--status", "open")
     assert dispute["subject"] == f"invoice/{invoice}"
-    refused = shell.run("decide", dispute["id"], "--credit", f"{line}=40.00", "--note", "He is right")
-    assert refused.exit_code == 1 and "credit notes" in refused.output
     assert shell.run("decide", dispute["id"], "--credit", "40.00", "--note", "x").exit_code == 2
-    assert shell.run("decide", dispute["id"], "--note", "The calls are there").output == "It is decided.\n"
+    assert shell.run("decide", dispute["id"], "--credit", f"{line}=100.01", "--note", "x").exit_code == 1
+    decided = shell.run("decide", dispute["id"], "--credit", f"{line}=40.00", "--note", "They never came")
+    assert decided.output == "It is decided.\n"
     assert "decided" in shell.run("disputes").output
+    assert [one["credited"] for one in shell.json("list", "--month", MONTH)] == ["40.00", "0.00"]

@@ -15,8 +15,10 @@ import click
 from haat.app import Platform
 from haat.cli.console import as_json_text, json_option, on_platform, print_table, time_option
 from haat.cli.main import with_settings
+from haat.kernel.errors import ValidationFailed
 from haat.kernel.permissions import PLATFORM
 from haat.settings import Settings
+from haat.settlement.bank_answers import Answered
 from haat.settlement.disputes import Verdict
 
 _PIECE = 1024 * 1024
@@ -299,6 +301,35 @@ def send(settings: Settings, file: Path, again: UUID | None) -> None:
     file.touch(mode=0o600)  # it holds account numbers
     file.write_text(found[1], newline="")
     click.echo(f"{file} is written: file {found[0]}.")
+
+
+@settlement.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--skip-refused", is_flag=True, help="Take the other rows where some are refused; else nothing is taken.")
+@json_option
+@with_settings()
+def answers(settings: Settings, file: Path, skip_refused: bool, as_json: bool) -> None:
+    """Take the bank's answers to what was sent: a CSV of what is paid and what came back; again does nothing more."""
+    text = file.read_bytes()
+
+    async def take(platform: Platform) -> Answered:
+        try:
+            return await platform.bank_answers.take(PLATFORM, text, skip_refused=skip_refused)
+        except ValidationFailed as error:
+            for one in error.extensions.get("errors", []):
+                click.echo(f"{one['field']}: {one['message']}", err=True)
+            raise
+
+    found = on_platform(settings, take)
+    if as_json:
+        click.echo(as_json_text(found))
+        return
+    for one in found.refused:
+        click.echo(f"row {one.row}: {one.reason}", err=True)
+    click.echo(
+        f"{len(found.paid):,} paid, {len(found.returned):,} returned, {found.known:,} known already, "
+        f"{len(found.refused):,} refused."
+    )
 
 
 @settlement.command()

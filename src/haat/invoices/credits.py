@@ -68,6 +68,11 @@ class CreditNote:
     content_hash: bytes
 
 
+async def lock(connection: Connection, org: UUID) -> None:
+    """Let nobody else bill or credit an organisation until the transaction ends: what is left of its lines stays so."""
+    await store.lock(connection, org)
+
+
 async def credit(
     connection: Connection,
     actor: Actor,

@@ -31,6 +31,8 @@ class State(StrEnum):
 
 
 OPEN = (State.ISSUED, State.OVERDUE)
+OWED_BY_NOBODY = (State.REGISTERING, State.SHOWN)
+"""Not issued yet, or never to be paid: nothing of these is in the books, and no provider earns by them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,15 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from haat.control.context import ActorOf, Body, PlatformOf
 from haat.invoices.service import BilledCall
+from haat.settlement.balances import Balance
+from haat.settlement.bank_answers import Answered
 from haat.settlement.dispute_model import Dispute, LogForm
 from haat.settlement.disputes import DisputedCall, DisputeStory, Verdict
 from haat.settlement.evidence import MEDIA_TYPES, Form
 from haat.settlement.payout_model import Account, Hold, Payout, Status, Terms
-from haat.settlement.payouts import Balance, PayoutFile, PayoutStory
-from haat.settlement.service import Settlement, Statement
+from haat.settlement.payouts import PayoutFile, PayoutStory
 from haat.settlement.shares import ShareVersion
+from haat.settlement.statements import Settlement, Statement
 
 router = APIRouter(tags=["settlements"])
 
@@ -274,6 +276,15 @@ async def payout_file(file_id: UUID, actor: ActorOf, platform: PlatformOf) -> Pl
             "Cache-Control": "no-store",
         },
     )
+
+
+@router.post("/payouts/answers")
+async def take_answers(request: Request, actor: ActorOf, platform: PlatformOf, skip_refused: bool = False) -> Answered:
+    """Take the bank's answer file, which is the body (CSV), whole or with ``skip_refused`` but its refused rows.
+
+    Payouts are paid or returned (operator); taking it again changes nothing.
+    """
+    return await platform.bank_answers.take(actor, await request.body(), skip_refused=skip_refused)
 
 
 @router.get("/payouts/{payout_id}")

@@ -26,11 +26,12 @@ _WIDE = Context(prec=60, rounding=ROUND_HALF_UP)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A call as somebody's own log has it. ``unit`` is empty in a log that names none."""
+    """A call as somebody's own log has it. ``unit`` is empty where it names none, ``line`` where it isn't ours."""
 
     request_id: UUID
     unit: str
     quantity: Decimal
+    line: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +104,9 @@ def wrong_log(message: str) -> ValidationFailed:
 class LogReader:
     """Reads a log piece by piece: CSV with a header, or JSON lines; ``request_id``, ``quantity``, and maybe ``unit``.
 
-    Other columns and members are passed over, so that a statement's own evidence can be sent back. Raises
-    ValidationFailed that names the line of whatever can't be read.
+    Other columns and members are passed over, so that a statement's own evidence can be sent back; so are the rows of
+    that (they have a ``line_id``) that take a voided call off again. Raises ValidationFailed that names the line of
+    whatever can't be read.
     """
 
     def __init__(self, form: LogForm) -> None:
@@ -155,7 +157,7 @@ class LogReader:
             raise ValueError(f"it has {len(cells)} cells instead of {len(self._columns)}")
         return dict(zip(self._columns, cells, strict=True))
 
-    def _claim(self, members: Mapping[str, Any]) -> Claim:
+    def _claim(self, members: Mapping[str, Any]) -> Claim | None:
         try:
             identifier = UUID(str(members.get("request_id", "")).strip())
         except ValueError as error:
@@ -167,6 +169,8 @@ class LogReader:
             quantity = Decimal(given.strip() if isinstance(given, str) else given)
         except InvalidOperation as error:
             raise ValueError("its quantity is not a number") from error
+        if quantity.is_finite() and quantity < 0 and members.get("line_id"):
+            return None
         if not quantity.is_finite() or not 0 <= quantity < MAX_QUANTITY:
             raise ValueError("its quantity is negative, or too large to be one")
         unit = str(members.get("unit") or "").strip()[:100]
@@ -174,7 +178,8 @@ class LogReader:
             self.has_units = bool(unit)
         elif self.has_units != bool(unit):
             raise ValueError("name the unit on every line, or on none")
-        return Claim(identifier, unit, quantity.quantize(QUANTITY_STEP, context=_WIDE))
+        line = str(members.get("line_id") or "").strip()[:100]
+        return Claim(identifier, unit, quantity.quantize(QUANTITY_STEP, context=_WIDE), line)
 
 
 # --- holding logs against each other --------------------------------------------------------------
@@ -183,8 +188,9 @@ class LogReader:
 def reconcile(ours: Iterable[Metered], theirs: Iterable[Claim], *, by_unit: bool) -> Iterator[Difference]:
     """Yield the differences of two logs, each in the order of request id and unit, holding one call at a time.
 
-    A call that is twice in their log with the same quantity counts once. Raise ValidationFailed where it is there with
-    different ones, or where a log without units meets a call that we bill in several.
+    A call that is twice in their log with the same quantity counts once; in evidence of ours, where the rows of a call
+    name their lines, once a line. Raise ValidationFailed where it is there with different ones, or where a log without
+    units meets a call that we bill in several.
     """
     mine = _grouped_ours(ours, by_unit)
     other = _grouped_theirs(theirs)
@@ -224,10 +230,11 @@ def _grouped_ours(ours: Iterable[Metered], by_unit: bool) -> Iterator[tuple[_Key
 
 def _grouped_theirs(theirs: Iterable[Claim]) -> Iterator[tuple[_Key, Decimal]]:
     for found, group in groupby(theirs, lambda claim: (claim.request_id, claim.unit)):
-        quantities = {claim.quantity for claim in group}
-        if len(quantities) > 1:
-            raise wrong_log(f"the call {found[0]} is there more than once, with different quantities")
-        yield found, quantities.pop()
+        quantities: dict[str, Decimal] = {}
+        for claim in group:
+            if quantities.setdefault(claim.line, claim.quantity) != claim.quantity:
+                raise wrong_log(f"the call {found[0]} is there more than once, with different quantities")
+        yield found, total(quantities.values())
 
 
 def _sum(entries: Iterable[Metered]) -> Decimal:

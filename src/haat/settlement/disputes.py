@@ -94,7 +94,8 @@ class Disputes:
             digest, by_unit = await _read(spool, log, form)
             for line in lines:
                 async for calls in batches_of_calls(self._db, line["id"]):
-                    await spool.add_ours([Metered(one.id, line["unit"], one.quantity, line["id"]) for one in calls])
+                    counted = [one for one in calls if not one.voided]  # those take off what an earlier line has
+                    await spool.add_ours([Metered(one.id, line["unit"], one.quantity, line["id"]) for one in counted])
             found = await spool.reconcile(by_unit=by_unit)
             return await self._record(
                 actor,

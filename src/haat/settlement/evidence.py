@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -82,12 +83,19 @@ async def _csv(batches: AsyncIterator[list[tuple[Any, ...]]]) -> AsyncIterator[b
     writer.writerow([column.name for column in COLUMNS])
     async for rows in batches:
         for row in rows:
-            writer.writerow([csv_safe(cell.isoformat() if hasattr(cell, "isoformat") else cell) for cell in row])
+            writer.writerow([_cell(value) for value in row])
         if buffer.tell() > _PIECE_BYTES:
             yield buffer.getvalue().encode()
             buffer.seek(0)
             buffer.truncate()
     yield buffer.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    """Return a value as CSV has it. A number may begin with a minus: only what is text could be taken for a formula."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return csv_safe(value) if isinstance(value, str) else value
 
 
 async def _parquet(batches: AsyncIterator[list[tuple[Any, ...]]]) -> AsyncIterator[bytes]:

@@ -189,6 +189,11 @@ async def payout(connection: Connection, identifier: UUID) -> Row | None:
     return row
 
 
+async def named(connection: Connection, identifiers: Sequence[UUID]) -> list[Row]:
+    rows = await connection.execute(f"SELECT {_PAYOUT} FROM payouts WHERE id = ANY(%s)", (list(identifiers),))
+    return [row async for row in rows]
+
+
 async def page(
     connection: Connection, org: UUID | None, status: str | None, before: UUID | None, limit: int
 ) -> list[Row]:

@@ -13,7 +13,7 @@ from haat.kernel.clock import Clock, check_ahead
 from haat.kernel.errors import Conflict, NotFound, ValidationFailed
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor, Permission
-from haat.settlement import store
+from haat.settlement import share_store
 from haat.settlement.withholding import check_rate
 
 
@@ -37,10 +37,10 @@ class Shares:
         """Return every version of a listing's split, newest first, for its provider and the operator."""
         actor.require(Permission.SETTLEMENTS_READ)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            provider = await store.provider_of(connection, service)
+            provider = await share_store.provider_of(connection, service)
             if provider is None or not (actor.may(Permission.SETTLEMENTS_RUN) or provider == actor.org_id):
                 raise NotFound("There is no such listing of yours.")
-            return [ShareVersion(**row) for row in await store.shares(connection, service)]
+            return [ShareVersion(**row) for row in await share_store.shares(connection, service)]
 
     async def change(
         self, actor: Actor, service: UUID, share: Decimal, effective_from: datetime | None = None
@@ -60,14 +60,14 @@ class Shares:
         now = self._clock.now()
         at = now if effective_from is None else check_ahead(effective_from, now, "effective_from")
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            provider = await store.provider_of(connection, service)
+            provider = await share_store.provider_of(connection, service)
             if provider is None:
                 raise NotFound("There is no such listing.")
-            await store.lock_cards(connection, service)
-            if later := await store.later_card(connection, service, at):
+            await share_store.lock_cards(connection, service)
+            if later := await share_store.later_card(connection, service, at):
                 raise Conflict(f"A card of this listing begins at {later.isoformat()}: choose a time after that.")
-            identifiers = [new_id() for _ in range(await store.cards(connection, service))]
-            rows = await store.add_share(connection, service, share, at, now, identifiers)
+            identifiers = [new_id() for _ in range(await share_store.cards(connection, service))]
+            rows = await share_store.add_share(connection, service, share, at, now, identifiers)
             if rows:
                 await events.append(
                     connection,

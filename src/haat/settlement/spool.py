@@ -22,7 +22,7 @@ from haat.settlement.dispute_model import Claim, Difference, Metered, reconcile
 _CACHE_KIB = 16 * 1024
 _SCHEMA = """
     CREATE TABLE ours (id BLOB NOT NULL, unit TEXT NOT NULL, quantity TEXT NOT NULL, line BLOB NOT NULL);
-    CREATE TABLE theirs (id BLOB NOT NULL, unit TEXT NOT NULL, quantity TEXT NOT NULL);
+    CREATE TABLE theirs (id BLOB NOT NULL, unit TEXT NOT NULL, quantity TEXT NOT NULL, line TEXT NOT NULL);
     CREATE TABLE differences (id BLOB NOT NULL, unit TEXT NOT NULL, kind TEXT NOT NULL, ours TEXT, theirs TEXT);
 """
 
@@ -59,8 +59,8 @@ class Spool:
         self._folder.cleanup()
 
     async def add_theirs(self, claims: Sequence[Claim]) -> None:
-        rows = [(one.request_id.bytes, one.unit, str(one.quantity)) for one in claims]
-        await asyncio.to_thread(self._insert, "INSERT INTO theirs VALUES (?, ?, ?)", rows)
+        rows = [(one.request_id.bytes, one.unit, str(one.quantity), one.line) for one in claims]
+        await asyncio.to_thread(self._insert, "INSERT INTO theirs VALUES (?, ?, ?, ?)", rows)
 
     async def add_ours(self, calls: Sequence[Metered]) -> None:
         rows = [(one.request_id.bytes, one.unit, str(one.quantity), one.line.bytes) for one in calls]
@@ -105,8 +105,9 @@ class Spool:
             yield Metered(UUID(bytes=identifier), unit, Decimal(quantity), UUID(bytes=line))
 
     def _theirs(self) -> Iterator[Claim]:
-        for identifier, unit, quantity in self._db.execute("SELECT id, unit, quantity FROM theirs ORDER BY id, unit"):
-            yield Claim(UUID(bytes=identifier), unit, Decimal(quantity))
+        rows = self._db.execute("SELECT id, unit, quantity, line FROM theirs ORDER BY id, unit")
+        for identifier, unit, quantity, line in rows:
+            yield Claim(UUID(bytes=identifier), unit, Decimal(quantity), line)
 
     def _differences(self, after: int, limit: int) -> list[tuple[UUID, str, str, str | None, str | None]]:
         rows = self._db.execute(

@@ -106,7 +106,7 @@ async def move_payout(
         SETTLEMENTS,
         stream=f"payout/{identifier}",
         type=STEP_EVENTS[step],
-        data={**data, "status": to.value, "amount": str(amount)},
+        data={**data, "was": was.value, "status": to.value, "amount": str(amount)},
         actor=by,
         org=org,
         at=at,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from haat.infra.postgres import Connection
+from haat.invoices.states import OWED_BY_NOBODY
 from haat.kernel.events import DomainEvent
 from haat.settlement.model import OWN_KINDS
 
@@ -36,10 +37,18 @@ async def lock(connection: Connection, *providers: UUID) -> None:
 
 # --- what there is to settle ----------------------------------------------------------------------
 
+_SOLD = """
+    FROM invoice_lines AS line JOIN invoices ON invoices.id = line.invoice_id
+        JOIN invoice_states AS standing ON standing.invoice_id = invoices.id
+            AND standing.state <> ALL(%(owed_by_nobody)s)
+"""
+"""Lines that a provider earns by. Those of a void invoice are among them: its credit note takes them back."""
+
 _BOOKED = """
     coalesce((SELECT bool_or(entry.account = 'supplies') FROM ledger_operations AS operation
               JOIN ledger_entries AS entry ON entry.operation_id = operation.id
-              WHERE operation.key = 'invoice/' || line.invoice_id), %(agent)s) AS agent
+              WHERE operation.key IN ('invoice/' || line.invoice_id, 'debit-note/' || line.invoice_id)),
+        %(agent)s) AS agent
 """
 """How the line's invoice was booked; what the setting says now is for one that was not."""
 
@@ -55,13 +64,12 @@ async def unsettled(connection: Connection, provider_org: UUID, period: str, age
     """Return lines of a period's invoices that no settlement has yet, in a fixed order."""
     rows = await connection.execute(
         f"""
-        SELECT line.id, line.taxable, line.provider_share, {_BOOKED}
-        FROM invoice_lines AS line JOIN invoices ON invoices.id = line.invoice_id
+        SELECT line.id, line.taxable, line.provider_share, {_BOOKED} {_SOLD}
         WHERE line.provider_org = %(provider)s AND invoices.period = %(period)s
           AND NOT EXISTS (SELECT FROM settlement_lines WHERE invoice_line_id = line.id)
         ORDER BY invoices.serial, line.position
         """,
-        {"provider": provider_org, "period": period, "agent": agent},
+        {"provider": provider_org, "period": period, "agent": agent, "owed_by_nobody": list(OWED_BY_NOBODY)},
     )
     return [row async for row in rows]
 
@@ -107,8 +115,7 @@ async def providers_to_settle(connection: Connection, period: str) -> list[UUID]
     """Return the providers with lines on a period's invoices, with credits to settle, or with others' postings."""
     rows = await connection.execute(
         f"""
-        SELECT line.provider_org FROM invoice_lines AS line JOIN invoices ON invoices.id = line.invoice_id
-        WHERE invoices.period = %(period)s
+        SELECT line.provider_org {_SOLD} WHERE invoices.period = %(period)s
         UNION
         SELECT credit.provider_org FROM credit_note_lines AS credit
         WHERE NOT EXISTS (SELECT FROM settlement_credits WHERE credit_note_line_id = credit.id)
@@ -116,7 +123,7 @@ async def providers_to_settle(connection: Connection, period: str) -> list[UUID]
         SELECT entry.org_id {_MOVEMENT} AND starts_with(entry.account, 'payable/') AND entry.org_id IS NOT NULL
         ORDER BY provider_org
         """,
-        {"period": period, "own": list(OWN_KINDS)},
+        {"period": period, "own": list(OWN_KINDS), "owed_by_nobody": list(OWED_BY_NOBODY)},
     )
     return [row["provider_org"] async for row in rows]
 
@@ -329,84 +336,3 @@ async def terms(connection: Connection, provider_org: UUID) -> Row | None:
         )
     ).fetchone()
     return row
-
-
-# --- the split of a listing, which stands on its rate cards ---------------------------------------
-
-
-async def shares(connection: Connection, service: UUID) -> list[Row]:
-    """Return every version of a listing's cards with its share and the time from which it holds, newest first."""
-    rows = await connection.execute(
-        """
-        SELECT plan_code AS plan, version, provider_share AS share, effective_from FROM rate_cards
-        WHERE service_id = %s ORDER BY effective_from DESC, plan_code NULLS FIRST, version DESC
-        """,
-        (service,),
-    )
-    return [row async for row in rows]
-
-
-async def provider_of(connection: Connection, service: UUID) -> UUID | None:
-    row = await (await connection.execute("SELECT org_id FROM services WHERE id = %s", (service,))).fetchone()
-    return row["org_id"] if row else None
-
-
-async def lock_cards(connection: Connection, service: UUID) -> None:
-    """Let one transaction at a time change a listing's shares."""
-    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('share/' || %s, 0))", (str(service),))
-
-
-async def later_card(connection: Connection, service: UUID, at: datetime) -> datetime | None:
-    """Return from when the last card holds that begins at or after a time."""
-    row = await (
-        await connection.execute(
-            "SELECT max(effective_from) AS latest FROM rate_cards WHERE service_id = %s AND effective_from >= %s",
-            (service, at),
-        )
-    ).fetchone()
-    assert row is not None
-    latest: datetime | None = row["latest"]
-    return latest
-
-
-async def add_share(
-    connection: Connection, service: UUID, share: Decimal, at: datetime, now: datetime, identifiers: Sequence[UUID]
-) -> list[Row]:
-    """Add a version of each card that holds at ``at`` and has another share, the same in all but that.
-
-    A card is copied whole, whatever columns it has. Needs as many ``identifiers`` as there are cards.
-    """
-    rows = await connection.execute(
-        """
-        WITH present AS (
-            SELECT DISTINCT ON (plan_code) * FROM rate_cards WHERE service_id = %(service)s AND effective_from < %(at)s
-            ORDER BY plan_code NULLS FIRST, effective_from DESC
-        ), numbered AS (
-            SELECT *, row_number() OVER (ORDER BY plan_code NULLS FIRST) AS place FROM present
-            WHERE provider_share <> %(share)s
-        )
-        INSERT INTO rate_cards
-        SELECT (jsonb_populate_record(NULL::rate_cards, to_jsonb(numbered) || jsonb_build_object(
-            'id', (%(ids)s::uuid[])[place],
-            'version', (SELECT max(version) + 1 FROM rate_cards AS one WHERE one.service_id = %(service)s
-                        AND one.plan_code IS NOT DISTINCT FROM numbered.plan_code),
-            'provider_share', %(share)s::numeric, 'effective_from', %(at)s::timestamptz,
-            'created_at', %(now)s::timestamptz
-        ))).* FROM numbered
-        RETURNING plan_code AS plan, version, provider_share AS share, effective_from
-        """,
-        {"service": service, "share": share, "at": at, "now": now, "ids": list(identifiers)},
-    )
-    return [row async for row in rows]
-
-
-async def cards(connection: Connection, service: UUID) -> int:
-    """Return how many kinds of card a listing has: the general one, and those of single plans."""
-    row = await (
-        await connection.execute(
-            "SELECT count(*) AS kinds FROM (SELECT DISTINCT plan_code FROM rate_cards WHERE service_id = %s) AS one",
-            (service,),
-        )
-    ).fetchone()
-    assert row is not None
-    return int(row["kinds"])

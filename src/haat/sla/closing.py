@@ -1,7 +1,8 @@
 """The close of a month: each promise is judged once, and a broken one pays by itself.
 
-A run may end anywhere and is simply run again: a month is judged in one transaction with its evidence, and each invoice
-is credited in one transaction with its credit note. What is on no invoice yet is credited by a later run.
+A run may end anywhere and is simply run again: a month is judged in one transaction with its evidence, each invoice is
+credited in one transaction with its credit note, and then the provider is settled, which debits it its part of that.
+Nothing is posted to the books from here. What is on no invoice yet is credited by a later run.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database
+from haat.invoices import credits
 from haat.invoices.credits import CreditItem
 from haat.kernel.clock import Clock, Period
 from haat.kernel.errors import Conflict, HaatError
-from haat.kernel.money import share, total
+from haat.kernel.money import total
 from haat.kernel.permissions import Actor, Permission
 from haat.settings import Settings
+from haat.settlement.model import reversed_share
 from haat.sla import counts, store
 from haat.sla.access import Leveled
 from haat.sla.evidence import Predicate
@@ -65,6 +68,12 @@ class Credit(Protocol):
     ) -> Note: ...
 
 
+class Settle(Protocol):
+    """Closes a provider's month, so that its part of what was credited is debited: `Settlements.close`."""
+
+    async def __call__(self, actor: Actor, period: str, provider_org: UUID) -> object: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Paid:
     """What a breach credited on one invoice, in rupees before tax, and what of it the provider bears."""
@@ -82,8 +91,8 @@ class Paid:
 class Closed:
     """What a run came to. ``judged`` are the months that it judged now.
 
-    ``failed`` names listings that could not be judged and invoices that could not be credited, and why; all others are
-    done.
+    ``failed`` names listings that could not be judged, invoices that could not be credited and providers that could not
+    be settled, and why; all others are done.
     """
 
     period: str
@@ -94,11 +103,23 @@ class Closed:
 
 
 class Closing(Leveled):
-    """Judges months. ``credit`` posts credit notes; without it a breach that owes something is refused."""
+    """Judges months. ``credit`` posts credit notes; without it a breach that owes something is refused.
 
-    def __init__(self, db: Database, clock: Clock, settings: Settings, *, watch: Watch, credit: Credit | None) -> None:
+    ``settle`` debits providers in the same run; without it their next settlement does.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        settings: Settings,
+        *,
+        watch: Watch,
+        credit: Credit | None,
+        settle: Settle | None = None,
+    ) -> None:
         super().__init__(db, clock, settings)
-        self._watch, self._credit = watch, credit
+        self._watch, self._credit, self._settle = watch, credit, settle
 
     async def close(self, actor: Actor, period: str) -> Closed:
         """Judge a month for every listing that promised something, and credit its affected customers.
@@ -222,7 +243,20 @@ class Closing(Leveled):
                     continue
                 if one is not None:
                     paid.append(one)
-        return paid, failed
+        return paid, failed + await self._debit(actor, months)
+
+    async def _debit(self, actor: Actor, months: Sequence[store.Row]) -> list[tuple[UUID, str]]:
+        """Settle the providers of months that owe something, credited now or before a run that ended too soon."""
+        failed: list[tuple[UUID, str]] = []
+        if self._settle is None:
+            return failed
+        for period, provider in sorted({(month["period"], month["org_id"]) for month in months}):
+            try:
+                await self._settle(actor, period, provider)
+            except HaatError as error:
+                log.error("provider %s was not settled for %s: %s", provider, period, error.detail)
+                failed.append((provider, error.detail))
+        return failed
 
     async def _pay(self, actor: Actor, month: store.Row, invoice: UUID, org: UUID) -> Paid | None:
         """Credit one invoice for a breach, with the note and its record in one transaction."""
@@ -233,12 +267,14 @@ class Closing(Leveled):
             await store.lock(connection, month["service_id"])
             if await store.is_credited(connection, month["id"], invoice):
                 return None
+            await credits.lock(connection, org)
             items, debits = [], []
             for line in await store.charged_lines(connection, month, invoice):
-                amount = credited(line["taxable"], month["credit"])
+                left = total((line["taxable"], -line["credited"]))
+                amount = min(credited(line["taxable"], month["credit"]), left)
                 if amount:
                     items.append(CreditItem(line["id"], amount, month["fault"]))
-                    debits.append(share(amount, line["provider_share"])[0])
+                    debits.append(reversed_share(line["taxable"], line["provider_share"], line["borne"], amount)[0])
             if not items:
                 return None
             debited = total(debits) if month["fault"] == "provider" else Decimal(0)

@@ -12,6 +12,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
 from haat.infra.postgres import Connection
+from haat.invoices.states import OWED_BY_NOBODY, State
 from haat.kernel.errors import ConcurrentChange, NotFound
 from haat.kernel.ids import new_id
 from haat.sla.evidence import Predicate
@@ -399,11 +400,16 @@ async def breaches_to_pay(connection: Connection, since: datetime) -> list[Row]:
 
 
 async def uncredited(connection: Connection, month: Row) -> list[tuple[UUID, UUID]]:
-    """Return the (invoice, organisation) pairs with lines that a breach has still to credit, in order of issue."""
+    """Return the (invoice, organisation) pairs with lines that a breach has still to credit, in order of issue.
+
+    On what was withdrawn, or is only shown, nothing is owed that could be given back.
+    """
     rows = await connection.execute(
         """
         SELECT invoices.id AS invoice_id, invoices.org_id
         FROM invoice_lines AS line JOIN invoices ON invoices.id = line.invoice_id
+            JOIN invoice_states AS standing ON standing.invoice_id = invoices.id
+                AND standing.state <> ALL(%(without)s)
         WHERE line.service_id = %(service_id)s AND line.provider_org = %(org_id)s AND line.period = %(period)s
           AND line.taxable > 0
           AND (%(source)s::text = 'probes' AND 'availability' = ANY(%(missed)s::text[])
@@ -411,16 +417,22 @@ async def uncredited(connection: Connection, month: Row) -> list[tuple[UUID, UUI
           AND NOT EXISTS (SELECT FROM sla_credits WHERE month_id = %(id)s AND invoice_id = invoices.id)
         GROUP BY invoices.id, invoices.org_id, invoices.serial ORDER BY invoices.serial
         """,
-        month,
+        {**month, "without": [State.VOID, *OWED_BY_NOBODY]},
     )
     return [(row["invoice_id"], row["org_id"]) async for row in rows]
 
 
 async def charged_lines(connection: Connection, month: Row, invoice: UUID) -> list[Row]:
-    """Return an invoice's lines that charge a month of a listing, and what share of each its provider has."""
+    """Return an invoice's lines that charge a month of a listing, and what share of each its provider has.
+
+    ``credited`` was given back of a line before, ``borne`` is the part of it that the provider bears its share of.
+    """
     rows = await connection.execute(
         """
-        SELECT id, taxable, provider_share FROM invoice_lines
+        SELECT id, taxable, provider_share, coalesce(credit.credited, 0) AS credited, coalesce(credit.borne, 0) AS borne
+        FROM invoice_lines AS line, LATERAL (
+            SELECT sum(taxable) AS credited, sum(taxable) FILTER (WHERE fault = 'provider') AS borne
+            FROM credit_note_lines WHERE invoice_line_id = line.id) AS credit
         WHERE invoice_id = %s AND service_id = %s AND provider_org = %s AND period = %s AND taxable > 0
         ORDER BY position
         """,
