@@ -80,7 +80,7 @@ def test_what_is_held_covers_what_comes_after_an_invoice_of_a_part() -> None:
         cards, calls, held = a_month(chance)
         before = calls[: len(calls) // 2]
         paid = charged(before, cards, [], final=False)
-        most = cost(used(calls, before), cards, PERIOD, held)
+        most = cost(used(calls, before), cards, PERIOD, held, paid)
         for subscription, amount in charged(calls, cards, held, final=True).items():
             due = total((amount, paid.get(subscription, D(0)).copy_negate()))  # a minus rounds to 28 digits
             assert due <= most.get(subscription, D(0)), (cards, before, calls, held)
@@ -144,3 +144,4 @@ def test_a_fee_is_held_from_its_first_day_and_a_minimum_until_usage_reaches_it()
         return cost(rows, [card], period, [whole])[UUID(int=9)]
 
     assert [held(0), held(150), held(200), held(201)] == [500, 500, 500, 501]
+    assert cost([], [card], PERIOD, [whole], {UUID(int=9): D(150)}) == {UUID(int=9): D(350)}

@@ -70,8 +70,10 @@ async def _unbilled(connection: Connection, org: UUID, at: datetime) -> tuple[De
     usage: list[Decimal] = []
     whole: list[Decimal] = []
     for period in months:
-        used, held = await _open(connection, org, period, cards, await store.billed(connection, org, period))
-        for sums, found in ((usage, cost(used, cards, period)), (whole, cost(used, cards, period, held))):
+        billed = await store.billed(connection, org, period)
+        used, held = await _open(connection, org, period, cards, billed)
+        paid = await store.billed_amounts(connection, org, period) if held and billed.batch else {}
+        for sums, found in ((usage, cost(used, cards, period)), (whole, cost(used, cards, period, held, paid))):
             sums += [amount for one, amount in found.items() if own.get(one, mode) is Mode.PREPAID]
     return total(usage), total((*whole, total(usage).copy_negate()))
 

@@ -108,11 +108,16 @@ def reported_units(cards: Iterable[RateCard]) -> list[str]:
 
 
 def cost(
-    used: Iterable[Used], cards: Sequence[RateCard], period: Period, held: Sequence[Held] = ()
+    used: Iterable[Used],
+    cards: Sequence[RateCard],
+    period: Period,
+    held: Sequence[Held] = (),
+    billed: Mapping[UUID, Decimal] | None = None,
 ) -> dict[UUID, Decimal]:
     """Return what each subscription's usage of a period, as far as it isn't billed, costs at most, before tax.
 
-    ``held``: the subscriptions whose fees and minimums of the period are on no invoice yet.
+    ``held``: the subscriptions whose fees and minimums of the period are on no invoice yet; ``billed``: what their
+    usage came to that is on one, which minimums are reached with.
     """
     rows: dict[UUID, list[Used]] = {}
     for one in used:
@@ -125,7 +130,8 @@ def cost(
     fees, least = _fixed(fixed, "fee"), _fixed(fixed, "minimum")
     for subscription in {**fees, **least}:
         usage, fee = found.get(subscription, _NONE), fees.get(subscription, _NONE)
-        found[subscription] = total((fee, max(usage, least.get(subscription, _NONE))))
+        paid = (billed or {}).get(subscription, _NONE)
+        found[subscription] = total((fee, max(usage, total((least.get(subscription, _NONE), -paid)))))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -232,6 +233,19 @@ async def billed(connection: Connection, org: UUID, period: Period) -> Billed:
     ).fetchone()
     assert row is not None
     return Billed(int(row["batch"]), bool(row["later"]), bool(row["closed"]))
+
+
+async def billed_amounts(connection: Connection, org: UUID, period: Period) -> dict[UUID, Decimal]:
+    """Return what issued invoices say of a period's usage before tax, by subscription."""
+    rows = await connection.execute(
+        f"""
+        SELECT subscription_id, sum(taxable) AS taxable
+        FROM invoice_lines AS line JOIN ({_ISSUED}) AS issued ON issued.id = line.invoice_id
+        WHERE line.org_id = %(org)s AND line.period = %(label)s GROUP BY subscription_id
+        """,
+        {"org": org, "label": period.label},
+    )
+    return {row["subscription_id"]: row["taxable"] async for row in rows}
 
 
 _ISSUED = """
