@@ -245,11 +245,9 @@ async def test_a_line_without_its_invoice_does_not_commit(bazaar: Bazaar, invoic
     await invoices.issue(PLATFORM, MONTH, subscription.org)
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         await bazaar.run(
-            """INSERT INTO invoice_lines SELECT gen_random_uuid(), gen_random_uuid(), 1, org_id, 'orphan', period,
-                   subscription_id, service_id, provider_org, plan, rate_card_id, id_from, id_to, batch_from, batch_to,
-                   calls, unit, quantity, free_units, unit_price, taxable, provider_share, description, cached_share,
-                   kind, charge_key
-               FROM invoice_lines"""
+            """INSERT INTO invoice_lines SELECT (jsonb_populate_record(line, jsonb_build_object(
+                   'id', gen_random_uuid(), 'invoice_id', gen_random_uuid(), 'identity', 'orphan'))).*
+               FROM invoice_lines AS line"""
         )
 
 

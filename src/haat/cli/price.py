@@ -14,7 +14,6 @@ from haat.app import Platform
 from haat.catalog.drafts import PriceDraft
 from haat.cli.console import as_json_text, json_option, on_platform, print_table
 from haat.cli.main import with_settings
-from haat.kernel.errors import ValidationFailed
 from haat.kernel.permissions import PLATFORM
 from haat.rating.simulation import Simulation, charge_data
 from haat.settings import Settings
@@ -48,11 +47,7 @@ def price(
     as_json: bool,
 ) -> None:
     """Tell what a month of SERVICE (provider/service, or its id) would have cost on another card."""
-    try:
-        found = _simulated(settings, service, month, _draft(card, unit_price, free_units), plan, org)
-    except ValidationFailed as error:
-        wrong = "; ".join(f"{one['field']}: {one['message']}" for one in error.extensions["errors"])
-        raise click.ClickException(wrong) from error
+    found = _simulated(settings, service, month, _draft(card, unit_price, free_units), plan, org)
     if as_json:
         click.echo(as_json_text(_data(found, limit)))
         return
