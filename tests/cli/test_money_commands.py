@@ -34,12 +34,25 @@ class Customer:
 
 
 @pytest.fixture
-async def customer(database: Any, clock: SetClock) -> Customer:
-    desk = Desk(database, Bazaar(database.service, clock), Invoices(database.app, clock, Settings()), clock)
+def desk(database: Any, clock: SetClock) -> Desk:
+    return Desk(database, Bazaar(database.service, clock), Invoices(database.app, clock, Settings()), clock)
+
+
+@pytest.fixture
+async def customer(desk: Desk) -> Customer:
     subscription, invoice = await desk.billed("100")
     (line,) = await desk.lines(invoice)
-    (call,) = await desk.bazaar.rows("SELECT id FROM usage")
+    (call,) = await desk.bazaar.rows("SELECT id FROM usage WHERE org_id = %s", subscription.org)
     return Customer(subscription.org, invoice.id, line, call["id"])
+
+
+@pytest.fixture
+async def wrong(desk: Desk) -> UUID:
+    """An organisation that used something, and whose GSTIN's check letter doesn't fit."""
+    org = await desk.bazaar.organisation("Wrong", gstin="29AAACH0000H1ZX")
+    subscription = await desk.bazaar.subscribe(org, await desk.bazaar.service("listen", price="1"))
+    await desk.bazaar.take([desk.bazaar.event(subscription, "100")])
+    return org
 
 
 def told(result: Result) -> Any:
@@ -190,6 +203,26 @@ def test_each_says_what_it_wants(command: str) -> None:
     assert "..." not in listed.partition("Commands:")[2], "each command's line fits"
 
 
+def test_a_month_is_closed_once_and_who_cant_be_billed_is_named_with_the_reason(
+    run: Any, database: Any, wrong: UUID, customer: Customer
+) -> None:
+    first = run("billing", "run", "2026-11", "--wait")
+    assert first.exit_code == 1 and "1 unchanged, 1 failed" in first.output
+    assert f"{wrong}: gstin: Enter the 15 characters" in first.output and "check letter" in first.output
+    before = _rows(database)
+    again = run("billing", "run", "2026-11", "--wait")
+    assert again.exit_code == 1 and again.output.splitlines()[-2:] == first.output.splitlines()[-2:]
+    assert _rows(database) == before
+    with psycopg.connect(database.owner_dsn) as connection:
+        connection.execute("UPDATE organisations SET gstin = NULL WHERE id = %s", (wrong,))
+    mended = run("billing", "run", "2026-11", "--wait", "--again")
+    assert mended.exit_code == 0 and "1 issued, 1 unchanged, 0 failed" in mended.output
+    assert [one["serial"] for one in told(run("billing", "invoices", "--json"))] == [
+        "HT/2627/000002",
+        "HT/2627/000001",
+    ]
+
+
 # --- the books ------------------------------------------------------------------------------------
 
 
@@ -244,8 +277,11 @@ def test_tables_that_were_emptied_are_made_anew_to_the_byte(run: Any, database: 
 
 
 def test_invoices_are_shown_as_they_stood(run: Any, customer: Customer) -> None:
-    run("billing", "pay", customer.org, "118", "UTR 1")
-    assert '"table": "payments"' in run("projections", "show", "invoices", "--at", "2100-01-01").output
+    run("billing", "pay", customer.org, "123456789012.10", "UTR 1")
+    rows = [
+        json.loads(line) for line in run("projections", "show", "invoices", "--at", "2100-01-01").output.splitlines()
+    ]
+    assert [one["row"]["amount"] for one in rows if one["table"] == "payments"] == ["123456789012.10"]
     assert run("projections", "show", "invoices", "--at", "2020-01-01").output == ""
     unknown = run("projections", "show", "nothing", "--at", "2020-01-01")
     assert unknown.exit_code == 2 and "there is no projection nothing" in unknown.output
