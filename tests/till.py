@@ -22,7 +22,18 @@ from uuid import UUID
 import httpx
 from standardwebhooks import Webhook
 
-from haat.invoices.ports import Checkout, Notice
+from haat.invoices.ports import Checkout, Notice, Return
+
+PAYMENTS = {"payment.captured": "succeeded", "payment.failed": "failed", "payment.pending": "pending"}
+RETURNS = {
+    "refund.created": ("refund", "pending"),
+    "refund.processed": ("refund", "gone"),
+    "refund.failed": ("refund", "back"),
+    "dispute.created": ("chargeback", "gone"),
+    "dispute.lost": ("chargeback", "gone"),
+    "dispute.won": ("chargeback", "back"),
+}
+"""What the provider's messages are about, and what the port calls it. A dispute takes the money when it is created."""
 
 
 @dataclass
@@ -47,10 +58,21 @@ class Till:
         self, reference: str, event: str, at: datetime, *, amount: int | None = None, currency: str = "INR"
     ) -> tuple[dict[str, str], bytes]:
         """Return the headers and body of a signed message about an order; amounts are paise, as providers have them."""
-        self.sent += 1
         paise = self.orders[reference]["amount"] if amount is None else amount
-        body = json.dumps({"event": event, "order": reference, "amount": paise, "currency": currency})
-        identifier = f"msg_{self.sent}"
+        return self.signed({"event": event, "order": reference, "amount": paise, "currency": currency}, at)
+
+    def back(
+        self, reference: str, event: str, name: str, at: datetime, *, amount: int | None = None, currency: str = "INR"
+    ) -> tuple[dict[str, str], bytes]:
+        """Return the same about a refund or a dispute of an order, which the provider calls ``name``."""
+        paise = self.orders[reference]["amount"] if amount is None else amount
+        about = {"event": event, "order": reference, "id": name, "amount": paise, "currency": currency}
+        return self.signed(about, at)
+
+    def signed(self, content: Any, at: datetime) -> tuple[dict[str, str], bytes]:
+        """Return the headers and body of a signed message."""
+        self.sent += 1
+        body, identifier = json.dumps(content), f"msg_{self.sent}"
         signature = Webhook(self.secret).sign(identifier, at, body)
         stamp = str(int(at.timestamp()))
         return (
@@ -81,13 +103,16 @@ class Card:
         made = answer.json()
         return Checkout(made["id"], made["pay_at"])
 
-    def read(self, message: Mapping[str, Any]) -> Notice | None:
-        states = {"payment.captured": "succeeded", "payment.failed": "failed", "payment.pending": "pending"}
-        state = states.get(message["event"])
-        if state is None:
-            return None
-        amount = Decimal(message["amount"]) / 100
-        return Notice(message["order"], state, amount, message["currency"])  # type: ignore[arg-type]
+    def read(self, message: Mapping[str, Any]) -> Notice | Return | None:
+        event = message["event"]
+        if event in PAYMENTS:
+            amount = Decimal(message["amount"]) / 100
+            return Notice(message["order"], PAYMENTS[event], amount, message["currency"])  # type: ignore[arg-type]
+        if event in RETURNS:
+            kind, state = RETURNS[event]
+            amount = Decimal(message["amount"]) / 100
+            return Return(kind, message["order"], message["id"], state, amount, message["currency"])  # type: ignore[arg-type]
+        return None
 
 
 @contextmanager

@@ -3,31 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
-from click.testing import CliRunner
-
-from haat.cli import console
-from haat.cli.main import haat
-
-
-@pytest.fixture
-def run(database: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[Any]:
-    """Run a command on this test's database, which somebody else keeps up."""
-    import contextlib
-
-    from haat.infra import dsn
-
-    monkeypatch.setattr(console, "database_server", lambda *_: contextlib.nullcontext())
-    monkeypatch.setattr("haat.app.dsn_for", lambda *arguments: getattr(database, arguments[2], database.app).dsn)
-    assert dsn
-
-    def call(*arguments: str) -> Any:
-        return CliRunner().invoke(haat, [*arguments, "--data-dir", str(tmp_path)])
-
-    yield call
 
 
 def test_a_month_without_usage_is_closed_and_its_status_is_told(run: Any) -> None:

@@ -112,7 +112,7 @@ async def test_a_known_reference_with_another_amount_is_refused(desk: Desk, paym
 @pytest.mark.parametrize("amount", ["0", "-5", "0.001", "1e30", "NaN"])
 async def test_what_is_no_amount_is_refused(desk: Desk, payments: Payments, amount: str) -> None:
     subscription, _ = await desk.billed("100")
-    with pytest.raises((ValidationFailed, ValueError)):
+    with pytest.raises(ValidationFailed):
         await payments.record(PLATFORM, subscription.org, Decimal(amount), "UTR 1")
     assert "bank" not in await desk.books()
 

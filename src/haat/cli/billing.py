@@ -1,10 +1,10 @@
-"""`haat billing …`: close a month, see how far it is, record payments, correct what was issued."""
+"""`haat billing …`: close a month, see how far it is, read what was issued, correct it; payments are in `payments`."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from uuid import UUID
 
 import click
@@ -12,24 +12,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from haat.app import Platform
-from haat.cli.console import as_json_text, json_option, on_platform, print_table
+from haat.cli.console import amount_argument, as_json_text, json_option, limit_option, on_platform, print_table
 from haat.cli.main import with_settings
-from haat.invoices.credits import CreditItem, DebitItem
+from haat.cli.payments import dealt_with, pay, payments, refund, refused
+from haat.invoices.credits import CreditItem, CreditNote, DebitItem
 from haat.invoices.runs import Run
+from haat.invoices.service import Invoice
+from haat.invoices.states import State
+from haat.kernel.money import exact
 from haat.kernel.permissions import PLATFORM
 from haat.settings import Settings
+from haat.usage.model import month_named
 
 LOOK_SECONDS = 0.2
 
 
-def _rupees(_: click.Context, __: click.Parameter, given: str) -> Decimal:
-    try:
-        return Decimal(given)
-    except InvalidOperation:
-        raise click.BadParameter(f"{given} is no amount: write it like 1180.00") from None
-
-
-amount_argument = click.argument("amount", callback=_rupees)
 period_argument = click.argument("period", metavar="PERIOD")
 
 
@@ -45,7 +42,10 @@ def billing() -> None:
 @json_option
 @with_settings()
 def run(settings: Settings, period: str, wait: bool, again: bool, as_json: bool) -> None:
-    """Close a month such as 2026-10: bill everybody and settle providers. Doing it twice changes nothing."""
+    """Close a month such as 2026-10.
+
+    Everybody is billed and providers are settled. Doing it twice changes nothing.
+    """
 
     async def close(platform: Platform) -> Run:
         begun = await platform.billing.start(PLATFORM, period, again=again)
@@ -67,7 +67,7 @@ def run(settings: Settings, period: str, wait: bool, again: bool, as_json: bool)
 @json_option
 @with_settings()
 def status(settings: Settings, period: str | None, as_json: bool) -> None:
-    """Print how far the closing of a month is, or of all newest ones."""
+    """Print how far the closing of months is."""
     if period:
         _print(on_platform(settings, lambda platform: platform.billing.status(PLATFORM, period)), as_json)
         return
@@ -95,33 +95,90 @@ def status(settings: Settings, period: str | None, as_json: bool) -> None:
 
 
 @billing.command()
-@click.argument("organisation", type=click.UUID)
-@amount_argument
-@click.argument("reference")
-@click.option("--invoice", type=click.UUID, help="What it is for; otherwise what is due first.")
+@click.option("--organisation", type=click.UUID, help="One organisation's; everybody's by default.")
+@click.option("--month", metavar="2026-10", help="Of one month.")
+@click.option("--state", type=click.Choice([state.value for state in State]), help="In one state only.")
+@limit_option
 @json_option
 @with_settings()
-def pay(
-    settings: Settings, organisation: UUID, amount: Decimal, reference: str, invoice: UUID | None, as_json: bool
+def invoices(
+    settings: Settings, organisation: UUID | None, month: str | None, state: str | None, limit: int, as_json: bool
 ) -> None:
-    """Record a bank transfer by its REFERENCE; the same one again changes nothing."""
-    payment = on_platform(
+    """Print invoices and debit notes, newest first."""
+    if month is not None:
+        month_named(month, "UTC")
+    found = on_platform(
         settings,
-        lambda platform: platform.payments.record(PLATFORM, organisation, amount, reference, invoice=invoice),
+        lambda platform: platform.invoices.page(PLATFORM, org=organisation, period=month, state=state, limit=limit),
     )
-    click.echo(
-        as_json_text(payment) if as_json else f"{payment.amount:,.2f} INR received, {payment.key} ({payment.id})"
+    if as_json:
+        click.echo(as_json_text(found.items))
+        return
+    print_table(
+        ("Serial", "Month", "State", "Total", "Owed", "Due on", "Organisation", "Id"),
+        (
+            (
+                one.serial,
+                one.period,
+                one.state,
+                f"{one.total:,.2f}",
+                f"{one.owed:,.2f}",
+                one.due_on,
+                one.org_id,
+                one.id,
+            )
+            for one in found.items
+        ),
+        nothing="There is no such invoice.",
+    )
+
+
+@billing.command()
+@click.argument("invoice", type=click.UUID)
+@json_option
+@with_settings()
+def lines(settings: Settings, invoice: UUID, as_json: bool) -> None:
+    """Print the lines of an INVOICE.
+
+    Their ids are what `haat billing credit` and `haat billing debit` ask for.
+    """
+    found = on_platform(settings, lambda platform: platform.invoices.lines(PLATFORM, invoice))
+    if as_json:
+        click.echo(as_json_text(found))
+        return
+    print_table(
+        ("Line", "Of", "What", "Calls", "Quantity", "Before GST"),
+        (
+            (
+                one["id"],
+                one["period"],
+                one["description"],
+                f"{one['calls']:,}",
+                f"{one['quantity'].normalize():,f} {one['unit']}",
+                f"{one['taxable']:,.2f}",
+            )
+            for one in found
+        ),
+        nothing="The invoice has no lines.",
     )
 
 
 @billing.command()
 @click.argument("invoice", type=click.UUID)
 @click.option("--reason", required=True, help="Why; it stays with the invoice.")
+@json_option
 @with_settings()
-def void(settings: Settings, invoice: UUID, reason: str) -> None:
-    """Withdraw an invoice of which nothing was paid; its usage is billed again."""
+def void(settings: Settings, invoice: UUID, reason: str, as_json: bool) -> None:
+    """Withdraw an INVOICE of which nothing is paid.
+
+    A credit note takes back all of it, and the next invoice of its month bills its usage again.
+    """
     found = on_platform(settings, lambda platform: platform.invoices.void(PLATFORM, invoice, reason))
-    click.echo(f"{found.serial} is {found.state}.")
+    click.echo(
+        as_json_text(found)
+        if as_json
+        else f"{found.serial} is void: the next invoice of {found.period} bills its usage again."
+    )
 
 
 @billing.command()
@@ -129,13 +186,23 @@ def void(settings: Settings, invoice: UUID, reason: str) -> None:
 @amount_argument
 @click.option("--key", required=True, help="Names the note: the same key gives the same note.")
 @click.option("--reason", default="goodwill", show_default=True, help="One word in small letters.")
-@click.option("--fault", type=click.Choice(["provider", "platform"]), default="platform", show_default=True)
+@click.option(
+    "--fault",
+    type=click.Choice(["provider", "platform"]),
+    default="platform",
+    show_default=True,
+    help="Who bears it: with provider, the line's provider loses its part.",
+)
+@json_option
 @with_settings()
-def credit(settings: Settings, line: UUID, amount: Decimal, key: str, reason: str, fault: str) -> None:
-    """Take back AMOUNT (before GST) of an invoice LINE by a credit note."""
+def credit(settings: Settings, line: UUID, amount: Decimal, key: str, reason: str, fault: str, as_json: bool) -> None:
+    """Take back AMOUNT (before GST) of an invoice LINE.
+
+    The credit note pays its invoice, then others; the ids of lines are in `haat billing lines`.
+    """
     item = CreditItem(line, amount, "provider" if fault == "provider" else "platform")
     note = on_platform(settings, lambda platform: platform.invoices.credit(PLATFORM, [item], key=key, reason=reason))
-    click.echo(f"{note.serial}: {note.net:,.2f} + GST {note.tax:,.2f} = {note.total:,.2f} INR ({note.id})")
+    _print_note(note, as_json)
 
 
 @billing.command()
@@ -143,12 +210,16 @@ def credit(settings: Settings, line: UUID, amount: Decimal, key: str, reason: st
 @amount_argument
 @click.option("--key", required=True, help="Names the note: the same key gives the same note.")
 @click.option("--reason", default="undercharged", show_default=True, help="One word in small letters.")
+@json_option
 @with_settings()
-def debit(settings: Settings, line: UUID, amount: Decimal, key: str, reason: str) -> None:
-    """Add AMOUNT (before GST) to an invoice LINE by a debit note."""
+def debit(settings: Settings, line: UUID, amount: Decimal, key: str, reason: str, as_json: bool) -> None:
+    """Add AMOUNT (before GST) to an invoice LINE.
+
+    The debit note is paid like an invoice; the ids of lines are in `haat billing lines`.
+    """
     item = DebitItem(line, amount)
     note = on_platform(settings, lambda platform: platform.invoices.debit(PLATFORM, [item], key=key, reason=reason))
-    click.echo(f"{note.serial}: {note.net:,.2f} + GST {note.tax:,.2f} = {note.total:,.2f} INR ({note.id})")
+    _print_note(note, as_json)
 
 
 @billing.command("correct")
@@ -156,9 +227,15 @@ def debit(settings: Settings, line: UUID, amount: Decimal, key: str, reason: str
 @click.option("--reason", required=True, help="Why; it stays with the correction.")
 @click.option("--void", "voids", is_flag=True, help="It doesn't count at all.")
 @click.option("--unit", "units", multiple=True, metavar="UNIT=QUANTITY", help="The right quantity. May be repeated.")
+@json_option
 @with_settings()
-def correct_call(settings: Settings, call: UUID, reason: str, voids: bool, units: tuple[str, ...]) -> None:
-    """Correct what a CALL counted; the next invoice has the difference, the call's record stays as it is."""
+def correct_call(
+    settings: Settings, call: UUID, reason: str, voids: bool, units: tuple[str, ...], as_json: bool
+) -> None:
+    """Correct what a CALL counted.
+
+    The next invoice has the difference; the call's record stays as it is.
+    """
     if voids == bool(units):
         raise click.UsageError("Give either --void or the right quantities with --unit.")
     quantities = {name: _quantity(unit, value) for unit in units for name, _, value in [unit.partition("=")]}
@@ -168,14 +245,28 @@ def correct_call(settings: Settings, call: UUID, reason: str, voids: bool, units
             PLATFORM, call, units=None if voids else quantities, reason=reason
         ),
     )
+    if as_json:
+        click.echo(as_json_text(made))
+        return
     click.echo(f"{call} is void" + (f"; {made.replaced_by} is counted in its place." if made.replaced_by else "."))
 
 
 def _quantity(given: str, value: str) -> Decimal:
     try:
-        return Decimal(value)
-    except InvalidOperation:
+        return exact(value)
+    except ValueError:
         raise click.BadParameter(f"{given} is no quantity: write it like characters=250") from None
+
+
+for command in (pay, refund, payments, refused, dealt_with):
+    billing.add_command(command)
+
+
+def _print_note(note: CreditNote | Invoice, as_json: bool) -> None:
+    if as_json:
+        click.echo(as_json_text(note))
+        return
+    click.echo(f"{note.serial}: {note.net:,.2f} + GST {note.tax:,.2f} = {note.total:,.2f} INR ({note.id})")
 
 
 async def _watch(platform: Platform, period: str, work: asyncio.Task[None], *, quiet: bool) -> Run:

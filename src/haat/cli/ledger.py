@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 
 import click
 
 from haat.app import Platform
-from haat.cli.console import as_json_text, json_option, on_platform, print_table, time_option
+from haat.cli.console import as_json_text, json_option, limit_option, on_platform, print_table, time_option
 from haat.cli.main import with_settings
+from haat.kernel.money import total
 from haat.kernel.permissions import PLATFORM
+from haat.ledger.model import Balance
 from haat.settings import Settings
 
 
@@ -31,16 +35,8 @@ def trial_balance(settings: Settings, at: datetime | None, as_json: bool) -> Non
     else:
         print_table(
             ("Account", "Debit", "Credit", "Currency", "Entries"),
-            (
-                (
-                    one.account,
-                    f"{one.amount:,.2f}" if one.amount > 0 else "",
-                    f"{-one.amount:,.2f}" if one.amount < 0 else "",
-                    one.currency,
-                    one.entries,
-                )
-                for one in found.balances
-            ),
+            [_sides(one.account, [one]) for one in found.balances]
+            + [_sides("Sum", [one for one in found.balances if one.currency == currency]) for currency in found.sums],
             nothing="Nothing was posted yet.",
         )
     wrong = {currency: rest for currency, rest in found.sums.items() if rest}
@@ -51,7 +47,7 @@ def trial_balance(settings: Settings, at: datetime | None, as_json: bool) -> Non
 
 @ledger.command()
 @click.argument("name")
-@click.option("--limit", "-n", default=20, show_default=True, type=click.IntRange(1, 100))
+@limit_option
 @json_option
 @with_settings()
 def account(settings: Settings, name: str, limit: int, as_json: bool) -> None:
@@ -91,3 +87,15 @@ def about(settings: Settings, reference: str, as_json: bool) -> None:
         )
 
     on_platform(settings, read)
+
+
+def _sides(name: str, balances: Sequence[Balance]) -> tuple[str, str, str, str, int]:
+    """Return a line of the trial balance: accounts of one currency, debits and credits."""
+    debit = total(one.amount for one in balances if one.amount > 0)
+    credit = -total(one.amount for one in balances if one.amount < 0)
+    entries = sum(one.entries for one in balances)
+    return name, _shown(debit), _shown(credit), balances[0].currency, entries
+
+
+def _shown(amount: Decimal) -> str:
+    return f"{amount:,.2f}" if amount else ""

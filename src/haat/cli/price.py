@@ -14,7 +14,6 @@ from haat.app import Platform
 from haat.catalog.drafts import PriceDraft
 from haat.cli.console import as_json_text, json_option, on_platform, print_table
 from haat.cli.main import with_settings
-from haat.kernel.errors import ValidationFailed
 from haat.kernel.permissions import PLATFORM
 from haat.kernel.prices import text
 from haat.rating.charge import Charge
@@ -63,11 +62,7 @@ def price(
         raise click.UsageError("--free-units goes with a --unit-price; a --card has free units of its own.")
     if card is None and unit_price is None and plan is None:
         raise click.UsageError("Say on what: a --card, a --unit-price, or a --plan that is there.")
-    try:
-        found = _simulated(settings, service, month, _draft(card, unit_price, free_units), plan, org)
-    except ValidationFailed as error:
-        wrong = "; ".join(f"{one['field']}: {one['message']}" for one in error.extensions["errors"])
-        raise click.ClickException(wrong) from error
+    found = _simulated(settings, service, month, _draft(card, unit_price, free_units), plan, org)
     if as_json:
         click.echo(as_json_text(_data(found, limit)))
         return

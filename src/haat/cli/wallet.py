@@ -10,21 +10,21 @@ from uuid import UUID
 import click
 
 from haat.app import Platform
-from haat.cli.console import as_json_text, json_option, on_platform, print_table, time_option
+from haat.cli.console import (
+    amount_argument,
+    as_json_text,
+    json_option,
+    limit_option,
+    on_platform,
+    print_table,
+    time_option,
+)
 from haat.cli.main import with_settings
 from haat.kernel.errors import ValidationFailed
-from haat.kernel.money import exact
 from haat.kernel.permissions import PLATFORM
 from haat.settings import Settings
 from haat.wallet.model import Mode
 from haat.wallet.service import DEFAULT_PRIORITY
-
-
-def _rupees(_: click.Context, __: click.Parameter, given: str) -> Decimal:
-    try:
-        return exact(given)
-    except ValueError:
-        raise click.BadParameter("give rupees such as 500 or 99.50") from None
 
 
 def _terms(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,7 +35,7 @@ def _terms(command: Callable[..., Any]) -> Callable[..., Any]:
         time_option("--expires", "expires_at", help="When it expires; never by default."),
         click.option("--priority", default=DEFAULT_PRIORITY, show_default=True, help="The lowest burns first."),
         click.option("--key", required=True, help="Names this grant: the same key again does nothing."),
-        click.argument("amount", callback=_rupees),
+        amount_argument,
         click.argument("organisation", type=click.UUID),
     ):
         command = option(command)
@@ -72,7 +72,7 @@ def show(settings: Settings, organisation: UUID, as_json: bool) -> None:
 
 @wallet.command()
 @click.argument("organisation", type=click.UUID)
-@click.option("--limit", "-n", default=20, show_default=True, type=click.IntRange(1, 100))
+@limit_option
 @json_option
 @with_settings()
 def statement(settings: Settings, organisation: UUID, limit: int, as_json: bool) -> None:
@@ -155,7 +155,7 @@ def budgets(settings: Settings, organisation: UUID, as_json: bool) -> None:
 
 @wallet.command()
 @click.argument("organisation", type=click.UUID)
-@click.argument("amount", callback=_rupees)
+@amount_argument
 @click.option("--application", type=click.UUID, help="Of one application only.")
 @click.option("--subscription", type=click.UUID, help="Of one subscription only.")
 @click.option("--hard-stop", is_flag=True, help="Refuse calls that it does not cover.")

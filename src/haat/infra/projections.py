@@ -8,10 +8,12 @@ nothing but time, and one up to a past moment shows how things stood then.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from psycopg import sql
@@ -96,10 +98,10 @@ async def past(
     await _fill_aside(connection, projection, at)
     for table in projection.tables:
         rows = await connection.execute(
-            sql.SQL("SELECT to_jsonb(one) AS row FROM pg_temp.{0} AS one ORDER BY one::text").format(_name(table))
+            sql.SQL("SELECT to_jsonb(one)::text AS row FROM pg_temp.{0} AS one ORDER BY one::text").format(_name(table))
         )
         async for row in rows:
-            yield table, row["row"]
+            yield table, json.loads(row["row"], parse_float=Decimal)  # a float would lose paise of large amounts
     await _drop_aside(connection, projection)
 
 

@@ -11,10 +11,11 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import AwareDatetime, BaseModel, Field
 
 from haat.control.context import ActorOf, Body, PlatformOf
+from haat.invoices.booking import Payment, Returned
 from haat.invoices.credits import CreditItem, CreditNote, DebitItem
 from haat.invoices.evidence import Portion, portions
 from haat.invoices.model import step_data
-from haat.invoices.payments import Payment, PaymentOrder
+from haat.invoices.payments import PaymentOrder, Refused
 from haat.invoices.runs import Run
 from haat.invoices.service import BilledCall, Invoice
 from haat.kernel.errors import BodyTooLarge
@@ -194,6 +195,17 @@ class PaymentRequest(Body):
     invoice_id: UUID | None = Field(None, description="What it is for; otherwise what is due first.")
 
 
+class RefundRequest(Body):
+    amount: Amount
+    reference: str = Field(min_length=1, max_length=100, description="The transfer's own, such as its UTR.")
+
+
+class DealtWith(Body):
+    provider: str = Field(max_length=40)
+    message_id: str = Field(max_length=200)
+    note: str = Field(min_length=1, max_length=500, description="What was done about it.")
+
+
 class CheckoutRequest(Body):
     provider: str = Field(max_length=40)
 
@@ -205,7 +217,7 @@ class PaymentPage(BaseModel):
 
 class AllocationView(BaseModel):
     source: str = Field(description="`payment/{id}`, `credit-note/{id}` or `wallet/{organisation}`.")
-    amount: Decimal
+    amount: Decimal = Field(description="Below zero when it went back and was taken off again.")
     at: datetime
 
 
@@ -396,7 +408,7 @@ async def correct(call_id: Identifier, body: CorrectionRequest, actor: ActorOf, 
 async def payments(
     actor: ActorOf, platform: PlatformOf, org_id: UUID | None = None, cursor: Cursor = None, limit: Limit = 50
 ) -> PaymentPage:
-    """List payments, newest first, with what of each has paid no invoice yet."""
+    """List payments, newest first, with what of each went back and what has paid no invoice yet."""
     found = await platform.payments.page(actor, org=org_id, cursor=cursor, limit=limit)
     return PaymentPage(items=list(found.items), next=found.next)
 
@@ -407,6 +419,30 @@ async def record_payment(body: PaymentRequest, actor: ActorOf, platform: Platfor
     return await platform.payments.record(
         actor, body.org_id, body.amount, body.reference, received_at=body.received_at, invoice=body.invoice_id
     )
+
+
+@router.get("/payments/refused")
+async def refused_messages(actor: ActorOf, platform: PlatformOf) -> list[Refused]:
+    """List messages of payment providers that could not be booked, and why, oldest first (operator)."""
+    return await platform.payments.refused(actor)
+
+
+@router.post("/payments/refused", status_code=204)
+async def deal_with_refused(body: DealtWith, actor: ActorOf, platform: PlatformOf) -> None:
+    """Note how a message that could not be booked was dealt with (operator); it is not listed any more."""
+    await platform.payments.deal_with(actor, body.provider, body.message_id, body.note)
+
+
+@router.get("/payments/{payment_id}/returns")
+async def returns(payment_id: Identifier, actor: ActorOf, platform: PlatformOf) -> list[Returned]:
+    """List the refunds and chargebacks of a payment, and where their money is: `pending` (here), `gone` or `back`."""
+    return await platform.payments.returns(actor, payment_id)
+
+
+@router.post("/payments/{payment_id}/refunds", status_code=201)
+async def refund(payment_id: Identifier, body: RefundRequest, actor: ActorOf, platform: PlatformOf) -> Returned:
+    """Record that some of a payment was sent back (operator); the same reference again returns the same refund."""
+    return await platform.payments.refund(actor, payment_id, body.amount, body.reference)
 
 
 @router.post("/payments/{provider}/messages")

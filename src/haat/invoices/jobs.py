@@ -7,7 +7,7 @@ from uuid import UUID
 
 from haat.infra.jobs import Retry, RunningJob, Schedule, Task
 from haat.infra.postgres import PLATFORM_SCOPE
-from haat.invoices import store
+from haat.invoices import payment_store
 from haat.invoices.payments import KEEP_MESSAGES
 from haat.invoices.runs import WORK
 from haat.kernel.events import DomainEvent, EventHandler
@@ -27,7 +27,7 @@ async def watch_due(platform: Platform, job: RunningJob) -> None:
     """Mark what is overdue, remind of what is due, and forget messages of payment providers that are old."""
     await platform.invoices.watch_due()
     async with job.db.transaction(PLATFORM_SCOPE) as connection:
-        await store.forget_messages(connection, platform.clock.now() - KEEP_MESSAGES)
+        await payment_store.forget_messages(connection, platform.clock.now() - KEEP_MESSAGES)
 
 
 async def register(platform: Platform, event: DomainEvent) -> None:

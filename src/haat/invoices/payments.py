@@ -1,9 +1,7 @@
-"""Payments: a transfer that the operator found on the bank's list, or one that a payment provider tells of."""
+"""Payments: transfers that the operator found on the bank's list, or what a payment provider tells of, both ways."""
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,49 +9,23 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from haat.infra.events import NewEvent
-from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database, Scope, tenant
-from haat.invoices import receivables, store
+from haat.infra.postgres import PLATFORM_SCOPE, Database, Scope, tenant
+from haat.invoices import notices, payment_store, store
+from haat.invoices.booking import Payment, Returned, begin_return, check_amount, take
 from haat.invoices.messages import verify
-from haat.invoices.ports import Notice, PaymentProvider
-from haat.invoices.projection import record_all
+from haat.invoices.ports import PaymentProvider
 from haat.invoices.states import Standing
 from haat.kernel.clock import Clock
-from haat.kernel.errors import Conflict, IdempotencyMismatch, InvalidRequest, NotFound, ValidationFailed
+from haat.kernel.errors import Conflict, HaatError, IdempotencyMismatch, NotFound, ValidationFailed
 from haat.kernel.ids import new_id
-from haat.kernel.money import exact, to_paisa
+from haat.kernel.money import total
 from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
-from haat.kernel.permissions import PLATFORM, Actor, Permission
-from haat.ledger import service as ledger
-from haat.ledger.model import Operation, account, moved
-
-log = logging.getLogger(__name__)
+from haat.kernel.permissions import Actor, Permission
 
 TRANSFER = "transfer"
 """A bank transfer, recorded by hand."""
 
-RANK = {"begun": 0, "failed": 1, "pending": 2, "succeeded": 3}
-"""Messages come in any order: one that says less than is known already changes nothing.
-
-A payment may fail and be tried again, so that it is pending, or succeeds, after it failed; what succeeded stays so.
-"""
-
-MOST = Decimal(10) ** 15
 KEEP_MESSAGES = timedelta(days=30)
-
-
-@dataclass(frozen=True, slots=True)
-class Payment:
-    """Money that came in. ``key`` is ``{method}/{reference}``: the same one is never booked twice."""
-
-    id: UUID
-    org_id: UUID
-    key: str
-    method: str
-    reference: str
-    amount: Decimal
-    received_at: datetime
-    unspent: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +44,21 @@ class PaymentOrder:
     version: int
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A provider's message, rightly signed, that could not be booked: why, and its body as it came."""
+
+    provider: str
+    message_id: str
+    reason: str
+    body: str
+    attempts: int
+    first_at: datetime
+    last_at: datetime
+
+
 class Payments:
-    """Books what is paid, and puts it to invoices."""
+    """Books what is paid and what goes back, and puts it to invoices."""
 
     def __init__(
         self, db: Database, clock: Clock, providers: Callable[[], Mapping[str, PaymentProvider]] | None = None
@@ -103,7 +88,45 @@ class Payments:
         if when > now + timedelta(minutes=5):
             raise ValidationFailed(errors=[{"field": "received_at", "message": "Money came in the past."}])
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            return await self._take(connection, actor, org, _check_amount(amount), TRANSFER, reference, when, invoice)
+            return await take(connection, actor, org, check_amount(amount), TRANSFER, reference, when, invoice, now)
+
+    async def refund(self, actor: Actor, payment: UUID, amount: Decimal, reference: str) -> Returned:
+        """Record that some of a payment was sent back by bank transfer (operator), or came back from the bank.
+
+        The same reference again returns the same refund. What it had paid is due again. Raise NotFound for a payment
+        that isn't here, Conflict for more than is left of it, IdempotencyMismatch for a known reference with another
+        amount or payment.
+        """
+        actor.require(Permission.INVOICES_RUN)
+        amount, reference = check_amount(amount), _check_reference(reference)
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            row = await payment_store.payment(connection, payment)
+            if row is None:
+                raise NotFound("There is no such payment.")
+            await store.lock_key(connection, f"refund/{reference}")
+            await store.lock(connection, row["org_id"])
+            if known := await payment_store.return_of(connection, TRANSFER, "refund", reference):
+                if (known["payment_key"], known["amount"]) != (row["key"], amount):
+                    raise IdempotencyMismatch(f"A refund {reference} was recorded with another amount or payment.")
+                return Returned(**known)
+            row = await payment_store.payment(connection, payment)
+            assert row is not None
+            left = total((row["amount"], -row["returned"]))
+            if amount > left:
+                raise Conflict(f"{left} is left of the payment {row['key']}: {amount} can't go back.")
+            return await begin_return(
+                connection,
+                actor,
+                row["org_id"],
+                row["key"],
+                "refund",
+                TRANSFER,
+                reference,
+                amount,
+                "gone",
+                None,
+                self._clock.now(),
+            )
 
     async def begin(self, actor: Actor, invoice: UUID, provider: str) -> PaymentOrder:
         """Have a provider ask for what an invoice still owes; the order says where to pay.
@@ -134,28 +157,32 @@ class Payments:
             "at": now.isoformat(),
         }
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            await self._order_event(connection, actor, data, "payment_order.begun", now)
-            row = await store.order(connection, identifier)
+            await notices.order_event(connection, actor, data, "payment_order.begun", now)
+            row = await payment_store.order(connection, identifier)
         assert row is not None
         return PaymentOrder(**row)
 
     async def hear(self, provider: str, headers: Mapping[str, str], body: bytes) -> bool:
         """Take a provider's message; return False for one that changes nothing: known, about something else, or late.
 
-        Raise NotTheirs when its signature doesn't fit, NotFound for a provider or an order that isn't here. A message
-        that can't be booked isn't remembered, so that the provider's next attempt is looked at again.
+        Raise NotTheirs when its signature doesn't fit, NotFound for a provider or a payment that isn't here. A message
+        that can't be booked is refused, so that the provider sends it again, and kept with the reason until it is
+        booked or the operator has dealt with it.
         """
         one, now = self._provider(provider), self._clock.now()
         message = verify(one.secrets(), headers, body, now)
         try:
-            content = json.loads(body)
-        except ValueError as error:
-            raise InvalidRequest("The message is not JSON.") from error
-        notice = one.read(content) if isinstance(content, dict) else None
-        async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            if not await store.note_message(connection, provider, message, now) or notice is None:
-                return False
-            return await self._heed(connection, provider, notice, now)
+            notice = notices.read(one, body)
+            async with self._db.transaction(PLATFORM_SCOPE) as connection:
+                if not await payment_store.note_message(connection, provider, message, now) or notice is None:
+                    return False
+                await payment_store.drop_refused(connection, provider, message)
+                return await notices.heed(connection, provider, notice, now)
+        except HaatError as refusal:
+            text = body.decode("utf-8", "replace").replace("\x00", "\ufffd")
+            async with self._db.transaction(PLATFORM_SCOPE) as connection:
+                await payment_store.keep_refused(connection, provider, message, refusal.reason, text, now)
+            raise
 
     async def page(
         self, actor: Actor, *, org: UUID | None = None, cursor: str | None = None, limit: int = 50
@@ -167,85 +194,50 @@ class Payments:
             raise NotFound
         limit = max(1, min(limit, MAX_PAGE))
         async with self._db.transaction(scope or tenant(actor.org_id)) as connection:
-            rows = await store.payments(connection, whose, decode_id_cursor(cursor), limit + 1)
+            rows = await payment_store.payments(connection, whose, decode_id_cursor(cursor), limit + 1)
         return page_of([Payment(**row) for row in rows], limit, lambda payment: (payment.id,))
+
+    async def paid_with(self, actor: Actor, payment: UUID) -> list[Mapping[str, Any]]:
+        """Return the invoices that a payment pays: ``serial``, ``state`` and ``amount`` of each (operator)."""
+        actor.require(Permission.INVOICES_RUN)
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            amounts = dict(await payment_store.paid_with(connection, payment))
+            rows = await store.standings(connection, sorted(amounts))
+        return [
+            {"serial": row["serial"], "state": row["state"], "amount": amounts[row["invoice_id"]]}
+            for row in sorted(rows, key=lambda row: str(row["serial"]))
+        ]
+
+    async def returns(self, actor: Actor, payment: UUID) -> list[Returned]:
+        """Return the refunds and chargebacks of a payment, oldest first; raise NotFound for another's."""
+        actor.require(Permission.INVOICES_READ)
+        runs = actor.may(Permission.INVOICES_RUN)
+        async with self._db.transaction(PLATFORM_SCOPE if runs else tenant(actor.org_id)) as connection:
+            row = await payment_store.payment(connection, payment)
+            if row is None or (not runs and row["org_id"] != actor.org_id):
+                raise NotFound("There is no such payment, or it is not yours.")
+            return [Returned(**one) for one in await payment_store.returns_of(connection, row["key"])]
+
+    async def refused(self, actor: Actor, limit: int = MAX_PAGE) -> list[Refused]:
+        """Return providers' messages that could not be booked and wait for the operator, oldest first."""
+        actor.require(Permission.INVOICES_RUN)
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            return [Refused(**row) for row in await payment_store.refused(connection, limit)]
+
+    async def deal_with(self, actor: Actor, provider: str, message: str, note: str) -> None:
+        """Note how a refused message was dealt with (operator): it is kept, and not listed any more."""
+        actor.require(Permission.INVOICES_RUN)
+        if not 1 <= len(note.strip()) <= 500:
+            raise ValidationFailed(errors=[{"field": "note", "message": "Say in 1 to 500 characters what was done."}])
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            now = self._clock.now()
+            if not await payment_store.deal_with_refused(connection, provider, message, note.strip(), actor.label, now):
+                raise NotFound(f"No message {message[:100]} of {provider[:40]} waits to be dealt with.")
 
     @property
     def providers(self) -> list[str]:
         """The names of the providers that are here."""
         return sorted(self._find())
-
-    # --- within a transaction --------------------------------------------------------------------
-
-    async def _heed(self, connection: Connection, provider: str, notice: Notice, now: datetime) -> bool:
-        await store.lock_key(connection, f"payment-order/{provider}/{notice.reference}")
-        row = await store.order_of(connection, provider, notice.reference)
-        if row is None:
-            raise NotFound("No payment of that reference was begun here.")
-        if RANK[notice.state] <= RANK[row["state"]]:
-            return False
-        if notice.state == "succeeded":
-            if notice.currency != "INR":
-                raise ValidationFailed(errors=[{"field": "currency", "message": "Only rupees are taken."}])
-            amount = _check_amount(notice.amount)
-            await self._take(
-                connection, PLATFORM, row["org_id"], amount, provider, notice.reference, now, row["invoice_id"]
-            )
-            if amount != row["amount"]:
-                log.warning("%s paid %s of the %s that %s asked for", provider, amount, row["amount"], row["id"])
-        data = {name: value for name, value in row.items() if name != "version"} | {"state": notice.state, "at": now}
-        told = {name: _told(value) for name, value in data.items()}
-        await self._order_event(connection, PLATFORM, told, f"payment_order.{notice.state}", now)
-        return True
-
-    async def _order_event(
-        self, connection: Connection, actor: Actor, data: Mapping[str, Any], type_: str, at: datetime
-    ) -> None:
-        event = NewEvent(f"payment-order/{data['id']}", type_, data, UUID(data["org_id"]))
-        await record_all(connection, [event], actor=actor.label, at=at)
-
-    async def _take(
-        self,
-        connection: Connection,
-        actor: Actor,
-        org: UUID,
-        amount: Decimal,
-        method: str,
-        reference: str,
-        received_at: datetime,
-        invoice: UUID | None,
-    ) -> Payment:
-        key, now = f"{method}/{reference}", self._clock.now()
-        await store.lock_key(connection, f"payment/{key}")
-        if present := await store.payment_by_key(connection, key):
-            if (present["org_id"], present["amount"]) != (org, amount):
-                raise IdempotencyMismatch(f"{key} was recorded before with another amount or organisation.")
-            return Payment(**present)
-        if not await store.organisation_exists(connection, org):
-            raise NotFound("There is no such organisation.")
-        await store.lock(connection, org)
-        if invoice is not None:
-            standing = await store.standing(connection, invoice)
-            if standing is None or standing["org_id"] != org:
-                raise NotFound("The organisation has no such invoice.")
-        identifier = new_id()
-        data = {
-            "id": str(identifier),
-            "org_id": str(org),
-            "key": key,
-            "method": method,
-            "reference": reference,
-            "amount": str(amount),
-            "received_at": received_at.isoformat(),
-        }
-        event = NewEvent(f"payment/{identifier}", "payment.recorded", data, org)
-        await record_all(connection, [event], actor=actor.label, at=now)
-        first = [invoice] if invoice else []
-        await receivables.spend_on_open(connection, actor, org, now, first)
-        entries = moved("bank", account("receivable", org), amount)
-        operation = Operation(f"payment/{identifier}", "payment", now, entries, f"payment/{identifier}")
-        await ledger.post(connection, [operation])
-        return Payment(identifier, org, key, method, reference, amount, received_at)
 
     def _provider(self, name: str) -> PaymentProvider:
         found = self._find().get(name)
@@ -254,20 +246,9 @@ class Payments:
         return found
 
 
-def _check_amount(amount: Decimal) -> Decimal:
-    if not 0 < exact(amount) < MOST or amount != to_paisa(amount):
-        message = "Give rupees above 0, with whole paise, and not more money than there is."
-        raise ValidationFailed(errors=[{"field": "amount", "message": message}])
-    return to_paisa(amount)
-
-
 def _check_reference(reference: str) -> str:
     reference = reference.strip()
     if not 1 <= len(reference) <= 100 or not reference.isprintable():
         message = "Give the transfer's reference (such as its UTR), at most 100 characters."
         raise ValidationFailed(errors=[{"field": "reference", "message": message}])
     return reference
-
-
-def _told(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else None if value is None else str(value)

@@ -83,6 +83,24 @@ class Notice:
     currency: str = "INR"
 
 
+@dataclass(frozen=True, slots=True)
+class Return:
+    """What a provider's message says about money of a payment that goes back: to its payer, or to the payer's bank.
+
+    ``payment`` is the `Checkout.reference` of the payment, ``reference`` the provider's name for this refund or
+    chargeback. ``state`` says where the money is: ``pending``, still here (it is asked for, or looked into); ``gone``
+    (refunded; or taken by a chargeback, lost or still contested); ``back``, here again (the refund failed, the
+    chargeback was won). That is its end: what is tried once more has a reference of its own.
+    """
+
+    kind: Literal["refund", "chargeback"]
+    payment: str
+    reference: str
+    state: Literal["pending", "gone", "back"]
+    amount: Decimal
+    currency: str = "INR"
+
+
 @runtime_checkable
 class PaymentProvider(Protocol):
     """Takes payments by card, UPI or otherwise, and tells of them by signed messages (Standard Webhooks 1.0)."""
@@ -97,6 +115,6 @@ class PaymentProvider(Protocol):
         """Have the provider ask for an amount; the same checkout for the same order."""
         ...
 
-    def read(self, message: Mapping[str, Any]) -> Notice | None:
+    def read(self, message: Mapping[str, Any]) -> Notice | Return | None:
         """Return what a message, whose signature was right, says; None for one about something else."""
         ...

@@ -51,6 +51,8 @@ async def apply_all(connection: Connection, happened: Sequence[DomainEvent]) -> 
         await _move(connection, "invoice_states", "invoice_id", "invoice/", "data -> 'state'", _MOVED, ids)
     if any(event.stream.startswith("payment-order/") for event in happened):
         await _move(connection, "payment_orders", "id", "payment-order/", "data", ("state", "at", "version"), ids)
+    if any(event.stream.startswith("payment-return/") for event in happened):
+        await _move(connection, "payment_returns", "id", "payment-return/", "data", ("state", "at", "version"), ids)
 
 
 async def _add(
@@ -97,7 +99,8 @@ INVOICES = Fold(
         "payments",
         "allocations",
         "payment_orders",
+        "payment_returns",
     ),
-    ("invoice", "credit-note", "payment", "payment-order"),
+    ("invoice", "credit-note", "payment", "payment-order", "payment-return"),
     apply,
 )

@@ -455,7 +455,7 @@ def reasons(period: str, done: Outcome) -> list[tuple[UUID, str]]:
     """Return why organisations were not billed, as a run tells it."""
     said = []
     for org, error in done.failed.items():
-        reason = error.detail if isinstance(error, HaatError) else str(error)
+        reason = error.reason if isinstance(error, HaatError) else str(error)
         log.error("%s was not billed for %s: %s", org, period, reason)
         said.append((org, reason))
     return said

@@ -94,6 +94,14 @@ def settled(standing: Standing, amount: Decimal, at: datetime, *, credit: bool =
     return replace(standing, state=state, paid=total((standing.paid, amount)), changed_at=at)
 
 
+def reopened(standing: Standing, amount: Decimal, at: datetime, today: date) -> Standing:
+    """Return the standing after some of what was paid went back: it is due again, or overdue if its day has passed."""
+    if not 0 < amount <= standing.paid:
+        raise ValueError(f"{standing.serial} was paid {standing.paid}: {amount} of it can't go back")
+    state = State.OVERDUE if standing.due_on is not None and standing.due_on < today else State.ISSUED
+    return replace(standing, state=state, paid=total((standing.paid, -amount)), changed_at=at)
+
+
 def voided(standing: Standing, reason: str, at: datetime) -> Standing:
     """Return the standing of an invoice that is withdrawn whole.
 

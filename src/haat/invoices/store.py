@@ -58,6 +58,11 @@ async def lock(connection: Connection, *orgs: UUID) -> None:
     )
 
 
+async def lock_key(connection: Connection, key: str) -> None:
+    """Let one transaction at a time decide what becomes of a key."""
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", (key,))
+
+
 async def buyers(connection: Connection, orgs: Sequence[UUID]) -> dict[UUID, Row]:
     rows = await _all(
         connection,
@@ -379,7 +384,10 @@ async def unspent(connection: Connection, orgs: Sequence[UUID]) -> list[Row]:
         SELECT source, org_id, rest FROM (
             SELECT source, org_id, id, amount - coalesce((SELECT sum(allocation.amount) FROM allocations AS allocation
                                                           WHERE allocation.source = given.source), 0) AS rest
-            FROM (SELECT 'payment/' || id AS source, org_id, id, amount FROM payments WHERE org_id = ANY(%s)
+            FROM (SELECT 'payment/' || id AS source, org_id, id, amount - coalesce(
+                             (SELECT sum(gone.amount) FROM payment_returns AS gone
+                              WHERE gone.payment_key = payments.key AND gone.state = 'gone'), 0) AS amount
+                  FROM payments WHERE org_id = ANY(%s)
                   UNION ALL
                   SELECT 'credit-note/' || id, org_id, id, total FROM credit_notes WHERE org_id = ANY(%s)) AS given
         ) AS sources WHERE rest > 0 ORDER BY id
@@ -481,67 +489,6 @@ async def parts_of(connection: Connection, org: UUID, period: str, kind: str) ->
     )
     assert row is not None
     return int(row["parts"])
-
-
-# --- payments -------------------------------------------------------------------------------------
-
-_PAYMENT = "id, org_id, key, method, reference, amount, received_at"
-_ORDER = "id, org_id, invoice_id, provider, reference, amount, state, url, at, version"
-
-
-async def payment_by_key(connection: Connection, key: str) -> Row | None:
-    return await _one(connection, f"SELECT {_PAYMENT} FROM payments WHERE key = %s", key)
-
-
-async def payments(connection: Connection, org: UUID | None, before: UUID | None, limit: int) -> list[Row]:
-    rows = await connection.execute(
-        f"""
-        SELECT {_PAYMENT}, amount - coalesce((SELECT sum(allocation.amount) FROM allocations AS allocation
-                                              WHERE source = 'payment/' || payments.id), 0) AS unspent
-        FROM payments
-        WHERE (%(org)s::uuid IS NULL OR org_id = %(org)s) AND (%(before)s::uuid IS NULL OR id < %(before)s)
-        ORDER BY id DESC LIMIT %(limit)s
-        """,
-        {"org": org, "before": before, "limit": limit},
-    )
-    return [row async for row in rows]
-
-
-async def organisation_exists(connection: Connection, org: UUID) -> bool:
-    return await _one(connection, "SELECT id FROM organisations WHERE id = %s", org) is not None
-
-
-async def lock_key(connection: Connection, key: str) -> None:
-    """Let one transaction at a time decide what becomes of a key."""
-    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", (key,))
-
-
-async def order(connection: Connection, identifier: UUID) -> Row | None:
-    return await _one(connection, f"SELECT {_ORDER} FROM payment_orders WHERE id = %s", identifier)
-
-
-async def order_of(connection: Connection, provider: str, reference: str) -> Row | None:
-    return await _one(
-        connection,
-        f"SELECT {_ORDER} FROM payment_orders WHERE provider = %s AND reference = %s",
-        provider,
-        reference,
-    )
-
-
-async def note_message(connection: Connection, provider: str, message: str, at: datetime) -> bool:
-    """Remember a message of a payment provider; return False for one that was taken before."""
-    taken = await connection.execute(
-        """
-        INSERT INTO payment_messages (provider, message_id, received_at) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING
-        """,
-        (provider, message, at),
-    )
-    return taken.rowcount == 1
-
-
-async def forget_messages(connection: Connection, before: datetime) -> None:
-    await connection.execute("DELETE FROM payment_messages WHERE received_at < %s", (before,))
 
 
 # --- paper ----------------------------------------------------------------------------------------

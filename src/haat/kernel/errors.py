@@ -22,6 +22,14 @@ class HaatError(Exception):
         self.extensions = extensions
         super().__init__(self.detail)
 
+    @property
+    def reason(self) -> str:
+        """What a person reads who is shown one sentence: what is wrong with each field, or the detail."""
+        errors = self.extensions.get("errors")
+        if not errors or self.detail != self.default_detail:
+            return self.detail
+        return "; ".join(": ".join(filter(None, (one["field"], one["message"]))) for one in errors)
+
     def problem(self, request_id: str, instance: str | None = None) -> dict[str, Any]:
         """Return the problem+json members; ``status`` equals the HTTP status (RFC 9457, 3.1.2)."""
         body: dict[str, Any] = {
