@@ -285,8 +285,8 @@ async def calls_of_line(connection: Connection, line: Row, after: UUID | None, l
     A call that was void before the line was made is not on it; one that an earlier line has, and that was void by
     then, is on it with its quantity taken off.
     """
-    if line["unit"] == MONTHS:
-        return []  # a fee or a minimum
+    if line["unit"] == MONTHS or line["batch_from"] == line["batch_to"]:
+        return []  # a fee, a minimum, or what a debit note adds
     quantity = _quantity(line)
     rows = await connection.execute(
         f"""
