@@ -131,8 +131,8 @@ class Season:
         self.now += timedelta(days=1)
         await self._refund()
         await self._pay()
-        if label in (MONTHS[0], MONTHS[2]):
-            await self._withdraw(label)
+        if label != MONTHS[-1]:
+            await self._withdraw()
         if label == MONTHS[1]:
             await self._contest()
         if label != MONTHS[-1]:
@@ -238,29 +238,36 @@ class Season:
             if await self.do("pay", org=customer.org, amount=amount, reference=reference):
                 self.facts.paid[reference] = (customer.org, Fraction(amount))
 
-    async def _withdraw(self, label: str) -> None:
-        """Withdraw an invoice of which nothing was paid, and bill its month again."""
+    async def _withdraw(self) -> None:
+        """Withdraw an invoice of which nothing was paid, of whatever month, and bill that month again."""
         rows = await self.bazaar.rows(
             """
-            SELECT invoice_id FROM invoice_states WHERE state IN ('issued', 'overdue') AND paid = 0 AND credited = 0
-              AND kind = 'invoice' AND period = %s ORDER BY invoice_id
-            """,
-            label,
+            SELECT invoice_id, period FROM invoice_states WHERE state IN ('issued', 'overdue') AND paid = 0
+              AND credited = 0 AND kind = 'invoice' ORDER BY invoice_id
+            """
         )
-        if rows and await self.do("void", invoice=self.chance.choice(rows)["invoice_id"]):
-            await self.do("close", period=label, again=True)
+        if rows:
+            row = self.chance.choice(rows)
+            if await self.do("void", invoice=row["invoice_id"]):
+                await self.do("close", period=row["period"], again=True)
 
     async def _contest(self) -> None:
         """Hold a customer's log, which knows nothing of some calls, against its newest invoice."""
-        customer = self.market.customers[2]
-        rows = await self.bazaar.rows(
-            "SELECT id FROM invoices WHERE org_id = %s AND kind = 'invoice' ORDER BY id DESC LIMIT 1", customer.org
+        (row, *_) = await self.bazaar.rows(
+            "SELECT id, org_id FROM invoices WHERE kind = 'invoice' AND net > 0 ORDER BY id DESC LIMIT 1"
         )
-        calls = await self.bazaar.rows("SELECT id FROM usage WHERE org_id = %s ORDER BY id", customer.org)
-        known = [row["id"] for row in calls if self.chance.random() < 0.9]
-        if rows:
-            log = "request_id,quantity\n" + "".join(f"{identifier},1\n" for identifier in known)
-            await self.do("contest", invoice=rows[0]["id"], org=customer.org, log=log.encode())
+        log: dict[tuple[UUID, str], Decimal] = {}
+        async with self.owner() as connection:
+            lines = await (
+                await connection.execute("SELECT * FROM invoice_lines WHERE invoice_id = %s", (row["id"],))
+            ).fetchall()
+            for line in lines:
+                for identifier, voided, quantity in await calls_of(connection, line):
+                    if not voided and self.chance.random() < 0.9:
+                        key = identifier, line["unit"]
+                        log[key] = log.get(key, Decimal(0)) + quantity
+        text = "request_id,unit,quantity\n" + "".join(f"{one},{unit},{value}\n" for (one, unit), value in log.items())
+        await self.do("contest", invoice=row["id"], org=row["org_id"], log=text.encode())
 
     async def _change_plan(self) -> None:
         """Move a subscription to another plan in the middle of a month."""

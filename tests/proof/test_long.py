@@ -10,7 +10,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,8 +22,12 @@ import pytest
 from bazaar import Bazaar
 from conftest import TEMPLATE, Cluster
 from haat.infra.embedded import EmbeddedPostgres
+from haat.infra.keyring import Keyring
+from haat.infra.migrate import migrate
 from haat.infra.postgres import Database
+from haat.infra.prepare import set_passwords
 from haat.kernel.clock import SetClock
+from haat.settings import Settings
 
 from .hands import Killing
 from .market import OPENS
@@ -54,6 +58,22 @@ COUNTED = {
 }
 
 
+@pytest.fixture
+def server(data_dir: Path) -> Iterator[tuple[EmbeddedPostgres, Cluster]]:
+    """A PostgreSQL that keeps what it said was kept, also when it is killed: the tests' common one need not."""
+    settings = Settings(data_dir=data_dir, database_url=None)
+    keyring = Keyring.load(data_dir)
+    server, cluster = EmbeddedPostgres(data_dir, keyring, settings.postgres_account), Cluster(settings, keyring)
+    server.start()
+    try:
+        cluster.create(TEMPLATE, "template0")
+        migrate(cluster.dsn("owner", TEMPLATE))
+        set_passwords(cluster.dsn("owner", TEMPLATE), keyring)
+        yield server, cluster
+    finally:
+        server.stop(5)
+
+
 @asynccontextmanager
 async def fresh(cluster: Cluster, number: int) -> AsyncIterator[tuple[str, Database]]:
     """Yield the name of a database of a season's own, and a connection to it for whoever looks on."""
@@ -80,10 +100,10 @@ async def come_back(database: Database) -> None:
 
 
 async def test_every_paisa_traces_to_a_call_whichever_process_is_killed(
-    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: tuple[EmbeddedPostgres, Cluster], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = Report(SEED, f"{datetime.now(UTC):%Y-%m-%d}")
-    server = EmbeddedPostgres(cluster.settings.data_dir, cluster.keyring, cluster.settings.postgres_account)
+    postgres, cluster = server
     struck: dict[str, set[str]] = {}
     steps: Counter[str] = Counter()
     began = time.monotonic()
@@ -94,7 +114,7 @@ async def test_every_paisa_traces_to_a_call_whichever_process_is_killed(
         async with fresh(cluster, report.seasons) as (name, onlooker):
             dsns: Any = (cluster.dsn("app", name), cluster.dsn("service", name))
             hands = Killing(
-                random.Random(seed), folder, dsns, 3, server.server_pid, lambda db=onlooker: come_back(db),
+                random.Random(seed), folder, dsns, 3, postgres.server_pid, lambda db=onlooker: come_back(db),
                 steps=steps, struck=struck,
             )  # fmt: skip
             bazaar = Bazaar(onlooker, SetClock(OPENS), chance)
