@@ -16,6 +16,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from haat.app import PROJECTIONS
 from haat.infra.postgres import Connection
@@ -41,14 +42,15 @@ from .reckoning import (
 
 Row = Mapping[str, Any]
 NOTHING = Fraction(0)
+INDIA = ZoneInfo("Asia/Kolkata")
 UNITS = (
     "requests", "characters", "graphemes", "tokens", "audio_seconds", "pages", "images", "bytes", "compute_seconds",
 )  # fmt: skip
 MONEY = (
     "usage", "usage_corrections", "invoices", "invoice_lines", "invoice_documents", "invoice_serials",
     "credit_notes", "credit_note_lines", "payments", "allocations", "settlements", "settlement_lines",
-    "settlement_credits", "settlement_withheld", "settlement_adjustments", "earnings", "payouts", "payout_rows", "holds",
-    "ledger_operations", "ledger_entries", "ledger_balances", "wallets", "wallet_grants", "wallet_burns", "sla_months",
+    "settlement_credits", "settlement_withheld", "settlement_adjustments", "earnings", "payouts", "payout_rows",
+    "holds", "ledger_operations", "ledger_entries", "ledger_balances", "wallets", "wallet_grants", "wallet_burns", "sla_months",
     "sla_credits",
 )  # fmt: skip
 """Tables that say what anybody owes or earned."""
@@ -308,7 +310,9 @@ class Audit:
                 other.compare(charged.get(place, NOTHING), sum(standing, NOTHING), where)
         for org, calls in self.reckoning.calls.items():
             for one in calls:
-                label = next((label for who, label in closed if who == org and one.at in self.reckoning.period(org, label)), None)
+                label = next(
+                    (label for who, label in closed if who == org and one.at in self.reckoning.period(org, label)), None
+                )
                 whole.require(label is not None, f"call {one.call['id']} lies in a month without an invoice")
 
     # --- documents ---------------------------------------------------------------------------------
@@ -371,9 +375,7 @@ class Audit:
         if self.final:
             await self._each_call(portions, behind)
 
-    async def _each_call(
-        self, portions: Mapping[tuple[UUID, str], Fraction], behind: Mapping[UUID, set[UUID]]
-    ) -> None:
+    async def _each_call(self, portions: Mapping[tuple[UUID, str], Fraction], behind: Mapping[UUID, set[UUID]]) -> None:
         """Σ portions of each (call, meter) = what the meter reads of it; its request id names its lines."""
         whole = self.finding("Σ portions of each (call, meter) = what the meter reads of it")
         traced = self.finding("a request id leads to the lines that its call is behind")
@@ -461,8 +463,12 @@ class Audit:
             split.compare(earned[line["id"]][1], ours, f"platform's part of {line['identity']}")
             provider, platform = provider + theirs, platform + ours
         stated = self.finding("statements add up their lines")
-        stated.compare(sum(row["provider_amount"] - row["credited_provider"] for row in self.settlements), provider, "Σ")
-        stated.compare(sum(row["platform_amount"] - row["credited_platform"] for row in self.settlements), platform, "Σ")
+        stated.compare(
+            sum(row["provider_amount"] - row["credited_provider"] for row in self.settlements), provider, "Σ"
+        )
+        stated.compare(
+            sum(row["platform_amount"] - row["credited_platform"] for row in self.settlements), platform, "Σ"
+        )
         if self.final:
             whole = self.finding("Σ net of invoices and notes = providers' shares + platform's share")
             net = sum((Fraction(row["net"]) for row in self.invoices.values()), NOTHING)
@@ -516,11 +522,13 @@ class Audit:
         guaranteed = sum(
             (Fraction(row["provider_amount"]) for row in self.returned.values() if self._is_guarantee(row)), NOTHING
         )
-        booked.compare(accounts["revenue"] + accounts["credits"] + guaranteed, net["sold"], "revenue, and what an SLA costs")
+        booked.compare(
+            accounts["revenue"] + accounts["credits"] + guaranteed, net["sold"], "revenue, and what an SLA costs"
+        )
         taxes = sum((amount for name, amount in accounts.items() if name.startswith("tax/")), NOTHING)
         booked.compare(taxes, net["taxes"], "taxes")
         received = {row["key"]: Fraction(row["amount"]) for row in self.payments}
-        for key, (org, amount) in self.facts.paid.items():
+        for key, (_, amount) in self.facts.paid.items():
             booked.compare(received.get(f"transfer/{key}", received.get(key, NOTHING)), amount, f"payment {key}")
         self._standings(booked)
 
@@ -545,7 +553,7 @@ class Audit:
         for row in (*self.invoices.values(), *self.notes.values()):
             prefix, _, number = row["serial"].rpartition("/")
             numbers[prefix].append(int(number))
-            local = row["issued_at"].astimezone(_india())
+            local = row["issued_at"].astimezone(INDIA)
             first = local.year - (local.month < 4)
             year = f"{first % 100:02d}{(first + 1) % 100:02d}"
             gapless.require(prefix.endswith(year), f"{row['serial']} was issued on {local.date()}")
@@ -558,12 +566,6 @@ class Audit:
             anew.checked += one.rows
             if one.missing or one.surplus:
                 anew.wrong.append(f"{one.table}: {one.missing} rows are missing, {one.surplus} too many")
-
-
-def _india() -> Any:
-    from zoneinfo import ZoneInfo
-
-    return ZoneInfo("Asia/Kolkata")
 
 
 def _readings(one: Counted, cards: Iterable[Any]) -> Iterator[tuple[str, Fraction]]:
@@ -597,7 +599,9 @@ async def fingerprint(connection: Connection) -> dict[str, str]:
     found = {}
     for table in MONEY:
         rows = await (
-            await connection.execute(f"SELECT md5(string_agg(one::text, E'\\n' ORDER BY one::text)) AS sum FROM {table} AS one")
+            await connection.execute(
+                f"SELECT md5(string_agg(one::text, E'\\n' ORDER BY one::text)) AS sum FROM {table} AS one"
+            )
         ).fetchone()
         found[table] = rows["sum"] if rows else ""
     return found

@@ -31,20 +31,21 @@ from .journals import written
 SEGMENT_BYTES = 64 * 1024
 
 
-async def meter(platform: Platform, worker: str, calls: Sequence[tuple[str, bytes]], *, again: bool = False) -> None:
-    """Write and confirm the records of calls as a gateway's worker does.
+async def meter(platform: Platform, batches: Sequence[tuple[str, bool, Sequence[tuple[str, bytes]]]]) -> None:
+    """Write and confirm the records of calls as gateways' workers do: of each (worker, whether again, calls).
 
-    A call whose record is on disk when its worker dies is not metered by another one. ``again``: the same records are
-    written once more all the same, as a backup that is played in does.
+    A call whose record is on disk when its worker dies is not metered by another one; ``again`` writes it once more all
+    the same, as a backup that is played in does.
     """
     folder = platform.settings.data_dir / "journal"
-    known = set() if again else written(folder)
-    writer = JournalWriter(folder, worker, SEGMENT_BYTES, 1000)
-    for identifier, payload in calls:
-        if identifier not in known:
-            writer.append(Kind.USAGE, payload)
-            writer.append(Kind.CONFIRM, UUID(identifier).bytes)
-    writer.close()
+    known = written(folder)
+    for worker, again, calls in batches:
+        writer = JournalWriter(folder, worker, SEGMENT_BYTES, 1000)
+        for identifier, payload in calls:
+            if again or identifier not in known:
+                writer.append(Kind.USAGE, payload)
+                writer.append(Kind.CONFIRM, UUID(identifier).bytes)
+        writer.close()
 
 
 async def ship(platform: Platform) -> None:
@@ -78,11 +79,16 @@ async def close_by_jobs(platform: Platform, period: str) -> None:
     worker = asyncio.create_task(JobWorker(Jobs(platform.db, TASKS), platform, pace=pace).run(stop, 5))
     try:
         async with asyncio.timeout(120):
-            while (await platform.billing.status(PLATFORM, period)).state != "done":
-                await asyncio.sleep(0.02)
+            while not await _is_closed(platform, period):
+                pass
     finally:
         stop.set()
         await worker
+
+
+async def _is_closed(platform: Platform, period: str) -> bool:
+    await asyncio.sleep(0.02)
+    return (await platform.billing.status(PLATFORM, period)).state == "done"
 
 
 async def settle(platform: Platform, period: str) -> None:

@@ -1,4 +1,4 @@
-"""Who does the deeds of a season, and dies over them: in this process by exceptions, or in processes that are killed."""
+"""Who does the deeds of a season, and dies over them: here by exceptions, or in processes that are killed."""
 
 from __future__ import annotations
 
@@ -97,7 +97,6 @@ class Raising:
             except PowerCut:
                 pass
 
-
     async def at_once(self, name: str, at: datetime, **arguments: Any) -> None:
         await asyncio.gather(*(do(self.platform, name, arguments) for _ in range(2)))
 
@@ -138,17 +137,15 @@ class Killing:
 
     def _way_to_die(self, name: str) -> _Death:
         way = self.chance.random()
-        if way < 0.1 and name != "meter":
+        if way < 0.04 and name != "meter":
             return _Death(name, "database", delay=self.chance.uniform(0.01, 0.3))
-        if way < 0.25:
+        if way < 0.2:
             return _Death(name, "moment", delay=self.chance.uniform(0.0, 0.3))
         if way < 0.6:
             return _Death(name, "step", number=self.chance.randint(1, max(10, self.steps[name])))
         return _Death(name, "step", spared=frozenset(self.struck.get(name, ())))
 
-    async def _once(
-        self, name: str, at: datetime, arguments: dict[str, Any], death: _Death | None
-    ) -> tuple[bool, Any]:
+    async def _once(self, name: str, at: datetime, arguments: dict[str, Any], death: _Death | None) -> tuple[bool, Any]:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["haat.app", "haat.usage.shipper"])
         ours, theirs = context.Pipe()

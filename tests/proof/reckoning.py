@@ -98,7 +98,9 @@ def as_measured(call: Mapping[str, Any], keys: Iterable[str], unit: str) -> Iter
     cached = cached_of(call)
     if call.get("cache") != "hit":
         yield Measured(
-            **about, units=units | {unit: units[unit] - (cached or 0)}, distinct={"end_user": people}  # type: ignore[arg-type]
+            **about,
+            units=units | {unit: units[unit] - (cached or 0)},
+            distinct={"end_user": people},  # type: ignore[arg-type]
         )
     if cached is not None:
         yield Measured(

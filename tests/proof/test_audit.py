@@ -42,7 +42,8 @@ MISTAKES = {
     ),
     "a line is rounded the other way": (
         "lines",
-        "UPDATE invoice_lines SET taxable = taxable + 0.01 WHERE id = (SELECT id FROM invoice_lines ORDER BY id LIMIT 1)",
+        "UPDATE invoice_lines SET taxable = taxable + 0.01 WHERE id ="
+        " (SELECT id FROM invoice_lines ORDER BY id LIMIT 1)",
         "each line is the rounded charge up to its watermark, less earlier lines",
     ),
     "a line counts a call too many": (
@@ -72,7 +73,8 @@ MISTAKES = {
     "a call that came late slips onto a line": (
         "portions",
         "UPDATE usage SET batch = (SELECT min(batch_to) FROM invoice_lines) WHERE batch > (SELECT min(batch_to) FROM"
-        " invoice_lines) AND id < (SELECT id_to FROM invoice_lines WHERE period = '2027-02' ORDER BY id_to DESC LIMIT 1)",
+        " invoice_lines)"
+        " AND id < (SELECT id_to FROM invoice_lines WHERE period = '2027-02' ORDER BY id_to DESC LIMIT 1)",
         "a line's calls stay what they were when it was issued",
     ),
     "a provider has a paisa of the platform's": (
@@ -98,8 +100,9 @@ MISTAKES = {
     ),
     "an invoice is posted for a rupee more": (
         "books",
-        "UPDATE ledger_entries SET amount = amount + sign(amount) WHERE operation_id = (SELECT id FROM ledger_operations"
-        " WHERE kind = 'invoice' LIMIT 1) AND (starts_with(account, 'receivable/') OR account = 'revenue')",
+        "UPDATE ledger_entries SET amount = amount + sign(amount) WHERE operation_id ="
+        " (SELECT id FROM ledger_operations WHERE kind = 'invoice' LIMIT 1)"
+        " AND (starts_with(account, 'receivable/') OR account = 'revenue')",
         "the books say what invoices, notes, payments and statements say",
     ),
     "a serial is left out": (

@@ -18,7 +18,6 @@ from .hands import NoMail, Raising
 from .market import OPENS
 from .season import Season
 
-
 SEED = int(os.environ.get("SEED") or 20_270_401)
 
 
@@ -39,5 +38,7 @@ async def test_every_paisa_traces_to_a_call_whoever_dies_over_it(
     assert found["Σ charges = Σ net of invoice lines and adjustments"].left > 0
     assert found["Σ minimums = Σ lines of minimums"].left > 0
     dead = Counter(deed for deed, _ in hands.crashes.elements())
-    assert {"ship", "bill_part", "close", "judge", "settle", "correct", "credit", "debit", "void", "pay_out"} <= set(dead)
+    assert {"ship", "bill_part", "close", "judge", "settle", "correct", "credit", "debit", "void", "pay_out"} <= set(
+        dead
+    )
     assert not season.tally.refused

@@ -153,5 +153,3 @@ def moved(market: Market, stay: Stay, plan: str, at: datetime) -> None:
     """Take note that a subscription stands on another plan from a time on."""
     stay.end = at
     market.stays.append(Stay(replace(stay.subscription, plan=plan), at))
-
-
