@@ -50,8 +50,8 @@ MONEY = (
     "usage", "usage_corrections", "invoices", "invoice_lines", "invoice_documents", "invoice_serials",
     "credit_notes", "credit_note_lines", "payments", "allocations", "settlements", "settlement_lines",
     "settlement_credits", "settlement_withheld", "settlement_adjustments", "earnings", "payouts", "payout_rows",
-    "holds", "ledger_operations", "ledger_entries", "ledger_balances", "wallets", "wallet_grants", "wallet_burns", "sla_months",
-    "sla_credits",
+    "holds", "ledger_operations", "ledger_entries", "ledger_balances", "wallets", "wallet_grants", "wallet_burns",
+    "sla_months", "sla_credits",
 )  # fmt: skip
 """Tables that say what anybody owes or earned."""
 
@@ -527,9 +527,9 @@ class Audit:
         )
         taxes = sum((amount for name, amount in accounts.items() if name.startswith("tax/")), NOTHING)
         booked.compare(taxes, net["taxes"], "taxes")
-        received = {row["key"]: Fraction(row["amount"]) for row in self.payments}
+        received = {row["reference"]: Fraction(row["amount"]) for row in self.payments}
         for key, (_, amount) in self.facts.paid.items():
-            booked.compare(received.get(f"transfer/{key}", received.get(key, NOTHING)), amount, f"payment {key}")
+            booked.compare(received.get(key, NOTHING), amount, f"payment {key}")
         self._standings(booked)
 
     def _is_guarantee(self, row: Row) -> bool:
