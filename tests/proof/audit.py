@@ -185,6 +185,7 @@ class Audit:
             row["credit_note_line_id"]: row for row in await self._rows("SELECT * FROM settlement_credits")
         }
         self.settlements = await self._rows("SELECT * FROM settlements")
+        self.payouts = await self._rows("SELECT * FROM payouts WHERE status = 'paid'")
         self.allocations = await self._rows("SELECT * FROM allocations")
         self.payments = await self._rows("SELECT * FROM payments")
         self.entries = await self._rows(
@@ -527,6 +528,11 @@ class Audit:
         )
         taxes = sum((amount for name, amount in accounts.items() if name.startswith("tax/")), NOTHING)
         booked.compare(taxes, net["taxes"], "taxes")
+        for org in {row["org_id"] for row in self.settlements}:
+            owed = sum(Fraction(row["payable"]) for row in self.settlements if row["org_id"] == org)
+            paid = sum(Fraction(row["amount"]) for row in self.payouts if row["org_id"] == org)
+            stands = accounts[f"payable/{org}"] + accounts[f"held/{org}"]
+            booked.compare(-stands, owed - paid, f"what provider {org} is owed")
         received = {row["reference"]: Fraction(row["amount"]) for row in self.payments}
         for key, (_, amount) in self.facts.paid.items():
             booked.compare(received.get(key, NOTHING), amount, f"payment {key}")

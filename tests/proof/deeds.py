@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from bazaar import consumer
+from bazaar import consumer, partner
 from haat.app import Platform
 from haat.infra.job_worker import JobWorker, Pace
 from haat.infra.jobs import Jobs
@@ -158,6 +158,11 @@ async def contest(platform: Platform, invoice: UUID, org: UUID, log: bytes) -> N
         await platform.disputes.decide(PLATFORM, dispute.id, verdicts, "The log is right")
 
 
+async def bank_account(platform: Platform, org: UUID) -> None:
+    """Say where a provider is paid to."""
+    await platform.payouts.set_account(partner(org), "Vani Speech Private Limited", "000123456789", "SBIN0001234")
+
+
 async def pay_out(platform: Platform) -> None:
     """Draft, approve, send and pay what providers are owed."""
     payouts = platform.payouts
@@ -173,7 +178,7 @@ DEEDS: dict[str, Callable[..., Awaitable[Any]]] = {
     one.__name__: one
     for one in (
         meter, ship, bill_part, close, close_by_jobs, settle, correct, credit, debit, void, pay, top_up, change_plan,
-        promise, judge, contest, pay_out,
+        promise, judge, contest, bank_account, pay_out,
     )
 }  # fmt: skip
 

@@ -81,7 +81,7 @@ class Season:
             await self._month(label)
             await self._close(label)
             await self._afterwards(label)
-        await self._settle_all()
+        await self._end()
         await self.check("the end of the season", final=True)
         return self.findings
 
@@ -94,8 +94,9 @@ class Season:
         self.now = OPENS
         self.seen: set[tuple[str, int, int]] = set()
         self.coming: list[Arrival] = []
-        self.last = OPENS
         await self.do("promise", service=self.market.services[0].id)
+        for org in sorted({service.org for service in self.market.services}):
+            await self.do("bank_account", org=org)
         rich, poor = self.market.customers[0], self.market.customers[1]
         await self._grant(rich.org, Decimal("100000.00"), free=False)
         await self._grant(poor.org, Decimal("25.50"), free=True)
@@ -140,9 +141,12 @@ class Season:
         await self.do("settle", period=label)
         await self.do("pay_out")
 
-    async def _settle_all(self) -> None:
+    async def _end(self) -> None:
+        """Settle what is left, and pay it out when its days are over."""
         for label in MONTHS:
             await self.do("settle", period=label)
+        self.now += timedelta(days=8)
+        await self.do("pay_out")
 
     # --- deeds -------------------------------------------------------------------------------------
 
