@@ -56,7 +56,9 @@ def _step(end: str) -> Step:
     """Return the step that is taken: it is named by the innermost function of a domain that has a name of its own."""
     way = list(_way())
     names = [_name(code) for code, _ in way]
-    domain = [name for name in names if not name.startswith(("infra.", "cli.")) and "._" not in name]
+    domain = [
+        name for name in names if not name.startswith(("infra.", "cli.")) and "._" not in name and "<" not in name
+    ]
     name = next(iter([*domain, *names]), "elsewhere")
     return Step(f"{name}{end}", ">".join(f"{code.co_name}:{line}" for code, line in way) + end)
 
