@@ -57,7 +57,7 @@ class Report:
         kills = sum(self.crashes.values())
         steps = len({step for step in self.crashes if step[1] not in ("at any moment", "PostgreSQL was killed")})
         lines = [
-            f"Run of {self.began}, seed {self.seed}: {minutes:.1f} minutes, {self.seasons} seasons of four months each, "
+            f"Run of {self.began}, seed {self.seed}: {minutes:.1f} minutes, {self.seasons} seasons of 4 months each, "
             f"{kills:,} processes killed at {steps} different steps. Sum of all differences: {text(self.difference)}.",
             "",
             "| what came | |",
