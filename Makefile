@@ -56,6 +56,10 @@ verify: setup compile ## Run the long tests: kills, chaos, browser (as root it i
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then sh tools/apt.sh "browser tests" $(BROWSER_PACKAGES); fi
 	$(BIN)/pytest -m verify $(ARGS)
 
+.PHONY: prove
+prove: setup ## Prove the money: seasons of calls while processes are killed (MINUTES=5; SEED=... repeats a run)
+	MINUTES=$(MINUTES) SEED=$(SEED) $(BIN)/pytest -m prove $(ARGS) tests/proof
+
 .PHONY: ray-tests
 ray-tests: ## Run the tests of the Ray engine, in an environment of their own, build/ray
 	@VENV=build/ray LOCK=requirements-ray.lock PYTHON="$(PYTHON)" sh tools/setup.sh

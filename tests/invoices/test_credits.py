@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
 
@@ -212,6 +213,49 @@ async def test_an_invoice_of_which_something_was_credited_is_not_voided(desk: De
     await credit(desk, line, "1.00")
     with pytest.raises(Conflict, match="credit what remains"):
         await desk.invoices.void(PLATFORM, invoice.id, "too late")
+
+
+async def test_an_invoice_that_a_later_one_goes_on_from_is_withdrawn_after_that_one(desk: Desk) -> None:
+    subscription, first = await desk.billed("100")
+    late = desk.bazaar.event(subscription, "7", at=desk.clock.now() - timedelta(days=2))
+    await desk.bazaar.take([late])
+    desk.clock.advance(days=31)
+    second = await desk.invoices.issue(PLATFORM, "2026-12", subscription.org)
+    assert second is not None and second.net == 7
+    with pytest.raises(Conflict, match=second.serial):
+        await desk.invoices.void(PLATFORM, first.id, "wrong address")
+    await desk.invoices.void(PLATFORM, second.id, "wrong address")
+    await desk.invoices.void(PLATFORM, first.id, "wrong address")
+    again = await desk.invoices.issue(PLATFORM, MONTH, subscription.org)
+    assert again is not None and again.net == 107
+    (line,) = await desk.lines(again)
+    assert sum(call.quantity for call in (await desk.invoices.calls(PLATFORM, line)).items) == 107
+
+
+async def test_no_call_is_behind_what_a_debit_note_adds_whatever_its_line_counts(desk: Desk) -> None:
+    service = await desk.bazaar.service(price=None)
+    await desk.bazaar.run(
+        """INSERT INTO meters (id, service_id, name, aggregation, measure, less, filter, created_at)
+           VALUES (gen_random_uuid(), %s, 'people', 'unique', 'end_user', '{}', '{}', now())""",
+        service.id,
+    )
+    await desk.bazaar.run(
+        """INSERT INTO rate_cards (id, service_id, version, unit, unit_price, free_units, provider_share,
+               effective_from, created_at, components)
+           VALUES (gen_random_uuid(), %s, 1, 'characters', 3, 0, 0.7, %s, now(),
+               '[{"model": "unit", "meter": "people", "unit_price": "3", "free_units": "0"}]')""",
+        *(service.id, desk.clock.now() - timedelta(days=300)),
+    )
+    subscription = await desk.bazaar.subscribe(await desk.bazaar.organisation(), service)
+    await desk.bazaar.take([desk.bazaar.event(subscription, user="asha")])
+    desk.close_month()
+    invoice = await desk.invoices.issue(PLATFORM, MONTH, subscription.org)
+    assert invoice is not None and invoice.net == 3
+    (line,) = await desk.lines(invoice)
+    note = await desk.invoices.debit(PLATFORM, [DebitItem(line, Decimal("2.00"))], key="d1", reason="undercharged")
+    (added,) = await desk.lines(note)
+    assert (await desk.invoices.calls(PLATFORM, added)).items == []
+    assert len((await desk.invoices.calls(PLATFORM, line)).items) == 1
 
 
 async def test_a_damaged_or_lost_projection_is_made_anew_to_the_byte(desk: Desk) -> None:

@@ -34,8 +34,8 @@ an earlier line has, and that was void by then, is on it with its quantity taken
 
 async def calls_of_line(connection: Connection, line: Row, after: UUID | None, limit: int) -> list[Row]:
     """Return the calls of a line in order of time."""
-    if line["unit"] == MONTHS:
-        return []  # a fee or a minimum
+    if line["unit"] == MONTHS or line["batch_from"] == line["batch_to"]:
+        return []  # a fee, a minimum, what came without usage, or what a debit note adds
     rows = await connection.execute(
         f"""
         SELECT call.id, call.at, call.status, call.outcome, voided, {_signed(line)} AS quantity {_ON_LINE}

@@ -98,7 +98,8 @@ async def credit(
 async def void(connection: Connection, actor: Actor, invoice: UUID, reason: str, at: datetime) -> CreditNote | None:
     """Withdraw an invoice of which nothing was paid or credited: a credit note takes back all of it.
 
-    Its usage is billed again by the next invoice of its month. Return None for an invoice of nothing.
+    Its usage is billed again by the next invoice of its month. Return None for an invoice of nothing. Raise Conflict
+    when a later invoice goes on from its lines: what is billed again would leave a gap in whose calls they are.
     """
     actor.require(Permission.INVOICES_RUN)
     if not reason.strip():
@@ -110,6 +111,10 @@ async def void(connection: Connection, actor: Actor, invoice: UUID, reason: str,
     row = await store.standing(connection, invoice)
     assert row is not None
     after = voided(Standing(**row), reason.strip(), at)
+    if later := await store.goes_on_from(connection, invoice):
+        raise Conflict(
+            f"Invoice {later} goes on from {row['serial']}: withdraw that one first, or credit what remains."
+        )
     event = NewEvent(f"invoice/{invoice}", "invoice.voided", {"state": after.data()}, row["org_id"])
     await record_all(connection, [event], actor=actor.label, at=at)
     items = [

@@ -404,6 +404,23 @@ async def allocations_of(connection: Connection, invoice: UUID) -> list[Row]:
     )
 
 
+async def goes_on_from(connection: Connection, invoice: UUID) -> str | None:
+    """Return the serial of the newest invoice that stands and has lines of later batches of an invoice's months."""
+    row = await _one(
+        connection,
+        """
+        SELECT later.serial FROM invoice_lines AS own
+        JOIN invoice_lines AS line ON line.org_id = own.org_id AND line.period = own.period
+            AND line.batch_from >= own.batch_to AND line.invoice_id <> own.invoice_id
+        JOIN invoices AS later ON later.id = line.invoice_id AND later.kind <> 'debit_note'
+        JOIN invoice_states AS standing ON standing.invoice_id = later.id AND standing.state <> 'void'
+        WHERE own.invoice_id = %s ORDER BY later.id DESC LIMIT 1
+        """,
+        invoice,
+    )
+    return str(row["serial"]) if row else None
+
+
 # --- credit notes ---------------------------------------------------------------------------------
 
 
