@@ -24,7 +24,7 @@ from haat.invoices.projection import record_all
 from haat.invoices.states import Standing, voided
 from haat.invoices.terms import INDIA
 from haat.kernel.clock import financial_year
-from haat.kernel.errors import NotFound, ValidationFailed
+from haat.kernel.errors import Conflict, NotFound, ValidationFailed
 from haat.kernel.ids import new_id
 from haat.kernel.money import multiply, to_paisa, total
 from haat.kernel.permissions import Actor, Permission
