@@ -4,6 +4,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 ENGINE_PACKAGES := apertium apertium-urd-hin espeak-ng ffmpeg tesseract-ocr tesseract-ocr-ben tesseract-ocr-eng \
     tesseract-ocr-hin tesseract-ocr-tam
+FONT_PACKAGES := fonts-noto-core
 BENCH_PACKAGES := nginx-light python3-dev python3-venv wrk
 BROWSER_PACKAGES := chromium chromium-driver
 DOMAINS := identity partners catalog rollouts subscriptions usage rating invoices settlement registry jobs flags feedback
@@ -31,8 +32,12 @@ demo: setup ## Run the platform with a sale on it (ONCE=1 ends after the tour, E
 	@exec $(BIN)/haat demo $(if $(ONCE),--once)
 
 .PHONY: engines
-engines: ## Install the engines for translation, speech and OCR from Debian (as root)
+engines: fonts ## Install the engines for translation, speech and OCR, and the fonts, from Debian (as root)
 	@sh tools/apt.sh "translation, speech and OCR" $(ENGINE_PACKAGES)
+
+.PHONY: fonts
+fonts: ## Install the fonts for invoices on paper from Debian (as root)
+	@sh tools/apt.sh "invoices on paper" $(FONT_PACKAGES)
 
 .PHONY: test
 test: setup ## Run the tests (ARGS=... goes to pytest)

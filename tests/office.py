@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from haat.app import Platform, build_platform
 from haat.control.api import build_app
 from haat.identity import store
 from haat.infra.keyring import Keyring
+from haat.infra.mail import Attachment
 from haat.infra.postgres import PLATFORM_SCOPE
 from haat.kernel.clock import SetClock
 from haat.kernel.permissions import Actor, Role
@@ -30,9 +31,16 @@ class PostBox:
     sent: list[dict[str, Any]] = field(default_factory=list)
 
     async def send(
-        self, to: str, subject: str, text: str, html: str | None = None, message_id: str | None = None
+        self,
+        to: str,
+        subject: str,
+        text: str,
+        html: str | None = None,
+        message_id: str | None = None,
+        attachments: Sequence[Attachment] = (),
     ) -> None:
-        self.sent.append({"to": to, "subject": subject, "text": text, "html": html, "message_id": message_id})
+        mail = {"to": to, "subject": subject, "text": text, "html": html, "message_id": message_id}
+        self.sent.append({**mail, "attachments": attachments})
 
 
 @dataclass

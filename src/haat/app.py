@@ -15,6 +15,7 @@ from functools import cache
 import haat.catalog.jobs
 import haat.feedback.jobs
 import haat.invoices.jobs
+import haat.invoices.mails
 import haat.jobs.jobs
 import haat.partners.jobs
 import haat.registry.jobs
@@ -35,6 +36,7 @@ from haat.infra.net import parse_networks
 from haat.infra.postgres import Database
 from haat.infra.projections import Projection
 from haat.invoices.credits import credit
+from haat.invoices.papers import Papers
 from haat.invoices.payments import Payments
 from haat.invoices.projection import INVOICES
 from haat.invoices.runs import BillingRuns
@@ -85,6 +87,7 @@ HANDLERS: tuple[EventHandler, ...] = (
     *haat.invoices.jobs.HANDLERS,
     *haat.wallet.jobs.HANDLERS,
     *haat.sla.jobs.HANDLERS,
+    *haat.invoices.mails.HANDLERS,
 )
 """What is done after which event, across all domains."""
 
@@ -136,6 +139,7 @@ class Platform:
     invoices: Invoices
     payments: Payments
     billing: BillingRuns
+    papers: Papers
     settlements: Settlements
     payouts: Payouts
     disputes: Disputes
@@ -224,6 +228,7 @@ def build_platform(
         sla_watch=sla_watch,
         sla_closing=Closing(db, clock, settings, watch=sla_watch, credit=credit),
         sla_prober=Prober(db, clock, settings, keyring=keyring),
+        papers=Papers(db, clock, settings, invoices),
         ledger=Ledger(db),
         wallets=Wallets(db, clock, settings.gst_rate),
         budgets=Budgets(db, clock),

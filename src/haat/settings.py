@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from haat.kernel.errors import ValidationFailed
 from haat.kernel.gstin import check_gstin
+from haat.language import parse_tag
 
 
 class Settings(BaseSettings):
@@ -152,6 +153,12 @@ class Settings(BaseSettings):
     reminder_days: list[int] = Field(
         [-3, 1, 7, 14], max_length=20, description="Days after an invoice is due on which it is reminded of."
     )
+    invoice_language: str = Field(
+        "en", description="Language of invoices on paper and in mails for organisations that did not choose one."
+    )
+    fonts_dir: Path = Field(
+        Path("/usr/share/fonts/truetype/noto"), description="Folder of the Noto fonts that invoices are printed with."
+    )
     provider_share: Decimal = Field(Decimal("0.70"), ge=0, le=1, description="Provider's share of net charges.")
     payout_minimum: Decimal = Field(
         Decimal("500"), ge=0, decimal_places=2, description="Rupees below which a provider's balance is carried on."
@@ -178,6 +185,11 @@ class Settings(BaseSettings):
 
     session_hours: int = Field(12, ge=1, le=720, description="Length of a portal session.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @field_validator("invoice_language")
+    @classmethod
+    def _known_language(cls, tag: str) -> str:
+        return str(parse_tag(tag))
 
     @classmethod
     def settings_customise_sources(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,11 @@ from click.testing import CliRunner, Result
 
 from haat.cli import price as module
 from haat.cli.main import haat
+from haat.kernel.prices import Step
+from haat.rating.charge import Charge, RateCard
 from haat.rating.simulation import Compared, Simulation
+
+NOW = datetime(2026, 10, 1, tzinfo=UTC)
 
 
 class _Simulator:
@@ -23,16 +28,15 @@ class _Simulator:
 
     def __init__(self) -> None:
         self.asked: dict[str, Any] = {}
-
-    async def simulate(self, actor: Any, service: Any, **asked: Any) -> Simulation:
-        self.asked = {"service": service, **asked}
-        customers = [
+        self.customers = [
             Compared("customer-a", 12, Decimal("10.00"), Decimal("7.50"), []),
             Compared("customer-b", 1, Decimal("0.00"), Decimal("1234.00"), []),
         ]
-        return Simulation(
-            service, "Translate", "2026-10", None, None, customers, Decimal("10.00"), Decimal("1241.50"), 3
-        )
+
+    async def simulate(self, actor: Any, service: Any, **asked: Any) -> Simulation:
+        self.asked = {"service": service, **asked}
+        sums = Decimal("10.00"), Decimal("1241.50")
+        return Simulation(service, "Translate", "2026-10", None, None, self.customers, *sums, 3)
 
 
 @pytest.fixture
@@ -74,9 +78,11 @@ def test_a_card_comes_from_a_file_and_the_answer_goes_to_a_program(simulator: _S
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nothing-like-it"], "provider/service"),
+        (["nothing-like-it", "--plan", "basic"], "provider/service"),
         (["a/b", "--card", "CARD", "--unit-price", "1"], "not both"),
         (["a/b", "--card", "CARD"], "not JSON"),
+        (["a/b"], "Say on what"),
+        (["a/b", "--free-units", "5"], "goes with a --unit-price"),
     ],
 )
 def test_what_it_can_not_read_is_refused(
@@ -91,3 +97,21 @@ def test_what_it_can_not_read_is_refused(
 def test_what_can_not_be_charged_is_refused_with_its_field(simulator: _Simulator) -> None:
     result = run(str(uuid4()), "--unit-price", "-1")
     assert result.exit_code == 1 and "unit_price: " in result.output
+
+
+def test_of_one_customer_it_says_how_the_amount_comes_together(simulator: _Simulator) -> None:
+    steps = (
+        Step("tier 1", Decimal(100), Decimal("0.05")),
+        Step("tier 2", Decimal(20), Decimal("0.02"), Decimal("0.5")),
+    )
+    card = RateCard(uuid4(), uuid4(), 1, None, "characters", Decimal(1), Decimal(9), Decimal(0), NOW)
+    charge = Charge(uuid4(), card.service, None, uuid4(), card, NOW, NOW, Decimal(129), Decimal(9), 1, steps=steps)
+    simulator.customers = [Compared("customer-a", 1, Decimal("0.00"), Decimal("5.20"), [charge])]
+    result = run(str(uuid4()), "--unit-price", "1", "--org", str(uuid4()))
+    assert "characters, 9 free: 100 × 0.05 (tier 1) + 20 × 0.02 × 0.5 (tier 2) = 5.2" in result.output
+
+
+def test_a_month_in_which_nobody_called_is_said_in_words(simulator: _Simulator) -> None:
+    simulator.customers = []
+    result = run(str(uuid4()), "--plan", "basic")
+    assert result.exit_code == 0 and "Nobody used Translate in 2026-10" in result.output

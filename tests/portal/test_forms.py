@@ -376,6 +376,7 @@ async def test_nothing_of_another_organisation_can_be_seen_or_changed(
         f"/account/calls/{street.call}",
         f"/account/invoices/{street.invoice.id}",
         f"/account/invoices/{street.invoice.id}/lines/{line['id']}",
+        *(f"/account/invoices/{street.invoice.id}/{kind}" for kind in ("pdf", "csv", "json")),
         f"/partner/services/{street.listings[0].id}",
         f"/partner/statements/{settlement.id}",
     ):

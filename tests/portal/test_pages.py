@@ -98,6 +98,25 @@ async def test_an_invoice_line_leads_to_its_calls_and_a_call_to_its_line(
     assert str(billed.items[0].id) in calls.text
     story = await browser.get(f"/account/calls/{billed.items[0].id}")
     assert f"/account/invoices/{street.invoice.id}#line-{line['position']}" in story.text
+    assert "bears" in story.text
+
+
+async def test_an_invoice_is_downloaded_in_any_language_and_mailed_in_the_chosen_one(
+    street: Street, platform: Platform, browser_for: BrowserFor
+) -> None:
+    browser = await browser_for(DEVELOPER)
+    path = f"/account/invoices/{street.invoice.id}"
+    assert '<option value="en-Latn" selected>' in (await browser.get(path)).text
+    page = await browser.get(f"{path}/pdf", language="ta-Taml")
+    assert page.headers["content-type"] == "application/pdf" and page.content.startswith(b"%PDF-")
+    assert (await browser.get(f"{path}/json")).text == await platform.invoices.document_text(
+        street.developer, street.invoice.id
+    )
+    assert (await browser.get(f"{path}/csv")).content.startswith(b"\xef\xbb\xbfserial,")
+    chosen = await browser.send("/account/invoices/language", page="/account/invoices", language="ta-Taml")
+    assert chosen.status_code == 200 and "in this language from now on" in chosen.text
+    assert '<option value="ta-Taml" selected>' in (await browser.get(path)).text
+    assert (await browser.get(f"{path}/pdf", language="xx")).status_code == 422
 
 
 async def test_a_statement_leads_to_its_calls_and_hides_who_the_customer_is(

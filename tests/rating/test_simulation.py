@@ -118,3 +118,22 @@ async def test_nothing_is_stored(bazaar: Bazaar, simulator: Simulator) -> None:
     before = await bazaar.rows("SELECT count(*) AS cards FROM rate_cards")
     await simulator.simulate(PLATFORM, one.service.id, draft=card(unit_price="9"))
     assert await bazaar.rows("SELECT count(*) AS cards FROM rate_cards") == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "field", "reason"),
+    [
+        ({"plan": "nothing-like-it"}, "plan", "there are"),
+        ({"draft": card(unit_price="1", plan_code="gone")}, "card.plan_code", "no plan gone"),
+        ({"plan": "basic", "period": "2027-05"}, "period", "has not begun"),
+        ({}, "card", "Name a card"),
+    ],
+)
+async def test_what_can_not_be_answered_is_refused_with_its_field(
+    bazaar: Bazaar, simulator: Simulator, asked: dict[str, Any], field: str, reason: str
+) -> None:
+    (subscription,) = await sold(bazaar, "100")
+    with pytest.raises(ValidationFailed) as refused:
+        await simulator.simulate(consumer(subscription.org), subscription.service.id, **asked)
+    (error,) = refused.value.extensions["errors"]
+    assert error["field"] == field and reason in error["message"]

@@ -69,8 +69,12 @@ async def test_memory_does_not_grow_with_the_number_of_calls(
 ) -> None:
     """Calls are read through the line's predicate; here they are made up, so that there may be many."""
     owner, settlement = await _statement(house)
-    calls = [(UUID(int=n), house.clock.now(), 200, "completed", Decimal(n)) for n in range(5000)]
-    made = [BilledCall(*one) for one in calls]
+    made = [
+        BilledCall(
+            UUID(int=n), house.clock.now(), 200, "completed", voided=False, quantity=Decimal(n), amount=Decimal(n)
+        )
+        for n in range(5000)
+    ]
 
     async def peak(batches: int) -> int:
         async def many(*_: Any) -> AsyncIterator[Any]:

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from msgspec import structs
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
@@ -30,6 +31,7 @@ from haat.wallet.leases import Ask
 from haat.wallet.model import GrantKind, Mode
 from haat.wallet.projection import WALLETS
 from haat.wallet.service import Payer, Wallets, pay
+from rating.stalls import price
 
 TAX = Decimal("0.18")
 RUPEES = Decimal("100.00")
@@ -292,3 +294,47 @@ async def test_the_books_say_what_the_wallets_say_whatever_happens(
     standing = await wallets.standing(PLATFORM, org)
     assert standing.balance >= 0
     assert (await books(database)).get(account("wallet", org), Decimal(0)) == -standing.balance
+
+
+async def test_prices_of_several_parts_are_held_at_their_dearest_and_fees_from_the_first_day(
+    database: Any, bazaar: Bazaar, wallets: Wallets, clock: SetClock
+) -> None:
+    org = await bazaar.organisation()
+    service = await bazaar.service(unit="tokens", price=None)
+    await price(
+        bazaar, service,
+        {"model": "package", "meter": "tokens", "package_size": "100", "package_price": "50"},
+        {"model": "unit", "meter": "output_tokens", "unit_price": "0.50", "free_units": "1000"},
+        {"model": "flat", "amount": "30", "prorated": False},
+    )  # fmt: skip
+    subscription = await bazaar.subscribe(org, service)
+    await wallets.set_mode(PLATFORM, org, Mode.PREPAID)
+    assert (await wallets.standing(PLATFORM, org)).unbilled == Decimal("35.40")
+    event = bazaar.event(subscription, "101", at=clock.now())
+    await bazaar.take([structs.replace(event, units={**event.units, "output_tokens": "10"})])
+    assert (await wallets.standing(PLATFORM, org)).unbilled == Decimal("159.30")  # 30 + 2 x 50 + 5, and tax
+
+
+async def test_what_is_held_follows_corrections_upwards_and_invoices_that_are_issued_and_stand(
+    database: Any, bazaar: Bazaar, wallets: Wallets, clock: SetClock
+) -> None:
+    org = await bazaar.organisation()
+    subscription = await bazaar.subscribe(org, await bazaar.service(unit="characters", price="1"))
+    await wallets.set_mode(PLATFORM, org, Mode.PREPAID)
+    event = bazaar.event(subscription, "100", at=clock.now())
+    await bazaar.take([event])
+    invoices = Invoices(database.app, clock, Settings())
+    clock.advance(days=13)
+
+    async def held() -> Decimal:
+        return (await wallets.standing(PLATFORM, org)).unbilled
+
+    issued = await invoices.issue(PLATFORM, "2026-11", org)
+    assert issued is not None and await held() == 0
+    for state, amount in (("registering", 118), ("issued", 0)):
+        await bazaar.run("UPDATE invoice_states SET state = %s WHERE invoice_id = %s", state, issued.id)
+        assert await held() == amount, state
+    await invoices.correct_call(PLATFORM, UUID(event.id), units={"characters": Decimal(150)}, reason="counted short")
+    assert await held() == 177, "the call that is counted in its place; that the other one is void is for the invoice"
+    await invoices.void(PLATFORM, issued.id, "a test of ours")
+    assert await held() == 295, "both of them until the usage is billed again"

@@ -363,6 +363,9 @@ class ServiceDraft(_Draft):
 def field_errors(error: ValidationError) -> list[dict[str, str]]:
     """Return pydantic's complaints as ``{"field", "message"}``, without echoing the input."""
     return [
-        {"field": ".".join(str(part) for part in item["loc"]) or "body", "message": item["msg"]}
+        {
+            "field": ".".join(str(part) for part in item["loc"]) or "body",
+            "message": item["msg"].removeprefix("Value error, "),
+        }
         for item in error.errors(include_url=False, include_input=False, include_context=False)
     ]

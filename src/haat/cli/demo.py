@@ -20,6 +20,7 @@ from rich.console import Console
 from haat.bootstrap import OPERATOR_EMAIL, local_sign_in
 from haat.cli.hosting_result import HostingResult
 from haat.cli.people import Cast, TourFailed
+from haat.cli.receipts import Receipts
 from haat.cli.sale import Result
 from haat.cli.setu import serving
 from haat.cli.tour import Tour
@@ -80,19 +81,22 @@ async def _show(
                 await touring
             return 130
         stopping.cancel()
-        result, hosting = touring.result()
+        result, hosting, receipts = touring.result()
         _print_addresses(console, settings, cast)
         if once:
-            print(json.dumps({**result.as_json(), **hosting.as_json()}, ensure_ascii=False), flush=True)
-            return _verdict(result, hosting, console)
+            print(
+                json.dumps({**result.as_json(), **hosting.as_json(), **receipts.as_json()}, ensure_ascii=False),
+                flush=True,
+            )
+            return _verdict(result, hosting, receipts, console)
         console.print("The platform goes on running; Ctrl-C stops it.\n")
         await stop.wait()
     return 0
 
 
-def _verdict(result: Result, hosting: HostingResult, console: Console) -> int:
+def _verdict(result: Result, hosting: HostingResult, receipts: Receipts, console: Console) -> int:
     """Return 0 when every call and every item is metered once, the money adds up, and the bad version went back."""
-    wrong = hosting.wrong()
+    wrong = hosting.wrong() + receipts.wrong()
     if result.calls != result.usage_events:
         wrong.append(f"{result.calls} calls but {result.usage_events} usage events")
     if result.net != result.settlement + result.platform:

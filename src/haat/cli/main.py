@@ -21,6 +21,7 @@ GROUPS = {
     "dead-letters": ("haat.cli.jobs:dead_letters", "List and replay jobs that failed at every attempt."),
     "events": ("haat.cli.events:events", "Read the event log, verify its chain, hand a handler the past."),
     "flags": ("haat.cli.flags:flags", "List feature flags, make them, turn them."),
+    "invoice": ("haat.cli.invoice:invoice", "Print an invoice: as PDF in any of our languages, CSV, JSON."),
     "jobs": ("haat.cli.jobs:jobs", "List jobs, let them run now, cancel them."),
     "ledger": (
         "haat.cli.ledger:ledger",
@@ -34,6 +35,7 @@ GROUPS = {
     "rollout": ("haat.cli.rollout:rollout", "Move a service's calls from one version to the next, and back."),
     "settlement": ("haat.cli.settlement:settlement", "Settle months, pay providers, decide disputes."),
     "sla": ("haat.cli.sla:sla", "Service levels: objectives, maintenance, probes, and what a broken month pays."),
+    "trace": ("haat.cli.trace:trace", "Tell what a call bears of which invoice lines, by its request id."),
     "usage": ("haat.cli.usage:usage", "Take calls out as files, make the rollups anew."),
     "wallet": ("haat.cli.wallet:wallet", "See what organisations have paid ahead, top up, set budgets."),
 }

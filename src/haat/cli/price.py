@@ -16,6 +16,8 @@ from haat.cli.console import as_json_text, json_option, on_platform, print_table
 from haat.cli.main import with_settings
 from haat.kernel.errors import ValidationFailed
 from haat.kernel.permissions import PLATFORM
+from haat.kernel.prices import text
+from haat.rating.charge import Charge
 from haat.rating.simulation import Simulation, charge_data
 from haat.settings import Settings
 
@@ -47,7 +49,20 @@ def price(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Tell what a month of SERVICE (provider/service, or its id) would have cost on another card."""
+    """Tell what a month of SERVICE (provider/service, or its id) would have cost on another card.
+
+    Nothing is stored. Each line is rounded as an invoice's is; amounts are before GST. With --org it says how that
+    customer's amount comes together.
+
+    \b
+    haat price vani/translate --unit-price 0.00018 --free-units 5000
+    haat price vani/translate --card card.json --month 2026-11
+    haat price vani/translate --plan professional --org 01a22c2d-…
+    """
+    if free_units is not None and card is None and unit_price is None:
+        raise click.UsageError("--free-units goes with a --unit-price; a --card has free units of its own.")
+    if card is None and unit_price is None and plan is None:
+        raise click.UsageError("Say on what: a --card, a --unit-price, or a --plan that is there.")
     try:
         found = _simulated(settings, service, month, _draft(card, unit_price, free_units), plan, org)
     except ValidationFailed as error:
@@ -56,6 +71,9 @@ def price(
     if as_json:
         click.echo(as_json_text(_data(found, limit)))
         return
+    if not found.customers:
+        click.echo(f"Nobody used {found.name} in {found.period}, and nobody would have owed anything.")
+        return
     click.echo(f"{found.name}, {found.period}")
     print_table(
         ("Customer", "Calls", "Was", "Would have been", "Difference"),
@@ -63,10 +81,24 @@ def price(
             *((one.customer, one.calls, *_amounts(one)) for one in found.customers[:limit]),
             (f"all {len(found.customers)}", sum(one.calls for one in found.customers), *_amounts(found)),
         ],
-        nothing="Nobody used it.",
+        nothing="",
     )
+    if org is not None:
+        for charge in found.customers[0].charges:
+            click.echo(_how(charge))
     if found.unpriced:
         click.echo(f"{found.unpriced:,} calls would have had no price, and not be billed.")
+
+
+def _how(charge: Charge) -> str:
+    """Return how a charge comes together: ``characters: 100 × 0.05 (tier 1) + 20 × 0.02 (tier 2) = 5.4``."""
+    name = charge.meter or charge.card.unit
+    steps = []
+    for step in charge.steps or ():
+        factors = [step.quantity, step.price, *([] if step.share is None else [step.share])]
+        steps.append(f"{' × '.join(map(text, factors))} ({step.label})")
+    free = f", {text(charge.free_units)} free" if charge.free_units else ""
+    return f"{name}{free}: {' + '.join(steps) or 'nothing'} = {text(charge.amount)}"
 
 
 def _simulated(

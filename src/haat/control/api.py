@@ -16,6 +16,7 @@ from haat.identity.api import router as identity
 from haat.infra import events
 from haat.infra.postgres import PLATFORM_SCOPE
 from haat.invoices.api import router as invoices
+from haat.invoices.papers_api import router as invoice_papers
 from haat.jobs.api import router as jobs
 from haat.ledger.api import router as ledger
 from haat.partners.api import router as partners
@@ -52,6 +53,7 @@ def build_app(platform: Platform) -> FastAPI:
         subscriptions,
         usage,
         rating,
+        invoice_papers,
         invoices,
         settlement,
         sla,

@@ -113,8 +113,8 @@ class Call:
         "wait_deadline",
     )
 
-    held: int
-    """Millionths of the priced unit that its purses hold for it; set where ``grant.cover`` is."""
+    held: tuple[int, ...]
+    """Millionths of each priced unit that its purses hold for it; set where ``grant.cover`` is."""
     cached_units: dict[str, str]
     """The part of ``units`` that came out of the cache; set when ``cache`` is ``partial``."""
 

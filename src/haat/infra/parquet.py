@@ -1,7 +1,7 @@
 """Parquet files, written as they go: columns of a few plain types, row group after row group, in constant memory.
 
 This writes what the format (parquet-format 2.9) asks of a writer and no more: required columns, PLAIN values in
-version 1 data pages, GZIP, one page a column and row group. Why it isn't a library: docs/decisions/0038-parquet.md.
+version 1 data pages, GZIP, one page a column and row group. Why it isn't a library: docs/decisions/0033-parquet.md.
 """
 
 from __future__ import annotations

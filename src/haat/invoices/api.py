@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from haat.control.context import ActorOf, Body, PlatformOf
 from haat.invoices.credits import CreditItem, CreditNote, DebitItem
+from haat.invoices.evidence import Portion, portions
 from haat.invoices.model import step_data
 from haat.invoices.payments import Payment, PaymentOrder
 from haat.invoices.runs import Run
@@ -26,8 +27,6 @@ Period = Annotated[str, Query(pattern=PERIOD, description="A month such as 2026-
 Cursor = Annotated[str | None, Query(max_length=500)]
 Limit = Annotated[int, Query(ge=1, le=100)]
 Identifier = Annotated[UUID, Path()]
-
-
 MOST_MESSAGE_BYTES = 256 * 1024
 Amount = Annotated[Decimal, Field(max_digits=20, decimal_places=2)]
 StateName = Literal["issued", "paid", "overdue", "void", "shown"]
@@ -373,6 +372,12 @@ async def debit(body: DebitRequest, actor: ActorOf, platform: PlatformOf) -> Inv
     """Add to lines of an invoice with GST (operator); the note is paid like an invoice."""
     items = [DebitItem(one.invoice_line, one.taxable, one.description) for one in body.items]
     return _view(await platform.invoices.debit(actor, items, key=body.key, reason=body.reason))
+
+
+@router.get("/usage/calls/{call_id}/portions")
+async def call_portions(call_id: Identifier, actor: ActorOf, platform: PlatformOf) -> list[Portion]:
+    """Tell what a call bears of each invoice line that it lies on: portions of all calls of a line sum to it."""
+    return await portions(platform.db, actor, call_id)
 
 
 @router.post("/usage/calls/{call_id}/corrections", status_code=201)

@@ -199,14 +199,14 @@ class Issuer:
     ) -> list[Standing]:
         """Pay new invoices from credit that is left of payments and notes, then from wallets; return how they stand.
 
-        A wallet is drawn on before the invoices are posted: its accounts are the organisation's own, those of the
-        invoices are everybody's and are locked last.
+        Wallets are drawn on in the order in which gateways lock them, and before the invoices are posted: a wallet's
+        accounts are the organisation's own, those of the invoices are everybody's and are locked last.
         """
         after = await receivables.spend(connection, actor, standings, now)
         filled = await self.wallets.filled(connection, [standing.org_id for standing in after if standing.owed])
         drawn: list[NewEvent] = []
         found: list[Standing] = []
-        for standing in after:
+        for standing in sorted(after, key=lambda one: (one.org_id, one.invoice_id)):
             paid = Decimal(0)
             if standing.owed and standing.org_id in filled:
                 paid = await self.wallets.pay(

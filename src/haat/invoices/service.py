@@ -13,10 +13,11 @@ from uuid import UUID
 
 from haat.infra.events import NewEvent
 from haat.infra.postgres import PLATFORM_SCOPE, Database, Scope, tenant
-from haat.invoices import credits, registration, store
+from haat.invoices import call_store, credits, registration, store
 from haat.invoices.credits import CreditItem, CreditNote, DebitItem
 from haat.invoices.issuing import Issuer, Outcome
 from haat.invoices.model import Draft, content_hash, line_data, plain
+from haat.invoices.portions import Weight
 from haat.invoices.ports import NoWallets, Registrar, RegistrarRefused, Wallets
 from haat.invoices.projection import record_all
 from haat.invoices.states import OPEN, Standing, State, overdue, reminded
@@ -114,7 +115,10 @@ class IssueRun:
 
 @dataclass(frozen=True, slots=True)
 class BilledCall:
-    """A call behind a line; ``voided``: an earlier line has it, and this one takes its quantity off."""
+    """A call behind a line; ``voided``: an earlier line has it, and this one takes its quantity off.
+
+    ``amount`` is what it bears of the line, in rupees before tax (`haat.invoices.portions`).
+    """
 
     id: UUID
     at: datetime
@@ -122,6 +126,7 @@ class BilledCall:
     outcome: str
     voided: bool
     quantity: Decimal
+    amount: Decimal
 
 
 class Invoices:
@@ -269,8 +274,12 @@ class Invoices:
 
     async def credit_note_document(self, actor: Actor, identifier: UUID) -> dict[str, Any]:
         """Return a credit note as data, exactly as it was issued."""
-        data: dict[str, Any] = json.loads(_whole(await self._note(actor, identifier)))
+        data: dict[str, Any] = json.loads(await self.credit_note_text(actor, identifier))
         return data
+
+    async def credit_note_text(self, actor: Actor, identifier: UUID) -> str:
+        """Return that document byte for byte; its SHA-256 is the note's ``content_hash``."""
+        return _whole(await self._note(actor, identifier))
 
     async def credit_note_lines(self, actor: Actor, identifier: UUID) -> list[Mapping[str, Any]]:
         """Return what a credit note takes back of which invoice lines."""
@@ -388,8 +397,13 @@ class Invoices:
             line = await store.line(connection, line_id)
             if line is None or (whose is not None and line["org_id"] != whose):
                 raise NotFound("There is no such line on an invoice of yours.")
-            rows = await store.calls_of_line(connection, line, decode_id_cursor(cursor), limit + 1)
-        return page_of([BilledCall(**row) for row in rows], limit, lambda call: (call.id,))
+            after = decode_id_cursor(cursor)
+            rows = await call_store.calls_of_line(connection, line, after, limit + 1)
+            spread = await call_store.spread(connection, line)
+            before = await call_store.weight(connection, line, rows[0]["id"]) if after and rows else Weight()
+        amounts = spread.portions(before, [row["quantity"] for row in rows])
+        calls = [BilledCall(**row, amount=amount) for row, amount in zip(rows, amounts, strict=True)]
+        return page_of(calls, limit, lambda call: (call.id,))
 
     async def _row(self, actor: Actor, identifier: UUID) -> Mapping[str, Any]:
         scope, whose = self._whose(actor, None)

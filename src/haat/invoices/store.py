@@ -16,9 +16,7 @@ from psycopg.types.json import Jsonb
 from haat.infra.postgres import Connection
 from haat.invoices.model import Billed
 from haat.kernel.clock import Period
-from haat.kernel.prices import MONTHS
-from haat.rating.service import quantity_sql
-from haat.usage.model import BILLED_VALUES, MEMBER, id_bound
+from haat.usage.model import BILLED_VALUES, id_bound
 
 Row = Mapping[str, Any]
 
@@ -325,59 +323,6 @@ async def line(connection: Connection, identifier: UUID) -> Row | None:
     return await _one(connection, "SELECT * FROM invoice_lines WHERE id = %s", identifier)
 
 
-async def calls_of_line(connection: Connection, line: Row, after: UUID | None, limit: int) -> list[Row]:
-    """Return the calls of a line in order of time: its frozen predicate, looked up.
-
-    A call that was void before the line was made is not on it; one that an earlier line has, and that was void by
-    then, is on it with its quantity taken off.
-    """
-    if line["unit"] == MONTHS:
-        return []  # a fee or a minimum
-    quantity = _quantity(line)
-    rows = await connection.execute(
-        f"""
-        SELECT call.id, call.at, call.status, call.outcome, voided,
-               CASE WHEN voided THEN -({quantity}) ELSE {quantity} END AS quantity
-        FROM usage AS call JOIN invoice_lines AS line ON line.id = %(id)s
-            LEFT JOIN usage_corrections AS correction
-                ON correction.call_id = call.id AND correction.batch <= %(batch_to)s,
-            LATERAL (SELECT correction.call_id IS NOT NULL AS voided) AS void
-        WHERE call.org_id = %(org_id)s AND call.subscription_id = %(subscription_id)s
-          AND call.plan IS NOT DISTINCT FROM %(plan)s
-          AND call.service_id = %(service_id)s AND call.provider_org = %(provider_org)s
-          AND call.id >= %(id_from)s AND call.id < %(id_to)s
-          AND CASE WHEN voided THEN call.batch <= %(batch_from)s AND correction.batch > %(batch_from)s
-              ELSE call.batch > %(batch_from)s AND call.batch <= %(batch_to)s END
-          AND {MEMBER} AND call.outcome = ANY(%(billed)s) AND call.mode = 'live'
-          AND (%(after)s::uuid IS NULL OR call.id > %(after)s)
-        ORDER BY call.id LIMIT %(limit)s
-        """,
-        {
-            **{name: value for name, value in line.items() if name != "members"},
-            "billed": BILLED_VALUES,
-            "after": after,
-            "limit": limit,
-        },
-    )
-    return [row async for row in rows]
-
-
-def _quantity(line: Row) -> str:
-    """Return what a call adds to a line, or shows it, as SQL: a count and a number of users count it as one."""
-    counted: Mapping[str, Any] = line["members"] or {"aggregation": "sum", "key": line["unit"], "sold": True}
-    cached = line["cached_share"] is not None
-    if counted["aggregation"] == "unique":
-        return "1::numeric"
-    if counted["aggregation"] == "count":
-        return "(call.cache = 'hit')::integer::numeric" if cached else "1::numeric"
-    quantity = f"coalesce({quantity_sql(counted['key'], 'call')}, 0)"
-    if counted["aggregation"] != "sum" or not (cached or counted["sold"]):
-        return quantity
-    if not cached:
-        return f"{quantity} - call.cached"
-    return "call.cached" if counted["sold"] else f"CASE WHEN call.cache = 'hit' THEN {quantity} ELSE 0 END"
-
-
 # --- standing and money ---------------------------------------------------------------------------
 
 
@@ -597,3 +542,20 @@ async def note_message(connection: Connection, provider: str, message: str, at: 
 
 async def forget_messages(connection: Connection, before: datetime) -> None:
     await connection.execute("DELETE FROM payment_messages WHERE received_at < %s", (before,))
+
+
+# --- paper ----------------------------------------------------------------------------------------
+
+
+async def language_chosen(connection: Connection, stream: str) -> str | None:
+    """Return the language that an organisation chose last for its papers."""
+    row = await (
+        await connection.execute(
+            """
+            SELECT data->>'language' AS language FROM events
+            WHERE stream = %s AND type = 'papers.language_chosen' ORDER BY version DESC LIMIT 1
+            """,
+            (stream,),
+        )
+    ).fetchone()
+    return None if row is None else str(row["language"])

@@ -368,6 +368,16 @@ class EngineTimeout(HaatError):
     default_detail = "Try a shorter input; the call is not billed."
 
 
+# --- documents --------------------------------------------------------------------------------
+
+
+class FontMissing(HaatError):
+    """A page can't be set because the machine lacks a script's font."""
+
+    code, status, title = "FONT_MISSING", 503, "A font for this page is not installed"
+    default_detail = "Ask the operator to run `make fonts`; the invoice's data is there as JSON and CSV all the same."
+
+
 # --- the market -------------------------------------------------------------------------------
 
 

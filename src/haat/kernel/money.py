@@ -52,7 +52,7 @@ def spread(price: Decimal, size: Decimal) -> Decimal:
         return (price / size).quantize(PRICE_STEP, rounding=ROUND_CEILING)
 
 
-def proportion(amount: Decimal, part: int, whole: int) -> Decimal:
+def proportion(amount: Decimal, part: int | Decimal, whole: int | Decimal) -> Decimal:
     """Return ``amount × part / whole`` rounded half-up to a price's twelve decimals.
 
     Parts that follow each other are charged as the difference of two of these, so that together they are ``amount``.

@@ -54,5 +54,6 @@ NOTICES = {
     "dispute-decided": "The dispute is decided, and what it held is released.",
     "budget": "The budget counts from now on. Gateways follow within a second.",
     "budget-removed": "The budget is removed.",
+    "invoice-language": "Invoices come in this language from now on. Those that are issued can be had in any.",
     "invoiced": "The invoice run is done. Running it again changes nothing.",
 }

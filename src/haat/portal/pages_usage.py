@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from haat.invoices.evidence import portions
 from haat.kernel.clock import Period, month_of, month_period
 from haat.kernel.permissions import Permission
 from haat.portal.charts import Chart, Point, bar_chart, time_line
@@ -106,10 +107,12 @@ async def call(visit: VisitOf, identifier: str) -> Response:
     actor = visit.require_actor()
     story = await visit.platform.usage.call(actor, parse_id(identifier))
     row = story.call
+    borne = await portions(visit.platform.db, actor, row["id"]) if story.lines else []
     return visit.render(
         "call.html",
         story=story,
         call=row,
+        borne=borne,
         stages=time_line(
             admission=row["admission_us"],
             queue=row["queue_us"],

@@ -19,7 +19,18 @@ from haat.rating.model import Charge, FreeUsed, Held, Issued, Measured, RateCard
 from haat.rating.store import Batches, quantity_sql
 from haat.usage import intake
 
-__all__ = ["LiveCost", "Rating", "charges", "charges_of_many", "measured_many", "quantity_sql", "service_names"]
+__all__ = [
+    "Held",
+    "LiveCost",
+    "Rating",
+    "cards",
+    "charges",
+    "charges_of_many",
+    "measured_many",
+    "quantity_sql",
+    "service_names",
+    "stood",
+]
 
 _REMEMBERED = 1000
 """Running months whose usage up to a batch a process keeps: of those that were asked for last."""
@@ -86,6 +97,16 @@ async def measured_many(
 async def organisations_with_fees(connection: Connection, start: datetime, end: datetime) -> list[UUID]:
     """Return organisations that may owe something between two instants although they called nothing."""
     return await store.organisations_with_fees(connection, start, end)
+
+
+async def cards(connection: Connection, org: UUID, before: datetime) -> list[RateCard]:
+    """Return all versions of the prices of services an organisation has ever subscribed to."""
+    return await store.cards(connection, org, before)
+
+
+async def stood(connection: Connection, org: UUID, period: Period, prices: Iterable[RateCard]) -> list[Held]:
+    """Return the subscriptions of a period that may owe a fee or a minimum by these prices, and how long they stood."""
+    return (await _held(connection, [org], period, prices)).get(org, [])
 
 
 async def owes_fees(connection: Connection, org: UUID, period: Period) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -85,7 +85,8 @@ class Simulator:
         ``draft`` takes the place of the card that it would replace: the common one, or its plan's. ``plan`` moves all
         subscriptions to that plan. ``period`` is the month before the present one when it isn't named. A provider sees
         all customers of its listing by their pseudonyms, the operator anybody's, everybody else oneself. Raise
-        NotFound for what isn't the actor's, ValidationFailed for a card that can't be charged.
+        NotFound for what isn't the actor's, ValidationFailed for a card that can't be charged, a plan that there isn't
+        and a month that has not begun.
         """
         if draft is None and plan is None:
             message = "Name a card, or a plan that is there: otherwise the month costs what it did."
@@ -98,7 +99,12 @@ class Simulator:
             zones = await store.subscribers(connection, service, only)
             if only is not None and not zones:
                 raise NotFound("That organisation has never been subscribed to the service.")
+            await self._check_plans(
+                connection, service, {"plan": plan, "card.plan_code": draft.plan_code if draft else None}
+            )
             label = period or self._last_month(listing["zone"])
+            if month_named(label, listing["zone"]).start > self._clock.now():
+                raise ValidationFailed(errors=[{"field": "period", "message": f"{label} has not begun."}])
             newest = await intake.watermark(connection)
             compared: list[Compared] = []
             unpriced = 0
@@ -151,6 +157,15 @@ class Simulator:
         present = month_of(self._clock.now(), zone)
         year, month = int(present.label[:4]), int(present.label[5:])
         return f"{year - 1:04d}-12" if month == 1 else f"{year:04d}-{month - 1:02d}"
+
+    @staticmethod
+    async def _check_plans(connection: Connection, service: UUID, asked: Mapping[str, str | None]) -> None:
+        """Raise ValidationFailed for plans that the service can't be subscribed to on, by the fields that name them."""
+        known = await store.plans(connection, service)
+        for field, plan in asked.items():
+            if plan is not None and plan not in known:
+                message = f"There is no plan {plan[:40]} of this service; there are {', '.join(known)}."
+                raise ValidationFailed(errors=[{"field": field, "message": message}])
 
     @staticmethod
     async def _card(

@@ -348,6 +348,14 @@ async def listing(connection: Connection, service: UUID) -> Row | None:
     ).fetchone()
 
 
+async def plans(connection: Connection, service: UUID) -> list[str]:
+    """Return the codes of the plans that a service can be subscribed to on: its own and everybody's."""
+    rows = await connection.execute(
+        "SELECT DISTINCT code FROM plans WHERE service_id IS NULL OR service_id = %s ORDER BY code", (service,)
+    )
+    return [row["code"] async for row in rows]
+
+
 async def subscribers(connection: Connection, service: UUID, org: UUID | None) -> dict[str, list[UUID]]:
     """Return the organisations that were ever subscribed to a service, by their zones: all, or one of them."""
     rows = await connection.execute(

@@ -6,7 +6,7 @@ as unbilled usage from then on until it is on an invoice. So the leases are look
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -15,9 +15,11 @@ from uuid import UUID
 from haat.infra.postgres import Connection
 from haat.kernel.clock import Period, month_of
 from haat.kernel.money import multiply, total
+from haat.rating import service as rating
+from haat.rating.model import RateCard
 from haat.wallet import store
 from haat.wallet.model import Budget, Mode, from_nano
-from haat.wallet.prices import cost
+from haat.wallet.prices import Used, cost, reported_units
 
 WALLET = "wallet"
 """The fund that is an organisation's wallet."""
@@ -33,74 +35,81 @@ def budget_fund(budget: UUID | str, period: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Rupees. ``unbilled`` is stored usage that is on no invoice, with tax; ``leased`` what gateways may still draw, or
-    have drawn for calls that are not stored yet."""
+    """Rupees. ``used`` is stored usage that is on no invoice, ``due`` the fees and minimums of months that are not
+    closed, both with tax; ``leased`` is what gateways may still draw, or have drawn for calls that are not stored."""
 
-    unbilled: Decimal
+    used: Decimal
+    due: Decimal
     leased: Decimal
 
     @property
+    def unbilled(self) -> Decimal:
+        return total((self.used, self.due))
+
+    @property
     def total(self) -> Decimal:
-        return total((self.unbilled, self.leased))
+        return total((self.used, self.due, self.leased))
 
 
 async def held(connection: Connection, org: UUID, at: datetime, tax: Decimal) -> Held:
     """Return what is held of an organisation's wallet. Call it with the wallet locked."""
     await store.count_shipped(connection, [org])
     leased = from_nano(await store.leased(connection, org, WALLET))
-    return Held(await unbilled(connection, org, at, tax), leased)
+    used, due = await _unbilled(connection, org, at)
+    return Held(multiply(used, 1 + tax), multiply(due, 1 + tax), leased)
 
 
-async def unbilled(connection: Connection, org: UUID, at: datetime, tax: Decimal) -> Decimal:
-    """Return what an organisation's prepaid usage that is on no invoice costs at most, with tax."""
+async def _unbilled(connection: Connection, org: UUID, at: datetime) -> tuple[Decimal, Decimal]:
+    """Return what prepaid subscriptions cost at most that is on no invoice yet: their usage, and the rest."""
     mode, own = await store.modes(connection, org)
-    if mode is Mode.POSTPAID and Mode.PREPAID not in own.values():
-        return Decimal(0)
     zone = await store.zone_of(connection, org)
-    if zone is None:
-        return Decimal(0)
-    sums = []
-    for period in _months(at, zone):
-        batch, later = await store.invoiced_up_to(connection, org, period)
-        if not later:
-            continue
-        prepaid = _Prepaid(mode, own)
-        sums.append(await _cost(connection, await store.used(connection, org, period), period, prepaid))
-        if batch:
-            billed = await store.used_up_to(connection, org, period, batch)
-            sums.append(-await _cost(connection, billed, period, prepaid))
-    return multiply(total(sums), 1 + tax)
+    if zone is None or (mode is Mode.POSTPAID and Mode.PREPAID not in own.values()):
+        return Decimal(0), Decimal(0)
+    months = _months(at, zone)
+    cards = await rating.cards(connection, org, months[0].end)
+    usage: list[Decimal] = []
+    whole: list[Decimal] = []
+    for period in months:
+        used, held = await _open(connection, org, period, cards, await store.billed(connection, org, period))
+        for sums, found in ((usage, cost(used, cards, period)), (whole, cost(used, cards, period, held))):
+            sums += [amount for one, amount in found.items() if own.get(one, mode) is Mode.PREPAID]
+    return total(usage), total((*whole, total(usage).copy_negate()))
 
 
-async def spent(connection: Connection, org: UUID, period: Period, budgets: Iterable[Budget]) -> dict[UUID, Decimal]:
-    """Return what usage of a period, billed or not, costs at most before tax, by the budgets that it counts for."""
-    rows = await store.used(connection, org, period)
-    found = {}
-    for budget in budgets:
-        covers = budget.covers
-        mine = [row for row in rows if covers(row["application_id"], row["subscription_id"])]
-        found[budget.id] = await _cost(connection, mine, period, lambda _: True)
-    return found
+async def spent(connection: Connection, org: UUID, period: Period, budgets: Sequence[Budget]) -> dict[UUID, Decimal]:
+    """Return what a period, billed or not, costs at most before tax, by the budgets that it counts for."""
+    if not budgets:
+        return {}
+    cards = await rating.cards(connection, org, period.end)
+    used, held = await _open(connection, org, period, cards, store.Billed(0, later=True, closed=False))
+    found = cost(used, cards, period, held)
+    applications = await store.applications_of(connection, org)
+    return {
+        budget.id: total(amount for one, amount in found.items() if budget.covers(applications.get(one), one))
+        for budget in budgets
+    }
 
 
-class _Prepaid:
-    """Tells whether a subscription is paid from the wallet."""
+async def _open(
+    connection: Connection, org: UUID, period: Period, cards: Sequence[RateCard], billed: store.Billed
+) -> tuple[list[Used], list[rating.Held]]:
+    """Return what isn't billed of a period: usage, and the subscriptions that may owe fees and minimums."""
+    used: list[Used] = []
+    if billed.later or (billed.batch and not billed.closed):
+        before = await store.used_up_to(connection, org, period, billed.batch) if billed.batch else []
+        known = {_whose(row): row for row in before}
+        used = [
+            Used(*_whose(row), row, known.get(_whose(row), {})) for row in await store.used(connection, org, period)
+        ]
+        if units := reported_units(cards):
+            services = [card.service for card in cards if reported_units([card])]
+            rows = await store.reported(connection, org, period, services, units, billed.batch)
+            used += [Used(*_whose(row), row) for row in rows]
+    return used, [] if billed.closed else await rating.stood(connection, org, period, cards)
 
-    def __init__(self, mode: Mode, own: dict[UUID, Mode]) -> None:
-        self._mode, self._own = mode, own
 
-    def __call__(self, subscription: UUID) -> bool:
-        return self._own.get(subscription, self._mode) is Mode.PREPAID
-
-
-async def _cost(
-    connection: Connection, rows: Iterable[store.Row], period: Period, counts: Callable[[UUID], bool]
-) -> Decimal:
-    mine = [row for row in rows if counts(row["subscription_id"])]
-    if not mine:
-        return Decimal(0)
-    cards = await store.cards(connection, list({row["service_id"] for row in mine}), period.end)
-    return total(cost(store.units_of(row), cards, row["service_id"], row["plan"], period) for row in mine)
+def _whose(row: store.Row) -> tuple[UUID, UUID, str | None]:
+    return row["subscription_id"], row["service_id"], row["plan"]
 
 
 def _months(at: datetime, zone: str) -> list[Period]:

@@ -98,7 +98,8 @@ async def pay(
     """Draw what can be had of an amount from an organisation's wallet for an invoice; return it, in whole paise.
 
     Within the caller's transaction, which is to write the invoice's lines first: then what is used already and not on
-    it stays held. What gateways have leased is never drawn. Nothing is posted when the wallet has nothing.
+    it stays held. What gateways have leased is never drawn; what isn't due yet, of fees and minimums, gives way.
+    Nothing is posted when the wallet has nothing.
     """
     if exact(amount) <= 0:
         return Decimal("0.00")
@@ -107,7 +108,8 @@ async def pay(
     if not grants:
         return Decimal("0.00")
     taken = await holds.held(connection, org, at, tax)
-    kept = taken.total if await store.is_invoiced(connection, invoice) else taken.leased
+    used = taken.used if await store.is_invoiced(connection, invoice) else Decimal(0)
+    kept = total((used, taken.leased))
     free = total((*(grant.remaining for grant in grants), -kept))
     drawn = min(amount, free).quantize(PAISA, rounding=ROUND_DOWN)
     if drawn <= 0:

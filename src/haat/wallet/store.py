@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from haat.infra.postgres import Connection
 from haat.kernel.clock import Period
-from haat.rating.model import RateCard
+from haat.rating.service import quantity_sql
 from haat.usage.model import BILLED_VALUES, UNITS, id_bound
 from haat.wallet.model import Budget, Grant, GrantKind, Mode
 
@@ -141,82 +141,123 @@ async def names(connection: Connection, org: UUID) -> dict[UUID, str]:
 
 # --- usage -----------------------------------------------------------------------------------------
 
-_WHOSE = "subscription_id, application_id, service_id, plan"
+_WHOSE = "subscription_id, service_id, plan"
 _SUMS = ", ".join(f"coalesce(sum({unit}), 0) AS {unit}" for unit in UNITS)
+_COUNTED = """outcome = ANY(%(billed)s)
+    AND subscription_id IS NOT NULL AND service_id IS NOT NULL AND provider_org IS NOT NULL"""
 
 
 async def used(connection: Connection, org: UUID, period: Period) -> list[Row]:
-    """Return what an organisation has used in a period, of what is billed, from the rollups."""
+    """Return what an organisation has used in a period, of what is billed: at least that, corrections included.
+
+    It is summed up from the rollups, which say what was measured, and the calls that are counted in place of others.
+    """
+    units = ", ".join(UNITS)
     rows = await connection.execute(
         f"""
-        SELECT {_WHOSE}, {_SUMS} FROM usage_hourly
-        WHERE org_id = %s AND hour >= %s AND hour < %s AND outcome = ANY(%s)
-          AND subscription_id IS NOT NULL AND service_id IS NOT NULL AND provider_org IS NOT NULL
-        GROUP BY {_WHOSE}
+        SELECT {_WHOSE}, sum(calls)::numeric AS calls, {_SUMS} FROM (
+            SELECT {_WHOSE}, calls, {units} FROM usage_hourly
+            WHERE org_id = %(org)s AND hour >= %(start)s AND hour < %(end)s AND {_COUNTED}
+            UNION ALL
+            SELECT {_WHOSE}, 1, {units} FROM usage JOIN usage_corrections ON replaced_by = usage.id
+            WHERE usage.org_id = %(org)s AND usage.id >= %(id_from)s AND usage.id < %(id_to)s AND mode = 'live'
+              AND usage_corrections.org_id = %(org)s AND {_COUNTED}
+        ) AS every GROUP BY {_WHOSE}
         """,
-        (org, period.start, period.end, BILLED_VALUES),
+        _within(org, period),
     )
     return [row async for row in rows]
-
-
-async def invoiced_up_to(connection: Connection, org: UUID, period: Period) -> tuple[int, bool]:
-    """Return the batch up to which a period is on issued invoices, and whether later usage came."""
-    row = await (
-        await connection.execute(
-            """
-            WITH billed AS (
-                SELECT coalesce(max(line.batch_to), 0) AS batch
-                FROM invoice_lines AS line JOIN invoices ON invoices.id = line.invoice_id
-                WHERE line.org_id = %(org)s AND line.period = %(label)s)
-            SELECT batch, EXISTS (
-                SELECT FROM usage_hourly WHERE org_id = %(org)s AND hour >= %(start)s AND hour < %(end)s
-                    AND usage_hourly.batch > billed.batch AND outcome = ANY(%(outcomes)s)) AS later
-            FROM billed
-            """,
-            {
-                "org": org,
-                "label": period.label,
-                "start": period.start,
-                "end": period.end,
-                "outcomes": BILLED_VALUES,
-            },
-        )
-    ).fetchone()
-    assert row is not None
-    return int(row["batch"]), bool(row["later"])
 
 
 async def used_up_to(connection: Connection, org: UUID, period: Period, batch: int) -> list[Row]:
     """Return the same as `used` of what came up to a batch: it never changes after."""
     rows = await connection.execute(
         f"""
-        SELECT {_WHOSE}, {_SUMS} FROM usage
-        WHERE org_id = %s AND id >= %s AND id < %s AND batch <= %s AND outcome = ANY(%s) AND mode = 'live'
-          AND subscription_id IS NOT NULL AND service_id IS NOT NULL AND provider_org IS NOT NULL
+        SELECT {_WHOSE}, count(*)::numeric AS calls, {_SUMS} FROM usage
+        WHERE org_id = %(org)s AND id >= %(id_from)s AND id < %(id_to)s AND batch <= %(batch)s AND mode = 'live'
+          AND {_COUNTED}
         GROUP BY {_WHOSE}
         """,
-        (org, id_bound(period.start), id_bound(period.end), batch, BILLED_VALUES),
+        {**_within(org, period), "batch": batch},
     )
     return [row async for row in rows]
 
 
-async def cards(connection: Connection, services: Sequence[UUID], before: datetime) -> list[RateCard]:
-    """Return all versions of the prices of some services."""
+async def reported(
+    connection: Connection, org: UUID, period: Period, services: Sequence[UUID], units: Sequence[str], after: int
+) -> list[Row]:
+    """Return what providers reported of units that rollups don't have, in calls that came after a batch."""
+    sums = ", ".join(f"coalesce(sum({quantity_sql(unit)}), 0) AS {unit}" for unit in units)
     rows = await connection.execute(
-        """
-        SELECT id, service_id AS service, version, plan_code AS plan, unit, unit_price, free_units, provider_share,
-               effective_from
-        FROM rate_cards WHERE effective_from < %s AND service_id = ANY(%s)
+        f"""
+        SELECT {_WHOSE}, {sums} FROM usage
+        WHERE org_id = %(org)s AND id >= %(id_from)s AND id < %(id_to)s AND batch > %(batch)s AND mode = 'live'
+          AND service_id = ANY(%(services)s) AND {_COUNTED}
+        GROUP BY {_WHOSE}
         """,
-        (before, list(services)),
+        {**_within(org, period), "batch": after, "services": list(services)},
     )
-    return [RateCard(**row) async for row in rows]
+    return [row async for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Billed:
+    """How much of a period is on invoices: usage up to a batch. ``later``: more came since. ``closed``: fees too."""
+
+    batch: int
+    later: bool
+    closed: bool
+
+
+async def billed(connection: Connection, org: UUID, period: Period) -> Billed:
+    """Return how much of a period is on issued invoices, those left out that are void or still to be registered."""
+    row = await (
+        await connection.execute(
+            f"""
+            WITH billed AS (
+                SELECT coalesce(max(line.batch_to), 0) AS batch
+                FROM invoice_lines AS line JOIN ({_ISSUED}) AS issued ON issued.id = line.invoice_id
+                WHERE line.org_id = %(org)s AND line.period = %(label)s)
+            SELECT batch, EXISTS (
+                SELECT FROM usage_hourly WHERE org_id = %(org)s AND hour >= %(start)s AND hour < %(end)s
+                    AND usage_hourly.batch > billed.batch AND outcome = ANY(%(billed)s)
+            ) OR EXISTS (
+                SELECT FROM usage_corrections WHERE org_id = %(org)s AND usage_corrections.batch > billed.batch
+                    AND replaced_by >= %(id_from)s AND replaced_by < %(id_to)s) AS later,
+            EXISTS (SELECT FROM ({_ISSUED}) AS issued WHERE period = %(label)s AND closes) AS closed
+            FROM billed
+            """,
+            {**_within(org, period), "label": period.label},
+        )
+    ).fetchone()
+    assert row is not None
+    return Billed(int(row["batch"]), bool(row["later"]), bool(row["closed"]))
+
+
+_ISSUED = """
+    SELECT invoices.id, invoices.period, closes FROM invoices JOIN invoice_states ON invoice_id = invoices.id
+    WHERE invoices.org_id = %(org)s AND invoices.kind <> 'debit_note' AND state NOT IN ('void', 'registering')
+"""
+"""Invoices and statements that bill usage, and do so now."""
 
 
 async def is_invoiced(connection: Connection, invoice: UUID) -> bool:
-    """Tell whether an invoice and its lines are written."""
-    row = await connection.execute("SELECT FROM invoices WHERE id = %s", (invoice,))
+    """Tell whether an invoice is issued, so that nothing is held any more for what it bills."""
+    row = await connection.execute(
+        "SELECT FROM invoice_states WHERE invoice_id = %s AND state NOT IN ('void', 'registering')", (invoice,)
+    )
     return row.rowcount > 0
+
+
+def _within(org: UUID, period: Period) -> dict[str, Any]:
+    return {
+        "org": org,
+        "start": period.start,
+        "end": period.end,
+        "id_from": id_bound(period.start),
+        "id_to": id_bound(period.end),
+        "billed": BILLED_VALUES,
+    }
 
 
 # --- leases ----------------------------------------------------------------------------------------
@@ -384,8 +425,3 @@ async def applications_of(connection: Connection, org: UUID) -> dict[UUID, UUID]
     """Return the application of each subscription."""
     rows = await connection.execute("SELECT id, application_id FROM subscriptions WHERE org_id = %s", (org,))
     return {row["id"]: row["application_id"] async for row in rows}
-
-
-def units_of(row: Row) -> dict[str, Decimal]:
-    """Return the quantities of a row of usage by unit."""
-    return {unit: Decimal(row[unit]) for unit in UNITS}

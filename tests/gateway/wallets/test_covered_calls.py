@@ -11,6 +11,7 @@ from msgspec import structs
 
 from gateway.rig import APP, ORG, Market, answer
 from haat.gateway.limits.registry import PlanLimits
+from haat.gateway.market.snapshot import Price
 from haat.gateway.wallets.purse import BEAT, OUT_OF_REACH, Purse, steady
 from haat.usage.event import Outcome
 
@@ -81,6 +82,32 @@ async def test_a_declared_maximum_is_what_is_held(market: Market) -> None:
     response = await market.call(*CALL, "X-Haat-Max-Units: characters=2")
     assert response.status == 200
     assert purse.standing().drawn == 2_360_000_000
+
+
+async def test_a_card_with_several_prices_is_held_at_its_dearest_by_each_unit_it_asks_for(market: Market) -> None:
+    purse = prepay(market)
+    service = market.gateway.directory.services["acme/paid"]
+    asks = (
+        ("characters", "50", "8", "0"),  # a package of eight, or two for ten bytes
+        ("calls", "2", "0", "1"),  # two rupees each, and one when the first is made
+        ("input_tokens", "0.25", "0", "0"),
+    )
+    price = Price("", "characters", "6.25", "0", 0, plain=False, most=asks)
+    market.gateway.directory.put_service(service.id, structs.replace(service, prices=(price,)))
+    fill(purse, 200 * RUPEE)
+    held = []
+
+    async def look(*_: Any) -> bool:
+        held.append(purse.standing())
+        return False
+
+    market.provider.behaviour = look
+    assert (await market.call(*CALL)).status == 502
+    assert held[0].drawn == 124_490_000_000  # 100 + 3 + 2.50, and 18 % of tax
+    market.provider.behaviour = answer(200, b"{}", "X-Haat-Usage: characters=4; input_tokens=99")
+    assert (await market.call(*CALL)).status == 200
+    assert purse.standing().used == 65_490_000_000  # one package was begun: 50 + 3 + 2.50
+    assert market.events()[-1].units["input_tokens"] == "10", "what isn't held isn't counted"
 
 
 async def test_a_call_that_the_wallet_does_not_cover_is_refused_with_what_to_do(market: Market) -> None:

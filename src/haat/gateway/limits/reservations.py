@@ -89,8 +89,8 @@ def most_of(call: Call, unit: str) -> int:
     if allowance is not None and call.admitted and unit == allowance.unit and allowance.is_hard:
         most = min(most, call.reserved)
     grant = call.grant
-    if grant is not None and grant.cover is not None and call.admitted and unit == grant.cover.unit:
-        most = min(most, call.held)
+    if grant is not None and grant.cover is not None and call.admitted:
+        most = min(most, grant.cover.cap(call, unit))
     return most
 
 

@@ -100,6 +100,8 @@ class Price(msgspec.Struct, frozen=True):
     """Microseconds since the epoch."""
     plain: bool = True
     """Whether that is all that is asked for; otherwise ``unit_price`` is what the card is known by."""
+    most: tuple[tuple[str, str, str, str], ...] = ()
+    """What a call costs at most where it isn't plain: the members of `haat.wallet.prices.Most`."""
 
 
 class Service(msgspec.Struct, frozen=True):

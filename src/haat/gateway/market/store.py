@@ -28,6 +28,8 @@ from haat.gateway.market.snapshot import (
     sharing,
 )
 from haat.infra.postgres import Connection
+from haat.kernel.prices import Meter, component, meter_of
+from haat.wallet.prices import asked
 
 _CREDENTIALS = """
     SELECT id::text, org_id::text, application_id::text, key_hash,
@@ -62,6 +64,8 @@ _SERVICES = """
            partners.status AS partner_status, partners.reason AS partner_reason,
            partners.allowed_networks, coalesce(header, '') AS header, coalesce(ciphertext, '') AS ciphertext,
            coalesce(versions.list, '[]') AS versions, coalesce(prices.list, '[]') AS prices,
+           (SELECT coalesce(jsonb_agg(jsonb_build_object('name', name, 'aggregation', aggregation, 'measure', measure,
+                'less', less, 'filter', filter)), '[]') FROM meters WHERE service_id = services.id) AS meters,
            divisions.policy AS division, coalesce(maintenance.list, '[]') AS maintenance
     FROM services JOIN partners ON partners.slug = provider_slug
     LEFT JOIN provider_credentials ON provider_credentials.service_id = services.id
@@ -79,7 +83,7 @@ _SERVICES = """
         SELECT jsonb_agg(jsonb_build_object(
             'plan', coalesce(plan_code, ''), 'unit', unit, 'unit_price', unit_price::text,
             'free_units', free_units::text, 'effective_from', (extract(epoch FROM effective_from) * 1000000)::bigint,
-            'plain', components = '[]'
+            'components', components
             )) AS list
         FROM rate_cards WHERE service_id = services.id AND NOT EXISTS (
             SELECT FROM rate_cards AS later
@@ -104,6 +108,7 @@ _TABLES = (
     "partners",
     "provider_credentials",
     "rate_cards",
+    "meters",
     "divisions",
     "wallets",
     "wallet_modes",
@@ -316,6 +321,7 @@ def _application(row: Mapping[str, Any]) -> Application:
 def _service(row: Mapping[str, Any]) -> Service:
     provider_stopped = row["partner_status"] == "suspended"
     versions = row["versions"]
+    meters = {one["name"]: meter_of(one) for one in row["meters"]}
     return Service(
         id=str(row["id"]),
         provider=row["provider_slug"],
@@ -337,10 +343,17 @@ def _service(row: Mapping[str, Any]) -> Service:
         visibility=row["visibility"],
         deprecated_at=_micros(row["status_at"]) if row["status"] == "deprecated" else 0,
         sunset_at=_micros(row["sunset_at"]),
-        prices=tuple(Price(**price) for price in row["prices"]),
+        prices=tuple(_price(price, meters) for price in row["prices"]),
         division=msgspec.convert(row["division"], DivisionPolicy) if row["division"] else None,
         maintenance=tuple((start, end) for start, end in row["maintenance"]),
     )
+
+
+def _price(row: Mapping[str, Any], meters: Mapping[str, Meter]) -> Price:
+    components = [component(one, meters) for one in row["components"]]
+    most = tuple((one.unit, f"{one.price:f}", f"{one.size:f}", f"{one.begun:f}") for one in asked(components))
+    plain = not components
+    return Price(**{name: value for name, value in row.items() if name != "components"}, plain=plain, most=most)
 
 
 def _version(row: Mapping[str, Any]) -> Version:

@@ -1,8 +1,8 @@
-"""What must cover a call before it is made: the purses it draws from, and what a unit costs of each.
+"""What must cover a call before it is made: the purses it draws from, and what its units cost of each.
 
-A wallet covers calls with tax, budgets without. The most that a call can cost is the price of a unit times the units
-that it reserves (`haat.gateway.limits.reservations`); what its provider reports beyond those is neither counted nor
-billed.
+A wallet covers calls with tax, budgets without. The most that a call can cost is what the units that it reserves
+(`haat.gateway.limits.reservations`) cost at most (`haat.wallet.prices`): of a card with several components, of each
+the unit that it is about. What its provider reports beyond those is neither counted nor billed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from haat.gateway.limits.plan import MICRO, to_micro
 from haat.gateway.limits.reservations import GENERATING, bound, declared_most
 from haat.gateway.limits.windows import FAR
 from haat.kernel.errors import BudgetSpent, HaatError, WalletEmpty, WalletUnavailable
+from haat.kernel.money import multiply
+from haat.kernel.prices import REPORTED_UNITS
 from haat.usage.event import Outcome
 from haat.wallet.holds import WALLET, budget_fund
 from haat.wallet.leases import period_label
 from haat.wallet.model import from_nano
-from haat.wallet.prices import UnitPrice, unit_price
+from haat.wallet.prices import CALLS, Most, in_force
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     from haat.gateway.market.snapshot import Price, Service, Subscription
     from haat.gateway.wallets.purse import Purse
 
-_PICO = Decimal(10**12)
+_PICO, _NANO = Decimal(10**12), Decimal(10**9)
+_ONE_A_CALL = ("requests", CALLS)
 _BILLED = (Outcome.COMPLETED, Outcome.CLIENT_LEFT)
 
 
@@ -42,33 +45,68 @@ class Lacking(Exception):
         self.purse, self.amount = purse, amount
 
 
-class Part(NamedTuple):
-    """One purse, and a unit's price in millionths of a millionth of a rupee, rounded up."""
+class Rate(NamedTuple):
+    """What one of a cover's units costs a purse at most, rounded up; ``unit`` is its place among them.
 
-    purse: Purse
+    ``price`` is in millionths of a millionth of a rupee, for a unit, or for a package of ``size`` millionths of a unit;
+    ``begun``, in billionths, is due besides where there are any.
+    """
+
+    unit: int
     price: int
+    size: int = 0
+    begun: int = 0
 
     def cost(self, micro_units: int) -> int:
         """Return billionths of a rupee, rounded up."""
-        return -(-micro_units * self.price // 1_000_000_000)
+        if not micro_units:
+            return 0
+        if self.size:
+            return -(-micro_units // self.size) * -(-self.price // 1000) + self.begun
+        return -(-micro_units * self.price // 1_000_000_000) + self.begun
+
+
+Quantities = tuple[int, ...]
+"""Millionths of each of a cover's units, in their order."""
+
+
+class Part(NamedTuple):
+    """One purse, and what calls cost of it."""
+
+    purse: Purse
+    rates: tuple[Rate, ...]
+
+    def cost(self, quantities: Quantities) -> int:
+        """Return billionths of a rupee, rounded up."""
+        return sum([rate.cost(quantities[rate.unit]) for rate in self.rates])
 
 
 class Cover:
-    """All purses of a grant. ``unit`` is what its calls are priced by. A call holds from all of them or from none."""
+    """All purses of a grant. ``units`` are what its calls are priced by. A call holds from all of them or from none."""
 
-    __slots__ = ("parts", "unit")
+    __slots__ = ("counts_tokens", "parts", "units")
 
-    def __init__(self, unit: str, parts: tuple[Part, ...]) -> None:
-        self.unit, self.parts = unit, parts
+    def __init__(self, units: tuple[str, ...], parts: tuple[Part, ...]) -> None:
+        self.units, self.parts = units, parts
+        self.counts_tokens: bool = any(_bounding(unit) == "tokens" for unit in units)
 
     def hold(self, call: Call) -> None:
         """Hold the most that a call can cost; raise Lacking, or InvalidRequest for what can't be read."""
-        call.held = most = self._most(call)
+        call.held = most = tuple([self._most(call, unit) for unit in self.units])
         self._take(most)
 
     def extend(self, call: Call) -> None:
         """Hold more, now that a call's body is here and says what it can use; raise what refuses it."""
-        if self.unit != "tokens" or (wanted := bound(call, "tokens")) <= call.held:
+        if not self.counts_tokens:
+            return
+        tokens = bound(call, "tokens")
+        wanted = tuple(
+            [
+                max(held, tokens) if _bounding(unit) == "tokens" else held
+                for unit, held in zip(self.units, call.held, strict=True)
+            ]
+        )
+        if wanted == call.held:
             return
         try:
             self._take(wanted, call.held)
@@ -76,33 +114,38 @@ class Cover:
             raise refused(lack.purse, lack.amount, lack.purse.denial()[1]) from None
         call.held = wanted
 
+    def cap(self, call: Call, unit: str) -> int:
+        """Return the most of a unit that a provider's report counts for, in millionths: what is held for it."""
+        return call.held[self.units.index(unit)] if unit in self.units else FAR
+
     def release(self, call: Call) -> None:
         """Give back what a call holds: it was not made."""
-        self._settle(call.held, 0)
+        self._settle(call.held, None)
 
     def settle(self, call: Call, outcome: Outcome) -> None:
         """Turn what a call holds into what it has used. Its record is in the journal: whoever counts that counts it."""
-        self._settle(call.held, min(call.held, self._used(call)) if outcome in _BILLED and call.dispatched else 0)
+        self._settle(call.held, self._used(call) if outcome in _BILLED and call.dispatched else None)
 
-    def _take(self, micro_units: int, before: int = 0) -> None:
+    def _take(self, wanted: Quantities, before: Quantities | None = None) -> None:
         taken: list[tuple[Part, int]] = []
         for part in self.parts:
-            amount = part.cost(micro_units) - part.cost(before)
+            amount = part.cost(wanted) - (part.cost(before) if before else 0)
             if not part.purse.hold(amount):
                 for other, held in taken:
                     other.purse.settle(held, 0)
                 raise Lacking(part.purse, amount)
             taken.append((part, amount))
 
-    def _settle(self, held: int, used: int) -> None:
+    def _settle(self, held: Quantities, used: Quantities | None) -> None:
         for part in self.parts:
-            part.purse.settle(part.cost(held), part.cost(used))
+            part.purse.settle(part.cost(held), part.cost(used) if used else 0)
 
-    def _most(self, call: Call) -> int:
-        if self.unit == "requests":
+    def _most(self, call: Call, unit: str) -> int:
+        if unit in _ONE_A_CALL:
             return MICRO
-        most = bound(call, self.unit)
-        if self.unit == "tokens" and not call.body_complete:
+        unit = _bounding(unit)
+        most = bound(call, unit)
+        if unit == "tokens" and not call.body_complete:
             route = call.route
             assert route is not None
             said = route.max_micro_units or declared_most(call.lines, "tokens") < FAR
@@ -110,48 +153,74 @@ class Cover:
                 most += DEFAULT_ANSWER_TOKENS * MICRO  # its body will say so
         return most
 
-    def _used(self, call: Call) -> int:
+    def _used(self, call: Call) -> Quantities:
         """Return the priced units of a call; where nobody has counted them, what was held."""
-        if self.unit == "requests":
-            return MICRO
-        quantity = call.units.get(self.unit)
-        if quantity is None and self.unit == "bytes":
-            return call.body_size * MICRO
-        return call.held if quantity is None else to_micro(quantity)
+        return tuple([min(held, _used(call, unit, held)) for unit, held in zip(self.units, call.held, strict=True)])
+
+
+def _used(call: Call, unit: str, held: int) -> int:
+    if unit in _ONE_A_CALL:
+        return MICRO
+    quantity = call.units.get(unit)
+    if quantity is not None:
+        return to_micro(quantity)
+    if unit in REPORTED_UNITS:
+        return 0  # a part of the tokens that its provider doesn't tell apart
+    return call.body_size * MICRO if unit == "bytes" else held
+
+
+def _bounding(unit: str) -> str:
+    """Return the unit that bounds another: parts of tokens are no more than tokens."""
+    return "tokens" if unit in REPORTED_UNITS else unit
 
 
 class _Card(NamedTuple):
     """A price of the snapshot as `haat.wallet.prices` asks for it."""
 
     plan: str | None
-    unit: str
-    unit_price: Decimal
     effective_from: datetime
+    most: tuple[Most, ...]
 
 
 def cover_of(gateway: Gateway, service: Service, subscription: Subscription, at: int) -> tuple[Cover | None, int]:
     """Return what must cover a subscription's calls at a time, None for nothing, and until when that is so."""
-    found = unit_price(_cards(service.prices), subscription.plan, datetime.fromtimestamp(at / 1_000_000, UTC))
-    if found is None or not found.price:
+    card = in_force(_cards(service.prices), subscription.plan, datetime.fromtimestamp(at / 1_000_000, UTC))
+    most = [one for one in card.most if one.price or one.begun] if card else []
+    if not most:
         return None, FOREVER
     label, until = period_label(at, subscription.zone)
-    parts = tuple(_parts(gateway, subscription, found, label))
-    return Cover(found.unit, parts), until if subscription.stops else FOREVER
+    units = tuple(dict.fromkeys(one.unit for one in most))
+    parts = tuple(_parts(gateway, subscription, units, most, label))
+    return Cover(units, parts), until if subscription.stops else FOREVER
 
 
-def _parts(gateway: Gateway, subscription: Subscription, price: UnitPrice, period: str) -> Iterator[Part]:
-    plain = int((price.price * _PICO).to_integral_value(ROUND_CEILING))
+def _parts(
+    gateway: Gateway, subscription: Subscription, units: tuple[str, ...], most: list[Most], period: str
+) -> Iterator[Part]:
     for budget in subscription.stops:
-        yield Part(gateway.purses.of(budget_fund(budget, period), subscription.org), plain)
+        purse = gateway.purses.of(budget_fund(budget, period), subscription.org)
+        yield Part(purse, tuple(_rate(units, one, Decimal(1)) for one in most))
     if subscription.prepaid:
-        taxed = int((price.price * (1 + gateway.settings.gst_rate) * _PICO).to_integral_value(ROUND_CEILING))
-        yield Part(gateway.purses.of(WALLET, subscription.org), taxed)
+        with_tax = 1 + gateway.settings.gst_rate
+        purse = gateway.purses.of(WALLET, subscription.org)
+        yield Part(purse, tuple(_rate(units, one, with_tax) for one in most))
+
+
+def _rate(units: tuple[str, ...], most: Most, times: Decimal) -> Rate:
+    price, begun = (
+        int(multiply(multiply(amount, times), per).to_integral_value(ROUND_CEILING))
+        for amount, per in ((most.price, _PICO), (most.begun, _NANO))
+    )
+    return Rate(units.index(most.unit), price, int(most.size * MICRO), begun)
 
 
 def _cards(prices: tuple[Price, ...]) -> Iterator[_Card]:
     for price in prices:
         begins = datetime.fromtimestamp(price.effective_from / 1_000_000, UTC)
-        yield _Card(price.plan or None, price.unit, Decimal(price.unit_price), begins)
+        most = [Most(unit, *map(Decimal, numbers)) for unit, *numbers in price.most]
+        if price.plain:
+            most = [Most(price.unit, Decimal(price.unit_price))]
+        yield _Card(price.plan or None, begins, tuple(most))
 
 
 def refused(purse: Purse, amount: int, left: int) -> HaatError:
