@@ -196,6 +196,10 @@ MEASURES: dict[str, Callable[[Effort, Path], list[Row]]] = {
 _MET = {True: "yes", False: "no", None: ""}
 
 
+def _rounded(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.1f}"
+
+
 def as_json(rows: list[Row], seen: conditions.Conditions, *, quick: bool) -> str:
     members = {"rows": [asdict(row) for row in rows], "conditions": asdict(seen) | {"quick": quick}}
     return json.dumps(members, indent=2, ensure_ascii=False) + "\n"
@@ -205,7 +209,7 @@ def describe(rows: list[Row], seen: conditions.Conditions, *, quick: bool) -> st
     """Return Markdown of all that was found."""
     lines = ["| | what | figure | wanted | met |", "|---|---|---|---|---|"]
     lines += [
-        f"| {row.name} | {row.what} | {row.figure:,.{row.figure < 100:d}f} {row.unit} | {row.wanted} | {_MET[row.met]} |"
+        f"| {row.name} | {row.what} | {_rounded(row.figure)} {row.unit} | {row.wanted} | {_MET[row.met]} |"
         for row in rows
     ]
     notes = [note for row in rows for note in row.notes] + list(seen.sentences())
