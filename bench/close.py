@@ -26,13 +26,13 @@ import psutil
 import psycopg
 
 from bench import money_calls, money_market
-from bench.processes import process_tree, running, say, tail
+from bench.processes import end, process_tree, running, say, tail
 from haat.infra import postgres
 from haat.invoices.terms import GRACE
 from haat.kernel.clock import Period, SystemClock, month_of
 
 LOOK_SECONDS = 0.1
-START_SECONDS = 60.0
+START_SECONDS, MAILS_SECONDS = 60.0, 1800.0
 QUIET_LOOKS = 30
 """So often nothing may wait: events become jobs within a second."""
 ZONE = "Asia/Kolkata"
@@ -118,9 +118,11 @@ def _await_worker(made: money_market.Database, log: Path) -> None:
 
 def _await_mails(made: money_market.Database) -> None:
     """Wait until what follows from issued invoices is done: each is to be mailed, here to nobody."""
-    quiet = 0
+    quiet, deadline = 0, time.monotonic() + MAILS_SECONDS
     with psycopg.connect(made.dsn("owner"), autocommit=True) as owner:
         while quiet < QUIET_LOOKS:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"mails still wait after {MAILS_SECONDS:.0f} s")
             time.sleep(LOOK_SECONDS)
             quiet = 0 if owner.execute(_WAITING).rowcount else quiet + 1
 
@@ -128,12 +130,16 @@ def _await_mails(made: money_market.Database) -> None:
 def _pass(options: Sequence[str], month: Period, environment: dict[str, str], worker: int, postmaster: int) -> Pass:
     command = [*_HAAT, "billing", "run", month.label, "--json", *options]
     began = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    with Watched([worker, process.pid]) as haat, Watched([postmaster], shared=True) as server:
-        out, _ = process.communicate()
-        seconds = time.perf_counter() - began
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+    try:
+        with Watched([worker, process.pid]) as haat, Watched([postmaster], shared=True) as server:
+            out, _ = process.communicate()
+            seconds = time.perf_counter() - began
+    finally:
+        if process.poll() is None:
+            end(process)
     if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}: {out[-2000:]}")
+        raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}: {out[-2000:]!r}")
     run: dict[str, Any] = json.loads(out)
     say(f"  {month.label} {run['state']} in {seconds:.1f} s: {run['issued']} issued, {run['unchanged']} unchanged")
     return Pass(
