@@ -1,7 +1,8 @@
 """How long a month takes to close: rated, invoiced, posted and settled, by the commands that people use.
 
 The calls of the last month are made in PostgreSQL with their rollups. Then a worker runs, as an installation has one,
-and `haat billing run PERIOD --wait` closes the month together with it; a second pass over the month does nothing.
+and `haat billing run PERIOD --wait` closes the month together with it; a second pass over the month does nothing. The
+worker also looks for whom to mail each invoice to; customers here have no members, so no PDF is made.
 What the month came to is worked out once more in SQL, apart from rating, and must be the same to the paisa.
 """
 
@@ -25,13 +26,15 @@ import psutil
 import psycopg
 
 from bench import money_calls, money_market
-from bench.processes import process_tree, running, say, tail
+from bench.processes import end, process_tree, running, say, tail
 from haat.infra import postgres
 from haat.invoices.terms import GRACE
 from haat.kernel.clock import Period, SystemClock, month_of
 
 LOOK_SECONDS = 0.1
-START_SECONDS = 60.0
+START_SECONDS, MAILS_SECONDS = 60.0, 1800.0
+QUIET_LOOKS = 30
+"""So often nothing may wait: events become jobs within a second."""
 ZONE = "Asia/Kolkata"
 _HAAT = (sys.executable, "-m", "haat.cli.main")
 
@@ -64,10 +67,10 @@ class Closed:
     again: Pass
 
 
-def close(work: Path, events: int) -> Closed:
+def close(work: Path, events: int, subscriptions: int) -> Closed:
     """Measure in a fresh database."""
     month = last_month(SystemClock().now())
-    with money_market.database(work / "close") as made:
+    with money_market.database(work / "close", subscriptions) as made:
         money_calls.fill(made, events, month.start, month.end)
         asyncio.run(_roll_up(made))
         with psycopg.connect(made.dsn("owner"), autocommit=True) as owner:
@@ -84,11 +87,12 @@ def close_month(made: money_market.Database, month: Period, work: Path) -> Close
     with running([*_HAAT, "worker"], log, environment=environment) as worker:
         _await_worker(made, log)
         first = _pass(["--wait"], month, environment, worker, postmaster)
+        _await_mails(made)
         again = _pass(["--wait", "--again"], month, environment, worker, postmaster)
     if again.issued:
         raise RuntimeError(f"{again.issued} invoices were issued by a second pass")
     events, lines, net = _check(made, month)
-    return Closed(events, money_market.SUBSCRIPTIONS, lines, str(net), first, again)
+    return Closed(events, len(money_market.subscriptions(made)), lines, str(net), first, again)
 
 
 def last_month(now: datetime) -> Period:
@@ -112,15 +116,30 @@ def _await_worker(made: money_market.Database, log: Path) -> None:
     raise RuntimeError(f"the worker did not come up\n{tail(log)}")
 
 
+def _await_mails(made: money_market.Database) -> None:
+    """Wait until what follows from issued invoices is done: each is to be mailed, here to nobody."""
+    quiet, deadline = 0, time.monotonic() + MAILS_SECONDS
+    with psycopg.connect(made.dsn("owner"), autocommit=True) as owner:
+        while quiet < QUIET_LOOKS:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"mails still wait after {MAILS_SECONDS:.0f} s")
+            time.sleep(LOOK_SECONDS)
+            quiet = 0 if owner.execute(_WAITING).rowcount else quiet + 1
+
+
 def _pass(options: Sequence[str], month: Period, environment: dict[str, str], worker: int, postmaster: int) -> Pass:
     command = [*_HAAT, "billing", "run", month.label, "--json", *options]
     began = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    with Watched([worker, process.pid]) as haat, Watched([postmaster], shared=True) as server:
-        out, _ = process.communicate()
-        seconds = time.perf_counter() - began
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+    try:
+        with Watched([worker, process.pid]) as haat, Watched([postmaster], shared=True) as server:
+            out, _ = process.communicate()
+            seconds = time.perf_counter() - began
+    finally:
+        if process.poll() is None:
+            end(process)
     if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}: {out[-2000:]}")
+        raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}: {out[-2000:]!r}")
     run: dict[str, Any] = json.loads(out)
     say(f"  {month.label} {run['state']} in {seconds:.1f} s: {run['issued']} issued, {run['unchanged']} unchanged")
     return Pass(
@@ -199,6 +218,7 @@ def _check(made: money_market.Database, month: Period) -> tuple[int, int, Decima
     return calls[0], found[0], found[1]
 
 
+_WAITING = "SELECT FROM procrastinate_jobs WHERE status IN ('todo', 'doing') AND task_name LIKE 'event:%' LIMIT 1"
 _EXPECTED = """
     SELECT count(*), sum(round(greatest(characters - 1000, 0) * 0.0002, 2)), sum(calls)::numeric
     FROM (SELECT subscription_id, sum(characters) AS characters, count(*) AS calls FROM usage

@@ -43,6 +43,7 @@ class Effort:
     dashboard_events: int
     dashboard_times: int
     close_events: int
+    close_subscriptions: int
     rating_events: int
 
 
@@ -52,6 +53,7 @@ FULL = Effort(
     dashboard_events=10_000_000,
     dashboard_times=25,
     close_events=10_000_000,
+    close_subscriptions=10_000,
     rating_events=1_000_000,
 )
 QUICK = Effort(
@@ -60,6 +62,7 @@ QUICK = Effort(
     dashboard_events=200_000,
     dashboard_times=5,
     close_events=200_000,
+    close_subscriptions=2_000,
     rating_events=100_000,
 )
 
@@ -156,7 +159,7 @@ def rating_rows(effort: Effort, work: Path) -> list[Row]:
 
 
 def close_rows(effort: Effort, work: Path) -> list[Row]:
-    seen = close(work, effort.close_events)
+    seen = close(work, effort.close_events, effort.close_subscriptions)
     whole = f"{seen.events:,} calls of {seen.subscriptions:,} subscriptions"
     found = [
         ("close", f"a month of {whole}", seen.first.seconds, "s", MOST_CLOSE_SECONDS),
@@ -193,6 +196,10 @@ MEASURES: dict[str, Callable[[Effort, Path], list[Row]]] = {
 _MET = {True: "yes", False: "no", None: ""}
 
 
+def _rounded(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.1f}"
+
+
 def as_json(rows: list[Row], seen: conditions.Conditions, *, quick: bool) -> str:
     members = {"rows": [asdict(row) for row in rows], "conditions": asdict(seen) | {"quick": quick}}
     return json.dumps(members, indent=2, ensure_ascii=False) + "\n"
@@ -202,7 +209,8 @@ def describe(rows: list[Row], seen: conditions.Conditions, *, quick: bool) -> st
     """Return Markdown of all that was found."""
     lines = ["| | what | figure | wanted | met |", "|---|---|---|---|---|"]
     lines += [
-        f"| {row.name} | {row.what} | {row.figure:,.0f} {row.unit} | {row.wanted} | {_MET[row.met]} |" for row in rows
+        f"| {row.name} | {row.what} | {_rounded(row.figure)} {row.unit} | {row.wanted} | {_MET[row.met]} |"
+        for row in rows
     ]
     notes = [note for row in rows for note in row.notes] + list(seen.sentences())
     head = ["A quick run."] if quick else []

@@ -50,15 +50,15 @@ class Bought:
 
 
 @contextlib.contextmanager
-def database(data_dir: Path) -> Iterator[Database]:
-    """Run an embedded PostgreSQL as an installation has it, with the market in it."""
+def database(data_dir: Path, subscriptions: int = SUBSCRIPTIONS) -> Iterator[Database]:
+    """Run an embedded PostgreSQL as an installation has it, with the market in it: each customer subscribed once."""
     settings = Settings(data_dir=data_dir)
     keyring = Keyring.load(data_dir)
     with database_server(settings, keyring):
         prepare_database(settings, keyring)
         made = Database(settings, keyring)
         with psycopg.connect(made.dsn("owner")) as connection:
-            connection.execute(_MARKET)
+            connection.execute(_MARKET.format(subscriptions=subscriptions))
         yield made
 
 
@@ -96,7 +96,7 @@ _MARKET = f"""
         SELECT gen_random_uuid(), id, 1, 'characters', 0.0002, 1000, 0.7, now() - interval '300 days', now() FROM sold;
     CREATE TEMPORARY TABLE buyers ON COMMIT DROP AS
         SELECT n, gen_random_uuid() AS org, gen_random_uuid() AS application
-        FROM generate_series(1, {SUBSCRIPTIONS}) AS n;
+        FROM generate_series(1, {{subscriptions}}) AS n;
     INSERT INTO organisations (id, name, kind, zone, state_code, address, created_at)
         SELECT org, format('Customer %s', lpad(n::text, 6, '0')), 'consumer', 'Asia/Kolkata', '29', '4 Bazaar Road',
                now() FROM buyers;

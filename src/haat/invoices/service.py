@@ -37,9 +37,9 @@ from haat.usage.model import month_named
 log = logging.getLogger(__name__)
 
 BATCH = 1000
-"""Organisations billed in one transaction. Their calls lie scattered over the month's rows: what many of them ask for
-is found by reading those once, while each one's alone would cost a page a call (a quarter as many cost four times as
-much in all)."""
+"""Organisations billed in one transaction: enough for their calls, which lie scattered over the month's rows, to be
+found by reading those once, and few enough that others don't wait long for the serials and the books.
+"""
 
 
 @dataclass(frozen=True, slots=True)
