@@ -7,6 +7,7 @@ takes them in, in one process, into an embedded PostgreSQL as an installation ha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -141,8 +142,9 @@ def _events(chance: random.Random, bought: Sequence[Bought], first: int, last: i
 def _cpu(pid: int) -> float:
     total = 0.0
     for process in process_tree(pid):
-        times = process.cpu_times()
-        total += times.user + times.system + times.children_user + times.children_system
+        with contextlib.suppress(psutil.NoSuchProcess):  # ended meanwhile: its parent has its seconds
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
     return total
 
 

@@ -9,16 +9,19 @@ commit): batch numbers therefore become visible in order, and "everything up to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import gc
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import chain
+from itertools import chain, islice
 
 from psycopg import DataError, IntegrityError
 from psycopg.rows import tuple_row
 
 from haat.infra.postgres import Connection
 from haat.kernel.ids import new_id
+from haat.usage.cells import HEADER, TRAILER
 from haat.usage.event import encode
 from haat.usage.record import Record
 from haat.usage.rollup import Rollup
@@ -29,6 +32,8 @@ from haat.usage.sorting import Sorting
 INTAKE_LOCK = 7_411_004
 _DAY_MS = 24 * 3600 * 1000
 _EPOCH = date(1970, 1, 1)
+_AT_ONCE = 256
+"""Records of which rows are made at once. Meanwhile the database works on what lies in its socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ async def take(
         except (DataError, IntegrityError) as error:  # an id is there, a month has no partition, a value doesn't fit
             raise NotAllNew(str(error.diag.message_primary)) from error
     else:
-        rows = list(found.rows(chain((first,), source)))
+        rows = found.rows(chain((first,), source))
         for month in _months(rows):
             await ensure_partition(connection, month)
         await connection.execute(
@@ -120,13 +125,28 @@ async def ensure_partition(connection: Connection, month: date) -> None:
     await connection.execute("SELECT usage_partition(%s)", (month,))
 
 
-async def _copy(connection: Connection, found: Sorting, records: Iterable[Record]) -> int:
+async def _copy(connection: Connection, found: Sorting, records: Iterator[Record]) -> int:
     """Copy rows straight into the table, roll them up, and return how many."""
-    async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for piece in pieces(found.data(records)):
-            await copy.write(piece)
-    await roll(connection, found.rollup, found.batch)
-    return found.unique
+    with _uncollected():
+        async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+            await copy.write(HEADER)
+            while some := list(islice(records, _AT_ONCE)):
+                await copy.write(found.data(some))
+            await copy.write(TRAILER)
+        await roll(connection, found.rollup, found.batch)
+    return found.made
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let no garbage be collected meanwhile: it would look again and again at rollups that grow, and find none."""
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
 
 
 async def _insert(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from haat.usage.frames import (
     FORMAT,
@@ -10,20 +11,20 @@ from haat.usage.frames import (
     MAX_FRAME_BYTES,
     MUST_UNDERSTAND,
     START,
-    Bad,
     CorruptJournal,
-    Frame,
     Kind,
     Position,
     TooNew,
     format_of,
     is_sealed,
-    scan,
     segment_path,
     segments,
 )
+from haat.usage.scan import Bad, Frame, scan
 
 _KNOWN_KINDS = frozenset(Kind)
+_HEADER: Final = int(Kind.HEADER)
+_SEAL: Final = int(Kind.SEAL)
 
 
 class JournalReader:
@@ -79,15 +80,14 @@ class JournalReader:
 
 def _frames(path: Path, position: Position, data: bytes) -> tuple[list[Frame], Bad | CorruptJournal | None]:
     """Return the good frames at the beginning of ``data``, up to a seal, and what ended them otherwise."""
+    found, bad = scan(data, position)
     frames: list[Frame] = []
     at = position.offset
-    for found in scan(data, position.offset):
-        if isinstance(found, Bad):
-            return frames, found
-        kind, payload, end = found
-        if kind == Kind.HEADER:
+    for frame in found:
+        kind = frame.kind
+        if kind == _HEADER:
             try:
-                wanted = format_of(payload)
+                wanted = format_of(frame.payload)
             except ValueError as error:
                 return frames, CorruptJournal(path, at, str(error))
             if wanted > FORMAT:
@@ -95,9 +95,8 @@ def _frames(path: Path, position: Position, data: bytes) -> tuple[list[Frame], B
         elif kind >= MUST_UNDERSTAND and kind not in _KNOWN_KINDS:
             return frames, TooNew(path, at, f"a frame of kind {kind} must be understood")
         else:
-            follows = Position(position.segment + 1, 0) if kind == Kind.SEAL else Position(position.segment, end)
-            frames.append(Frame(kind, payload, follows))
-            if kind == Kind.SEAL:
+            frames.append(frame)
+            if kind == _SEAL:
                 return frames, None
-        at = end
-    return frames, None
+        at = frame.offset
+    return frames, bad

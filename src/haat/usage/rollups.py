@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from haat.infra.postgres import Connection
+from haat.usage.cells import HEADER, TRAILER
 from haat.usage.model import UNITS
 from haat.usage.rollup import MEASURES, Rollup
-from haat.usage.rows import HEADER, TRAILER
 
 EARLIEST = timedelta(hours=14)
 LATEST = timedelta(hours=12)
@@ -120,11 +120,11 @@ CUSTOMERS = _Family(
     "usage_cells",
     "org_id",
     (
-        *("org_id", "application_id", "subscription_id", "service_id", "provider_org", "plan"),
-        *("language_pair", "status_class", "outcome"),
+        *("org_id", "application_id", "subscription_id", "service_id", "provider_org", "plan", "outcome"),
+        *("language_pair", "status_class"),
     ),
     """org_id uuid, application_id uuid, subscription_id uuid, service_id uuid, provider_org uuid, plan text,
-       language_pair text, status_class smallint, outcome text""",
+       outcome text, language_pair text, status_class smallint""",
     batch=True,
 )
 SELLERS = _Family(

@@ -41,7 +41,7 @@ from haat.usage.tail import Tail
 
 log = logging.getLogger(__name__)
 
-BATCH = 200_000
+BATCH = 500_000
 """Records in one transaction: the more there are, the fewer rollups are touched for each."""
 CAREFUL_BATCH = 5_000
 """Records in one transaction when some of them may be stored already, or may be refused."""
@@ -52,19 +52,6 @@ SWEEP_SECONDS = 60.0
 MAX_BACKOFF_SECONDS = 10.0
 KEEP_BATCHES = timedelta(days=7)
 FRAME_OVERHEAD = len(encode_frame(Kind.USAGE, b""))
-
-
-class _Counted(Iterator[Record]):
-    """Passes records on and counts them."""
-
-    def __init__(self, records: Iterator[Record]) -> None:
-        self._records = records
-        self.count = 0
-
-    def __next__(self) -> Record:
-        record = next(self._records)
-        self.count += 1
-        return record
 
 
 class Shipper:
@@ -87,6 +74,8 @@ class Shipper:
         self._tails: dict[str, Tail] = {}
         self._careful_for = careful_for
         """So many records go in by the long way: what is read after a start may be stored already."""
+        self._read_last = 0
+        """Records of the batch at hand, as far as it was read."""
         self._damaged: dict[str, float] = {}
         self._kept_house: date | None = None
         self._settled: date | None = None
@@ -111,7 +100,7 @@ class Shipper:
         await self._open_tails()
         problems: dict[str, str] = {}
         careful = self._careful_for > 0
-        records = _Counted(self._read_on(problems, min(self._batch, CAREFUL_BATCH) if careful else self._batch))
+        records = self._read_on(problems, min(self._batch, CAREFUL_BATCH) if careful else self._batch)
         first = next(records, None)
         if first is None and not problems and not self._moved():
             return 0
@@ -119,7 +108,7 @@ class Shipper:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             taken = None
             if first is not None:  # the rest is read while the database is at work
-                taken = await self._take(connection, chain((first,), records), now, records, new=not careful)
+                taken = await self._take(connection, chain((first,), records), now, new=not careful)
             moved = self._moved()
             for worker, position in moved.items():
                 await store.move(connection, worker, position.segment, position.offset, now)
@@ -131,16 +120,16 @@ class Shipper:
             del self._tails[worker]
         if taken is not None and careful:
             # A journal that is read again may go on with more of what is stored.
-            self._careful_for = CAREFUL_BATCH if taken.duplicates else max(0, self._careful_for - records.count)
-        return records.count
+            self._careful_for = CAREFUL_BATCH if taken.duplicates else max(0, self._careful_for - self._read_last)
+        return self._read_last
 
     async def _take(
-        self, connection: Connection, records: Iterable[Record], now: datetime, counted: _Counted, *, new: bool
+        self, connection: Connection, records: Iterable[Record], now: datetime, *, new: bool
     ) -> intake.Taken | None:
         try:
             return await intake.take(connection, records, now, expect_new=new)
         except intake.NotAllNew:
-            self._careful_for = counted.count + CAREFUL_BATCH  # it is one of these
+            self._careful_for = self._read_last + CAREFUL_BATCH  # it is one of these
             raise
 
     def _moved(self) -> dict[str, Position]:
@@ -149,15 +138,15 @@ class Shipper:
 
     def _read_on(self, problems: dict[str, str], most: int) -> Iterator[Record]:
         """Yield a batch of records that are final, from all journals in turn."""
-        count = 0
+        self._read_last = 0
         active = list(self._tails.values())
-        while active and count < most:
+        while active and self._read_last < most:
             going = []
             for tail in active:
                 records = self._read(tail, problems)
                 if records is not None:
                     going.append(tail)
-                    count += len(records)
+                    self._read_last += len(records)
                     yield from records
             active = going
 

@@ -72,7 +72,7 @@ def upgrade() -> None:
             ADD COLUMN language_pair text NOT NULL DEFAULT '',
             ALTER COLUMN latency TYPE bigint[] USING sketch_of_json(latency);
         ALTER TABLE usage_hourly ALTER COLUMN language_pair DROP DEFAULT;
-        ALTER TABLE usage_hourly SET (fillfactor = 70); -- most writes are updates: they need room beside the row
+        ALTER TABLE usage_hourly SET (fillfactor = 50); -- most writes are updates: they need room beside the row
         DROP FUNCTION sketch_of_json, histogram_add;
         DROP INDEX usage_hourly_key;
         CREATE UNIQUE INDEX usage_hourly_key ON usage_hourly (org_id, hour, service_id, application_id,
@@ -89,7 +89,7 @@ def upgrade() -> None:
         CREATE INDEX usage_daily_provider ON usage_daily (provider_org, day);
         COMMENT ON TABLE usage_daily IS 'Days before usage_settled.until, on the organisation''s wall. Late usage goes
             into its own day.';
-        CREATE TABLE market_hourly (hour timestamptz NOT NULL, {_SELLER}, {_MEASURES}) WITH (fillfactor = 70);
+        CREATE TABLE market_hourly (hour timestamptz NOT NULL, {_SELLER}, {_MEASURES}) WITH (fillfactor = 50);
         CREATE UNIQUE INDEX market_hourly_key ON market_hourly (provider_org, "by", hour, service_id, language_pair,
             status_class, outcome) NULLS NOT DISTINCT;
         CREATE INDEX market_hourly_by ON market_hourly ("by", hour);
