@@ -96,7 +96,7 @@ async def test_a_customer_contests_an_invoice_and_the_operator_decides(
     assert "Contested lines" in opened.text and "Withdraw" in opened.text and faults_of(opened.text) == []
     found = re.search(r"/account/disputes/([0-9a-f-]{36})/withdraw", opened.text)
     assert found is not None
-    await _good(operator, "/operator/disputes", "Sabzi Mandi Software", "invoice October 2026")
+    await _good(operator, "/operator/disputes", "Sabzi Mandi Software", "Invoice of October 2026")
     page = f"/operator/disputes/{found[1]}"
     await _good(operator, page, "Decide", "only ours", "Not ours")
     await _good(operator, "/operator/payouts", "Contested", "Dispute")

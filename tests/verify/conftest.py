@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 from running import RunningPlatform
 from trade import Market, open_market
+from walking import open_chromium
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +29,9 @@ def market(platform_process: RunningPlatform) -> Iterator[Market]:
     """A buyer, a provider and the operator on it."""
     with open_market(platform_process) as market:
         yield market
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with open_chromium() as browser:
+        yield browser

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect
 from running import RunningPlatform
+from walking import Walk
 
 from haat.bootstrap import OPERATOR_EMAIL, local_sign_in
 from haat.infra.keyring import Keyring
@@ -17,12 +17,6 @@ from haat.providers.companies import VANI
 
 pytestmark = pytest.mark.verify
 
-CHROMIUM = "/usr/bin/chromium"
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
-AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
-PASSWORD = "a street with many stalls"
 TRANSLATION = "/services/vani/translate-hi-ur"
 LEVEL = f"{TRANSLATION}/level"
 
@@ -37,73 +31,6 @@ DEVELOPERS = [
 ]
 PROVIDERS = ["/partner", "/partner/new", "/partner/statements", LEVEL]
 OPERATORS = ["/operator", "/operator/partners", "/operator/dead-letters", "/operator/invoices", "/operator/flags"]
-
-
-class Walk:
-    """One person's browser; what its console complains about is kept."""
-
-    def __init__(self, context: BrowserContext, address: str) -> None:
-        self.page: Page = context.new_page()
-        self.address = address
-        self.complaints: list[str] = []
-        self.clicks = 0
-        self.page.on("console", self._hear)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-
-    def _hear(self, message: ConsoleMessage) -> None:
-        expected = "/nowhere" in message.location.get("url", "")  # a page that is meant to be missing
-        if message.type in ("error", "warning") and not expected:
-            self.complaints.append(message.text)
-
-    def go(self, path: str) -> None:
-        self.page.goto(self.address + path)
-
-    def press(self, role: Any, name: str) -> None:
-        """Click what a person would click, and count it."""
-        self.clicks += 1
-        self.page.get_by_role(role, name=name, exact=True).first.click()
-
-    def sign_in(self, email: str, password: str = PASSWORD) -> None:
-        self.go("/sign-in")
-        self.page.get_by_label("E-mail").fill(email)
-        self.page.get_by_label("Password").fill(password)
-        self.press("button", "Sign in")
-        self.page.wait_for_url("**/account*")
-
-    def sign_up(self, kind: str = "consumer") -> str:
-        email = f"{uuid4().hex[:12]}@example.in"
-        page = self.page
-        page.locator(f"input[name=kind][value={kind}]").check()
-        page.get_by_label("Your name").fill("Asha")
-        page.get_by_label("Organisation").fill(f"Asha Apps {email[:4]}")
-        page.get_by_label("E-mail").fill(email)
-        page.get_by_label("Password").fill(PASSWORD)
-        self.press("button", "Sign up")
-        expect(page.get_by_role("status").first).to_contain_text("Welcome")
-        return email
-
-    def faults(self) -> list[str]:
-        """Return what axe finds on the page as it stands (WCAG 2.1 A and AA)."""
-        self.page.evaluate(AXE)
-        found: list[str] = self.page.evaluate(
-            """rules => axe.run(document, {runOnly: rules}).then(result => result.violations.map(
-                   one => one.id + ' at ' + one.nodes.map(node => node.target.join(' ')).join(', ')))""",
-            RULES,
-        )
-        return found
-
-    def overflow(self) -> int:
-        """Return by how many px the page is wider than the window."""
-        wide: int = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        return wide
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -269,14 +196,6 @@ def test_no_page_breaks_a_rule_of_accessibility_or_scrolls_sideways(
         if who:
             me.sign_in(*who)
         for path in paths:
-            for width in (320, 768, 1440):
-                me.page.set_viewport_size({"width": width, "height": 800})
-                me.go(path)
-                wrong += [f"{path} at {width}: {fault}" for fault in me.faults()]
-                wrong += [f"{path} at {width}: {me.overflow()} px too wide"] if me.overflow() > 0 else []
-            me.page.set_viewport_size({"width": 320, "height": 800})
-            me.page.evaluate("document.documentElement.dir = 'rtl'")
-            wrong += [f"{path} from right to left: {me.overflow()} px too wide"] if me.overflow() > 0 else []
-            wrong += [f"{path} from right to left: {fault}" for fault in me.faults()]
+            wrong += me.wrong_on(path)
         wrong += [f"console: {complaint}" for complaint in me.complaints]
     assert wrong == []

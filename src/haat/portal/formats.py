@@ -132,6 +132,11 @@ def number(value: Decimal | int | float) -> str:
     return language_formats.format_number(value, ENGLISH)
 
 
+def plain(value: Decimal) -> str:
+    """Write a number as a field of a form takes it: 99.500 as 99.5, without grouping."""
+    return f"{value.normalize():f}"
+
+
 def units(value: Decimal | int, unit: str) -> str:
     """Write an amount with its unit: "12,450 characters"."""
     one, many, _ = _UNITS.get(unit, (unit, unit, 1))
@@ -194,11 +199,16 @@ def size(value: int) -> str:
     return f"{number(value)}{NO_BREAK}B"
 
 
-def moment(at: datetime, zone: str) -> Markup:
+def moment(at: datetime, zone: str, clock: str = "HH:mm") -> Markup:
     """Write an instant in a zone as a `time` element: 21 Nov 2026, 14:05 IST."""
     local = at.astimezone(ZoneInfo(zone))
-    text = format_datetime(local, f"d MMM y, HH:mm '{local.tzname()}'", locale=LOCALE)
+    text = format_datetime(local, f"d MMM y, {clock} '{local.tzname()}'", locale=LOCALE)
     return Markup('<time datetime="{}">{}</time>').format(at.isoformat(timespec="seconds"), text)
+
+
+def instant(at: datetime, zone: str) -> Markup:
+    """Write an instant to the second, as calls want it that follow one another: 21 Nov 2026, 14:05:09 IST."""
+    return moment(at, zone, "HH:mm:ss")
 
 
 def day(at: date | datetime, zone: str = "UTC") -> Markup:
@@ -274,6 +284,7 @@ FILTERS = {
     "price_measure": price_measure,
     "price_words": price_words,
     "number": number,
+    "plain": plain,
     "units": units,
     "unit_name": unit_name,
     "duration": duration,
@@ -282,6 +293,7 @@ FILTERS = {
     "percent": percent,
     "size": size,
     "moment": moment,
+    "instant": instant,
     "day": day,
     "month": month,
     "coded": coded,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
+from uuid import UUID
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -17,6 +19,9 @@ from haat.portal.pages_usage import chosen_month, months
 from haat.portal.visit import Fields, Visit, VisitOf, messages, parse_id
 
 router = APIRouter(prefix="/operator")
+
+SHOWN = 50
+"""Of those whom a run could not bill."""
 
 
 def _operator(visit: Visit, permission: Permission) -> Actor:
@@ -104,7 +109,7 @@ async def _run_page(visit: Visit, status: int = 200, *, month: str = "", errors:
     last = month_of(month_of(visit.platform.clock.now(), visit.zone).start - timedelta(days=1), visit.zone)
     period = chosen_month(visit, month or last.label)
     issued = await visit.platform.invoices.page(actor, period=period.label, limit=100)
-    names = {one.org_id: (await visit.platform.identity.organisation(one.org_id)).name for one in issued.items}
+    run = await _run_of(visit, actor, period.label)
     return visit.render(
         "invoice_run.html",
         status,
@@ -112,8 +117,9 @@ async def _run_page(visit: Visit, status: int = 200, *, month: str = "", errors:
         months=months(visit, period),
         running=visit.platform.clock.now() < period.end,
         issued=issued.items,
-        names=names,
-        run=await _run_of(visit, actor, period.label),
+        names=await _names(visit, [str(one.org_id) for one in issued.items], run),
+        run=run,
+        shown=SHOWN,
         registering=[one for one in await visit.platform.invoices.registering(actor) if one.period == period.label],
         errors=errors or Fields(),
     )
@@ -124,6 +130,12 @@ async def _run_of(visit: Visit, actor: Actor, period: str) -> Run | None:
         return await visit.platform.billing.status(actor, period)
     except NotFound:
         return None
+
+
+async def _names(visit: Visit, orgs: Iterable[str], run: Run | None) -> dict[str, str]:
+    """Return the names of organisations and of the first that a run could not bill, by id."""
+    wanted = {*orgs, *(one["org_id"] for one in (run.failed if run else ())[:SHOWN])}
+    return {org: (await visit.platform.identity.organisation(UUID(org))).name for org in sorted(wanted)}
 
 
 @router.get("/invoices")
@@ -137,7 +149,10 @@ async def run_progress(visit: VisitOf, month: str) -> Response:
     actor = _operator(visit, Permission.INVOICES_RUN)
     period = chosen_month(visit, month)
     run = await _run_of(visit, actor, period.label)
-    return visit.render("run_progress.html", run=run, period=period)
+    answer = visit.render("run_progress.html", run=run, period=period, names=await _names(visit, (), run), shown=SHOWN)
+    if run is None or run.state == "done":
+        answer.headers["HX-Refresh"] = "true"  # the whole page has what came of it
+    return answer
 
 
 @router.post("/invoices")

@@ -37,6 +37,7 @@
     source.addEventListener("call", (event) => {
       feed.insertAdjacentHTML("afterbegin", event.data);
       feed.closest("table").hidden = false;
+      document.querySelector("[data-feed-empty]")?.remove();
       while (feed.rows.length > Number(feed.dataset.most)) feed.deleteRow(-1);
     });
     stop.hidden = false;
@@ -46,6 +47,9 @@
       told.textContent = "Stopped. Load the page again to go on.";
     });
   }
+  // A chart that is wider than its place shows the newest end of it.
+  for (const plot of document.querySelectorAll(".chart .plot")) plot.scrollLeft = plot.scrollWidth;
+
   for (const select of document.querySelectorAll("select[data-submits]")) {
     select.addEventListener("change", () => select.form.requestSubmit());
   }
