@@ -17,6 +17,7 @@ from haat.infra import events
 from haat.infra.postgres import PLATFORM_SCOPE
 from haat.invoices.api import router as invoices
 from haat.invoices.papers_api import router as invoice_papers
+from haat.invoices.payments_api import router as payments
 from haat.jobs.api import router as jobs
 from haat.ledger.api import router as ledger
 from haat.partners.api import router as partners
@@ -55,6 +56,7 @@ def build_app(platform: Platform) -> FastAPI:
         rating,
         invoice_papers,
         invoices,
+        payments,
         settlement,
         sla,
         ledger,
