@@ -69,6 +69,16 @@ def test_a_moment_is_written_in_the_readers_zone_and_marked_for_machines() -> No
     assert "22 Nov 2026" in formats.day(at, "Asia/Kolkata")
 
 
+def test_an_instant_has_its_seconds() -> None:
+    at = datetime(2026, 11, 21, 8, 35, 9, tzinfo=UTC)
+    assert formats.instant(at, "Asia/Kolkata").endswith(">21 Nov 2026, 14:05:09 IST</time>")
+
+
+@pytest.mark.parametrize(("value", "written"), [("99.500", "99.5"), ("10", "10"), ("1000.0", "1000"), ("0.05", "0.05")])
+def test_a_number_in_a_field_is_as_short_as_it_can_be(value: str, written: str) -> None:
+    assert formats.plain(Decimal(value)) == written
+
+
 @pytest.mark.parametrize(
     ("tag", "own", "direction"),
     [

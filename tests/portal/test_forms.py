@@ -335,6 +335,7 @@ async def test_a_month_is_closed_with_a_bar_that_looks_again_until_it_is_done(
     await platform.billing.work("2026-10")
     piece = await browser.get("/operator/invoices/2026-10/progress")
     assert "October 2026 is closed" in piece.text and "hx-trigger" not in piece.text
+    assert piece.headers["hx-refresh"] == "true", "the whole page shows what came of it"
     assert "0 issued" in piece.text and "0 failed" in piece.text
 
 
