@@ -24,6 +24,7 @@ KINDS = {
     "timestamp, ms, UTC": Kind.TIME,
     "int32": Kind.INTEGER,
     "decimal(38, 6)": Kind.DECIMAL,
+    "decimal(38, 12)": Kind.FINE_DECIMAL,
 }
 
 

@@ -47,6 +47,8 @@ async def test_csv_and_parquet_name_the_same_calls_as_the_lines(house: House) ->
     )
     assert [Decimal(row["quantity"]) for row in rows] == [row["quantity"] for row in table]
     assert sum(row["quantity"] for row in table) == line.quantity
+    assert [Decimal(row["amount"]) for row in rows] == [row["amount"] for row in table]
+    assert sum(row["amount"] for row in table) == line.gross
     assert [row["at"] for row in table] == [one.at for one in behind]
     assert {row["customer"] for row in table} == {line.customer} == {row["customer"] for row in rows}
     assert list(table[0]) == [column.name for column in COLUMNS]

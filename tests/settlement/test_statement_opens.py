@@ -80,6 +80,9 @@ async def test_line_to_calls_to_request_ids_to_the_line_and_every_part_adds_up(a
                 calls = await all_calls(client, line["id"])
                 quantities = [Decimal(call["quantity"]) for call in calls]
                 assert sum(quantities) == Decimal(line["quantity"]) == sum(in_file[line["id"]])
+                assert sum(Decimal(row["amount"]) for row in rows if row["line_id"] == line["id"]) == Decimal(
+                    line["gross"]
+                )
                 assert sum(-1 if call["voided"] else 1 for call in calls) == line["calls"]
                 kinds |= {call["voided"] for call in calls} | {line["period"]}
                 for call in calls:

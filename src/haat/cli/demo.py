@@ -118,14 +118,22 @@ def _with_free_ports(settings: Settings, console: Console) -> Settings:
     changes = {}
     for name in ("port", "gateway_port", "models_port"):
         wanted: int = getattr(settings, name)
-        port = wanted
+        port = wanted or _any_free(settings.host)
         while port in taken or not _free(settings.host, port):
             port += 1
         taken.add(port)
         if port != wanted:
-            console.print(f"[yellow]·[/yellow] Port {wanted} is in use; {port} is taken instead.", highlight=False)
             changes[name] = port
+        if wanted not in (0, port):
+            console.print(f"[yellow]·[/yellow] Port {wanted} is in use; {port} is taken instead.", highlight=False)
     return settings.model_copy(update=changes)
+
+
+def _any_free(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _free(host: str, port: int) -> bool:

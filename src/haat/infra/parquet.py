@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from typing import Any
 
 MAGIC = b"PAR1"
 ROWS_A_GROUP = 50_000
 DECIMAL_PRECISION = 38
-DECIMAL_SCALE = 6
 _DECIMAL_BYTES = 16
 
 # Thrift's compact protocol, and the numbers of parquet.thrift.
@@ -27,12 +27,13 @@ _PLAIN, _RLE, _GZIP = 0, 3, 2
 
 
 class Kind(Enum):
-    """A column's type: (physical type, length, converted type)."""
+    """A column's type: (physical type, length, converted type, decimals)."""
 
-    TEXT = (_BYTE_ARRAY, None, 0)  # UTF8
-    TIME = (_INT64, None, 9)  # TIMESTAMP_MILLIS, UTC
-    INTEGER = (_INT32, None, None)
-    DECIMAL = (_FIXED, _DECIMAL_BYTES, 5)  # DECIMAL(38, 6)
+    TEXT = (_BYTE_ARRAY, None, 0, None)  # UTF8
+    TIME = (_INT64, None, 9, None)  # TIMESTAMP_MILLIS, UTC
+    INTEGER = (_INT32, None, None, None)
+    DECIMAL = (_FIXED, _DECIMAL_BYTES, 5, 6)  # DECIMAL(38, 6)
+    FINE_DECIMAL = (_FIXED, _DECIMAL_BYTES, 5, 12)  # DECIMAL(38, 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Writer:
     """Turns rows into the bytes of a file: hand on what `write` returns each time, and what `close` does at the end.
 
     At most a row group is held. Values must be there and of their column's kind: str, datetime, int (32 bits), Decimal
-    with at most six decimals; ValueError for a decimal that doesn't fit.
+    with at most six decimals, or twelve; ValueError for a decimal that doesn't fit.
     """
 
     def __init__(self, columns: Sequence[Column], *, rows_a_group: int = ROWS_A_GROUP) -> None:
@@ -131,15 +132,15 @@ class Writer:
 
 
 def _schema(column: Column) -> bytes:
-    physical, length, converted = column.kind.value
+    physical, length, converted, decimals = column.kind.value
     fields: list[tuple[int, int, Any]] = [(1, _I32, physical)]
     if length is not None:
         fields.append((2, _I32, length))
     fields += [(3, _I32, 0), (4, _BINARY, column.name.encode())]  # 0: REQUIRED
     if converted is not None:
         fields.append((6, _I32, converted))
-    if column.kind is Kind.DECIMAL:
-        fields += [(7, _I32, DECIMAL_SCALE), (8, _I32, DECIMAL_PRECISION)]
+    if decimals is not None:
+        fields += [(7, _I32, decimals), (8, _I32, DECIMAL_PRECISION)]
     return _struct(*fields)
 
 
@@ -169,17 +170,17 @@ def _integer(value: int) -> bytes:
     return value.to_bytes(4, "little", signed=True)
 
 
-def _decimal(value: Decimal) -> bytes:
+def _decimal(value: Decimal, decimals: int) -> bytes:
     sign, digits, exponent = value.as_tuple()
     if not isinstance(exponent, int):
         raise ValueError(f"{value} is no number")
     whole = int("".join(map(str, digits)))
-    shift = exponent + DECIMAL_SCALE
+    shift = exponent + decimals
     power: int = 10 ** abs(shift)
     if shift >= 0:
         whole *= power
     elif whole % power:
-        raise ValueError(f"{value} has more than {DECIMAL_SCALE} decimals")
+        raise ValueError(f"{value} has more than {decimals} decimals")
     else:
         whole //= power
     if whole >= 10**DECIMAL_PRECISION:
@@ -191,7 +192,8 @@ _ENCODERS: dict[Kind, Callable[[Any], bytes]] = {
     Kind.TEXT: _text,
     Kind.TIME: _time,
     Kind.INTEGER: _integer,
-    Kind.DECIMAL: _decimal,
+    Kind.DECIMAL: partial(_decimal, decimals=6),
+    Kind.FINE_DECIMAL: partial(_decimal, decimals=12),
 }
 
 

@@ -31,8 +31,10 @@ COLUMNS = (
     Column("status", Kind.INTEGER),
     Column("quantity", Kind.DECIMAL),
     Column("unit", Kind.TEXT),
+    Column("amount", Kind.FINE_DECIMAL),
 )
-"""One row a call and line; the customer is the pseudonym of the statement."""
+"""One row a call and line; the customer is the pseudonym of the statement. ``amount`` is what the call bears of the
+line's gross, in rupees before tax: those of a line sum to it."""
 
 _PIECE_BYTES = 65_536
 
@@ -72,6 +74,7 @@ class Evidence:
                         call.status,
                         call.quantity,
                         line["unit"],
+                        call.amount,
                     )
                     for call in calls
                 ]
