@@ -165,6 +165,20 @@ def test_what_a_glance_can_not_judge_is_decoded(members: dict[str, Any]) -> None
     assert glanced(encode(a_call(**members))) is None
 
 
+@pytest.mark.parametrize("write", [encode, plain])
+def test_a_record_that_breaks_off_anywhere_or_lacks_a_piece_is_no_glances_to_judge(write: Any) -> None:
+    payload = write(a_call())
+    for cut in range(len(payload)):
+        assert glanced(payload[:cut]) is None
+        assert glanced(payload[:cut] + b"}") in (None, decoded(payload[:cut] + b"}"))
+    for name in (b'"outcome"', b'"status"', b'"timings_us"', b'"bytes_out"'):
+        at = payload.index(name)
+        end = payload.find(b",", at)
+        for start in (63, at):
+            cut_out = payload[:start] + (payload[end:] if end > 0 else b"}")
+            assert glanced(cut_out) in (None, decoded(cut_out))
+
+
 def test_what_is_some_calls_own_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     before = len(glance._callers), len(glance._others)
     for number in range(10):

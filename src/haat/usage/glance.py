@@ -32,6 +32,7 @@ _AT: Final = 50
 _AT_END: Final = 63
 _HEAD: Final = b'{"id":"'
 _HEAD_GOES_ON: Final = b'","at":'
+_OUTCOME: Final = b'"outcome":"'
 _STATUS: Final = b',"status":'
 _NUMBERS: Final = b',"timings_us":'
 _LAST_NUMBER: Final = b',"bytes_out":'
@@ -84,21 +85,26 @@ def row_in(payload: bytes, id: bytes, batch: int, now_ms: int | None) -> Row | N
     status_at = payload.find(_STATUS, _AT_END)
     numbers_at = payload.find(_NUMBERS, status_at)
     last_at = payload.find(_LAST_NUMBER, numbers_at)
-    if last_at < 0 or numbers_at < 0 or status_at < 0:
+    if last_at < 0 or numbers_at < 0 or status_at <= _AT_END:
         return None
     end = len(payload) - 1
     rest_at = payload.find(b",", last_at + 1)
     if rest_at < 0:
-        rest_at = end
+        rest_at, third_bytes = end, b""
+    elif rest_at + 1 < end:
+        third_bytes = payload[rest_at + 1 : end]
+    else:
+        return None
     first_bytes = payload[_AT_END + 1 : status_at]
     first = _callers.get(first_bytes)
     if first is None:
+        if not first_bytes.startswith(_OUTCOME):  # which every event has, and a piece need not
+            return None
         first = _learn(first_bytes, _callers, _MOST_CALLERS)
     second_bytes = payload[status_at + 1 : numbers_at]
     second = _others.get(second_bytes)
     if second is None:
         second = _learn(second_bytes, _others, _MOST_OTHERS)
-    third_bytes = payload[rest_at + 1 : end]
     third = _others.get(third_bytes)
     if third is None:
         third = _learn(third_bytes, _others, _MOST_OTHERS)
