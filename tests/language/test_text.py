@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from haat.language import (
@@ -49,6 +49,7 @@ def test_an_ending_longer_than_the_limit_is_refused() -> None:
         truncate("नमस्ते", 2, "...")
 
 
+@example("\u0600 a", 1)  # a cluster that ends in a space
 @given(clustered_texts, st.integers(0, 12))
 def test_cutting_never_splits_a_cluster(text: str, limit: int) -> None:
     cut = truncate(text, limit, "")

@@ -62,7 +62,10 @@ def truncate(text: str, limit: int, ending: str = "…") -> str:
     clusters = [cluster[0] for cluster in islice(_GRAPHEME.finditer(text), limit + 1)]
     if len(clusters) <= limit:
         return text
-    return "".join(clusters[:room]).rstrip() + ending
+    kept = clusters[:room]
+    while kept and kept[-1].isspace():
+        kept.pop()
+    return "".join(kept) + ending
 
 
 def sentences(text: str) -> list[str]:
