@@ -57,8 +57,8 @@ verify: setup compile ## Run the long tests: kills, chaos, browser (as root it i
 	$(BIN)/pytest -m verify $(ARGS)
 
 .PHONY: prove
-prove: setup ## Prove the money: seasons of calls while processes are killed (MINUTES=5; SEED=... repeats a run)
-	MINUTES=$(MINUTES) SEED=$(SEED) $(BIN)/pytest -m prove $(ARGS) tests/proof
+prove: setup ## Prove the money: a million prices, and seasons of calls while processes are killed (MINUTES=5; SEED=... repeats a run)
+	MINUTES=$(MINUTES) SEED=$(SEED) $(BIN)/pytest -m prove $(ARGS) tests/proof tests/rating
 
 .PHONY: ray-tests
 ray-tests: ## Run the tests of the Ray engine, in an environment of their own, build/ray
