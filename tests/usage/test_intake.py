@@ -237,7 +237,7 @@ async def take_new(bazaar: Bazaar, events: list[UsageEvent], batch: int = 1) -> 
     found = Sorting(batch, int(now.timestamp() * 1000))
     async with bazaar.service_db.transaction(PLATFORM_SCOPE) as connection:
         await intake.ensure_partition(connection, intake.month_start(now))
-        return await intake.take_new(connection, found, (found.data([one]) for one in records), now)
+        return await intake.take_new(connection, found, (found.data([one]) for one in records), now, lambda: False)
 
 
 async def test_the_short_way_stores_what_the_long_way_stores(bazaar: Bazaar, database: Any) -> None:

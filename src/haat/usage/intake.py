@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain
@@ -23,6 +23,7 @@ from haat.infra.postgres import Connection
 from haat.kernel.ids import new_id
 from haat.usage.cells import HEADER, TRAILER
 from haat.usage.event import encode
+from haat.usage.meanwhile import Writer, beside
 from haat.usage.record import Record
 from haat.usage.rollup import Rollup
 from haat.usage.rollups import pieces, roll
@@ -83,24 +84,28 @@ async def take(
     return await _taken(connection, found, await _insert(connection, rows, batch, found.misfits), at)
 
 
-async def take_new(connection: Connection, found: Sorting, rows: Iterable[bytes], at: datetime) -> Taken:
+async def take_new(
+    connection: Connection, found: Sorting, rows: Iterable[bytes], at: datetime, meanwhile: Callable[[], bool]
+) -> Taken:
     """Store the rows of a batch that are expected to be new, the short way.
 
     Only a role that row-level security doesn't bind may go it. ``rows`` are ``found``'s data; they are asked for one
-    after the other, as the database takes them, and when they end ``found`` is whole. Raise NotNext when another
-    batch came first and NotAllNew when a row isn't new after all; the transaction has failed then.
+    after the other, as the database takes them, and when they end ``found`` is whole. ``meanwhile`` is called while
+    the database is busy (see `haat.usage.meanwhile`). Raise NotNext when another batch came first and NotAllNew when a
+    row isn't new after all; the transaction has failed then.
     """
     await lock(connection)
     if await watermark(connection) + 1 != found.batch:
         raise NotNext
     try:
         with _uncollected():
-            async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+            async with connection.cursor() as cursor, cursor.copy(_COPY, writer=Writer(cursor, meanwhile)) as copy:
                 await copy.write(HEADER)
                 for some in rows:
                     await copy.write(some)
                 await copy.write(TRAILER)
-            await roll(connection, found.rollup, found.batch)
+            async with beside(meanwhile):
+                await roll(connection, found.rollup, found.batch)
     except (DataError, IntegrityError) as error:  # an id is there, a month has no partition, a value doesn't fit
         raise NotAllNew(str(error.diag.message_primary)) from error
     return await _taken(connection, found, found.made, at)

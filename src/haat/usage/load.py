@@ -13,7 +13,7 @@ from haat.usage.frames import Position
 from haat.usage.record import Record
 from haat.usage.sorting import Sorting
 
-AT_ONCE = 256
+AT_ONCE = 128
 """Records of which rows are made at once. Meanwhile the database works on what lies in its socket."""
 
 

@@ -49,8 +49,6 @@ READ_BYTES = 256 * 1024
 """Read at once. Meanwhile the database works on what lies in its socket, which must not run dry."""
 AHEAD_BYTES = 64 << 20
 """So many bytes of rows are made ahead while the database is busy."""
-PAUSE_SECONDS = 0.002
-"""Between two looks whether it has taken some of them."""
 RETRY_DAMAGED_SECONDS = 30.0
 SWEEP_SECONDS = 60.0
 MAX_BACKOFF_SECONDS = 10.0
@@ -118,8 +116,7 @@ class Shipper:
                 self._close()
                 taken = await intake.take(connection, load.records, now)
             else:
-                async with self._reading_ahead():
-                    taken = await intake.take_new(connection, load.found, self._rows(load), now)
+                taken = await intake.take_new(connection, load.found, self._rows(load), now, self._make_ahead)
             assert load.resume is not None
             stored = self._stored()
             moved = {worker: at for worker, at in load.resume.items() if at != stored.get(worker, at)}
@@ -152,24 +149,9 @@ class Shipper:
             elif not self._read_on():
                 self._close()
 
-    @contextlib.asynccontextmanager
-    async def _reading_ahead(self) -> AsyncIterator[None]:
-        """Read on whenever the database is waited for."""
-        reading = asyncio.create_task(self._read_ahead())
-        try:
-            yield
-        finally:
-            reading.cancel()
-            await asyncio.wait((reading,))
-        if not reading.cancelled():
-            reading.result()
-
-    async def _read_ahead(self) -> None:
-        more = True
-        while more:
-            enough = sum(load.size for load in self._loads) >= AHEAD_BYTES
-            more = enough or self._read_on()
-            await asyncio.sleep(PAUSE_SECONDS if enough else 0)
+    def _make_ahead(self) -> bool:
+        """Make some rows that the database can't take yet; return False when there are enough of them or no more."""
+        return sum(load.size for load in self._loads) < AHEAD_BYTES and self._read_on()
 
     def _read_on(self) -> bool:
         """Go on with the load that is open; return False when nothing more is there for now."""
