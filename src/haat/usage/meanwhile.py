@@ -11,10 +11,12 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from psycopg import AsyncCursor
+from psycopg import AsyncCursor, OperationalError
 from psycopg.copy import AsyncLibpqWriter
 
 _PAUSE_SECONDS = 0.001
+_AT_ONCE = 1 << 20
+"""Bytes given to libpq at once, so that its buffer stays small."""
 
 
 class Writer(AsyncLibpqWriter):
@@ -30,10 +32,12 @@ class Writer(AsyncLibpqWriter):
 
     async def write(self, data: Any) -> None:
         connection = self.connection.pgconn
-        connection.put_copy_data(data)
-        while connection.flush():
-            if not self._work():
-                await asyncio.sleep(_PAUSE_SECONDS)
+        for at in range(0, len(data), _AT_ONCE):
+            if not connection.put_copy_data(data[at : at + _AT_ONCE]):  # although its buffer is empty
+                raise OperationalError("there is no memory for what is to be copied")
+            while connection.flush():
+                if not self._work():
+                    await asyncio.sleep(_PAUSE_SECONDS)
 
 
 @contextlib.asynccontextmanager
