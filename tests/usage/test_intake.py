@@ -22,6 +22,7 @@ from haat.usage import intake
 from haat.usage.event import Outcome, UsageEvent
 from haat.usage.model import UNITS, Pseudonyms, histogram_of
 from haat.usage.service import Usage
+from haat.usage.sorting import Sorting
 
 
 @pytest.fixture
@@ -229,12 +230,14 @@ async def test_what_came_out_of_the_cache_is_kept_beside_the_whole_quantity(baza
     assert story.list_charge == Decimal("0.32")  # 5.5 × 0.05 + 4.5 × 0.05 × 0.2
 
 
-async def take_new(bazaar: Bazaar, events: list[UsageEvent]) -> intake.Taken | None:
+async def take_new(bazaar: Bazaar, events: list[UsageEvent], batch: int = 1) -> intake.Taken:
     """Take events in by the short way, as the shipper does when it reads on."""
+    now = bazaar.clock.now()
     records = [intake.Record(event, "short", 1, place) for place, event in enumerate(events)]
+    found = Sorting(batch, int(now.timestamp() * 1000))
     async with bazaar.service_db.transaction(PLATFORM_SCOPE) as connection:
-        await intake.ensure_partition(connection, intake.month_start(bazaar.clock.now()))
-        return await intake.take(connection, iter(records), bazaar.clock.now(), expect_new=True)
+        await intake.ensure_partition(connection, intake.month_start(now))
+        return await intake.take_new(connection, found, (found.data([one]) for one in records), now, lambda: False)
 
 
 async def test_the_short_way_stores_what_the_long_way_stores(bazaar: Bazaar, database: Any) -> None:
@@ -263,9 +266,17 @@ async def test_the_short_way_stores_nothing_when_one_is_known(bazaar: Bazaar) ->
     known, new = bazaar.event(subscription), bazaar.event(subscription)
     await bazaar.take([known])
     with pytest.raises(intake.NotAllNew, match="duplicate key"):
-        await take_new(bazaar, [new, known])
+        await take_new(bazaar, [new, known], batch=2)
     assert [str(row["id"]) for row in await bazaar.rows("SELECT id FROM usage")] == [known.id]
     assert [row["calls"] for row in await bazaar.rows("SELECT calls FROM usage_hourly")] == [1]
+
+
+async def test_the_short_way_stores_nothing_when_another_batch_took_the_number(bazaar: Bazaar) -> None:
+    subscription = (await subscriptions(bazaar))[0]
+    await bazaar.take([bazaar.event(subscription)])
+    with pytest.raises(intake.NotNext):
+        await take_new(bazaar, [bazaar.event(subscription)])
+    assert len(await bazaar.rows("SELECT id FROM usage")) == 1
 
 
 async def test_a_quantity_that_only_the_database_refuses_is_set_aside_alone(bazaar: Bazaar, usage: Usage) -> None:

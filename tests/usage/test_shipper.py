@@ -218,6 +218,33 @@ async def test_what_a_shipper_reads_on_goes_the_short_way_and_what_is_known_the_
     writer.close()
 
 
+async def test_what_was_read_ahead_is_read_again_when_its_batch_number_is_taken(
+    bazaar: Bazaar, clock: SetClock, tmp_path: Path
+) -> None:
+    subscription = await a_subscription(bazaar)
+    writer = JournalWriter(tmp_path, "g0", 1 << 20, 0)
+    events = [bazaar.event(subscription) for _ in range(2000)]
+    for event in events:
+        writer.append(Kind.USAGE, encode(event))
+        writer.confirm([UUID(event.id).bytes])
+    writer.close()
+    shipper = Shipper(bazaar.service_db, tmp_path, clock, batch=500, careful_for=0)
+    await shipper.keep_house()
+    assert await shipper.ship_once() > 0
+    corrected = bazaar.event(subscription)
+    assert (await bazaar.take([corrected])).batch == 2
+    await ship_all(shipper)
+    assert sorted(await stored(bazaar)) == sorted(event.id for event in [*events, corrected])
+    batches = await bazaar.rows(
+        "SELECT batch, count(*) = max(usage_batches.rows) AS whole FROM usage JOIN usage_batches USING (batch) "
+        "GROUP BY batch ORDER BY batch"
+    )
+    assert [row["batch"] for row in batches] == list(range(1, len(batches) + 1)) and len(batches) > 2
+    assert all(row["whole"] for row in batches)
+    (rolled,) = await bazaar.rows("SELECT sum(calls)::int AS calls FROM usage_hourly")
+    assert rolled["calls"] == len(events) + 1
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_two_shippers_on_the_same_journals_store_each_call_once(
     bazaar: Bazaar, clock: SetClock, tmp_path: Path, seed: int
@@ -254,8 +281,14 @@ async def test_a_record_waits_for_its_confirmation(bazaar: Bazaar, clock: SetClo
     writer.close()
 
 
+@pytest.mark.parametrize("how", [{}, {"batch": 3, "careful_for": 0}], ids=["the long way", "read ahead"])
 async def test_a_damaged_segment_stops_its_worker_loudly_and_nobody_else(
-    bazaar: Bazaar, clock: SetClock, tmp_path: Path, database: Any, caplog: pytest.LogCaptureFixture
+    bazaar: Bazaar,
+    clock: SetClock,
+    tmp_path: Path,
+    database: Any,
+    caplog: pytest.LogCaptureFixture,
+    how: dict[str, int],
 ) -> None:
     subscription = await a_subscription(bazaar)
     events = {name: [bazaar.event(subscription) for _ in range(20)] for name in ("bad", "good")}
@@ -269,7 +302,9 @@ async def test_a_damaged_segment_stops_its_worker_loudly_and_nobody_else(
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
-    await ship_all(Shipper(bazaar.service_db, tmp_path, clock))
+    shipper = Shipper(bazaar.service_db, tmp_path, clock, **how)
+    await shipper.keep_house()
+    await ship_all(shipper)
     known = await stored(bazaar)
     assert {event.id for event in events["good"]} <= known.keys()
     assert 5 < len(known.keys() & {event.id for event in events["bad"]}) < 20  # what lay before the damage

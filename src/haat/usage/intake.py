@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import chain, islice
+from itertools import chain
 
 from psycopg import DataError, IntegrityError
 from psycopg.rows import tuple_row
@@ -23,6 +23,7 @@ from haat.infra.postgres import Connection
 from haat.kernel.ids import new_id
 from haat.usage.cells import HEADER, TRAILER
 from haat.usage.event import encode
+from haat.usage.meanwhile import Writer, beside
 from haat.usage.record import Record
 from haat.usage.rollup import Rollup
 from haat.usage.rollups import pieces, roll
@@ -32,8 +33,6 @@ from haat.usage.sorting import Sorting
 INTAKE_LOCK = 7_411_004
 _DAY_MS = 24 * 3600 * 1000
 _EPOCH = date(1970, 1, 1)
-_AT_ONCE = 256
-"""Records of which rows are made at once. Meanwhile the database works on what lies in its socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +57,16 @@ class NotAllNew(Exception):
     """One of the records that were expected to be new is stored already, or refused. Nothing of them is stored."""
 
 
+class NotNext(Exception):
+    """The batch number that rows were made for isn't the next one any more. Nothing of them is stored."""
+
+
 async def take(
-    connection: Connection,
-    records: Iterable[Record],
-    at: datetime,
-    *,
-    any_time: bool = False,
-    expect_new: bool = False,
+    connection: Connection, records: Iterable[Record], at: datetime, *, any_time: bool = False
 ) -> Taken | None:
     """Store records, each id at most once; set aside, with its reason, what can't be counted.
 
-    ``records`` are read while rows are on their way to the database. ``any_time`` waives the bounds on a record's
-    time. ``expect_new`` goes the short way, which only a role that row-level security doesn't bind may go; raise
-    NotAllNew when it leads nowhere, and the transaction with it. Return None when there was nothing to do.
+    ``any_time`` waives the bounds on a record's time. Return None when there was nothing to do.
     """
     source = iter(records)
     first = next(source, None)
@@ -79,21 +75,46 @@ async def take(
     await lock(connection)
     batch = await watermark(connection) + 1
     found = Sorting(batch, None if any_time else int(at.timestamp() * 1000))
-    if expect_new:
-        try:
-            inserted = await _copy(connection, found, chain((first,), source))
-        except (DataError, IntegrityError) as error:  # an id is there, a month has no partition, a value doesn't fit
-            raise NotAllNew(str(error.diag.message_primary)) from error
-    else:
-        rows = found.rows(chain((first,), source))
-        for month in _months(rows):
-            await ensure_partition(connection, month)
-        await connection.execute(
-            "CREATE TEMPORARY TABLE IF NOT EXISTS usage_stage (LIKE usage INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
-        )
-        inserted = await _insert(connection, rows, batch, found.misfits)
+    rows = found.rows(chain((first,), source))
+    for month in _months(rows):
+        await ensure_partition(connection, month)
+    await connection.execute(
+        "CREATE TEMPORARY TABLE IF NOT EXISTS usage_stage (LIKE usage INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
+    )
+    return await _taken(connection, found, await _insert(connection, rows, batch, found.misfits), at)
+
+
+async def take_new(
+    connection: Connection, found: Sorting, rows: Iterable[bytes], at: datetime, meanwhile: Callable[[], bool]
+) -> Taken:
+    """Store the rows of a batch that are expected to be new, the short way.
+
+    Only a role that row-level security doesn't bind may go it. ``rows`` are ``found``'s data; they are asked for one
+    after the other, as the database takes them, and when they end ``found`` is whole. ``meanwhile`` is called while
+    the database is busy (see `haat.usage.meanwhile`). Raise NotNext when another batch came first and NotAllNew when a
+    row isn't new after all; the transaction has failed then.
+    """
+    await lock(connection)
+    if await watermark(connection) + 1 != found.batch:
+        raise NotNext
+    try:
+        with _uncollected():
+            async with connection.cursor() as cursor, cursor.copy(_COPY, writer=Writer(cursor, meanwhile)) as copy:
+                await copy.write(HEADER)
+                for some in rows:
+                    await copy.write(some)
+                await copy.write(TRAILER)
+            async with beside(meanwhile):
+                await roll(connection, found.rollup, found.batch)
+    except (DataError, IntegrityError) as error:  # an id is there, a month has no partition, a value doesn't fit
+        raise NotAllNew(str(error.diag.message_primary)) from error
+    return await _taken(connection, found, found.made, at)
+
+
+async def _taken(connection: Connection, found: Sorting, inserted: int, at: datetime) -> Taken:
+    """Set aside what can't be counted, and note what became of the batch."""
     set_aside = sum([await _quarantine(connection, record, reason, at) for record, reason in found.misfits])
-    taken = Taken(batch, inserted, found.records - len(found.misfits) - inserted, set_aside)
+    taken = Taken(found.batch, inserted, found.records - len(found.misfits) - inserted, set_aside)
     await connection.execute(
         "INSERT INTO usage_batches (batch, shipped_at, rows, duplicates, quarantined) VALUES (%s, %s, %s, %s, %s)",
         (taken.batch, at, taken.rows, taken.duplicates, taken.quarantined),
@@ -123,18 +144,6 @@ async def forget_batches(connection: Connection, before: datetime) -> None:
 async def ensure_partition(connection: Connection, month: date) -> None:
     """Make the partition of a month (UTC) unless it is there."""
     await connection.execute("SELECT usage_partition(%s)", (month,))
-
-
-async def _copy(connection: Connection, found: Sorting, records: Iterator[Record]) -> int:
-    """Copy rows straight into the table, roll them up, and return how many."""
-    with _uncollected():
-        async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-            await copy.write(HEADER)
-            while some := list(islice(records, _AT_ONCE)):
-                await copy.write(found.data(some))
-            await copy.write(TRAILER)
-        await roll(connection, found.rollup, found.batch)
-    return found.made
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from haat.usage.parts import Amounts, Caller
 from haat.usage.rows import Row
 
 QUARTER_MS: Final = 15 * 60 * 1000
+_QUARTERS: Final = 4
 MEASURES = ("calls", *UNITS, "bytes_in", "bytes_out", "latency_us", "latency")
 """What every rollup counts: the calls, their units, bytes, microseconds, and their sketch."""
 
@@ -133,6 +134,11 @@ class Rollup:
     def oldest_ms(self) -> int:
         """Where the oldest cell begins."""
         return min(key[3] for key in self._cells) * QUARTER_MS
+
+    @property
+    def minutes(self) -> set[int]:
+        """At which minutes of an hour in UTC cells begin: four at most."""
+        return {key[3] % _QUARTERS * 15 for key in self._cells}
 
     def add(self, row: Row) -> None:
         caller, rest = row.caller, row.rest

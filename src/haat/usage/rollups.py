@@ -38,14 +38,19 @@ class _Family:
     batch: bool
 
     def to_hours(self) -> str:
-        """Return the statement that adds cells to hours; its parameter is the batch."""
+        """Return the statement that adds cells of one ``minute`` to hours; its other parameter is the ``batch``.
+
+        Two such quarters lie an hour or more apart, so each cell has a row of its own and nothing need be summed up.
+        The index is walked in its order.
+        """
         keys, measures = ", ".join(self.key), ", ".join(MEASURES)
         batch, number = (", batch", ", %(batch)s::bigint") if self.batch else ("", "")
         return f"""
             INSERT INTO {self.hourly} AS old (hour, {keys}, {measures}{batch})
-            SELECT date_trunc('hour', quarter, {_ZONE}) AS hour, {keys}, {_summed()}{number}
+            SELECT date_trunc('hour', quarter, {_ZONE}) AS hour, {keys}, {measures}{number}
             FROM {self.cells} AS cell {self._owners("cell")}
-            GROUP BY {keys}, hour
+            WHERE extract(minute FROM quarter AT TIME ZONE 'UTC') = %(minute)s
+            ORDER BY {self.owner}, hour
             ON CONFLICT (hour, {keys}) DO UPDATE SET {_added()}{", batch = excluded.batch" if self.batch else ""}
         """
 
@@ -54,7 +59,7 @@ class _Family:
         keys, measures = ", ".join(self.key), ", ".join(MEASURES)
         return f"""
             INSERT INTO {self.daily} AS old (day, {keys}, {measures})
-            SELECT day, {keys}, {_summed()}
+            SELECT day, {keys}, {", ".join(f"sum({name})" for name in MEASURES[:-1])}, sketch_concat(latency)
             FROM (SELECT cell.*, (quarter AT TIME ZONE {_ZONE})::date AS day
                   FROM {self.cells} AS cell {self._owners("cell")}) AS cell
             WHERE day < %(settled)s
@@ -99,10 +104,6 @@ class _Family:
 
 _OWNERS = "(SELECT id, zone FROM organisations) AS owners"
 _ZONE = "coalesce(zone, 'UTC')"
-
-
-def _summed(latency: str = "sketch_concat(latency)") -> str:
-    return ", ".join((*(f"sum({name})" for name in MEASURES[:-1]), latency))
 
 
 def _added() -> str:
@@ -163,7 +164,8 @@ async def roll(connection: Connection, rollup: Rollup, batch: int) -> None:
         ):
             for piece in pieces(rows(rollup)):
                 await copy.write(piece)
-        await connection.execute(family.to_hours(), {"batch": batch})
+        for minute in sorted(rollup.minutes):
+            await connection.execute(family.to_hours(), {"batch": batch, "minute": minute})
         if late:
             await connection.execute(family.to_days(), {"settled": settled})
 

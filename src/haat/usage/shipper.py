@@ -12,16 +12,16 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from datetime import date, datetime, timedelta
-from itertools import chain
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import date, timedelta
 from pathlib import Path
 
 import psycopg
 
 from haat.infra.dsn import dsn_for
 from haat.infra.keyring import Keyring, keyring_of
-from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database
+from haat.infra.postgres import PLATFORM_SCOPE, Database
 from haat.kernel.clock import Clock, SystemClock
 from haat.settings import Settings
 from haat.usage import intake, rollups, store
@@ -36,7 +36,7 @@ from haat.usage.journal import (
     encode_frame,
     workers,
 )
-from haat.usage.record import Record
+from haat.usage.load import Load
 from haat.usage.tail import Tail
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,9 @@ BATCH = 500_000
 CAREFUL_BATCH = 5_000
 """Records in one transaction when some of them may be stored already, or may be refused."""
 READ_BYTES = 256 * 1024
-"""Read at once. While a piece is decoded the database works on what lies in its socket, which must not run dry."""
+"""Read at once. Meanwhile the database works on what lies in its socket, which must not run dry."""
+AHEAD_BYTES = 64 << 20
+"""So many bytes of rows are made ahead while the database is busy."""
 RETRY_DAMAGED_SECONDS = 30.0
 SWEEP_SECONDS = 60.0
 MAX_BACKOFF_SECONDS = 10.0
@@ -74,8 +76,8 @@ class Shipper:
         self._tails: dict[str, Tail] = {}
         self._careful_for = careful_for
         """So many records go in by the long way: what is read after a start may be stored already."""
-        self._read_last = 0
-        """Records of the batch at hand, as far as it was read."""
+        self._loads: deque[Load] = deque()
+        """The first one is shipped next, the last one is open."""
         self._damaged: dict[str, float] = {}
         self._kept_house: date | None = None
         self._settled: date | None = None
@@ -85,97 +87,130 @@ class Shipper:
 
         When the database fails, what was read is forgotten and read again from the stored positions.
         """
-        try:
-            return await self._ship()
-        except intake.NotAllNew as refusal:
-            log.info("a batch goes into the store by the long way: %s", refusal)
-            self._tails.clear()
-            return await self._ship()
-        except BaseException:
-            self._tails.clear()
-            self._careful_for = CAREFUL_BATCH
-            raise
+        while True:
+            try:
+                return await self._ship()
+            except intake.NotAllNew as refusal:
+                log.info("a batch goes into the store by the long way: %s", refusal)
+                self._careful_for = self._loads[0].read + CAREFUL_BATCH  # it is one of these
+                self._forget()
+            except intake.NotNext:  # a correction or another shipper came first: the rows say a number that is taken
+                self._forget()
+            except BaseException:
+                self._forget()
+                self._careful_for = CAREFUL_BATCH
+                raise
 
     async def _ship(self) -> int:
-        await self._open_tails()
-        problems: dict[str, str] = {}
+        await self._open_journals()
         careful = self._careful_for > 0
-        records = self._read_on(problems, min(self._batch, CAREFUL_BATCH) if careful else self._batch)
-        first = next(records, None)
-        if first is None and not problems and not self._moved():
+        least = min(self._batch, CAREFUL_BATCH) if careful else 1
+        load = self._loads[0]
+        while load.read < least and self._read(load):
+            pass
+        if not load.read and not load.problems and self._resume() == self._stored():
             return 0
         now = self._clock.now()
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            taken = None
-            if first is not None:  # the rest is read while the database is at work
-                taken = await self._take(connection, chain((first,), records), now, new=not careful)
-            moved = self._moved()
+            if careful or not load.read:
+                self._close()
+                taken = await intake.take(connection, load.records, now)
+            else:
+                taken = await intake.take_new(connection, load.found, self._rows(load), now, self._make_ahead)
+            assert load.resume is not None
+            stored = self._stored()
+            moved = {worker: at for worker, at in load.resume.items() if at != stored.get(worker, at)}
             for worker, position in moved.items():
                 await store.move(connection, worker, position.segment, position.offset, now)
-            for worker, problem in problems.items():
+            for worker, problem in load.problems.items():
                 await store.report_problem(connection, worker, problem, now)
+        self._loads.popleft()
         for worker, position in moved.items():
             self._tails[worker].stored = position
-        for worker in problems:  # read again later, from what is stored: the operator may have mended it
+        for worker in load.problems:  # read again later, from what is stored: the operator may have mended it
             del self._tails[worker]
         if taken is not None and careful:
             # A journal that is read again may go on with more of what is stored.
-            self._careful_for = CAREFUL_BATCH if taken.duplicates else max(0, self._careful_for - self._read_last)
-        return self._read_last
+            self._careful_for = CAREFUL_BATCH if taken.duplicates else max(0, self._careful_for - load.read)
+        return load.read
 
-    async def _take(
-        self, connection: Connection, records: Iterable[Record], now: datetime, *, new: bool
-    ) -> intake.Taken | None:
-        try:
-            return await intake.take(connection, records, now, expect_new=new)
-        except intake.NotAllNew:
-            self._careful_for = self._read_last + CAREFUL_BATCH  # it is one of these
-            raise
+    def _forget(self) -> None:
+        self._tails.clear()
+        self._loads.clear()
 
-    def _moved(self) -> dict[str, Position]:
-        """Return where the journals are to be read on, of those where that isn't stored yet."""
-        return {name: tail.resume for name, tail in self._tails.items() if tail.resume != tail.stored}
+    def _rows(self, load: Load) -> Iterator[bytes]:
+        """Yield a load's rows, those that were made ahead and then the others, and close it unless it is full."""
+        while True:
+            rows = load.rows()
+            if rows is not None:
+                yield rows
+            elif load.resume is not None:
+                return
+            elif not self._read_on():
+                self._close()
 
-    def _read_on(self, problems: dict[str, str], most: int) -> Iterator[Record]:
-        """Yield a batch of records that are final, from all journals in turn."""
-        self._read_last = 0
-        active = list(self._tails.values())
-        while active and self._read_last < most:
-            going = []
-            for tail in active:
-                records = self._read(tail, problems)
-                if records is not None:
-                    going.append(tail)
-                    self._read_last += len(records)
-                    yield from records
-            active = going
+    def _make_ahead(self) -> bool:
+        """Make some rows that the database can't take yet; return False when there are enough of them or no more."""
+        return sum(load.size for load in self._loads) < AHEAD_BYTES and self._read_on()
 
-    def _read(self, tail: Tail, problems: dict[str, str]) -> list[Record] | None:
-        """Read one piece of a journal; return None when nothing more is there for now."""
-        try:
-            frames = _read_up_to_damage(tail)
-        except CorruptJournal as damage:
-            worker = tail.reader.worker
-            log.error("metering of worker %s stands still: %s", worker, damage)
-            self._damaged[worker] = time.monotonic() + RETRY_DAMAGED_SECONDS
-            problems[worker] = str(damage)
-            return None
-        return tail.feed(frames) if frames else None
+    def _read_on(self) -> bool:
+        """Go on with the load that is open; return False when nothing more is there for now."""
+        load = self._loads[-1]
+        if load.sort(int(self._clock.now().timestamp() * 1000)):
+            return True
+        if load.read >= self._batch:
+            self._close()
+            return True
+        return self._read(load)
 
-    async def _open_tails(self) -> None:
-        """Begin with journals that are new, or that a restart or a failure made us forget."""
+    def _close(self) -> None:
+        """Close the load that is open, and open the next one. What holds no records takes no batch number."""
+        load = self._loads[-1]
+        load.resume = self._resume()
+        self._loads.append(Load(load.found.batch + (1 if load.read else 0)))
+
+    def _resume(self) -> dict[str, Position]:
+        """Return where the journals are to be read on, once all that was read is stored."""
+        return {name: tail.resume for name, tail in self._tails.items()}
+
+    def _stored(self) -> dict[str, Position]:
+        return {name: tail.stored for name, tail in self._tails.items()}
+
+    def _read(self, load: Load) -> bool:
+        """Read one piece of a journal into a load; return False when nothing more is there for now."""
+        for worker, tail in list(self._tails.items()):
+            if worker in self._damaged:
+                continue
+            try:
+                frames = _read_up_to_damage(tail)
+            except CorruptJournal as damage:
+                log.error("metering of worker %s stands still: %s", worker, damage)
+                self._damaged[worker] = time.monotonic() + RETRY_DAMAGED_SECONDS
+                load.problems[worker] = str(damage)
+                continue
+            if frames:
+                load.add(tail.feed(frames))
+                self._tails[worker] = self._tails.pop(worker)  # now it's the others' turn
+                return True
+        return False
+
+    async def _open_journals(self) -> None:
+        """Begin with journals that are new, or that a restart or a failure made us forget, and open a first load."""
         now = time.monotonic()
         fresh = [
             name for name in workers(self._journal) if name not in self._tails and self._damaged.get(name, 0.0) <= now
         ]
-        if not fresh:
+        if not fresh and self._loads:
             return
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             stored = await store.positions(connection)
+            newest = await intake.watermark(connection)
         for name in fresh:
             self._damaged.pop(name, None)
             at = Position(*stored.get(name, START))
             self._tails[name] = Tail(JournalReader(self._journal, name), at, at)
+        if not self._loads:
+            self._loads.append(Load(newest + 1))
 
     async def keep_house(self) -> None:
         """Once a day: make the partitions of this month and the next, forget the statistics of old batches.
