@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import pytest
 
-from bazaar import Bazaar, Subscription, consumer
-from haat.infra.postgres import PLATFORM_SCOPE, Database
-from haat.invoices.service import Invoices
+from bazaar import Bazaar, consumer
+from haat.infra.postgres import PLATFORM_SCOPE
 from haat.kernel.clock import SetClock
 from haat.kernel.errors import NotFound
 from haat.kernel.permissions import PLATFORM
-from haat.settings import Settings
-from haat.usage import intake
-from haat.usage import store as usage_store
 from haat.usage.model import MAX_BEHIND_MS
 from haat.wallet import leases
 from haat.wallet.budgets import Budgets
-from haat.wallet.holds import WALLET, budget_fund
-from haat.wallet.leases import Answer, Ask
-from haat.wallet.model import NANO, Mode, from_nano
-from haat.wallet.service import Payer, Wallets
-from rating.stalls import price
-
-TAX = Decimal("0.18")
-CALL = 1_180_000_000
-"""What a call costs with tax: a rupee and 18 paise."""
+from haat.wallet.holds import budget_fund
+from haat.wallet.model import NANO, from_nano
+from haat.wallet.service import Wallets
+from wallet.played import CALL, TAX, Played, prepaid
 
 
 @pytest.fixture
@@ -43,62 +32,6 @@ def bazaar(database: Any, clock: SetClock) -> Bazaar:
 @pytest.fixture
 def wallets(database: Any, clock: SetClock) -> Wallets:
     return Wallets(database.app, clock, TAX)
-
-
-@dataclass
-class Played:
-    """A gateway as the control plane knows it: what it may draw, what it has drawn, where its journal is."""
-
-    name: str
-    db: Database
-    clock: SetClock
-    org: UUID
-    fund: str = WALLET
-    limit: int = 0
-    taken: int = 0
-    used: int = 0
-    place: int = 0
-    calls: list[int] = field(default_factory=list)
-    """Places of the journal of calls that are not in the usage store."""
-
-    async def ask(self, need: int = 0, want: int = 0, *, hears: bool = True) -> Answer:
-        ask = Ask(self.org, self.fund, self.limit, self.taken, self.used, need, want)
-        async with self.db.transaction(PLATFORM_SCOPE) as connection:
-            [answer] = await leases.sync(
-                connection, self.name, [ask], {self.name: (1, self.place)}, seconds=30, tax=TAX, at=self.clock.now()
-            )
-        if hears:
-            self.limit = answer.limit
-        return answer
-
-    def call(self, cost: int = CALL) -> bool:
-        """Make a call and record it, if the lease covers it."""
-        if self.taken + cost > self.limit:
-            return False
-        self.taken += cost
-        self.used += cost
-        self.place += 1
-        self.calls.append(self.place)
-        return True
-
-    def give_up(self) -> None:
-        self.limit = self.taken
-
-    async def ship(self, bazaar: Bazaar, subscription: Subscription) -> None:
-        """Bring the journal to the usage store, as the shipper does it: rows and position together."""
-        calls, self.calls = self.calls, []
-        if calls:
-            await bazaar.take([bazaar.event(subscription, "1") for _ in calls])
-        async with self.db.transaction(PLATFORM_SCOPE) as connection:
-            await usage_store.move(connection, self.name, 1, self.place, self.clock.now())
-
-
-async def prepaid(bazaar: Bazaar, wallets: Wallets, rupees: str, slug: str = "speak") -> Subscription:
-    org = await bazaar.organisation()
-    subscription = await bazaar.subscribe(org, await bazaar.service(slug, unit="characters", price="1"))
-    await wallets.set_mode(PLATFORM, org, Mode.PREPAID)
-    await wallets.top_up(PLATFORM, org, Decimal(rupees), key="a")
-    return subscription
 
 
 async def test_a_lease_is_half_of_what_is_there_or_what_one_call_needs(
@@ -282,86 +215,6 @@ async def test_many_gateways_never_spend_more_than_was_granted_and_in_the_end_al
     assert from_nano(served * CALL) <= granted < from_nano((served + 1) * CALL)
     await last.ship(bazaar, subscription)
     assert (await wallets.standing(PLATFORM, subscription.org)).unbilled == from_nano(served * CALL)
-
-
-@pytest.mark.parametrize("seed", range(3))
-async def test_what_gateways_spend_by_the_package_while_invoices_are_issued_is_paid_to_the_last_paisa(
-    database: Any, bazaar: Bazaar, wallets: Wallets, clock: SetClock, seed: int
-) -> None:
-    chance, package = random.Random(seed), 5 * CALL
-    org = await bazaar.organisation()
-    service = await bazaar.service(unit="characters", price=None)
-    terms: tuple[dict[str, Any], ...] = (
-        {"model": "package", "meter": "characters", "package_size": "7", "package_price": "5"},
-        {"model": "flat", "amount": "10", "prorated": False},
-    )
-    await price(bazaar, service, *terms, minimum="40")
-    subscription = await bazaar.subscribe(org, service)
-    await wallets.set_mode(PLATFORM, org, Mode.PREPAID)
-    await wallets.top_up(PLATFORM, org, Decimal("177.00"), key="a")
-    invoices = Invoices(database.app, clock, Settings(), wallets=Payer(TAX))
-    gateways = [Played(f"gateway-{n}", database.service, clock, org) for n in range(5)]
-
-    async def live(one: Played) -> None:
-        await one.ask(need=package, want=chance.randrange(1, 4) * package)
-        for _ in range(chance.randrange(4)):
-            one.call(package)
-        if chance.random() < 0.5:
-            await one.ship(bazaar, subscription)
-        if chance.random() < 0.3:
-            one.give_up()
-            await one.ask()
-
-    async def bill() -> None:
-        if newest := await watermark(database):
-            await invoices.issue(PLATFORM, "2026-11", org, until=newest)
-
-    for step in range(20):
-        await asyncio.gather(*(live(one) for one in gateways), *([bill()] if step % 5 == 4 else []))
-        standing = await wallets.standing(PLATFORM, org)
-        assert standing.available >= 0 and standing.balance >= standing.unbilled + standing.leased
-        clock.advance(seconds=7)
-    for one in gateways:
-        one.give_up()
-        await one.ship(bazaar, subscription)
-        await one.ask()
-    clock.advance(days=12)
-    await invoices.issue(PLATFORM, "2026-11", org)
-    issued = (await invoices.page(PLATFORM, org=org)).items
-    lines = [line for one in issued for line in await invoices.lines(PLATFORM, one.id)]
-    assert {one.state for one in issued} == {"paid"} and sum(line["calls"] for line in lines) > 20
-    standing = await wallets.standing(PLATFORM, org)
-    assert standing.balance == 177 - sum(one.total for one in issued) >= 0
-    assert (standing.unbilled, standing.leased) == (Decimal("47.20"), 0), "December's minimum is not due yet"
-
-
-async def test_invoices_and_gateways_that_want_the_same_wallets_at_once_wait_for_each_other_in_one_order(
-    database: Any, bazaar: Bazaar, wallets: Wallets, clock: SetClock
-) -> None:
-    chance = random.Random(3)
-    orgs = [await prepaid(bazaar, wallets, "50.00", f"s{n}") for n in range(8)]
-    await bazaar.take([bazaar.event(one, "3") for one in orgs])
-    invoices = Invoices(database.app, clock, Settings(), wallets=Payer(TAX))
-    clock.advance(days=12)
-
-    async def sync(name: str) -> None:
-        asks = [Ask(one.org, WALLET, 0, 0, 0, CALL, CALL) for one in chance.sample(orgs, len(orgs))]
-        async with database.service.transaction(PLATFORM_SCOPE) as connection:
-            await leases.sync(connection, name, asks, {name: (1, 0)}, seconds=30, tax=TAX, at=clock.now())
-
-    async def bill() -> None:
-        async with database.app.transaction(PLATFORM_SCOPE) as connection:
-            wanted = chance.sample([one.org for one in orgs], len(orgs))
-            await invoices.issuer().issue(connection, PLATFORM, "2026-11", wanted, clock.now())
-
-    await asyncio.gather(bill(), *(sync(f"gateway-{n}") for n in range(4)), bill())
-    issued = (await invoices.page(PLATFORM)).items
-    assert [(one.state, one.total) for one in issued] == [("paid", Decimal("3.54"))] * len(orgs)
-
-
-async def watermark(database: Any) -> int:
-    async with database.service.transaction(PLATFORM_SCOPE) as connection:
-        return await intake.watermark(connection)
 
 
 def test_no_lease_is_given_up_for_lost_while_its_calls_are_still_taken() -> None:

@@ -1,7 +1,10 @@
 """What is held of wallets and budgets: calls that were admitted, until they are paid for or known not to cost.
 
-A call is held twice for a moment and never not at all: by the lease of its gateway until it is in the usage store, and
-as unbilled usage from then on until it is on an invoice. So the leases are looked at first, and the usage after them.
+A call is held twice for a moment and never not at all: by the lease of its gateway until the gateway has said that it
+is used and it is in the usage store, and as unbilled usage from its storing on until it is on an invoice. So the leases
+are looked at first, and the usage after them. What is unbilled, what gateways may still draw and what they have drawn
+for calls that are not stored never come to more than the wallet has, by leases, calls and invoices; what is unbilled
+and leased may, by the calls that are in both.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from uuid import UUID
 
 from haat.infra.postgres import Connection
 from haat.kernel.clock import Period, month_of
-from haat.kernel.money import multiply, total
+from haat.kernel.money import multiply, proportion, total
 from haat.rating import service as rating
 from haat.rating.model import RateCard
 from haat.wallet import store
@@ -57,6 +60,14 @@ async def held(connection: Connection, org: UUID, at: datetime, tax: Decimal) ->
     leased = from_nano(await store.leased(connection, org, WALLET))
     used, due = await _unbilled(connection, org, at)
     return Held(multiply(used, 1 + tax), multiply(due, 1 + tax), leased)
+
+
+async def covered(connection: Connection, org: UUID, invoice: UUID, amount: Decimal) -> Decimal:
+    """Return how much of an amount, of what an issued invoice owes, is prepaid: that was unbilled and held before."""
+    mode, own = await store.modes(connection, org)
+    billed = await store.billed_by(connection, org, invoice)
+    prepaid = total(part for one, part in billed.items() if own.get(one, mode) is Mode.PREPAID)
+    return proportion(amount, prepaid, total(billed.values())) if prepaid > 0 else Decimal(0)
 
 
 async def _unbilled(connection: Connection, org: UUID, at: datetime) -> tuple[Decimal, Decimal]:

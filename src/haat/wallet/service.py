@@ -98,8 +98,9 @@ async def pay(
     """Draw what can be had of an amount from an organisation's wallet for an invoice; return it, in whole paise.
 
     Within the caller's transaction, which is to write the invoice's lines first: then what is used already and not on
-    it stays held. What gateways have leased is never drawn; what isn't due yet, of fees and minimums, gives way.
-    Nothing is posted when the wallet has nothing.
+    it stays held. What gateways have leased is not drawn either, but for what the wallet has held of this invoice: a
+    lease may still count calls that are on it. What isn't due yet, of fees and minimums, gives way. Nothing is posted
+    when the wallet has nothing.
     """
     if exact(amount) <= 0:
         return Decimal("0.00")
@@ -109,9 +110,10 @@ async def pay(
         return Decimal("0.00")
     taken = await holds.held(connection, org, at, tax)
     used = taken.used if await store.is_invoiced(connection, invoice) else Decimal(0)
-    kept = total((used, taken.leased))
-    free = total((*(grant.remaining for grant in grants), -kept))
-    drawn = min(amount, free).quantize(PAISA, rounding=ROUND_DOWN)
+    balance = total(grant.remaining for grant in grants)
+    free = total((balance, -used, -taken.leased))
+    covered = await holds.covered(connection, org, invoice, amount)
+    drawn = min(amount, balance, max(free, covered)).quantize(PAISA, rounding=ROUND_DOWN)
     if drawn <= 0:
         return Decimal("0.00")
     reference = f"invoice/{invoice}"
@@ -143,6 +145,7 @@ class Wallets:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             if await store.zone_of(connection, whose) is None:
                 raise NotFound("There is no such organisation.")
+            await store.lock(connection, whose)  # so no invoice takes between two readings what the first one saw
             taken = await holds.held(connection, whose, now, self._tax)
             grants = await store.grants(connection, whose)
             mode, own = await store.modes(connection, whose)

@@ -248,6 +248,19 @@ async def billed_amounts(connection: Connection, org: UUID, period: Period) -> d
     return {row["subscription_id"]: row["taxable"] async for row in rows}
 
 
+async def billed_by(connection: Connection, org: UUID, invoice: UUID) -> dict[UUID, Decimal]:
+    """Return what an invoice that is issued bills before tax, by subscription; nothing of one that doesn't bill now."""
+    rows = await connection.execute(
+        f"""
+        SELECT subscription_id, sum(taxable) AS taxable
+        FROM invoice_lines AS line JOIN ({_ISSUED}) AS issued ON issued.id = line.invoice_id
+        WHERE line.invoice_id = %(invoice)s GROUP BY subscription_id
+        """,
+        {"org": org, "invoice": invoice},
+    )
+    return {row["subscription_id"]: row["taxable"] async for row in rows}
+
+
 _ISSUED = """
     SELECT invoices.id, invoices.period, closes FROM invoices JOIN invoice_states ON invoice_id = invoices.id
     WHERE invoices.org_id = %(org)s AND invoices.kind <> 'debit_note' AND state NOT IN ('void', 'registering')
