@@ -131,8 +131,8 @@ class Bazaar:
         )
         await self.run(
             """INSERT INTO subscriptions (id, org_id, application_id, service_id, plan_id, status, started_at)
-               SELECT %s, %s, %s, %s, id, 'active', now() FROM plans WHERE code = %s AND service_id IS NULL""",
-            *(subscription, org, application, service.id, plan),
+               SELECT %s, %s, %s, %s, id, 'active', %s FROM plans WHERE code = %s AND service_id IS NULL""",
+            *(subscription, org, application, service.id, self.clock.now(), plan),
         )
         return Subscription(subscription, org, application, service, plan)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
@@ -28,6 +29,9 @@ from haat.infra.postgres import Database
 from haat.infra.prepare import set_passwords
 from haat.kernel.clock import SetClock
 from haat.settings import Settings
+
+hypothesis.settings.register_profile("haat", deadline=None)  # a busy machine is no fault
+hypothesis.settings.load_profile("haat")
 
 TEMPLATE = "haat_template"
 _connect = socket.socket.connect

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ import pytest
 from argon2 import PasswordHasher
 from fastapi import FastAPI
 
+from frontage import app_on
 from haat.app import Platform, build_platform
-from haat.control.api import build_app
 from haat.identity import store
 from haat.infra.keyring import Keyring
+from haat.infra.mail import Attachment
 from haat.infra.postgres import PLATFORM_SCOPE
 from haat.kernel.clock import SetClock
 from haat.kernel.permissions import Actor, Role
@@ -30,9 +31,16 @@ class PostBox:
     sent: list[dict[str, Any]] = field(default_factory=list)
 
     async def send(
-        self, to: str, subject: str, text: str, html: str | None = None, message_id: str | None = None
+        self,
+        to: str,
+        subject: str,
+        text: str,
+        html: str | None = None,
+        message_id: str | None = None,
+        attachments: Sequence[Attachment] = (),
     ) -> None:
-        self.sent.append({"to": to, "subject": subject, "text": text, "html": html, "message_id": message_id})
+        mail = {"to": to, "subject": subject, "text": text, "html": html, "message_id": message_id}
+        self.sent.append({**mail, "attachments": attachments})
 
 
 @dataclass
@@ -92,7 +100,7 @@ async def control(database: Any, clock: SetClock, keyring: Keyring, tmp_path: Pa
         platform.discovery,
         platform.subscriptions,
     )
-    app = build_app(platform)
+    app = app_on(platform)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://haat.example.in") as client:
         yield Control(app, platform, market, client)

@@ -10,60 +10,129 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import haat.catalog.jobs
 import haat.feedback.jobs
+import haat.identity.jobs
+import haat.invoices.jobs
+import haat.invoices.mails
 import haat.jobs.jobs
 import haat.partners.jobs
 import haat.registry.jobs
+import haat.reviews.jobs
 import haat.rollouts.jobs
+import haat.settlement.jobs
+import haat.sla.jobs
+import haat.wallet.jobs
 from haat.catalog.discovery import Discovery
 from haat.catalog.service import Catalog
+from haat.content.mails import MailTemplate
+from haat.content.reading import Library
+from haat.content.reports import Reports
+from haat.content.service import Content
+from haat.content.translator import GatewayTranslator
 from haat.feedback.service import Feedback
 from haat.flags.service import Flags
 from haat.flags.switchboard import Switchboard
+from haat.identity.access import Access
+from haat.identity.members import Members
 from haat.identity.service import Identity
+from haat.infra.audit import Audit
 from haat.infra.dsn import dsn_for
 from haat.infra.jobs import Jobs, Schedule, Task
 from haat.infra.keyring import Keyring, keyring_of
 from haat.infra.mail import Mail, mail_for
 from haat.infra.net import parse_networks
 from haat.infra.postgres import Database
+from haat.infra.projections import Projection
+from haat.invoices.credits import credit
+from haat.invoices.papers import Papers
+from haat.invoices.payments import Payments
+from haat.invoices.projection import INVOICES
+from haat.invoices.runs import BillingRuns
 from haat.invoices.service import Invoices
 from haat.jobs.files import Files
 from haat.jobs.service import CallerJobs
 from haat.jobs.webhooks import Webhooks
 from haat.kernel.clock import Clock, SystemClock
 from haat.kernel.events import EventHandler
+from haat.ledger.projection import BALANCES
+from haat.ledger.service import Ledger
 from haat.partners.service import Partners
+from haat.plugins.manager import brought_payment_providers, brought_registrar
+from haat.rating.estimate import Estimator
 from haat.rating.service import Rating
+from haat.rating.simulation import Simulator
 from haat.registry.service import Registry
+from haat.reviews.service import Reviews
 from haat.rollouts.experiments import Experiments
 from haat.rollouts.outcomes import FeedbackOutcomes
 from haat.rollouts.service import Rollouts
 from haat.settings import Settings
+from haat.settlement.bank_answers import BankAnswers
+from haat.settlement.disputes import Disputes
+from haat.settlement.evidence import Evidence
+from haat.settlement.payouts import Payouts
+from haat.settlement.projection import SETTLEMENTS
 from haat.settlement.service import Settlements
+from haat.settlement.shares import Shares
+from haat.settlement.withholding import parse as parse_withholdings
+from haat.sla.closing import Closing
+from haat.sla.probing import Prober
+from haat.sla.service import Sla
+from haat.sla.watching import Watch
 from haat.subscriptions.service import Subscriptions
+from haat.usage.analytics import Analytics
+from haat.usage.live import Live
 from haat.usage.model import Pseudonyms
 from haat.usage.service import Usage
 from haat.usage.variants import Variants
+from haat.wallet.budgets import Budgets
+from haat.wallet.projection import WALLETS
+from haat.wallet.service import Payer, Wallets
 
 HANDLERS: tuple[EventHandler, ...] = (
+    *haat.identity.jobs.HANDLERS,
     *haat.partners.jobs.HANDLERS,
     *haat.catalog.jobs.HANDLERS,
     *haat.registry.jobs.HANDLERS,
     *haat.rollouts.jobs.HANDLERS,
     *haat.jobs.jobs.HANDLERS,
+    *haat.invoices.jobs.HANDLERS,
+    *haat.wallet.jobs.HANDLERS,
+    *haat.settlement.jobs.HANDLERS,
+    *haat.sla.jobs.HANDLERS,
+    *haat.invoices.mails.HANDLERS,
+    *haat.reviews.jobs.HANDLERS,
 )
 """What is done after which event, across all domains."""
 
-TASKS: tuple[Task, ...] = (*haat.jobs.jobs.TASKS, *haat.rollouts.jobs.TASKS, *haat.feedback.jobs.TASKS)
+TASKS: tuple[Task, ...] = (
+    *haat.catalog.jobs.TASKS,
+    *haat.jobs.jobs.TASKS,
+    *haat.rollouts.jobs.TASKS,
+    *haat.feedback.jobs.TASKS,
+    *haat.invoices.jobs.TASKS,
+    *haat.wallet.jobs.TASKS,
+    *haat.sla.jobs.TASKS,
+)
 SCHEDULES: tuple[Schedule, ...] = (
+    *haat.catalog.jobs.SCHEDULES,
     *haat.jobs.jobs.SCHEDULES,
     *haat.rollouts.jobs.SCHEDULES,
     *haat.feedback.jobs.SCHEDULES,
+    *haat.invoices.jobs.SCHEDULES,
+    *haat.wallet.jobs.SCHEDULES,
+    *haat.sla.jobs.SCHEDULES,
 )
 """What is done in its own time."""
+
+MAILS: tuple[MailTemplate, ...] = haat.partners.jobs.MAILS
+"""The mails whose words the operator may write."""
+
+PROJECTIONS: tuple[Projection, ...] = (BALANCES, WALLETS, INVOICES, SETTLEMENTS)
+"""What can be made anew, in the order in which it can be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +146,10 @@ class Platform:
     service_db: Database
     jobs: Jobs
     mail: Mail
+    audit: Audit
     identity: Identity
+    members: Members
+    access: Access
     partners: Partners
     catalog: Catalog
     discovery: Discovery
@@ -85,13 +157,36 @@ class Platform:
     experiments: Experiments
     subscriptions: Subscriptions
     usage: Usage
+    analytics: Analytics
+    live: Live
     rating: Rating
+    simulator: Simulator
+    estimator: Estimator
     invoices: Invoices
+    payments: Payments
+    billing: BillingRuns
+    papers: Papers
     settlements: Settlements
+    payouts: Payouts
+    bank_answers: BankAnswers
+    disputes: Disputes
+    evidence: Evidence
+    shares: Shares
+    sla: Sla
+    sla_watch: Watch
+    sla_closing: Closing
+    sla_prober: Prober
+    ledger: Ledger
+    wallets: Wallets
+    budgets: Budgets
     registry: Registry
     flags: Flags
     switchboard: Switchboard
     feedback: Feedback
+    content: Content
+    library: Library
+    phrase_reports: Reports
+    reviews: Reviews
     caller_jobs: CallerJobs
     files: Files
     webhooks: Webhooks
@@ -117,11 +212,21 @@ def build_platform(
     )
     discovery = Discovery(db, clock)
     pseudonyms = Pseudonyms(keyring.derive("customer-pseudonyms"))
-    invoices = Invoices(db, clock, settings)
+    invoices = Invoices(db, clock, settings, wallets=Payer(settings.gst_rate), registrar=cache(brought_registrar))
+    settlements = Settlements(
+        db,
+        clock,
+        pseudonyms,
+        invoices,
+        withholdings=parse_withholdings(settings.withholdings),
+        agent=settings.supply == "agent",
+        zone=settings.zone,
+    )
     variants = Variants(db)
     flags = Flags(db, clock)
     feedback = Feedback(db, clock, keep_days=settings.feedback_keep_days)
     jobs = Jobs(db, TASKS, SCHEDULES)
+    sla_watch = Watch(db, clock, settings, catalog=catalog)
     return Platform(
         settings=settings,
         clock=clock,
@@ -130,7 +235,10 @@ def build_platform(
         service_db=service_db,
         jobs=jobs,
         mail=mail,
+        audit=Audit(db),
         identity=identity,
+        members=Members(db, clock, keyring, identity),
+        access=Access(db, clock, keyring, identity),
         partners=partners,
         catalog=catalog,
         discovery=discovery,
@@ -138,13 +246,36 @@ def build_platform(
         experiments=Experiments(db, clock, catalog, partners, variants, sources=[FeedbackOutcomes(feedback)]),
         subscriptions=Subscriptions(db, clock, identity, discovery),
         usage=Usage(db, clock, pseudonyms),
+        analytics=Analytics(db, clock, pseudonyms, settings.zone),
+        live=Live(db, clock),
         rating=Rating(db, clock),
+        simulator=Simulator(db, clock, pseudonyms),
+        estimator=Estimator(db, clock, gst_rate=settings.gst_rate, zone=settings.zone),
         invoices=invoices,
-        settlements=Settlements(db, clock, pseudonyms, invoices),
+        payments=Payments(db, clock, cache(brought_payment_providers)),
+        billing=BillingRuns(db, clock, jobs, invoices, zone=settings.zone, settle=settlements.close_all),
+        settlements=settlements,
+        payouts=Payouts(db, clock, keyring, minimum=settings.payout_minimum, delay_days=settings.payout_delay_days),
+        bank_answers=BankAnswers(db, clock),
+        disputes=Disputes(db, clock, settlements, days=settings.dispute_days, credit=credit),
+        evidence=Evidence(db, pseudonyms),
+        shares=Shares(db, clock),
+        sla=Sla(db, clock, settings, pseudonyms=pseudonyms),
+        sla_watch=sla_watch,
+        sla_closing=Closing(db, clock, settings, watch=sla_watch, credit=credit, settle=settlements.close),
+        sla_prober=Prober(db, clock, settings, keyring=keyring),
+        papers=Papers(db, clock, settings, invoices),
+        ledger=Ledger(db),
+        wallets=Wallets(db, clock, settings.gst_rate),
+        budgets=Budgets(db, clock),
         registry=Registry(db, clock, keyring, partners, catalog, settings),
         flags=flags,
         switchboard=Switchboard(db, flags, settings),
         feedback=feedback,
+        content=Content(db, clock, identity, GatewayTranslator(identity, clock, settings.gateway_address), MAILS),
+        library=Library(db, clock),
+        phrase_reports=Reports(db, clock),
+        reviews=Reviews(db, clock, discovery, least_calls=settings.review_calls, days=settings.review_days),
         caller_jobs=CallerJobs(db, clock, keyring, jobs),
         files=Files(db, clock),
         webhooks=Webhooks(

@@ -22,9 +22,11 @@ from haat.catalog.drafts import (
     VersionPolicyDraft,
 )
 from haat.catalog.model import Listing
+from haat.content.seeding import seed
 from haat.infra.keyring import Keyring
 from haat.kernel.errors import AlreadyExists, HaatError
 from haat.kernel.permissions import PLATFORM, Actor
+from haat.language import Tag
 from haat.models.hosted import Company, Hosted, HostedService
 from haat.plugins.manager import hosted
 
@@ -62,6 +64,11 @@ async def ensure_operator(platform: Platform) -> Actor:
             state_code=platform.settings.operator_state,
         )
     return PLATFORM
+
+
+async def ensure_help_pages(platform: Platform) -> list[tuple[str, Tag]]:
+    """Publish the help pages that come with the platform; what the operator wrote stays. Return what was published."""
+    return await seed(platform.db, platform.clock, platform.content)
 
 
 async def ensure_builtin_services(platform: Platform) -> dict[str, str]:

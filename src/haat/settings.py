@@ -12,8 +12,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from haat.kernel.errors import ValidationFailed
+from haat.kernel.gstin import check_gstin
+from haat.language import parse_tag
 
 
 class Settings(BaseSettings):
@@ -112,6 +116,9 @@ class Settings(BaseSettings):
     trace_sample_ratio: float = Field(
         0, ge=0, le=1, description="Part of the traces that providers are asked to sample (W3C Trace Context)."
     )
+    wallet_lease_seconds: float = Field(
+        30, ge=5, le=3600, description="Time for which a gateway may draw calls from its part of a wallet or a budget."
+    )
     shutdown_seconds: float = Field(30, gt=0, description="Time in-flight work is given when the platform stops.")
 
     plugins: dict[str, dict[str, Any]] = Field({}, description="What each plugin is told, by its name.")
@@ -125,18 +132,76 @@ class Settings(BaseSettings):
     flags_keep_seconds: float = Field(10, ge=0, description="How long its answers are kept before it is asked again.")
     feedback_keep_days: int = Field(365, ge=1, description="Days that feedback on answers is kept.")
 
+    review_calls: int = Field(
+        20, ge=1, description="Completed calls with live keys that an organisation needs before it reviews a service."
+    )
+    review_days: int = Field(90, ge=1, le=730, description="Days in which these calls must have been made.")
+
+    portal_trial_visitors: Literal["off", "hosted", "all"] = Field(
+        "hosted",
+        description="Which services visitors without an account try at the operator's cost: those hosted here, or all.",
+    )
+    portal_trial_address_calls: int = Field(20, ge=1, description="Such calls a day for a network address.")
+    portal_trial_service_calls: int = Field(500, ge=1, description="Such calls a day for a service.")
+
     operator_name: str = Field("Haat Operator", description="Supplier on the invoice.")
     operator_address: str = Field("1 Market Street, New Delhi 110001", description="Supplier's address on the invoice.")
     operator_gstin: str = Field("07AAACH0000H1ZF", description="Supplier's GSTIN on the invoice.")
     operator_state: str = Field("07", min_length=2, max_length=2, description="Supplier's State as its GST code.")
     gst_rate: Decimal = Field(Decimal("0.18"), ge=0, le=1, description="GST on the operator's services.")
     sac_code: str = Field("998439", description="SAC printed on invoice lines.")
-    invoice_prefix: str = Field("HT", pattern=r"^[A-Z]{1,4}$", description="First letters of an invoice's serial.")
+    invoice_prefix: str = Field(
+        "HT",
+        pattern=r"^[A-Z]{1,3}$",
+        description="First letters of an invoice's serial; credit notes add a C, debit notes a D, statements an S.",
+    )
+    billing: Literal["off", "showback", "invoice"] = Field(
+        "invoice", description="`invoice` bills; `showback` shows what it would cost, as statements; `off` neither."
+    )
+    supply: Literal["principal", "agent"] = Field(
+        "principal", description="Whether the operator sells in its own name or as its providers' agent."
+    )
+    payment_days: int = Field(15, ge=0, le=365, description="Days after its date by which an invoice is to be paid.")
+    reminder_days: list[int] = Field(
+        [-3, 1, 7, 14], max_length=20, description="Days after an invoice is due on which it is reminded of."
+    )
+    invoice_language: str = Field(
+        "en", description="Language of invoices on paper and in mails for organisations that did not choose one."
+    )
+    fonts_dir: Path = Field(
+        Path("/usr/share/fonts/truetype/noto"), description="Folder of the Noto fonts that invoices are printed with."
+    )
     provider_share: Decimal = Field(Decimal("0.70"), ge=0, le=1, description="Provider's share of net charges.")
+    payout_minimum: Decimal = Field(
+        Decimal("500"), ge=0, decimal_places=2, description="Rupees below which a provider's balance is carried on."
+    )
+    payout_delay_days: int = Field(
+        7, ge=0, le=365, description="Days from a statement's close until it may be paid out."
+    )
+    withholdings: list[dict[str, Any]] = Field(
+        [], description="Taxes withheld from providers, each with its rate and the date from which it holds."
+    )
+    dispute_days: int = Field(
+        60, ge=1, le=3650, description="Days after its issue for which a statement or an invoice can be contested."
+    )
+    sla_probe_minutes: int = Field(
+        1, ge=0, le=60, description="Minutes between two probes of a service; 0 probes nobody."
+    )
+    maintenance_notice_hours: float = Field(
+        48, ge=0, le=720, description="Hours that maintenance is announced ahead, at least."
+    )
+    maintenance_month_hours: float = Field(
+        8, gt=0, le=100, description="Most hours of announced maintenance that a listing has in a month."
+    )
     zone: str = Field("Asia/Kolkata", description="Time zone of an organisation that did not choose one.")
 
     session_hours: int = Field(12, ge=1, le=720, description="Length of a portal session.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @field_validator("invoice_language")
+    @classmethod
+    def _known_language(cls, tag: str) -> str:
+        return str(parse_tag(tag))
 
     @classmethod
     def settings_customise_sources(
@@ -149,6 +214,14 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         file = Path(os.environ.get("HAAT_CONFIG", "haat.toml"))
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
+
+    @field_validator("operator_gstin")
+    @classmethod
+    def _registered(cls, gstin: str) -> str:
+        try:
+            return check_gstin(gstin)
+        except ValidationFailed as error:
+            raise ValueError(error.extensions["errors"][0]["message"]) from error
 
     @property
     def portal_address(self) -> str:

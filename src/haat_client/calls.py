@@ -274,12 +274,18 @@ def search_catalog(
     language: str | None = None,
     provider: str | None = None,
     max_price: Decimal | None = None,
+    sort: str | None = None,
+    exact: bool | None = None,
     cursor: str | None = None,
     limit: int | None = None,
 ) -> Asking[Items]:
-    """Search in any script; ``next`` of the answer is the cursor of the page behind it."""
+    """Search in any script; ``next`` of the answer is the cursor of the page behind it.
+
+    ``sort`` is best, cheapest, fastest or newest. A word that stands nowhere is replaced by the nearest one unless
+    ``exact``.
+    """
     query = {"q": q, "category": category, "language": language, "provider": provider, "max_price": max_price,
-             "cursor": cursor, "limit": limit}  # fmt: skip
+             "sort": sort, "exact": exact, "cursor": cursor, "limit": limit}  # fmt: skip
     return Asking(to.SEARCH, items_of, to.SEARCH.path, query=query)
 
 

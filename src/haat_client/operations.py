@@ -58,7 +58,7 @@ SEARCH = Operation(
     "control",
     "GET",
     "/listings",
-    query=("q", "category", "language", "provider", "max_price", "cursor", "limit"),
+    query=("q", "category", "language", "provider", "max_price", "cursor", "limit", "sort", "exact"),
 )
 COMPLETE = Operation("control", "GET", "/autocomplete", query=("prefix",))
 LISTING = Operation("control", "GET", "/listings/{provider}/{service}")

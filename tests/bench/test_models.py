@@ -98,8 +98,8 @@ def test_it_is_back_with_the_first_call_that_began_afterwards_and_succeeded() ->
 
 async def test_calls_lost_in_a_crash_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that breaks off all connections once, when its process is 'killed'."""
-    monkeypatch.setattr(crash, "BEFORE_SECONDS", 0.1)
-    monkeypatch.setattr(crash, "AFTER_SECONDS", 0.1)
+    monkeypatch.setattr(crash, "BEFORE_SECONDS", 0.5)
+    monkeypatch.setattr(crash, "AFTER_SECONDS", 0.5)
     writers: set[asyncio.StreamWriter] = set()
     killed: list[int] = []
 

@@ -232,6 +232,34 @@ async def test_who_speaks_a_protocol_answers_in_its_shape(
     assert reason in report.steps[-1].detail
 
 
+@pytest.mark.parametrize(
+    ("dialect", "unit", "said", "ok"),
+    [
+        ("task", "graphemes", "graphemes=5", True),
+        ("task", "graphemes", "characters=7; graphemes = 5.25", True),
+        ("http", "audio_seconds", "audio_seconds=0", True),
+        ("task", "graphemes", "", False),
+        ("task", "graphemes", "characters=7", False),
+        ("http", "graphemes", "graphemes=-1", False),
+        ("http", "graphemes", "graphemes=many", False),
+        ("task", "requests", "", True),
+        ("http", "bytes", "", True),
+        ("openai", "tokens", "", True),
+    ],
+)
+async def test_a_service_that_is_sold_by_what_only_it_can_count_has_to_say_it(
+    server: Server, dialect: Any, unit: str, said: str, ok: bool
+) -> None:
+    async def script(_: Seen) -> Answer:
+        return 200, GOOD, {"X-Haat-Usage": said} if said else {}
+
+    server.script = script
+    report = await check(server.endpoint, dialect=dialect, sample=TASK, allowed=LOOPBACK, unit=unit)
+    assert report.ok is ok
+    if not ok:
+        assert report.steps[-1].name == "metering" and f"X-Haat-Usage: {unit}=42" in report.steps[-1].detail
+
+
 async def test_a_redirect_is_not_followed(server: Server) -> None:
     server.script = lambda request: _answers(302, b"", Location=server.endpoint + "/elsewhere")
     await _check(server, warm_up_seconds=0.1)

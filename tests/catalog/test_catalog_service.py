@@ -435,3 +435,10 @@ async def test_somebody_elses_draft_can_not_be_written_below_the_application(mar
     async with market.db.transaction(tenant(rival.org_id)) as connection:
         changed = await connection.execute("UPDATE services SET status = 'published' WHERE id = %s", (service,))
     assert changed.rowcount == 0
+
+
+async def test_the_first_price_begins_at_once(market: Market) -> None:
+    provider = await market.provider()
+    later = {"unit_price": "1", "effective_from": market.clock.now() + timedelta(days=1)}
+    with pytest.raises(ValidationFailed):
+        await market.catalog.register(provider, draft(price=later))

@@ -321,7 +321,7 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "strict-origin-when-cross-origin",
     "cross-origin-opener-policy": "same-origin",
-    "content-security-policy": "default-src 'self'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
+    "content-security-policy": "default-src 'self'; img-src 'self' data:; media-src 'self' data:; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'",
     "permissions-policy": "camera=(), geolocation=(), microphone=(self)",
 }

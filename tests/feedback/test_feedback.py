@@ -191,13 +191,13 @@ async def test_outcomes_are_counted_summed_and_squared_by_version_and_variant(
     assert await feedback.outcomes_of(partner(stranger.org), subscription.service.id, now - DAY, now) == []
 
 
-async def test_the_same_hundred_said_twenty_times_at_once_are_there_once(
+async def test_the_same_hundred_said_eight_times_at_once_are_there_once(
     feedback: Feedback, bazaar: Bazaar, subscription: Subscription
 ) -> None:
     made = [bazaar.event(subscription, at=bazaar.clock.now() - timedelta(hours=1)) for _ in range(100)]
     await bazaar.take(made)
     opinions = [Opinion(UUID(event.id), "up") for event in made]
-    orders = [sorted(opinions, key=lambda one, salt=salt: hash((salt, one.request_id))) for salt in range(20)]  # type: ignore[misc]
+    orders = [sorted(opinions, key=lambda one, salt=salt: hash((salt, one.request_id))) for salt in range(8)]  # type: ignore[misc]
     done = await asyncio.gather(*(feedback.give(holder(subscription), order) for order in orders))
     assert [one.request_id for one in done[3]] == [one.request_id for one in orders[3]]
     assert sum(not one.replaced for accepted in done for one in accepted) == 100

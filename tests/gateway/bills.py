@@ -62,5 +62,6 @@ def bill(event: UsageEvent, service: Service | None) -> Billed:
         rated = rate([usage], rate_cards(service.prices), _EVER)
         assert not rated.unpriced, f"{service.path} has no price"
         charge = total(one.amount for one in rated.charges)
-        assert units.pop("requests") == "1"
+        if units or event.outcome is not Outcome.CLIENT_LEFT:  # who leaves before anything came has got nothing
+            assert units.pop("requests") == "1"
     return Billed(event.service_slug, event.outcome, units, amount_text(charge))

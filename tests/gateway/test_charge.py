@@ -74,6 +74,12 @@ def test_nothing_is_said_when_the_cost_of_one_call_is_not_certain(card: Price) -
     assert tariff is not None and tariff.line(Decimal(1)) == b""
 
 
+def test_nothing_is_said_when_a_card_asks_for_more_than_a_units_price() -> None:
+    card = msgspec.structs.replace(price("1"), plain=False)
+    tariff = tariff_of(listing([card]), subscription(), NOW)
+    assert tariff is not None and tariff.line(Decimal(1)) == b""
+
+
 def test_without_any_price_there_is_no_tariff() -> None:
     assert tariff_of(listing([]), subscription(), NOW) is None
 

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -233,8 +233,8 @@ async def test_limits_come_back_from_the_store_and_the_unshipped_tail_each_call_
 ) -> None:
     from haat.usage import intake
 
-    clock = GatewayClock()
-    now = datetime.fromtimestamp(clock.now_us() / SECOND, UTC)
+    now_us = GatewayClock().now_us()
+    now = datetime.fromtimestamp(now_us / SECOND, UTC)
     app = str(uuid4())
     async with database.app.transaction(PLATFORM_SCOPE) as connection:
         await connection.execute(
@@ -242,7 +242,7 @@ async def test_limits_come_back_from_the_store_and_the_unshipped_tail_each_call_
             (ORG, ZONE, now),
         )
     outcomes = [Outcome.COMPLETED] * 4 + [Outcome.PROVIDER_FAILED] * 2 + [Outcome.REFUSED] * 3 + [Outcome.UNCONFIRMED]
-    shipped = [usage_event(str(new_id()), now - timedelta(seconds=n), one, app) for n, one in enumerate(outcomes)]
+    shipped = [usage_event(str(new_id()), now, outcome, app) for outcome in outcomes]
     replay = usage_event(str(new_id()), now, Outcome.COMPLETED, app)
     replay.cache = "replay"
     async with database.service.transaction(PLATFORM_SCOPE) as connection:
@@ -264,10 +264,9 @@ async def test_limits_come_back_from_the_store_and_the_unshipped_tail_each_call_
     plan = PlanLimits(per_minute=1000, per_hour=1000, per_day=1000, quota_per_month=1000)
     directory = Directory(Snapshot(subscriptions=[Subscription("s", ORG, app, SERVICE, "basic", plan, ZONE)]))
     limits = Limits()
-    await recovery.from_store(database.service.dsn, tmp_path, directory, limits, clock.now_us(), ZONE)
-    allowance = limits.of(app, SERVICE, plan, ZONE, clock.now_us())
+    await recovery.from_store(database.service.dsn, tmp_path, directory, limits, now_us, ZONE)
+    allowance = limits.of(app, SERVICE, plan, ZONE, now_us)
     assert allowance.used == 5 + 3 + 1
-    now_us = clock.now_us()
     requests = 7 + 3 + 1 + 1  # an answer given again is a request all the same
     assert [allowance.admitted(window, now_us) for window in ("minute", "hour", "day")] == [requests] * 3
 

@@ -12,18 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haat.identity.model import (
-    GSTIN_LETTERS,
     Credential,
     check_email,
-    check_gstin,
     check_password,
     check_state,
-    gstin_check_letter,
     key_prefix,
     make_key,
     parse_key,
 )
 from haat.kernel.errors import InvalidCredential, ValidationFailed
+from haat.kernel.gstin import GSTIN_LETTERS, check_gstin, gstin_check_letter
 
 BASE62 = string.digits + string.ascii_letters
 KEYS = st.builds(make_key, st.sampled_from(["live", "test"]))

@@ -79,3 +79,32 @@ def test_an_address_that_many_may_stand_behind_is_not_counted(clock: SetClock, a
     for number in range(200):
         guards.sign_up(address)
         guards.sign_in(f"user{number}@example.in", address)
+
+
+@pytest.mark.parametrize("form", ["2606:4700::{:x}", "2606:4700::{:x}:0:0:1"])
+def test_of_ipv6_a_network_counts_and_not_each_of_its_addresses(clock: SetClock, form: str) -> None:
+    guards = Guards(clock)
+    with pytest.raises(RateLimited):
+        for number in range(1, 62):
+            guards.sign_in(f"user{number}@example.in", form.format(number))
+    guards.sign_in("another@example.in", "2606:4700:0:1::1")
+
+
+def test_an_ipv4_address_written_as_ipv6_is_the_same_one(clock: SetClock) -> None:
+    guards = Guards(clock)
+    for number in range(60):
+        guards.sign_in(f"user{number}@example.in", "8.8.8.8")
+    with pytest.raises(RateLimited):
+        guards.sign_in("another@example.in", "::ffff:8.8.8.8")
+
+
+def test_sign_in_holds_per_account_whatever_the_address_and_per_address_whatever_the_account(clock: SetClock) -> None:
+    guards = Guards(clock)
+    for number in range(10):
+        guards.sign_in("asha@example.in", f"8.8.8.{number}")
+    with pytest.raises(RateLimited):
+        guards.sign_in("asha@example.in", "8.8.4.4")
+    for number in range(60):
+        guards.sign_in(f"user{number}@example.in", "1.1.1.1")
+    with pytest.raises(RateLimited):
+        guards.sign_in("one.more@example.in", "1.1.1.1")

@@ -125,3 +125,29 @@ async def test_every_table_with_an_organisation_is_under_row_level_security(data
 def test_a_tenant_scope_needs_an_organisation() -> None:
     with pytest.raises(ValueError, match="organisation"):
         tenant(None)
+
+
+_MAY = """
+    SELECT class.oid::regclass::text AS place, may.what, (SELECT string_agg(quote_ident(attname) || ' = DEFAULT', ', ')
+        FROM pg_attribute WHERE attrelid = class.oid AND attnum > 0 AND NOT attisdropped
+            AND has_column_privilege(class.oid, attnum, 'UPDATE')) AS columns
+    FROM pg_class AS class, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS may (what)
+    WHERE class.relrowsecurity AND has_table_privilege(class.oid, may.what)
+"""
+
+
+async def test_no_policy_asks_itself_in_a_circle(database: Any) -> None:
+    """PostgreSQL finds a circle of policies when it plans a statement, so each that may be made is planned."""
+    planned = set()
+    async with database.app.transaction(PLATFORM_SCOPE) as connection:
+        for row in await (await connection.execute(_MAY)).fetchall():
+            place, what = row["place"], row["what"]
+            statement = {
+                "SELECT": f"SELECT FROM {place}",
+                "INSERT": f"INSERT INTO {place} DEFAULT VALUES",
+                "UPDATE": f"UPDATE {place} SET {row['columns']}",
+                "DELETE": f"DELETE FROM {place}",
+            }[what]
+            await connection.execute(f"EXPLAIN {statement}".encode())
+            planned.add((place, what))
+    assert {("service_invitations", "INSERT"), ("services", "UPDATE")} <= planned

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from bazaar import Bazaar, Subscription, consumer, partner
+from frontage import app_on
 from haat.app import build_platform
-from haat.control.api import build_app
 from haat.control.context import current_actor
 from haat.infra.keyring import Keyring
 from haat.infra.mail import mail_for
@@ -46,7 +46,7 @@ async def events(bazaar: Bazaar, subscription: Subscription) -> list[UsageEvent]
 @pytest.fixture
 def app(database: Any, clock: SetClock, keyring: Keyring, tmp_path: Path) -> Any:
     settings = Settings(data_dir=tmp_path)
-    return build_app(build_platform(settings, database.app, database.service, keyring, clock, mail_for(settings)))
+    return app_on(build_platform(settings, database.app, database.service, keyring, clock, mail_for(settings)))
 
 
 @asynccontextmanager
@@ -107,6 +107,55 @@ async def test_the_operator_issues_and_settles_and_both_sides_read_it(
         seen = (await client.get("/usage/provider", params={"month": MONTH})).json()
         assert seen["customers"][0]["pseudonym"] == statement["lines"][0]["customer"]
         assert (await client.get(f"/invoices/{invoice}")).status_code == 404
+
+
+async def test_the_operator_closes_a_month_records_a_transfer_and_credits_through_the_api(
+    app: Any, subscription: Subscription, events: list[UsageEvent], clock: SetClock
+) -> None:
+    billing = app.state.platform.billing
+    async with signed_in(app, PLATFORM) as client:
+        early = await client.post("/billing/runs", json={"period": MONTH})
+        assert (early.status_code, early.json()["code"]) == (409, "CONFLICT")
+        clock.advance(seconds=(datetime(2026, 12, 1, 12, tzinfo=UTC) - clock.now()).total_seconds())
+        begun = await client.post("/billing/runs", json={"period": MONTH})
+        assert begun.status_code == 202 and begun.json()["state"] == "billing" and begun.json()["progress"] == 0
+        assert (await client.post("/billing/runs", json={"period": MONTH})).json() == begun.json()
+        await billing.work(MONTH)
+        done = (await client.get(f"/billing/runs/{MONTH}")).json()
+        assert (done["state"], done["issued"], done["progress"]) == ("done", 1, 1)
+        assert [one["period"] for one in (await client.get("/billing/runs")).json()] == [MONTH]
+        (invoice,) = (await client.get("/invoices", params={"state": "issued"})).json()["items"]
+        assert (invoice["kind"], invoice["owed"], invoice["due_on"]) == ("invoice", "0.01", "2026-12-16")
+        (line,) = (await client.get(f"/invoices/{invoice['id']}/lines")).json()
+        body = {"org_id": str(subscription.org), "amount": "0.01", "reference": "UTR 7"}
+        paid = [await client.post("/payments", json=body) for _ in range(2)]
+        assert {one.status_code for one in paid} == {201} and paid[0].json()["id"] == paid[1].json()["id"]
+        assert (await client.get(f"/invoices/{invoice['id']}")).json()["state"] == "paid"
+        (source,) = (await client.get(f"/invoices/{invoice['id']}/payments")).json()
+        assert source["source"] == f"payment/{paid[0].json()['id']}"
+        item = {"invoice_line": line["id"], "taxable": "0.01", "fault": "platform"}
+        note = await client.post("/credit-notes", json={"key": "k", "reason": "goodwill", "items": [item]})
+        assert (note.status_code, note.json()["serial"]) == (201, "HTC/2627/000001")
+        refused = await client.post(f"/invoices/{invoice['id']}/void", json={"reason": "wrong address"})
+        assert refused.status_code == 409
+        debit = {"key": "d", "reason": "undercharged", "items": [{"invoice_line": line["id"], "taxable": "5.00"}]}
+        added = (await client.post("/debit-notes", json=debit)).json()
+        assert (added["kind"], added["against"], added["credited"]) == ("debit_note", invoice["id"], "0.01")
+        correction = await client.post(f"/usage/calls/{events[0].id}/corrections", json={"reason": "a test of ours"})
+        assert correction.status_code == 201 and correction.json()["replaced_by"] is None
+        unknown = await client.post("/payments/card/messages", json={})
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "NOT_FOUND")
+        large = await client.post("/payments/card/messages", content=b"x" * 300_000)
+        assert large.status_code == 413
+    async with signed_in(app, consumer(subscription.org)) as client:
+        assert (await client.get("/credit-notes")).json()["items"] == [note.json()]
+        document = (await client.get(f"/credit-notes/{note.json()['id']}/document")).json()
+        assert document["kind"] == "credit_note" and document["against"][0]["serial"] == invoice["serial"]
+        assert len((await client.get(f"/credit-notes/{note.json()['id']}/lines")).json()) == 1
+        assert (await client.get("/payments")).json()["items"][0]["reference"] == "UTR 7"
+        story = (await client.get(f"/usage/calls/{events[0].id}")).json()
+        assert story["invoice"]["serial"] == invoice["serial"]
+        assert (await client.get("/billing/runs")).status_code == 403
 
 
 async def test_a_stranger_gets_404_for_every_id_and_403_for_every_run(

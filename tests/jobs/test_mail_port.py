@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from haat.infra.mail import FolderMail, Mail, SmtpMail, address, compose, mail_for, sender_of
+from haat.infra.mail import Attachment, FolderMail, Mail, SmtpMail, address, compose, mail_for, sender_of
 from haat.infra.smtp_catcher import SmtpCatcher
 from haat.kernel.clock import SetClock
 from haat.kernel.errors import MailUndelivered, ValidationFailed
@@ -70,6 +70,19 @@ async def test_a_mail_with_html_carries_the_text_beside_it(post: Post) -> None:
     plain, html = mail.get_body(("plain",)), mail.get_body(("html",))
     assert plain is not None and plain.get_content().strip() == "plain"
     assert html is not None and html.get_content().strip() == "<p>rich</p>"
+
+
+async def test_files_go_with_a_mail_and_the_same_mail_is_the_same_bytes(post: Post) -> None:
+    page = Attachment("HT-2627-000042.pdf", "application/pdf", bytes(range(256)) * 40)
+    for _ in range(2):
+        await post.mail.send("anu@example.in", "बीजक", "संलग्न है।\n", message_id="once", attachments=[page])
+    arrived = post.arrived()
+    assert len({bytes(mail) for mail in arrived}) == 1
+    (file,) = arrived[0].iter_attachments()
+    assert (file.get_filename(), file.get_content_type()) == (page.name, page.media_type)
+    assert file.get_content() == page.content
+    text = arrived[0].get_body(("plain",))
+    assert text is not None and text.get_content().strip() == "संलग्न है।"
 
 
 async def test_the_same_occasion_has_the_same_message_id_and_others_have_their_own(post: Post) -> None:

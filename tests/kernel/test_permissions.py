@@ -19,6 +19,8 @@ OPERATORS_ALONE = {
     Permission.SERVICES_SUSPEND,
     Permission.PLANS_GRANT,
     Permission.FLAGS_EDIT,
+    Permission.CONTENT_EDIT,
+    Permission.REVIEWS_MODERATE,
 }
 
 

@@ -121,7 +121,9 @@ def test_any_form_keeps_its_names(pairs: list[tuple[str, str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("coding", "packed"), [("gzip", gzip.compress(b"plain")), ("deflate", zlib.compress(b"plain"))]
+    ("coding", "packed"),
+    [("gzip", gzip.compress(b"plain")), ("deflate", zlib.compress(b"plain"))],
+    ids=["gzip", "deflate"],
 )
 def test_compressed_bodies_are_unfolded(coding: str, packed: bytes) -> None:
     assert unfold(packed, coding) == b"plain"

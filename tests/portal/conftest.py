@@ -12,8 +12,8 @@ import pytest
 from argon2 import PasswordHasher
 from fastapi import FastAPI
 
+from frontage import app_on
 from haat.app import Platform, build_platform
-from haat.control.api import build_app
 from haat.infra.keyring import Keyring
 from haat.infra.mail import mail_for
 from haat.kernel.clock import SetClock
@@ -92,7 +92,7 @@ async def street(platform: Platform) -> Street:
 
 @pytest.fixture
 def app(platform: Platform) -> FastAPI:
-    return build_app(platform)
+    return app_on(platform)
 
 
 @pytest.fixture

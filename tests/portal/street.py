@@ -23,6 +23,7 @@ from haat.subscriptions.model import Subscription
 from haat.usage import intake
 from haat.usage.event import VERSION, Outcome, Timings, UsageEvent
 from haat.usage.intake import Record
+from haat.wallet.model import Mode
 
 PASSWORD = "a street with many stalls"
 DEVELOPER = "dev@sabzi.example"
@@ -111,11 +112,20 @@ async def furnish(platform: Platform, calls: int = 400) -> Street:
     await platform.settlements.close_all(PLATFORM, "2026-10")
     letter = await _dead_letter(platform)
     await _flags(platform, operator, developer)
+    await _wallet(platform, operator, developer)
     call = UUID(next(event.id for event in reversed(events) if event.outcome is Outcome.COMPLETED))
     return Street(
         developer, vani, operator, stranger, listings, application, key, subscriptions[0], invoice, call, letter,
         _org(pending),
     )  # fmt: skip
+
+
+async def _wallet(platform: Platform, operator: Actor, developer: Actor) -> None:
+    org, until = _org(developer), platform.clock.now() + timedelta(days=40)
+    await platform.wallets.top_up(operator, org, Decimal("5000.00"), key="neft-42", note="NEFT 42")
+    await platform.wallets.credit(operator, org, Decimal("250.00"), key="welcome", note="Welcome", expires_at=until)
+    await platform.wallets.set_mode(operator, org, Mode.PREPAID)
+    await platform.budgets.set(developer, Decimal("2000.00"), hard_stop=False)
 
 
 async def _flags(platform: Platform, operator: Actor, developer: Actor) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from haat.catalog.model import UNITS
-from haat.portal import formats
+from haat.language import LANGUAGES
+from haat.language.messages import speaking
+from haat.portal import formats, language_names
 from haat.subscriptions.model import Terms
 
 
@@ -69,6 +71,16 @@ def test_a_moment_is_written_in_the_readers_zone_and_marked_for_machines() -> No
     assert "22 Nov 2026" in formats.day(at, "Asia/Kolkata")
 
 
+def test_an_instant_has_its_seconds() -> None:
+    at = datetime(2026, 11, 21, 8, 35, 9, tzinfo=UTC)
+    assert formats.instant(at, "Asia/Kolkata").endswith(">21 Nov 2026, 14:05:09 IST</time>")
+
+
+@pytest.mark.parametrize(("value", "written"), [("99.500", "99.5"), ("10", "10"), ("1000.0", "1000"), ("0.05", "0.05")])
+def test_a_number_in_a_field_is_as_short_as_it_can_be(value: str, written: str) -> None:
+    assert formats.plain(Decimal(value)) == written
+
+
 @pytest.mark.parametrize(
     ("tag", "own", "direction"),
     [
@@ -81,7 +93,7 @@ def test_a_moment_is_written_in_the_readers_zone_and_marked_for_machines() -> No
     ],
 )
 def test_a_languages_direction_comes_from_its_script(tag: str, own: str, direction: str) -> None:
-    name = formats.language(tag)
+    name = language_names.language(tag)
     assert (name.own, name.direction) == (own, direction)
 
 
@@ -101,3 +113,32 @@ def test_backticks_mark_code_and_nothing_else_becomes_markup() -> None:
 )
 def test_a_plan_says_what_it_allows(terms: Terms, rates: str, quota: str) -> None:
     assert (plain(formats.plan_rates(terms)), plain(formats.plan_quota(terms))) == (rates, quota)
+
+
+@pytest.mark.parametrize(
+    ("label", "written"),
+    [
+        ("unit", "unit"),
+        ("overage", "above what is included"),
+        ("tier 2", "tier 2"),
+        ("tier 12 begins", "tier 12 begins"),
+        ("tier 1, again", "tier 1, again"),
+        ("come to", "what was used comes to"),
+        ("a plugin's own", "a plugin's own"),
+    ],
+)
+def test_a_step_of_a_charge_is_written_in_words(label: str, written: str) -> None:
+    assert formats.charge_step(label) == written
+
+
+def test_a_short_day_is_written_as_its_reader_does() -> None:
+    assert formats.short_day(date(2026, 11, 1)) == "1 Nov"
+    with speaking(LANGUAGES["hi"].tag):
+        assert formats.short_day(date(2026, 11, 1)) == "1 नव॰"
+
+
+def test_a_month_names_its_part_when_it_has_several() -> None:
+    assert (formats.month_part("2026-11", 1), formats.month_part("2026-11", 2)) == (
+        "November 2026",
+        "November 2026, part 2",
+    )

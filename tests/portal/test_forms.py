@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from decimal import Decimal
 
 import httpx
 import pytest
@@ -144,6 +146,20 @@ async def test_cookies_are_for_https_only_where_the_portal_is(platform: Platform
 
 
 # --- applications, keys, subscriptions ----------------------------------------------------------------
+
+
+async def test_a_key_ends_after_the_days_chosen_and_never_where_none_are(
+    street: Street, platform: Platform, browser_for: BrowserFor, clock: SetClock
+) -> None:
+    browser, form = await browser_for(DEVELOPER), f"/account/applications/{street.application.id}/keys"
+    for days in ("", "30", "7000", "soon"):
+        made = await browser.send(form, page="/account", name=f"key {days}", days=days)
+        assert made.status_code == 200 and faults_of(made.text) == []
+    keys = await platform.identity.keys(street.developer, street.application.id)
+    ends = {key.name: key.expires_at for key in keys}
+    assert ends["key"] is None and ends["key 7000"] is None and ends["key soon"] is None
+    assert ends["key 30"] == clock.now() + timedelta(days=30)
+    assert "open until" in made.text
 
 
 async def test_a_key_is_shown_once_and_can_be_rotated_and_revoked(
@@ -321,11 +337,31 @@ async def test_the_operator_rejects_only_with_a_reason(street: Street, browser_f
     assert "The registration is rejected" in done.text and "Nobody is waiting" in done.text
 
 
-async def test_the_invoice_run_can_be_repeated(street: Street, browser_for: BrowserFor) -> None:
+async def test_a_month_is_closed_with_a_bar_that_looks_again_until_it_is_done(
+    street: Street, platform: Platform, browser_for: BrowserFor
+) -> None:
     browser = await browser_for(OPERATOR)
     for _ in range(2):
         answer = await browser.send("/operator/invoices", page="/operator/invoices", month="2026-10")
-        assert "0 issued, 1 unchanged, 0 failed" in answer.text
+        assert "October 2026 is being closed" in answer.text and "<progress" in answer.text
+        assert 'hx-get="/operator/invoices/2026-10/progress"' in answer.text
+    piece = await browser.get("/operator/invoices/2026-10/progress")
+    assert piece.text.strip().startswith('<div id="run"') and "hx-trigger" in piece.text
+    await platform.billing.work("2026-10")
+    piece = await browser.get("/operator/invoices/2026-10/progress")
+    assert "October 2026 is closed" in piece.text and "hx-trigger" not in piece.text
+    assert piece.headers["hx-refresh"] == "true", "the whole page shows what came of it"
+    assert "0 issued" in piece.text and "0 failed" in piece.text
+
+
+async def test_a_running_month_is_billed_up_to_now(street: Street, browser_for: BrowserFor) -> None:
+    browser = await browser_for(OPERATOR)
+    answer = await browser.send(
+        "/operator/invoices", page="/operator/invoices?month=2026-11", month="2026-11", up_to_now="yes"
+    )
+    assert answer.status_code == 200 and "Issued for November 2026" in answer.text
+    early = await browser.send("/operator/invoices", page="/operator/invoices", month="2026-11")
+    assert early.status_code == 409 and "is not over" in early.text
 
 
 async def test_a_dead_letter_is_replayed(street: Street, browser_for: BrowserFor) -> None:
@@ -356,6 +392,7 @@ async def test_nothing_of_another_organisation_can_be_seen_or_changed(
         f"/account/calls/{street.call}",
         f"/account/invoices/{street.invoice.id}",
         f"/account/invoices/{street.invoice.id}/lines/{line['id']}",
+        *(f"/account/invoices/{street.invoice.id}/{kind}" for kind in ("pdf", "csv", "json")),
         f"/partner/services/{street.listings[0].id}",
         f"/partner/statements/{settlement.id}",
     ):
@@ -438,3 +475,25 @@ async def test_a_suspended_provider_reads_why_and_since_when(street: Street, bro
     assert "10.20.0.0/16" in allowed.text
     assert (await operator.send(f"{path}/networks", page=page, networks="everything")).status_code == 422
     assert (await operator.send(f"{path}/promote", page=page)).status_code == 404
+
+
+# --- budgets ---------------------------------------------------------------------------------------
+
+
+async def test_a_budget_is_set_changed_and_removed(street: Street, platform: Platform, browser_for: BrowserFor) -> None:
+    browser, page = await browser_for(DEVELOPER), "/account/wallet"
+    whose = f"application/{street.application.id}"
+    answer = await browser.send("/account/wallet/budgets", page, whose=whose, amount="₹1,500.00", at_end="stop")
+    assert "The budget counts from now on" in answer.text
+    [_, budget] = await platform.budgets.standing(street.developer)
+    assert (budget.budget.amount, budget.budget.hard_stop) == (Decimal("1500.00"), True)
+    for wrong in ("", "much", "-1", "0.001", "NaN"):
+        answer = await browser.send("/account/wallet/budgets", page, whose=whose, amount=wrong, at_end="stop")
+        assert answer.status_code == 422 and "Some fields need correcting" in answer.text
+        assert faults_of(answer.text) == []
+    assert (await browser.send("/account/wallet/budgets", page, whose="application/x", amount="5")).status_code == 404
+    answer = await browser.send(f"/account/wallet/budgets/{budget.budget.id}/remove", page)
+    assert "The budget is removed" in answer.text
+    other = await browser_for(STRANGER)
+    left = (await platform.budgets.standing(street.developer))[0].budget.id
+    assert (await other.send(f"/account/wallet/budgets/{left}/remove", page)).status_code == 404

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -18,7 +19,9 @@ PAGES: list[tuple[str | None, str, list[str]]] = [
     (None, "/catalog", ["Hindi and Urdu", "Text analysis", "Akshara Text Lab", "answered, 24 h"]),
     (None, "/catalog?q=zzzzzz", ["Nothing on the street fits that"]),
     (None, "/services/vani/hindi-urdu", ["اردو", "Sign in", "curl", "not kept", "Free", "Professional"]),
-    (None, "/services/vani/hindi-urdu", ["The provider says", "chrF 41.3 on FLORES-200,", "1 May 2026"]),
+    (None, "/services/vani/hindi-urdu", ["The provider says", "chrF 41.3 on <bdi>FLORES-200</bdi>,", "1 May 2026"]),
+    (None, "/services/vani/hindi-urdu", ["What a month costs", "Nobody has reviewed it yet"]),
+    (None, "/services/vani/hindi-urdu/api", ["POST /invoke", "Download as OpenAPI"]),
     (None, "/sign-in", ["Password"]),
     (None, "/sign-up", ["Karnataka", "GSTIN"]),
     (DEVELOPER, "/", ["Your applications"]),
@@ -28,21 +31,46 @@ PAGES: list[tuple[str | None, str, list[str]]] = [
     (DEVELOPER, "/account/subscriptions", ["Hindi and Urdu", "Change plan"]),
     (DEVELOPER, "/account/usage", ["Calls per day", "<svg", "The same as a table", "p95"]),
     (DEVELOPER, "/account/usage?month=2020-01", ["No call in this month"]),
+    (
+        DEVELOPER,
+        "/account/analytics?window=30d",
+        ["How your calls went", "Answered with success", "vani/hindi-urdu", "<svg"],
+    ),
+    (DEVELOPER, "/account/analytics?window=2026-10", ["Invoiced", "₹", "Compared with as much of September 2026"]),
+    (DEVELOPER, "/account/analytics?window=2020-01", ["No call in this time"]),
+    (DEVELOPER, "/account/live", ["Live calls", "Load again"]),
     (DEVELOPER, "/account/calls", ["Newest first", "completed"]),
     (DEVELOPER, "/account/calls?outcome=interrupted", ["No call like that"]),
     (DEVELOPER, "/account/calls/{call}", ["Where the time went", "Admission", "customer-17", "team=shop"]),
     (DEVELOPER, "/account/invoices", ["This month so far", "HT/2627/", "IGST 18"]),
     (DEVELOPER, "/account/invoices/{invoice}", ["Tax invoice", "Place of supply", "Karnataka", "998439", "07AAACH"]),
+    (
+        DEVELOPER,
+        "/account/wallet",
+        [
+            "Calls are paid from here",
+            "NEFT 42",
+            "₹5,000.00",
+            "Welcome",
+            "Set the budget",
+            "Hindi and Urdu by Storefront",
+        ],
+    ),
     (STRANGER, "/account", ["No application yet"]),
     (STRANGER, "/account/usage", ["No call in this month"]),
     (STRANGER, "/account/invoices", ["No invoice yet"]),
+    (STRANGER, "/account/wallet", ["You pay by invoice", "Nothing came in yet"]),
     (PROVIDER, "/partner", ["Vani Speech and Translation", "customer-", "per image"]),
     (PROVIDER, "/partner/new", ["Sample call", "Price of one unit"]),
-    (PROVIDER, "/partner/services/{service}", ["serves calls", "Prices in force", "70"]),
+    (PROVIDER, "/partner/services/{service}", ["serves calls", "Prices in force", "70", "Your share so far"]),
     (PROVIDER, "/partner/services/{service}/rollout", ["No version to move to", "None registered"]),
+    (PROVIDER, "/partner/analytics?window=30d", ["How your services are called", "Fewer than five customers"]),
     (PROVIDER, "/partner/statements", ["October 2026", "₹"]),
+    (PROVIDER, "/partner/reviews", ["No review yet"]),
+    (OPERATOR, "/operator/reviews", ["No review"]),
     (OPERATOR, "/operator", ["Bhasha Lab", "Approve", "Reject"]),
     (OPERATOR, "/operator/partners", ["Suspend", "pending"]),
+    (OPERATOR, "/operator/analytics?window=30d", ["The market", "Akshara Text Lab"]),
     (OPERATOR, "/operator/dead-letters", ["the mail server does not answer", "Replay"]),
     (OPERATOR, "/operator/flags", ["portal-trial", "as usual: on", "new-search", "12.5\xa0% get", "switched off"]),
     (OPERATOR, "/operator/flags/new-search", ["plan is one of pro", "Sabzi Mandi Software", "flag.percentage_set"]),
@@ -75,6 +103,25 @@ async def test_an_invoice_line_leads_to_its_calls_and_a_call_to_its_line(
     assert str(billed.items[0].id) in calls.text
     story = await browser.get(f"/account/calls/{billed.items[0].id}")
     assert f"/account/invoices/{street.invoice.id}#line-{line['position']}" in story.text
+    assert "Its part of the line" in story.text
+
+
+async def test_an_invoice_is_downloaded_in_any_language_and_mailed_in_the_chosen_one(
+    street: Street, platform: Platform, browser_for: BrowserFor
+) -> None:
+    browser = await browser_for(DEVELOPER)
+    path = f"/account/invoices/{street.invoice.id}"
+    assert '<option value="en-Latn" selected>' in (await browser.get(path)).text
+    page = await browser.get(f"{path}/pdf", language="ta-Taml")
+    assert page.headers["content-type"] == "application/pdf" and page.content.startswith(b"%PDF-")
+    assert (await browser.get(f"{path}/json")).text == await platform.invoices.document_text(
+        street.developer, street.invoice.id
+    )
+    assert (await browser.get(f"{path}/csv")).content.startswith(b"\xef\xbb\xbfserial,")
+    chosen = await browser.send("/account/invoices/language", page="/account/invoices", language="ta-Taml")
+    assert chosen.status_code == 200 and "in this language from now on" in chosen.text
+    assert '<option value="ta-Taml" selected>' in (await browser.get(path)).text
+    assert (await browser.get(f"{path}/pdf", language="xx")).status_code == 422
 
 
 async def test_a_statement_leads_to_its_calls_and_hides_who_the_customer_is(
@@ -84,10 +131,17 @@ async def test_a_statement_leads_to_its_calls_and_hides_who_the_customer_is(
     settlement = (await platform.settlements.page(street.provider)).items[0]
     statement = await platform.settlements.statement(street.provider, settlement.id)
     page = await browser.get(f"/partner/statements/{settlement.id}")
-    calls = await browser.get(f"/partner/statements/{settlement.id}/lines/{statement.lines[0].id}")
-    assert page.status_code == calls.status_code == 200
-    assert "customer-" in page.text and "Sabzi" not in page.text and "Sabzi" not in calls.text
-    assert faults_of(page.text) == faults_of(calls.text) == []
+    assert page.status_code == 200 and "customer-" in page.text and "Sabzi" not in page.text
+    opened = [f"/partner/statements/{settlement.id}/lines/{line.id}" for line in statement.lines]
+    assert opened and re.findall(r'href="(/partner/statements/[^"]+/lines/[^"]+)"', page.text) == opened
+    for line, link in zip(statement.lines, opened, strict=True):
+        calls = await browser.get(link)
+        assert calls.status_code == 200 and "Sabzi" not in calls.text
+        behind = (await platform.settlements.calls(street.provider, line.id, limit=50)).items
+        assert re.findall(r'href="/account/calls/([^"]+)"', calls.text) == [str(call.id) for call in behind]
+        story = await browser.get(f"/account/calls/{behind[0].id}")
+        assert f"/partner/statements/{settlement.id}" in story.text and "Sabzi" not in story.text
+        assert faults_of(page.text) == faults_of(calls.text) == faults_of(story.text) == []
 
 
 async def test_completions_come_as_options_and_keep_the_words_before_them(street: Street, browser: Browser) -> None:
@@ -141,3 +195,26 @@ async def test_every_page_is_light(street: Street, browser: Browser) -> None:
     page = len(gzip.compress((await browser.get("/")).content))
     files = [(await browser.get(f"/static/{name}")).content for name in ("portal.css", "portal.js", "htmx.min.js")]
     assert page + sum(len(gzip.compress(file)) for file in files) < 60_000
+
+
+async def test_a_misspelt_word_is_corrected_on_the_page_with_a_way_back_to_what_was_typed(
+    street: Street, browser: Browser
+) -> None:
+    answer = await browser.get("/catalog", q="translaton")
+    assert 'Showing results for <strong dir="auto">translation</strong>' in answer.text
+    assert 'href="/catalog?q=translaton&amp;exact=1"' in answer.text and "Hindi and Urdu" in answer.text
+    exact = await browser.get("/catalog", q="translaton", exact="1")
+    assert "Showing results" not in exact.text and "Nothing on the street fits that" in exact.text
+
+
+async def test_the_catalog_is_ordered_and_narrowed_by_price_and_links_keep_both(
+    street: Street, browser: Browser
+) -> None:
+    answer = await browser.get("/catalog", sort="cheapest", max_price="0.05", q="translation")
+    assert '<option value="cheapest" selected>' in answer.text and 'value="0.05"' in answer.text
+    assert "q=translation&amp;category=" in answer.text and "&amp;sort=cheapest&amp;max_price=0.05" in answer.text
+    for wrong in ("much", "NaN", "-1", "Infinity"):
+        answer = await browser.get("/catalog", max_price=wrong)
+        assert answer.status_code == 422 and "Type a price in rupees, such as 0.05." in answer.text
+        assert f'value="{wrong}"' in answer.text
+    assert (await browser.get("/catalog", sort="tallest")).status_code == 200

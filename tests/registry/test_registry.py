@@ -16,8 +16,8 @@ import uvicorn
 from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from frontage import app_on
 from haat.app import build_platform
-from haat.control.api import build_app
 from haat.infra.keyring import Keyring
 from haat.infra.net import hosted_networks
 from haat.kernel.clock import SetClock
@@ -54,7 +54,7 @@ async def control(database: Any, clock: SetClock, keyring: Keyring, tmp_path: Pa
     platform.identity._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     p = platform
     market = Market(database.app, clock, keyring, p.identity, p.partners, p.catalog, p.discovery, p.subscriptions)
-    app = build_app(platform)
+    app = app_on(platform)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://haat.example.in", timeout=60) as client:
         yield Control(app, platform, market, client)

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import psycopg
 import pytest
 
 from bazaar import Bazaar, Subscription, consumer, partner
@@ -19,8 +20,9 @@ from haat.kernel.errors import NotFound
 from haat.kernel.permissions import PLATFORM
 from haat.usage import intake
 from haat.usage.event import Outcome, UsageEvent
-from haat.usage.model import UNITS, Pseudonyms
+from haat.usage.model import UNITS, Pseudonyms, histogram_of
 from haat.usage.service import Usage
+from haat.usage.sorting import Sorting
 
 
 @pytest.fixture
@@ -74,9 +76,9 @@ async def test_rollups_equal_a_naive_grouping_of_the_rows(bazaar: Bazaar) -> Non
     for at in range(0, 500, 60):
         await bazaar.take([*events[at : at + 60], *events[max(0, at - 20) : at]])
     zones = {str(row["id"]): row["zone"] for row in await bazaar.rows("SELECT id, zone FROM organisations")}
-    expected: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
+    expected: dict[tuple[Any, ...], Counter[int]] = defaultdict(Counter)
     sums: dict[tuple[Any, ...], dict[str, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
-    for row in await bazaar.rows("SELECT *, latency_bucket(total_us)::text AS bucket FROM usage"):
+    for row in await bazaar.rows("SELECT *, latency_bucket(total_us) AS bucket FROM usage"):
         local = row["at"].astimezone(ZoneInfo(zones[str(row["org_id"])]))
         key = (
             local.replace(minute=0, second=0, microsecond=0),
@@ -90,7 +92,7 @@ async def test_rollups_equal_a_naive_grouping_of_the_rows(bazaar: Bazaar) -> Non
         for unit in UNITS:
             sums[key][unit] += row[unit] or 0
         sums[key]["latency_us"] += row["total_us"]
-    rolled = await bazaar.rows("SELECT * FROM usage_hourly")
+    rolled = await bazaar.rows("SELECT *, numeric_send(latency) AS latency FROM usage_hourly")
     assert len(rolled) == len(expected)
     for row in rolled:
         key = (
@@ -101,7 +103,7 @@ async def test_rollups_equal_a_naive_grouping_of_the_rows(bazaar: Bazaar) -> Non
             row["status_class"],
             row["outcome"],
         )
-        assert row["latency"] == dict(expected[key])
+        assert histogram_of(row["latency"]) == dict(expected[key])
         assert row["calls"] == expected[key].total()
         for name in (*UNITS, "latency_us"):
             assert row[name] == sums[key][name]
@@ -226,6 +228,65 @@ async def test_what_came_out_of_the_cache_is_kept_beside_the_whole_quantity(baza
     story = await usage.call(consumer(subscription.org), request_id(event))
     assert (story.quantity, story.cached_quantity, story.cached_share) == (10, Decimal("4.5"), Decimal("0.2"))
     assert story.list_charge == Decimal("0.32")  # 5.5 × 0.05 + 4.5 × 0.05 × 0.2
+
+
+async def take_new(bazaar: Bazaar, events: list[UsageEvent], batch: int = 1) -> intake.Taken:
+    """Take events in by the short way, as the shipper does when it reads on."""
+    now = bazaar.clock.now()
+    records = [intake.Record(event, "short", 1, place) for place, event in enumerate(events)]
+    found = Sorting(batch, int(now.timestamp() * 1000))
+    async with bazaar.service_db.transaction(PLATFORM_SCOPE) as connection:
+        await intake.ensure_partition(connection, intake.month_start(now))
+        return await intake.take_new(connection, found, (found.data([one]) for one in records), now, lambda: False)
+
+
+async def test_the_short_way_stores_what_the_long_way_stores(bazaar: Bazaar, database: Any) -> None:
+    chosen = await subscriptions(bazaar)
+    events, bad = some_calls(bazaar, chosen, 300), bazaar.event(chosen[0], "-1")
+    taken = await take_new(bazaar, [*events, bad])
+    assert taken == intake.Taken(1, len(events), 0, 1)
+    short = [await bazaar.rows(f"SELECT * FROM {table} ORDER BY {table}") for table in ("usage", "usage_hourly")]
+    with psycopg.connect(database.owner_dsn) as owner:
+        owner.execute("TRUNCATE usage, usage_hourly, market_hourly, usage_batches")
+    await bazaar.take(events)
+    assert [
+        await bazaar.rows(f"SELECT * FROM {table} ORDER BY {table}") for table in ("usage", "usage_hourly")
+    ] == short
+
+
+async def test_the_short_way_stores_nothing_when_one_comes_twice(bazaar: Bazaar) -> None:
+    event = bazaar.event((await subscriptions(bazaar))[0])
+    with pytest.raises(intake.NotAllNew, match="duplicate key"):
+        await take_new(bazaar, [event, event])
+    assert await bazaar.rows("SELECT id FROM usage") == await bazaar.rows("SELECT calls FROM usage_hourly") == []
+
+
+async def test_the_short_way_stores_nothing_when_one_is_known(bazaar: Bazaar) -> None:
+    subscription = (await subscriptions(bazaar))[0]
+    known, new = bazaar.event(subscription), bazaar.event(subscription)
+    await bazaar.take([known])
+    with pytest.raises(intake.NotAllNew, match="duplicate key"):
+        await take_new(bazaar, [new, known], batch=2)
+    assert [str(row["id"]) for row in await bazaar.rows("SELECT id FROM usage")] == [known.id]
+    assert [row["calls"] for row in await bazaar.rows("SELECT calls FROM usage_hourly")] == [1]
+
+
+async def test_the_short_way_stores_nothing_when_another_batch_took_the_number(bazaar: Bazaar) -> None:
+    subscription = (await subscriptions(bazaar))[0]
+    await bazaar.take([bazaar.event(subscription)])
+    with pytest.raises(intake.NotNext):
+        await take_new(bazaar, [bazaar.event(subscription)])
+    assert len(await bazaar.rows("SELECT id FROM usage")) == 1
+
+
+async def test_a_quantity_that_only_the_database_refuses_is_set_aside_alone(bazaar: Bazaar, usage: Usage) -> None:
+    subscription = (await subscriptions(bazaar))[0]
+    events = [bazaar.event(subscription) for _ in range(7)]
+    events[3].units = {"characters": "999999999999999999.9999999"}  # rounded it has a digit more than the column
+    taken = await bazaar.take(events)
+    assert (taken.rows, taken.quarantined) == (6, 1)
+    (aside,) = await usage.quarantined(PLATFORM)
+    assert "overflow" in aside.reason and aside.event and aside.event["id"] == events[3].id
 
 
 @pytest.mark.parametrize(

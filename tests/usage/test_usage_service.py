@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import random
+from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -20,8 +21,9 @@ from bazaar import Bazaar, Subscription, consumer, partner
 from haat.kernel.clock import SetClock, month_of
 from haat.kernel.errors import InvalidRequest, NotFound, PermissionDenied
 from haat.kernel.permissions import PLATFORM
+from haat.usage.cells import sketch_cell
 from haat.usage.event import Outcome
-from haat.usage.model import GROWTH, CallFilter, Pseudonyms, csv_safe, merged, quantile
+from haat.usage.model import GROWTH, CallFilter, Pseudonyms, csv_safe, histogram_of, merged, quantile
 from haat.usage.service import Usage
 
 
@@ -190,17 +192,17 @@ async def test_an_unbilled_call_tells_that_it_costs_nothing(bazaar: Bazaar, usag
 
 @given(st.lists(st.integers(2, 10**8), min_size=1, max_size=200), st.integers(1, 99), st.integers(0, 200))
 def test_merged_histograms_give_quantiles_within_two_percent(durations: list[int], percent: int, cut: int) -> None:
+    def histogram(some: list[int]) -> dict[int, int]:
+        return Counter(math.ceil(math.log(duration) / math.log(GROWTH)) for duration in some)
 
-    def histogram(some: list[int]) -> dict[str, int]:
-        counted: dict[str, int] = {}
-        for duration in some:
-            bucket = str(math.ceil(math.log(duration) / math.log(GROWTH)))
-            counted[bucket] = counted.get(bucket, 0) + 1
-        return counted
-
-    found = quantile(merged([histogram(durations[:cut]), histogram(durations[cut:])]), percent / 100)
+    found = quantile(merged([histogram(durations[:cut]), {}, histogram(durations[cut:])]), percent / 100)
     exact = sorted(durations)[max(1, math.ceil(percent / 100 * len(durations))) - 1]
     assert found is not None and found * 1000 == pytest.approx(exact, rel=0.0201)
+
+
+@given(st.dictionaries(st.integers(0, 548), st.integers(1, 10**12 - 1), min_size=1))
+def test_a_sketch_is_read_as_it_was_written(calls: dict[int, int]) -> None:
+    assert histogram_of(sketch_cell(calls)[4:]) == calls  # before it stands its length
 
 
 def test_without_calls_there_is_no_quantile() -> None:

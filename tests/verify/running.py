@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import psutil
 
+from haat.bootstrap import local_sign_in
 from haat.infra.dsn import dsn_for
 from haat.infra.keyring import Keyring
 from haat.settings import Settings
@@ -113,3 +114,9 @@ class RunningPlatform:
     def owner_dsn(self) -> str:
         settings = Settings(data_dir=self.data_dir)
         return dsn_for(settings, Keyring.load(self.data_dir), "owner")
+
+
+def account_of(platform: RunningPlatform, email: str) -> tuple[str, str]:
+    """Return the sign-in of an account that the platform made by itself."""
+    made = local_sign_in(Keyring.load(platform.data_dir), email)
+    return made.email, made.password

@@ -17,7 +17,9 @@ TESTS = ROOT / "tests" / "gateway"
 ROOMS = {
     "gateway": sorted(TESTS.glob("test_*.py")),
     **{room.name: [room] for room in sorted(TESTS.iterdir()) if any(room.rglob("test_*.py"))},
+    "usage": [TESTS.parent / "usage"],
 }
+EVERY_CORE = ["--numprocesses", "logical", "--maxprocesses", "8", "--max-worker-restart", "0", "--dist", "worksteal"]
 ENVIRONMENT = {**os.environ, "HAAT_COMPILED": "1"}
 
 
@@ -34,9 +36,9 @@ def test_the_compiled_form_is_what_runs() -> None:
 
 
 @pytest.mark.parametrize("tests", ROOMS.values(), ids=ROOMS)
-def test_the_gateways_tests_pass_on_the_compiled_form(tests: list[Path]) -> None:
+def test_the_tests_pass_on_the_compiled_form(tests: list[Path]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *EVERY_CORE, *tests],
         cwd=ROOT,
         env=ENVIRONMENT,
         capture_output=True,

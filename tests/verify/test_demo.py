@@ -30,6 +30,12 @@ KEYS = {
     "job",
     "hosting_billed_calls",
     "hosting_invoice_total",
+    "papers",
+    "invoice_lines",
+    "invoice_calls",
+    "statement_lines",
+    "statement_calls",
+    "request_id",
 }
 ITEMS = 10_000
 
@@ -86,11 +92,23 @@ def check_hosting(result: dict[str, Any], first: int) -> None:
     assert result["hosting_billed_calls"] > ITEMS and Decimal(result["hosting_invoice_total"]) > 0
 
 
+def check_receipts(result: dict[str, Any], folder: Path) -> None:
+    """Look at the papers: of the month's two invoices, and of the provider's two statements."""
+    assert [Path(paper).suffix for paper in result["papers"]] == [".pdf", ".pdf", ".csv", ".csv"]
+    assert all((folder / paper).stat().st_size > 1000 for paper in result["papers"])
+    assert (folder / result["papers"][0]).read_bytes().startswith(b"%PDF-")
+    assert result["invoice_lines"] > 10 and result["statement_lines"] >= 2
+    assert result["invoice_calls"] == result["ok"] + result["hosting_billed_calls"]
+    assert ITEMS < result["statement_calls"] < result["invoice_calls"]
+    assert result["request_id"]
+
+
 def test_a_sale_adds_up_to_the_paisa_and_so_does_the_next_one(data_dir: Path) -> None:
     for first in (1, 4):
         result = run_demo(data_dir)
         check(result)
         check_hosting(result, first)
+        check_receipts(result, data_dir / "demo")
 
 
 def test_the_readmes_first_call_works(platform_process: RunningPlatform) -> None:

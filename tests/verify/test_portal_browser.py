@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
-from running import RunningPlatform
+from playwright.sync_api import expect
+from running import RunningPlatform, account_of
+from walking import Walk
 
-from haat.bootstrap import OPERATOR_EMAIL, local_sign_in
-from haat.infra.keyring import Keyring
+from haat.bootstrap import OPERATOR_EMAIL
 from haat.providers.companies import VANI
 
 pytestmark = pytest.mark.verify
 
-CHROMIUM = "/usr/bin/chromium"
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
-AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
-PASSWORD = "a street with many stalls"
 TRANSLATION = "/services/vani/translate-hi-ur"
+LEVEL = f"{TRANSLATION}/level"
 
-VISITORS = ["/", "/catalog", "/catalog?q=zzzz", TRANSLATION, "/sign-in", "/sign-up", "/nowhere"]
+VISITORS = [
+    "/",
+    "/catalog",
+    "/catalog?q=zzzz",
+    "/hi/catalog",
+    "/ur/",
+    TRANSLATION,
+    f"{TRANSLATION}/api",
+    LEVEL,
+    "/help",
+    "/ta/help/first-call",
+    "/sign-in",
+    "/sign-up",
+    "/forgot",
+    "/nowhere",
+    "/_design",
+    "/offline",
+]
 DEVELOPERS = [
     TRANSLATION,
     "/account",
@@ -33,98 +44,26 @@ DEVELOPERS = [
     "/account/usage",
     "/account/calls",
     "/account/invoices",
+    "/account/jobs",
+    "/account/webhooks",
+    "/account/members",
+    "/account/sessions",
+    "/account/profile",
 ]
-PROVIDERS = ["/partner", "/partner/new", "/partner/statements"]
-OPERATORS = ["/operator", "/operator/partners", "/operator/dead-letters", "/operator/invoices", "/operator/flags"]
-
-
-class Walk:
-    """One person's browser; what its console complains about is kept."""
-
-    def __init__(self, context: BrowserContext, address: str) -> None:
-        self.page: Page = context.new_page()
-        self.address = address
-        self.complaints: list[str] = []
-        self.clicks = 0
-        self.page.on("console", self._hear)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-
-    def _hear(self, message: ConsoleMessage) -> None:
-        expected = "/nowhere" in message.location.get("url", "")  # a page that is meant to be missing
-        if message.type in ("error", "warning") and not expected:
-            self.complaints.append(message.text)
-
-    def go(self, path: str) -> None:
-        self.page.goto(self.address + path)
-
-    def press(self, role: Any, name: str) -> None:
-        """Click what a person would click, and count it."""
-        self.clicks += 1
-        self.page.get_by_role(role, name=name, exact=True).first.click()
-
-    def sign_in(self, email: str, password: str = PASSWORD) -> None:
-        self.go("/sign-in")
-        self.page.get_by_label("E-mail").fill(email)
-        self.page.get_by_label("Password").fill(password)
-        self.press("button", "Sign in")
-        self.page.wait_for_url("**/account*")
-
-    def sign_up(self, kind: str = "consumer") -> str:
-        email = f"{uuid4().hex[:12]}@example.in"
-        page = self.page
-        page.locator(f"input[name=kind][value={kind}]").check()
-        page.get_by_label("Your name").fill("Asha")
-        page.get_by_label("Organisation").fill(f"Asha Apps {email[:4]}")
-        page.get_by_label("E-mail").fill(email)
-        page.get_by_label("Password").fill(PASSWORD)
-        self.press("button", "Sign up")
-        expect(page.get_by_role("status").first).to_contain_text("Welcome")
-        return email
-
-    def faults(self) -> list[str]:
-        """Return what axe finds on the page as it stands (WCAG 2.1 A and AA)."""
-        self.page.evaluate(AXE)
-        found: list[str] = self.page.evaluate(
-            """rules => axe.run(document, {runOnly: rules}).then(result => result.violations.map(
-                   one => one.id + ' at ' + one.nodes.map(node => node.target.join(' ')).join(', ')))""",
-            RULES,
-        )
-        return found
-
-    def overflow(self) -> int:
-        """Return by how many px the page is wider than the window."""
-        wide: int = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        return wide
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def walk(chromium: Browser, platform_process: RunningPlatform) -> Iterator[Callable[..., Walk]]:
-    """``walk()`` opens a browser of its own; keywords are those of a browser context."""
-    contexts: list[BrowserContext] = []
-
-    def open_walk(**options: Any) -> Walk:
-        context = chromium.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
-        context.set_default_timeout(15_000)
-        contexts.append(context)
-        return Walk(context, platform_process.control_url)
-
-    yield open_walk
-    for context in contexts:
-        context.close()
-
-
-def account(platform: RunningPlatform, email: str) -> tuple[str, str]:
-    """Return the sign-in of an account that the platform made by itself."""
-    made = local_sign_in(Keyring.load(platform.data_dir), email)
-    return made.email, made.password
+PROVIDERS = ["/partner", "/partner/new", "/partner/statements", "/partner/reviews", LEVEL]
+OPERATORS = [
+    "/operator",
+    "/operator/partners",
+    "/operator/dead-letters",
+    "/operator/invoices",
+    "/operator/flags",
+    "/operator/calls",
+    "/operator/audit",
+    "/operator/gateways",
+    "/operator/content",
+    "/operator/content/reports",
+    "/operator/reviews",
+]
 
 
 def subscribe(walk: Walk, path: str) -> None:
@@ -238,7 +177,7 @@ def test_what_cannot_be_undone_asks_first(walk: Callable[..., Walk], platform_pr
     expect(provider.page.get_by_text("The operator is looking")).to_be_visible()
 
     operator = walk()
-    operator.sign_in(*account(platform_process, OPERATOR_EMAIL))
+    operator.sign_in(*account_of(platform_process, OPERATOR_EMAIL))
     operator.go("/operator")
     waiting = operator.page.locator(".applicant", has_text=slug)
     approve = waiting.get_by_role("button", name="Approve")
@@ -259,8 +198,8 @@ def test_no_page_breaks_a_rule_of_accessibility_or_scrolls_sideways(
 ) -> None:
     people: list[tuple[tuple[str, str] | None, list[str]]] = [
         (None, VISITORS),
-        (account(platform_process, VANI.email), [*DEVELOPERS, *PROVIDERS]),
-        (account(platform_process, OPERATOR_EMAIL), OPERATORS),
+        (account_of(platform_process, VANI.email), [*DEVELOPERS, *PROVIDERS]),
+        (account_of(platform_process, OPERATOR_EMAIL), OPERATORS),
     ]
     wrong: list[str] = []
     for who, paths in people:
@@ -268,14 +207,16 @@ def test_no_page_breaks_a_rule_of_accessibility_or_scrolls_sideways(
         if who:
             me.sign_in(*who)
         for path in paths:
-            for width in (320, 768, 1440):
-                me.page.set_viewport_size({"width": width, "height": 800})
-                me.go(path)
-                wrong += [f"{path} at {width}: {fault}" for fault in me.faults()]
-                wrong += [f"{path} at {width}: {me.overflow()} px too wide"] if me.overflow() > 0 else []
-            me.page.set_viewport_size({"width": 320, "height": 800})
-            me.page.evaluate("document.documentElement.dir = 'rtl'")
-            wrong += [f"{path} from right to left: {me.overflow()} px too wide"] if me.overflow() > 0 else []
-            wrong += [f"{path} from right to left: {fault}" for fault in me.faults()]
+            wrong += me.wrong_on(path)
         wrong += [f"console: {complaint}" for complaint in me.complaints]
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_high_contrast_breaks_no_rule_either(walk: Callable[..., Walk], scheme: Any) -> None:
+    me = walk(color_scheme=scheme, contrast="more")
+    wrong = [fault for path in ("/", "/catalog", TRANSLATION, "/_design") for fault in me.wrong_on(path)]
+    assert not wrong, "\n".join(wrong)
+    assert me.page.evaluate("getComputedStyle(document.body).backgroundColor") == (
+        "rgb(255, 255, 255)" if scheme == "light" else "rgb(0, 0, 0)"
+    )

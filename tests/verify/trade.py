@@ -28,9 +28,11 @@ PATIENCE_SECONDS = 15
 class Handler(BaseHTTPRequestHandler):
     """A provider that says nothing on the console."""
 
-    def answer(self, status: int, body: bytes) -> None:
+    def answer(self, status: int, body: bytes, usage: str = "") -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
+        if usage:
+            self.send_header("X-Haat-Usage", usage)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,11 +27,14 @@ from haat.infra.inference.upstream import DEADLINE, SCHEMES, is_asked_over_grpc
 from haat.infra.net import IPNetwork, check_url, resolve
 from haat.kernel.errors import AcceptanceFailed, AddressForbidden
 from haat.kernel.reshaping import Misshapen, Reshaping
+from haat.language.messages import N_
 
 HEALTH_SECONDS = 5.0
 _RETRY_PAUSE = 0.25
 _MAX_ANSWER = 10 * 1024 * 1024
 _UNCHANGED = Reshaping()
+_USAGE = "X-Haat-Usage"
+_QUANTITY = re.compile(r"[0-9]{1,18}(\.[0-9]{1,6})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +81,15 @@ async def check(
     answer: Reshaping = _UNCHANGED,
     tensors: TensorMap | None = None,
     data_dir: Path | None = None,
+    once: bool = False,
+    unit: str = "",
 ) -> Report:
     """Try a service at ``endpoint`` and report; never raise for what the service does wrong.
 
     ``credential`` is the header's name and value that the provider expects; ``request`` and ``answer`` are
     what the gateway changes on the way. With ``tensors`` the sample is a task, which is asked in these. A model that
-    is asked over gRPC is asked by the bridge that works on ``data_dir``.
+    is asked over gRPC is asked by the bridge that works on ``data_dir``. With ``once`` a call that fails isn't tried
+    again within the warm-up time. A service sold by a ``unit`` that the gateway can't count has to report it.
     """
     report = Report()
 
@@ -108,7 +115,7 @@ async def check(
             raise AddressForbidden("Only https addresses are taken, except in networks that the operator has opened.")
         return f"{host} is {ip}", _Target(endpoint.rstrip("/"), scheme, host, port, str(ip))
 
-    target = await step("address", address)
+    target = await step(N_("address"), address)
     if target is None:
         return report
     headers = dict([credential]) if credential else {}
@@ -122,7 +129,7 @@ async def check(
                 raise _Refused(f"{health_path} answered {response.status_code} instead of 200 within 5 s")
             return f"{health_path} answered 200", True
 
-        async def call() -> tuple[str, bool]:
+        async def call() -> tuple[str, httpx.Response]:
             try:
                 body = sample.body if isinstance(sample.body, str) else request.document(sample.body)
             except Misshapen as error:
@@ -138,20 +145,45 @@ async def check(
                 left = max(0.05, deadline - time.monotonic())
                 try:
                     response = await target.request(client, sample.method, path, sent, body, left)
-                    return _judge(response, dialect, sample, answer, trial), True
+                    return _judge(response, dialect, sample, answer, trial), response
                 except (httpx.HTTPError, OSError, _Refused) as error:
                     if isinstance(error, _Refused):
                         answered = error
-                    if time.monotonic() + _RETRY_PAUSE >= deadline:
+                    if once or time.monotonic() + _RETRY_PAUSE >= deadline:
                         told = answered or error  # an answer says more than that the last try ran out of time
                         what = str(told) or type(told).__name__
                         raise _Refused(f"no usable answer within {warm_up_seconds:g} s: {what}") from error
                     await asyncio.sleep(_RETRY_PAUSE)  # it may be loading its model
 
-        if health_path and not await step("health", health):
+        if health_path and not await step(N_("health"), health):
             return report
-        await step("sample call", call)
+        response = await step(N_("sample call"), call)
+    if response is not None and _must_report(dialect, tensors, unit):
+
+        async def metering() -> tuple[str, bool]:
+            return _reported(response, unit), True
+
+        await step(N_("metering"), metering)
     return report
+
+
+def _must_report(dialect: Dialect, tensors: TensorMap | None, unit: str) -> bool:
+    """Tell whether only the endpoint knows how much a call has used: other protocols' answers say it themselves."""
+    return dialect in ("http", "task") and tensors is None and unit not in ("", "requests", "bytes")
+
+
+def _reported(response: httpx.Response, unit: str) -> str:
+    """Return what the sample's answer reports of a unit; raise _Refused for nothing."""
+    said = response.headers.get(_USAGE, "")
+    for part in said.split(";"):
+        name, _, quantity = part.partition("=")
+        if name.strip() == unit and _QUANTITY.fullmatch(quantity.strip()):
+            return f"{_USAGE}: {said}"
+    seen = f"says {_USAGE}: {said[:100]}" if said else f"has no header {_USAGE}"
+    raise _Refused(
+        f"the service is sold by {unit}, and its answer {seen}; without one like `{_USAGE}: {unit}=42` every "
+        "call would cost nothing"
+    )
 
 
 def _client(target: _Target, data_dir: Path | None) -> httpx.AsyncClient:

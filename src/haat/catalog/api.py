@@ -12,15 +12,19 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, Field
 
 from haat.catalog.drafts import PriceDraft, ServiceDraft, ServicePolicyDraft, VersionDraft, VersionPolicyDraft
-from haat.catalog.model import Category, Listing, Price, Suggestion, Version
+from haat.catalog.model import Category, Listing, Order, Price, Suggestion, Version
+from haat.catalog.pricing import MeterDraft
 from haat.control.context import ActorOf, Body, PlatformOf, VisitorOf
 
 router = APIRouter(tags=["catalog"])
 
 
 class ListingPage(BaseModel):
+    """``instead`` are the words that were searched for when some of those typed stand nowhere."""
+
     items: list[Listing]
     next: str | None
+    instead: str | None
 
 
 class VersionView(BaseModel):
@@ -102,6 +106,16 @@ class PriceSet(BaseModel):
     version: int
 
 
+class MeterView(BaseModel):
+    """A meter; ``filter`` has what restricts the calls it sees."""
+
+    name: str
+    aggregation: str
+    measure: str
+    less: list[str]
+    filter: dict[str, Any]
+
+
 @router.get("/listings")
 async def search(
     visitor: VisitorOf,
@@ -113,8 +127,10 @@ async def search(
     max_price: Annotated[Decimal | None, Query(ge=0)] = None,
     cursor: Annotated[str | None, Query(max_length=500)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 24,
+    sort: Order = "best",
+    exact: bool = False,
 ) -> ListingPage:
-    """Search the catalog in any script."""
+    """Search the catalog in any script. A word that stands nowhere is replaced by the nearest unless `exact`."""
     page = await platform.discovery.search(
         visitor,
         text=q,
@@ -124,8 +140,10 @@ async def search(
         max_price=max_price,
         cursor=cursor,
         limit=limit,
+        order=sort,
+        exact=exact,
     )
-    return ListingPage(items=list(page.items), next=page.next)
+    return ListingPage(items=list(page.items), next=page.next, instead=page.instead)
 
 
 @router.get("/autocomplete")
@@ -244,8 +262,26 @@ async def retire(service_id: UUID, actor: ActorOf, platform: PlatformOf) -> List
 
 @router.post("/services/{service_id}/prices", status_code=201)
 async def set_price(service_id: UUID, body: PriceDraft, actor: ActorOf, platform: PlatformOf) -> PriceSet:
-    """Add a price that counts from now on."""
+    """Add a price that counts from now on, or from the moment it names."""
     return PriceSet(version=await platform.catalog.set_price(actor, service_id, body))
+
+
+@router.get("/services/{service_id}/prices")
+async def price_history(service_id: UUID, visitor: VisitorOf, platform: PlatformOf) -> list[Price]:
+    """List every version of a listing's prices, those to come included, the latest first."""
+    return await platform.discovery.price_history(visitor, service_id)
+
+
+@router.post("/services/{service_id}/meters", status_code=201)
+async def define_meter(service_id: UUID, body: MeterDraft, actor: ActorOf, platform: PlatformOf) -> MeterView:
+    """Add a meter that prices can be put on; it is never changed."""
+    return MeterView.model_validate((await platform.catalog.define_meter(actor, service_id, body)).data())
+
+
+@router.get("/services/{service_id}/meters")
+async def meters(service_id: UUID, visitor: VisitorOf, platform: PlatformOf) -> list[MeterView]:
+    """List a listing's own meters; the sum of each unit is a meter besides."""
+    return [MeterView.model_validate(one.data()) for one in await platform.discovery.meters(visitor, service_id)]
 
 
 @router.post("/services/{service_id}/suspend")

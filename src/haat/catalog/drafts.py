@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from haat.catalog.model import SPOKEN_DIALECTS, TASK_DIALECTS, AudioFormat, Category, Dialect, Unit, Visibility
+from haat.catalog.pricing import Amount, ComponentDraft, no_floats
 from haat.catalog.quality import QualityDraft, check_quality
 from haat.catalog.tensors import COUNTED_UNITS, TensorMapDraft
 from haat.catalog.validation import ValidationDraft
@@ -127,7 +128,7 @@ class ServicePolicyDraft(_Draft):
 
     ``repeatable`` is a promise: executing a call twice harms nobody, so it may be tried again. ``cache``:
     its answers are kept, because they depend on nothing but the question. ``aliases``: names under which
-    programs know it as a model.
+    programs know it as a model. ``visitors``: people without an account may try it at the operator's cost.
     """
 
     repeatable: bool = False
@@ -137,6 +138,7 @@ class ServicePolicyDraft(_Draft):
         Field(max_length=16),
     ] = []
     cache: CachePolicyDraft | None = None
+    visitors: bool = True
 
 
 class TransformDraft(_Draft):
@@ -278,18 +280,42 @@ class VersionDraft(_Draft):
 
 
 class PriceDraft(_Draft):
-    """What one unit costs from a moment on; a plan's own price wins over the common one."""
+    """What a service costs from a moment on; a plan's own price wins over the common one.
+
+    Either ``unit_price`` for each of the listing's units beyond ``free_units``, or ``components``. ``minimum`` is what
+    a month comes to at least. It counts from now on unless ``effective_from`` names a later moment.
+    """
 
     plan_code: _Slug | None = None
-    unit_price: Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=12)]
+    unit_price: Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=12)] = Decimal(0)
     free_units: Annotated[Decimal, Field(ge=0, max_digits=24, decimal_places=6)] = Decimal(0)
+    components: Annotated[list[ComponentDraft], Field(max_length=20)] = []
+    minimum: Amount = Decimal(0)
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "INR"
+    effective_from: AwareDatetime | None = None
 
     @field_validator("unit_price", "free_units", mode="before")
     @classmethod
     def _no_floats(cls, value: Any) -> Any:
-        if isinstance(value, float):
-            raise ValueError("write money and quantities as text or whole numbers, not as binary fractions")
-        return value
+        return no_floats(value)
+
+    @field_validator("currency")
+    @classmethod
+    def _is_billed_in(cls, currency: str) -> str:
+        if currency != "INR":
+            raise ValueError("prices are in INR here: a bill can't add up two currencies")
+        return currency
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> PriceDraft:
+        if self.components and (self.unit_price or self.free_units):
+            raise ValueError("a card has `components`, or `unit_price` and `free_units`: not both")
+        if not self.components and "unit_price" not in self.model_fields_set:
+            raise ValueError("name a `unit_price`, or `components`")
+        names = [one.name if one.model == "flat" else one.meter for one in self.components]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"there are two prices on {twice}: put them in one, or on two meters")
+        return self
 
 
 class ServiceDraft(_Draft):
@@ -338,6 +364,9 @@ class ServiceDraft(_Draft):
 def field_errors(error: ValidationError) -> list[dict[str, str]]:
     """Return pydantic's complaints as ``{"field", "message"}``, without echoing the input."""
     return [
-        {"field": ".".join(str(part) for part in item["loc"]) or "body", "message": item["msg"]}
+        {
+            "field": ".".join(str(part) for part in item["loc"]) or "body",
+            "message": item["msg"].removeprefix("Value error, "),
+        }
         for item in error.errors(include_url=False, include_input=False, include_context=False)
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,6 +20,7 @@ Unit = Literal[
 Status = Literal["draft", "published", "deprecated", "retired", "suspended"]
 Visibility = Literal["public", "members", "invited"]
 Dialect = Literal["task", "http", "openai", "anthropic", "inference", "ulca"]
+Order = Literal["best", "cheapest", "fastest", "newest"]
 AudioFormat = Literal["wav", "mp3", "opus", "aac", "flac", "pcm"]
 
 SPOKEN_DIALECTS: tuple[Dialect, ...] = ("task", "ulca")
@@ -28,6 +29,7 @@ CATEGORIES: tuple[Category, ...] = Category.__args__  # type: ignore[attr-define
 TASK_DIALECTS: tuple[Dialect, ...] = ("task", "inference", "ulca")
 """Those that are called in the task schema, whatever their endpoints are then asked in."""
 UNITS: tuple[Unit, ...] = Unit.__args__  # type: ignore[attr-defined]
+ORDERS: tuple[Order, ...] = Order.__args__  # type: ignore[attr-defined]
 DIALECTS: tuple[Dialect, ...] = Dialect.__args__  # type: ignore[attr-defined]
 
 _TRANSITIONS: dict[Status, frozenset[Status]] = {
@@ -47,7 +49,10 @@ def check_transition(present: Status, wanted: Status) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """A rate card in force: rupees per unit after the month's free units."""
+    """A rate card in force: rupees per unit after the month's free units, or what its ``components`` say.
+
+    With components ``unit_price`` is the most that one of the listing's units costs by them.
+    """
 
     id: UUID
     version: int
@@ -57,6 +62,8 @@ class Price:
     free_units: Decimal
     provider_share: Decimal
     effective_from: datetime
+    components: Sequence[Mapping[str, Any]] = ()
+    minimum: Decimal = Decimal(0)
 
 
 def _instant(microseconds: int | None) -> datetime | None:
@@ -145,6 +152,9 @@ class Listing:
     unit_price: Decimal | None
     free_units: Decimal | None
     policy: Mapping[str, Any] = field(default_factory=dict)
+    components: Sequence[Mapping[str, Any]] = ()
+    """What its common price asks for when that is more than a unit's price: ``unit_price`` is the most a unit costs."""
+    minimum: Decimal = Decimal(0)
 
     @property
     def path(self) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
-from haat.catalog import store
-from haat.catalog.discovery import index_words
+from haat.catalog import search_store, store
+from haat.catalog.discovery import index
 from haat.catalog.drafts import PriceDraft, ServiceDraft, ServicePolicyDraft
 from haat.catalog.model import Listing, Status, check_transition
+from haat.catalog.pricing import MeterDraft
 from haat.catalog.provider import ProviderSide
 from haat.catalog.versions import Versions
 from haat.infra.keyring import Keyring
@@ -21,9 +23,12 @@ from haat.kernel.clock import Clock, check_ahead
 from haat.kernel.errors import AcceptanceFailed, Conflict, ValidationFailed
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor, Permission
+from haat.kernel.prices import Component, Meter
 from haat.kernel.text import check_name
 from haat.partners.service import Partners
 
+_INDEXED_AT_ONCE = 200
+_BEGUN_SINCE = timedelta(days=7)  # the job that looks for them may have stood still
 _PROVIDER_SUSPENDED = "The provider is suspended."
 
 
@@ -35,6 +40,11 @@ class Registered:
     version_id: UUID
     credential_header: str
     credential: str
+
+
+async def components_of(connection: Connection, service_id: UUID, draft: PriceDraft) -> tuple[Component, ...]:
+    """Return what a price would ask for on a listing's meters, stored or not; raise ValidationFailed."""
+    return await store.components(connection, service_id, draft)
 
 
 class Catalog(ProviderSide):
@@ -142,22 +152,37 @@ class Catalog(ProviderSide):
             return await self._move(connection, actor, service_id, "retired", "")
 
     async def set_price(self, actor: Actor, service_id: UUID, draft: PriceDraft) -> int:
-        """Add a price that counts from now on and return its version; earlier usage keeps the earlier price."""
+        """Add a price that counts from now on, or from a later moment that it names, and return its version.
+
+        Earlier usage keeps the earlier price. Raise ValidationFailed for one that can't be charged, Conflict for one
+        that would begin before the newest does.
+        """
         partner = await self._approved_partner(actor)
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             listing = await self._own(connection, partner, service_id)
-            version = await store.add_price(
-                connection, new_id(), service_id, listing.unit, draft, self._share, self._clock.now()
-            )
+            now = self._clock.now()
+            version = await store.add_price(connection, new_id(), service_id, listing.unit, draft, self._share, now)
+            await search_store.renew_price(connection, await store.listing_by_id(connection, service_id, now))
             await self._record(
                 connection,
                 actor,
                 service_id,
                 partner.org_id,
                 "service.priced",
-                {"version": version, "plan": draft.plan_code, "unit_price": str(draft.unit_price)},
+                {"version": version, "plan": draft.plan_code, "unit_price": str(draft.unit_price)}
+                | ({"models": [one.model for one in draft.components]} if draft.components else {}),
             )
         return version
+
+    async def define_meter(self, actor: Actor, service_id: UUID, draft: MeterDraft) -> Meter:
+        """Add a meter that cards of a service can put a price on. It is never changed; raise AlreadyExists."""
+        partner = await self._approved_partner(actor)
+        meter = draft.meter()
+        async with self._db.transaction(tenant(partner.org_id)) as connection:
+            await self._own(connection, partner, service_id)
+            await store.add_meter(connection, new_id(), service_id, meter, self._clock.now())
+            await self._record(connection, actor, service_id, partner.org_id, "service.meter_defined", meter.data())
+        return meter
 
     async def invite(self, actor: Actor, service_id: UUID, org_id: UUID) -> None:
         """Let an organisation see a listing whose visibility is ``invited``."""
@@ -180,19 +205,26 @@ class Catalog(ProviderSide):
 
     async def suspend(self, actor: Actor, service_id: UUID, reason: str) -> Listing:
         """Stop a listing on every gateway within a second; ``reason`` is shown to its users."""
-        actor.require(Permission.SERVICES_SUSPEND)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            return await self._move(connection, actor, service_id, "suspended", _reason(reason))
+            return await self.suspend_within(connection, actor, service_id, reason)
+
+    async def suspend_within(self, connection: Connection, actor: Actor, service_id: UUID, reason: str) -> Listing:
+        """Do as `suspend` within the caller's transaction, which has the platform's scope."""
+        actor.require(Permission.SERVICES_SUSPEND)
+        return await self._move(connection, actor, service_id, "suspended", _reason(reason))
 
     async def suspend_provider(self, actor: Actor, org_id: UUID, reason: str) -> list[Listing]:
         """Suspend every open listing of a provider; doing it again suspends what was opened since."""
         actor.require(Permission.SERVICES_SUSPEND)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            return [
-                await self._move(connection, actor, listing.id, "suspended", f"{_PROVIDER_SUSPENDED} {reason}".strip())
+            said = f"{_PROVIDER_SUSPENDED} {reason}".strip()
+            moved = [
+                await self._move(connection, actor, listing.id, "suspended", said, unindex=False)
                 for listing in await store.of_provider(connection, org_id, self._clock.now())
                 if listing.status in ("published", "deprecated")
             ]
+            await search_store.unindex(connection, [listing.id for listing in moved])
+            return moved
 
     async def restore_provider(self, actor: Actor, org_id: UUID) -> list[Listing]:
         """Open what `suspend_provider` suspended; what was suspended for its own sake stays so."""
@@ -207,20 +239,62 @@ class Catalog(ProviderSide):
 
     async def restore(self, actor: Actor, service_id: UUID) -> Listing:
         """Open a suspended listing again: a deprecated one goes on towards its sunset."""
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            return await self.restore_within(connection, actor, service_id)
+
+    async def restore_within(self, connection: Connection, actor: Actor, service_id: UUID) -> Listing:
+        """Do as `restore` within the caller's transaction, which has the platform's scope."""
+        actor.require(Permission.SERVICES_SUSPEND)
+        await store.lock_service(connection, service_id)
+        listing = await store.listing_by_id(connection, service_id, self._clock.now())
+        if listing.status != "suspended":
+            raise Conflict(f"The listing is {listing.status}: only a suspended one is opened again.")
+        return await self._move(connection, actor, service_id, "deprecated" if listing.sunset_at else "published", "")
+
+    # --- the index ------------------------------------------------------------------------------
+
+    async def index_some(self, actor: Actor) -> int:
+        """Index up to two hundred open listings that are not yet; return how many there were."""
         actor.require(Permission.SERVICES_SUSPEND)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            await store.lock_service(connection, service_id)
-            listing = await store.listing_by_id(connection, service_id, self._clock.now())
-            if listing.status != "suspended":
-                raise Conflict(f"The listing is {listing.status}: only a suspended one is opened again.")
-            return await self._move(
-                connection, actor, service_id, "deprecated" if listing.sunset_at else "published", ""
-            )
+            waiting = await search_store.unindexed(connection, _INDEXED_AT_ONCE)
+        for service_id in waiting:
+            async with self._db.transaction(PLATFORM_SCOPE) as connection:
+                await store.lock_service(connection, service_id)
+                listing = await store.listing_by_id(connection, service_id, self._clock.now())
+                if listing.status in ("published", "deprecated"):
+                    await index(connection, listing)
+        return len(waiting)
+
+    async def renew_prices(self, actor: Actor) -> int:
+        """Let listings be found by announced prices that have begun; return how many changed."""
+        actor.require(Permission.SERVICES_SUSPEND)
+        now = self._clock.now()
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            return await search_store.renew_announced_prices(connection, now - _BEGUN_SINCE, now)
+
+    async def rank(self, actor: Actor, used: Sequence[tuple[UUID, int, float | None]]) -> tuple[int, int]:
+        """Order the catalog by a week's use: calls, and the p95 in ms, of each listing that had any.
+
+        Return how many listings and how many words changed their place.
+        """
+        actor.require(Permission.SERVICES_SUSPEND)
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            listings = await search_store.renew_use(connection, used)
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            return listings, await search_store.renew_popular_words(connection)
 
     # --- within ---------------------------------------------------------------------------------
 
     async def _move(
-        self, connection: Connection, actor: Actor, service_id: UUID, status: Status, reason: str
+        self,
+        connection: Connection,
+        actor: Actor,
+        service_id: UUID,
+        status: Status,
+        reason: str,
+        *,
+        unindex: bool = True,
     ) -> Listing:
         now = self._clock.now()
         await store.lock_service(connection, service_id)
@@ -229,9 +303,9 @@ class Catalog(ProviderSide):
         await store.set_status(connection, service_id, status, reason, now)
         listing = await store.listing_by_id(connection, service_id, now)
         if status in ("published", "deprecated"):
-            await store.index(connection, listing.id, index_words(listing))
-        else:
-            await store.unindex(connection, service_id)
+            await index(connection, listing)
+        elif unindex:
+            await search_store.unindex(connection, [service_id])
         await self._record(connection, actor, service_id, listing.org_id, f"service.{status}", {"reason": reason})
         return listing
 

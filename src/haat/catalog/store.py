@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -12,9 +12,12 @@ from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from psycopg.types.json import Jsonb
 
 from haat.catalog.drafts import PriceDraft, ServiceDraft, ServicePolicyDraft, VersionDraft, VersionPolicyDraft
-from haat.catalog.model import Listing, Price, Suggestion, Version
+from haat.catalog.model import Listing, Price, Version
+from haat.catalog.pricing import component_of, headline
 from haat.infra.postgres import Connection
-from haat.kernel.errors import AlreadyExists, ConcurrentChange, NotFound
+from haat.kernel.clock import check_ahead
+from haat.kernel.errors import AlreadyExists, ConcurrentChange, Conflict, NotFound, ValidationFailed
+from haat.kernel.prices import Component, Meter, check_components, meter_of
 
 _LISTING = """
     services.id, services.org_id, services.provider_slug,
@@ -24,13 +27,14 @@ _LISTING = """
     services.unit, services.region, services.retains_inputs, services.trains, services.max_requests_per_second,
     services.typical_latency_ms, services.uptime_sla, services.docs_url, services.created_at,
     coalesce(version.languages, '{}') AS languages, coalesce(version.language_pairs, '{}') AS language_pairs,
-    price.unit_price, price.free_units, services.policy
+    price.unit_price, price.free_units, services.policy, coalesce(price.components, '[]') AS components,
+    coalesce(price.minimum, 0) AS minimum
 """
 _FROM = """
     services
     LEFT JOIN service_versions AS version ON version.service_id = services.id AND version.is_default
     LEFT JOIN LATERAL (
-        SELECT unit_price, free_units FROM rate_cards
+        SELECT unit_price, free_units, components, minimum FROM rate_cards
         WHERE rate_cards.service_id = services.id AND plan_code IS NULL AND effective_from <= %(at)s
         ORDER BY effective_from DESC LIMIT 1
     ) AS price ON true
@@ -266,24 +270,56 @@ async def add_price(
     share: Decimal,
     at: datetime,
 ) -> int:
-    """Add the next version of a rate card and return its number."""
+    """Add the next version of a rate card and return its number; raise ValidationFailed for one that can't be charged.
+
+    Versions begin in their order: raise Conflict for one that would begin before the newest does. ``share`` is the
+    provider's of a listing without a card: a new price leaves the split as it is.
+    """
+    parts = await components(connection, service_id, draft)
+    unit_price, free_units = headline(parts, unit) if parts else (draft.unit_price, draft.free_units)
+    begins = at if draft.effective_from is None else check_ahead(draft.effective_from, at, "effective_from")
     values = {
-        **draft.model_dump(),
+        "plan_code": draft.plan_code,
+        "unit_price": unit_price,
+        "free_units": free_units,
+        "components": Jsonb([one.data() for one in parts]),
+        "minimum": draft.minimum,
         "id": identifier,
         "service_id": service_id,
         "unit": unit,
         "share": share,
         "at": at,
+        "from": begins,
     }
+    newest = await (
+        await connection.execute(
+            """
+            SELECT version, effective_from FROM rate_cards
+            WHERE service_id = %(service_id)s AND plan_code IS NOT DISTINCT FROM %(plan_code)s
+            ORDER BY effective_from DESC LIMIT 1
+            """,
+            values,
+        )
+    ).fetchone()
+    if newest is None and draft.plan_code is None and begins > at:
+        message = "The first price begins at once: until then usage would have none."
+        raise ValidationFailed(errors=[{"field": "effective_from", "message": message}])
+    if newest is not None and newest["effective_from"] > begins:
+        since = newest["effective_from"].isoformat()
+        raise Conflict(f"Version {newest['version']} begins at {since}: a price that begins earlier would overlap it.")
     try:
         async with connection.transaction():
             row = await (
                 await connection.execute(
                     """
                     INSERT INTO rate_cards (id, service_id, version, plan_code, unit, unit_price, free_units,
-                        provider_share, effective_from, created_at)
+                        components, minimum, provider_share, effective_from, created_at)
                     SELECT %(id)s, %(service_id)s, coalesce(max(version), 0) + 1, %(plan_code)s, %(unit)s,
-                           %(unit_price)s, %(free_units)s, %(share)s, %(at)s, %(at)s
+                           %(unit_price)s, %(free_units)s, %(components)s, %(minimum)s,
+                           coalesce((SELECT provider_share FROM rate_cards WHERE service_id = %(service_id)s
+                                     AND (plan_code IS NULL OR plan_code = %(plan_code)s) AND effective_from <= %(from)s
+                                     ORDER BY plan_code IS NULL, effective_from DESC LIMIT 1), %(share)s),
+                           %(from)s, %(at)s
                     FROM rate_cards WHERE service_id = %(service_id)s AND plan_code IS NOT DISTINCT FROM %(plan_code)s
                     RETURNING version
                     """,
@@ -296,16 +332,68 @@ async def add_price(
     return int(row["version"])
 
 
+async def components(connection: Connection, service_id: UUID, draft: PriceDraft) -> tuple[Component, ...]:
+    """Return what a price asks for on a listing's meters; raise ValidationFailed for what can't be charged."""
+    own = await meters(connection, service_id) if draft.components else {}
+    try:
+        parts = tuple(component_of(one, own) for one in draft.components)
+        check_components(parts, draft.minimum)
+    except ValueError as error:
+        raise ValidationFailed(errors=[{"field": "components", "message": str(error)}]) from error
+    return parts
+
+
+async def add_meter(connection: Connection, identifier: UUID, service_id: UUID, meter: Meter, at: datetime) -> None:
+    """Add a meter to a listing; raise AlreadyExists, for cards name it and a bill may have been made by it."""
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                """
+                INSERT INTO meters (id, service_id, name, aggregation, measure, less, filter, created_at)
+                VALUES (%(id)s, %(service_id)s, %(name)s, %(aggregation)s, %(measure)s, %(less)s, %(filter)s, %(at)s)
+                """,
+                {
+                    **meter.data(),
+                    "filter": Jsonb(meter.filter.data()),
+                    "id": identifier,
+                    "service_id": service_id,
+                    "at": at,
+                },
+            )
+    except UniqueViolation as error:
+        raise AlreadyExists(f"A meter is never changed: {meter.name} exists, choose another name.") from error
+
+
+async def meters(connection: Connection, service_id: UUID) -> dict[str, Meter]:
+    """Return a listing's own meters by name."""
+    rows = await connection.execute(
+        "SELECT name, aggregation, measure, less, filter FROM meters WHERE service_id = %s ORDER BY name", (service_id,)
+    )
+    return {row["name"]: meter_of(row) async for row in rows}
+
+
 async def prices(connection: Connection, service_id: UUID, at: datetime) -> list[Price]:
     """Return the prices in force: the common one first, then those of single plans."""
     rows = await connection.execute(
         """
         SELECT DISTINCT ON (plan_code) id, version, plan_code, unit, unit_price, free_units, provider_share,
-               effective_from
+               effective_from, components, minimum
         FROM rate_cards WHERE service_id = %s AND effective_from <= %s
         ORDER BY plan_code NULLS FIRST, effective_from DESC
         """,
         (service_id, at),
+    )
+    return [Price(**row) async for row in rows]
+
+
+async def price_history(connection: Connection, service_id: UUID) -> list[Price]:
+    """Return every version of a listing's prices, those to come included, the latest first."""
+    rows = await connection.execute(
+        """
+        SELECT id, version, plan_code, unit, unit_price, free_units, provider_share, effective_from, components, minimum
+        FROM rate_cards WHERE service_id = %s ORDER BY effective_from DESC, plan_code NULLS FIRST
+        """,
+        (service_id,),
     )
     return [Price(**row) async for row in rows]
 
@@ -345,111 +433,13 @@ async def of_provider(connection: Connection, org_id: UUID, at: datetime) -> lis
     return [_listing(row) async for row in rows]
 
 
-async def search(
-    connection: Connection,
-    *,
-    words: list[str],
-    category: str | None,
-    language: str | None,
-    provider: str | None,
-    max_price: Decimal | None,
-    after: tuple[int, str, str] | None,
-    limit: int,
-    at: datetime,
-) -> list[tuple[int, Listing]]:
-    """Return listings that hold every word (as a prefix), best first, with their score."""
-    query = " & ".join("'" + word.replace("\\", "\\\\").replace("'", "''") + "':*" for word in words)
+async def listings_by_id(connection: Connection, identifiers: Sequence[UUID], at: datetime) -> list[Listing]:
+    """Return the listings among these that may be seen, in the order of their ids here."""
     rows = await connection.execute(
-        f"""
-        SELECT * FROM (
-            SELECT {_LISTING}, CASE WHEN %(query)s = '' THEN 0
-                ELSE (ts_rank(listing_search.words, nullif(%(query)s, '')::tsquery) * 1000000)::integer END AS score
-            FROM {_FROM} LEFT JOIN listing_search ON listing_search.service_id = services.id
-            WHERE services.status IN ('published', 'deprecated')
-              AND (%(query)s = '' OR listing_search.words @@ nullif(%(query)s, '')::tsquery)
-              AND (%(category)s::text IS NULL OR services.category = %(category)s)
-              AND (%(provider)s::text IS NULL OR services.provider_slug = %(provider)s)
-              AND (%(language)s::text IS NULL OR EXISTS (
-                    SELECT FROM unnest(version.languages || string_to_array(
-                        replace(array_to_string(version.language_pairs, ','), '>', ','), ',')) AS spoken
-                    WHERE spoken = %(language)s OR starts_with(spoken, %(language)s || '-')))
-              AND (%(max_price)s::numeric IS NULL OR price.unit_price <= %(max_price)s)
-        ) AS found
-        WHERE %(after_score)s::bigint IS NULL
-           OR (-score::bigint, name, id::text) > (-%(after_score)s::bigint, %(after_name)s::text, %(after_id)s::text)
-        ORDER BY -score, name, id::text LIMIT %(limit)s
-        """,
-        {
-            "query": query,
-            "category": category,
-            "provider": provider,
-            "language": language,
-            "max_price": max_price,
-            "after_score": after[0] if after else None,
-            "after_name": after[1] if after else None,
-            "after_id": after[2] if after else None,
-            "limit": limit,
-            "at": at,
-        },
+        f"SELECT {_LISTING} FROM {_FROM} WHERE services.id = ANY(%(ids)s)", {"ids": list(identifiers), "at": at}
     )
-    return [(row.pop("score"), _listing(row)) async for row in rows]
-
-
-async def facets(connection: Connection) -> Sequence[Mapping[str, Any]]:
-    """Return (category, provider, languages) of every open listing, for the catalog's filters."""
-    rows = await connection.execute(
-        """
-        SELECT services.category, services.provider_slug,
-               (SELECT name FROM organisations WHERE organisations.id = services.org_id) AS provider_name,
-               coalesce(version.languages, '{}') AS languages, coalesce(version.language_pairs, '{}') AS language_pairs
-        FROM services
-        LEFT JOIN service_versions AS version ON version.service_id = services.id AND version.is_default
-        WHERE services.status IN ('published', 'deprecated')
-        """
-    )
-    return await rows.fetchall()
-
-
-async def index(connection: Connection, service_id: UUID, weighted: Iterable[tuple[str, str, str]]) -> None:
-    """Replace what a listing is found by: (word, weight A to D, how it is displayed)."""
-    entries = list({(word, weight): display for word, weight, display in weighted}.items())
-    await connection.execute("DELETE FROM listing_words WHERE service_id = %s", (service_id,))
-    await connection.execute(
-        """
-        INSERT INTO listing_search (service_id, words)
-        SELECT %(id)s, coalesce(
-            setweight(array_to_tsvector(%(A)s::text[]), 'A') || setweight(array_to_tsvector(%(B)s::text[]), 'B')
-            || setweight(array_to_tsvector(%(C)s::text[]), 'C') || setweight(array_to_tsvector(%(D)s::text[]), 'D'), '')
-        ON CONFLICT (service_id) DO UPDATE SET words = excluded.words
-        """,
-        {"id": service_id, **{w: sorted({word for (word, weight), _ in entries if weight == w}) for w in "ABCD"}},
-    )
-    async with connection.cursor() as cursor:
-        await cursor.executemany(
-            """
-            INSERT INTO listing_words (service_id, word, display) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING
-            """,
-            [(service_id, word, display) for (word, weight), display in entries if weight in "ABC"],
-        )
-
-
-async def unindex(connection: Connection, service_id: UUID) -> None:
-    await connection.execute("DELETE FROM listing_search WHERE service_id = %s", (service_id,))
-    await connection.execute("DELETE FROM listing_words WHERE service_id = %s", (service_id,))
-
-
-async def autocomplete(connection: Connection, prefix: str, limit: int) -> list[Suggestion]:
-    """Return indexed words that begin with ``prefix``, those of most listings first."""
-    rows = await connection.execute(
-        """
-        SELECT min(listing_words.display) AS text, min(provider_slug || '/' || services.slug) AS path
-        FROM listing_words JOIN services ON services.id = listing_words.service_id
-        WHERE word >= %(prefix)s AND word < %(prefix)s || chr(1114111) AND services.status <> 'draft'
-        GROUP BY word ORDER BY count(*) DESC, length(word), word LIMIT %(limit)s
-        """,
-        {"prefix": prefix, "limit": limit},
-    )
-    return [Suggestion(**row) async for row in rows]
+    found = {row["id"]: _listing(row) async for row in rows}
+    return [found[identifier] for identifier in identifiers if identifier in found]
 
 
 def _listing(row: Mapping[str, Any]) -> Listing:

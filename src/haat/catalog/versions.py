@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from haat.catalog import acceptance, store, tensors
-from haat.catalog.discovery import index_words
+from haat.catalog.discovery import index
 from haat.catalog.drafts import SampleCall, VersionDraft, VersionPolicyDraft
 from haat.catalog.model import SPOKEN_DIALECTS, TASK_DIALECTS, Listing, Version
 from haat.catalog.provider import ProviderSide
@@ -75,7 +75,7 @@ class Versions(ProviderSide):
             )
             listing = await store.listing_by_id(connection, service_id, self._clock.now())
             if listing.status in ("published", "deprecated"):
-                await store.index(connection, listing.id, index_words(listing))
+                await index(connection, listing)
         return report
 
     async def held(self, connection: Connection, service_id: UUID) -> tuple[Listing, list[Version]]:
@@ -98,7 +98,7 @@ class Versions(ProviderSide):
         await self._record(connection, actor, listing.id, listing.org_id, "service.default_changed", data)
         fresh = await store.listing_by_id(connection, listing.id, self._clock.now())
         if fresh.status in ("published", "deprecated"):
-            await store.index(connection, fresh.id, index_words(fresh))
+            await index(connection, fresh)
 
     async def move_endpoint(self, actor: Actor, service_id: UUID, version_id: UUID, endpoint: str) -> acceptance.Report:
         """Send a version's calls to another address, once that address has passed the acceptance call."""
@@ -211,7 +211,7 @@ class Versions(ProviderSide):
         """
         partner = await self._approved_partner(actor)
         async with self._db.transaction(tenant(partner.org_id)) as connection:
-            await self._own(connection, partner, service_id)
+            listing = await self._own(connection, partner, service_id)
             versions = await store.versions(connection, service_id)
             version = _find(versions, version_id)
             stored = await store.provider_credential(connection, service_id)
@@ -249,6 +249,7 @@ class Versions(ProviderSide):
                 answer=Reshaping([change.model_dump() for change in changes.answer]),
                 tensors=asked_in,
                 data_dir=self._data_dir,
+                unit=listing.unit,
             )
             tried.require()
             steps += tried.steps

@@ -7,6 +7,7 @@ import dataclasses
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import click
@@ -17,10 +18,38 @@ from rich.text import Text
 from haat.app import Platform, open_platform
 from haat.infra.keyring import keyring_of
 from haat.infra.prepare import database_server
+from haat.kernel.money import exact
 from haat.settings import Settings
 
 T = TypeVar("T")
 
+
+def _time(_: click.Context, __: click.Parameter, given: str | None) -> datetime | None:
+    if given is None:
+        return None
+    try:
+        at = datetime.fromisoformat(given)
+        return at.astimezone() if at.tzinfo is None else at
+    except (ValueError, OverflowError):
+        raise click.BadParameter("give a time such as 2026-11-30T18:30:00+05:30") from None
+
+
+def time_option(*names: str, help: str, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return an option, ``--at`` by default: a moment in ISO 8601, of this machine's zone if it names none."""
+    return click.option(*(names or ("--at",)), callback=_time, metavar="TIME", required=required, help=help)
+
+
+def _rupees(_: click.Context, __: click.Parameter, given: str) -> Decimal:
+    try:
+        return exact(given)
+    except ValueError:
+        raise click.BadParameter(f"{given} is no amount: give rupees such as 500 or 1180.50") from None
+
+
+amount_argument = click.argument("amount", callback=_rupees)
+limit_option = click.option(
+    "--limit", "-n", default=20, show_default=True, type=click.IntRange(1, 100), help="How many at most."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

@@ -20,6 +20,7 @@ from rich.console import Console
 from haat.bootstrap import OPERATOR_EMAIL, local_sign_in
 from haat.cli.hosting_result import HostingResult
 from haat.cli.people import Cast, TourFailed
+from haat.cli.receipts import Receipts
 from haat.cli.sale import Result
 from haat.cli.setu import serving
 from haat.cli.tour import Tour
@@ -29,8 +30,8 @@ from haat.plugins.manager import hosted
 from haat.settings import Settings
 
 _START_SECONDS = 90.0
-_SETU_EMAIL = "setu@haat.localhost"
-_DEVELOPER_EMAIL = "asha@haat.localhost"
+PROVIDER_EMAIL = "setu@haat.localhost"
+DEVELOPER_EMAIL = "asha@haat.localhost"
 
 
 async def demo(settings: Settings, *, once: bool) -> int:
@@ -67,7 +68,7 @@ async def _show(
         await _ready(settings, serve, stop, services)
     console.print(f"[green]✓[/green] The platform is up, {services} services on the shelf ({_seconds(began)})")
     keyring = keyring_of(settings)
-    cast = Cast(*(local_sign_in(keyring, email) for email in (OPERATOR_EMAIL, _SETU_EMAIL, _DEVELOPER_EMAIL)))
+    cast = Cast(*(local_sign_in(keyring, email) for email in (OPERATOR_EMAIL, PROVIDER_EMAIL, DEVELOPER_EMAIL)))
     credential = f"Bearer {keyring.derive('tour-provider').hex()}"
     async with serving(credential) as setu_url:
         tour = Tour(settings, cast, console, setu_url, credential)
@@ -80,19 +81,22 @@ async def _show(
                 await touring
             return 130
         stopping.cancel()
-        result, hosting = touring.result()
+        result, hosting, receipts = touring.result()
         _print_addresses(console, settings, cast)
         if once:
-            print(json.dumps({**result.as_json(), **hosting.as_json()}, ensure_ascii=False), flush=True)
-            return _verdict(result, hosting, console)
+            print(
+                json.dumps({**result.as_json(), **hosting.as_json(), **receipts.as_json()}, ensure_ascii=False),
+                flush=True,
+            )
+            return _verdict(result, hosting, receipts, console)
         console.print("The platform goes on running; Ctrl-C stops it.\n")
         await stop.wait()
     return 0
 
 
-def _verdict(result: Result, hosting: HostingResult, console: Console) -> int:
+def _verdict(result: Result, hosting: HostingResult, receipts: Receipts, console: Console) -> int:
     """Return 0 when every call and every item is metered once, the money adds up, and the bad version went back."""
-    wrong = hosting.wrong()
+    wrong = hosting.wrong() + receipts.wrong()
     if result.calls != result.usage_events:
         wrong.append(f"{result.calls} calls but {result.usage_events} usage events")
     if result.net != result.settlement + result.platform:
@@ -114,14 +118,22 @@ def _with_free_ports(settings: Settings, console: Console) -> Settings:
     changes = {}
     for name in ("port", "gateway_port", "models_port"):
         wanted: int = getattr(settings, name)
-        port = wanted
+        port = wanted or _any_free(settings.host)
         while port in taken or not _free(settings.host, port):
             port += 1
         taken.add(port)
         if port != wanted:
-            console.print(f"[yellow]·[/yellow] Port {wanted} is in use; {port} is taken instead.", highlight=False)
             changes[name] = port
+        if wanted not in (0, port):
+            console.print(f"[yellow]·[/yellow] Port {wanted} is in use; {port} is taken instead.", highlight=False)
     return settings.model_copy(update=changes)
+
+
+def _any_free(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _free(host: str, port: int) -> bool:

@@ -22,6 +22,8 @@ from haat.infra.embedded import EmbeddedPostgres
 from haat.infra.embedded_host import EmbeddedPostgresError, programs, server_account
 from haat.infra.keyring import Keyring, keyring_of
 from haat.infra.revision import current_revision, newest_revision
+from haat.invoices.paper.fonts import faces_in
+from haat.kernel.errors import FontMissing
 from haat.plugins.manager import hosted
 from haat.providers.vani import sound
 from haat.settings import Settings
@@ -68,7 +70,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _ports(settings)
     if writable.ok:
         yield from _database(settings)
-    yield from _engines()
+    yield from _engines(settings)
 
 
 def _python() -> Finding:
@@ -199,9 +201,18 @@ def _reachable(settings: Settings, keyring: Keyring) -> Iterator[Finding]:
     yield Finding("Schema", present == newest, detail, "`haat migrate` (`haat serve` does it by itself)")
 
 
-def _engines() -> Iterator[Finding]:
+def _fonts(settings: Settings) -> Finding:
+    try:
+        faces_in(settings.fonts_dir)
+    except FontMissing as error:
+        return Finding("Invoices on paper", False, error.detail, "`make fonts`", essential=False)
+    return Finding("Invoices on paper", True, f"fonts in {settings.fonts_dir}")
+
+
+def _engines(settings: Settings) -> Iterator[Finding]:
     for path, service in sorted(hosted().items()):
         missing = service.missing()
         yield Finding(path, missing is None, missing or service.name, "", essential=False)
+    yield _fonts(settings)
     missing = sound.missing()
     yield Finding("Encoded sound", missing is None, missing or "read and written by ffmpeg", "", essential=False)

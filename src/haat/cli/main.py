@@ -16,15 +16,29 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 GROUPS = {
+    "billing": ("haat.cli.billing:billing", "Close a month, record payments, correct what was issued."),
     "cache": ("haat.cli.cache:cache", "Fill the gateway's cache before callers need it."),
+    "content": ("haat.cli.content:content", "See the portal's long texts, translate them, lay out the help pages."),
     "dead-letters": ("haat.cli.jobs:dead_letters", "List and replay jobs that failed at every attempt."),
     "events": ("haat.cli.events:events", "Read the event log, verify its chain, hand a handler the past."),
     "flags": ("haat.cli.flags:flags", "List feature flags, make them, turn them."),
+    "invoice": ("haat.cli.invoice:invoice", "Print an invoice: as PDF in any of our languages, CSV, JSON."),
     "jobs": ("haat.cli.jobs:jobs", "List jobs, let them run now, cancel them."),
+    "ledger": (
+        "haat.cli.ledger:ledger",
+        "Read the books: the trial balance, accounts, what was posted about a thing.",
+    ),
     "models": ("haat.cli.models:models", "Make, try and publish models; alone: run the process that serves them."),
     "plugins": ("haat.cli.plugins:plugins", "See the gateway's plugins, switch them on and off."),
+    "price": ("haat.cli.price:price", "Tell what a month would have cost on another card."),
+    "projections": ("haat.cli.projections:projections", "Make tables anew from the events they say again."),
     "provider": ("haat.cli.provider:provider", "Try a service before listing it."),
     "rollout": ("haat.cli.rollout:rollout", "Move a service's calls from one version to the next, and back."),
+    "settlement": ("haat.cli.settlement:settlement", "Settle months, pay providers, decide disputes."),
+    "sla": ("haat.cli.sla:sla", "Service levels: objectives, maintenance, probes, and what a broken month pays."),
+    "trace": ("haat.cli.trace:trace", "Tell what a call bears of which invoice lines, by its request id."),
+    "usage": ("haat.cli.usage:usage", "Take calls out as files, make the rollups anew."),
+    "wallet": ("haat.cli.wallet:wallet", "See what organisations have paid ahead, top up, set budgets."),
 }
 """Groups in modules of their own: ``module:attribute`` and the line in the list of commands."""
 

@@ -63,10 +63,11 @@ def run_stock(settings: Settings) -> int:
 
 async def _stock(settings: Settings, stop: asyncio.Event) -> None:
     from haat.app import open_platform
-    from haat.bootstrap import ensure_builtin_services, ensure_operator
+    from haat.bootstrap import ensure_builtin_services, ensure_help_pages, ensure_operator
 
     async with open_platform(settings, name="haat-stock") as platform:
         await ensure_operator(platform)
+        await ensure_help_pages(platform)
         await _await_port("127.0.0.1", settings.models_port, stop)
         if stop.is_set():
             return

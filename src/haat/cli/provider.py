@@ -44,6 +44,7 @@ provider.add_command(inspect)
 @click.option("--expect", default=200, show_default=True, help="Status that the sample call is answered with.")
 @click.option("--health-path", default="", help="Path that answers 200 when the service is up.")
 @click.option("--warm-up", default=5.0, show_default=True, help="Seconds it may take to be ready.")
+@click.option("--unit", default="", help="The unit it is to be sold by, which its answer may have to report.")
 @click.option("--credential", default=None, metavar="'HEADER: VALUE'", help="What it asks its callers for.")
 @click.option(
     "--allow-network", "networks", multiple=True, metavar="CIDR", help="A network that isn't public but yours."
@@ -59,6 +60,7 @@ def test(
     expect: int,
     health_path: str,
     warm_up: float,
+    unit: str,
     credential: str | None,
     networks: tuple[str, ...],
     as_json: bool,
@@ -87,6 +89,7 @@ def test(
                 https_only=settings.environment == "production",
                 tensors=asked_in,
                 data_dir=bridge,
+                unit=unit,
             )
         )
     if as_json:

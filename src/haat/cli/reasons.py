@@ -27,7 +27,7 @@ def sentence_of(error: BaseException) -> str | None:
             wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
             return f"A setting is wrong ({wrong}): correct the HAAT_ variable or the line in the TOML file."
         case HaatError():
-            return error.detail
+            return error.reason
         case tomllib.TOMLDecodeError():
             return f"The settings file is not TOML ({error}): correct the file that HAAT_CONFIG names, or haat.toml."
         case UnusableCertificate():

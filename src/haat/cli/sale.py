@@ -82,22 +82,22 @@ def print_sale(console: Console, result: Result) -> None:
     table.add_column("calls", footer=str(result.calls), justify="right")
     table.add_column("refused", footer=str(sum(tally.refused for tally in tallies.values())), justify="right")
     table.add_column("units", justify="right", no_wrap=True)
-    table.add_column("charge", footer=_rupees(result.net), justify="right")
+    table.add_column("charge", footer=rupees(result.net), justify="right")
     for service, tally in sorted(tallies.items()):
         charge = result.charges.get(service, Decimal(0))
         units = f"{tally.units:,f} {tally.unit.replace('_', ' ')}"
-        table.add_row(service, str(tally.calls), str(tally.refused), units, _rupees(charge))
+        table.add_row(service, str(tally.calls), str(tally.refused), units, rupees(charge))
     console.print()
     console.print(table, highlight=False)
     money = Table(box=None, padding=(0, 2, 0, 0), show_header=False, title_justify="left", title_style="bold")
     money.title = f"Invoice {', '.join(result.serials)}"
     money.add_column()
     money.add_column(justify="right")
-    money.add_row("taxable value", _rupees(result.net))
-    money.add_row("GST", _rupees(result.tax))
-    money.add_row("to pay", _rupees(result.net + result.tax), style="bold")
-    money.add_row("of the taxable value, to the providers", _rupees(result.settlement))
-    money.add_row("of the taxable value, to the platform", _rupees(result.platform))
+    money.add_row("taxable value", rupees(result.net))
+    money.add_row("GST", rupees(result.tax))
+    money.add_row("to pay", rupees(result.net + result.tax), style="bold")
+    money.add_row("of the taxable value, to the providers", rupees(result.settlement))
+    money.add_row("of the taxable value, to the platform", rupees(result.platform))
     console.print(money, highlight=False)
     failed = sum(tally.failed for tally in tallies.values())
     if failed:
@@ -105,5 +105,6 @@ def print_sale(console: Console, result: Result) -> None:
     console.print()
 
 
-def _rupees(amount: Decimal) -> str:
+def rupees(amount: Decimal) -> str:
+    """Return an amount as it is written in India, in whole paise."""
     return format_currency(amount, "INR", locale="en_IN")

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from haat.cli.hosting import Hosting
 from haat.cli.hosting_result import HostingResult
 from haat.cli.people import Cast, Person, TourFailed, checked
+from haat.cli.receipts import Receipts, fetch_receipts, tell
 from haat.cli.sale import Result, Tally, print_sale
 from haat.cli.sentences import TourCall, tour_calls
 from haat.cli.setu import MAX_CHARACTERS
@@ -58,9 +59,14 @@ class Tour:
         self.console = console
         self._setu_url = setu_url
         self._setu_credential = setu_credential
+        self.portal = settings.portal_address
         self.paths: dict[str, str] = {}
+        self.issued: list[dict[str, Any]] = []
+        """The developer's invoices, as the tour had them issued."""
+        self.settled: list[str] = []
+        """The provider's settlements that came of them."""
 
-    async def run(self) -> tuple[Result, HostingResult]:
+    async def run(self) -> tuple[Result, HostingResult, Receipts]:
         """Do it all; raise TourFailed at the first step that goes wrong."""
         began = time.perf_counter()
         result = Result()
@@ -74,8 +80,13 @@ class Tour:
             await self.step("The month so far is invoiced, and shared with the providers", lambda: self.bill(result))
             print_sale(self.console, result)
             hosting = await Hosting(self, self._settings.data_dir).run()
+            receipts = await self.step(
+                "The developer has the invoice as PDF, the provider a statement; each line opens its calls",
+                lambda: fetch_receipts(self, self._settings.data_dir / "demo"),
+            )
+            tell(self, receipts)
         result.seconds = time.perf_counter() - began
-        return result, hosting
+        return result, hosting, receipts
 
     def say(self, sentence: str) -> None:
         """Print what is to be told about a step."""
@@ -265,12 +276,16 @@ class Tour:
             lines = await self._lines(invoice, mine)
             result.billed_calls += sum(line["calls"] for line in lines)
             if invoice["org_id"] == mine:
+                self.issued.append(invoice)
                 result.serials.append(invoice["serial"])
                 for line in lines:
                     service = self.paths[line["service_id"]]
                     result.charges[service] = result.charges.get(service, Decimal(0)) + Decimal(line["taxable"])
+        provider = (await self.provider.ask("GET", "/me"))["org_id"]
         for settled in await self.operator.ask("POST", "/settlements/runs", {"period": period}):
             if settled["id"] not in earlier:
+                if settled["org_id"] == provider:
+                    self.settled.append(settled["id"])
                 result.settlement += Decimal(settled["provider"])
                 result.platform += Decimal(settled["platform"])
 

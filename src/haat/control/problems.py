@@ -28,6 +28,8 @@ from haat.kernel.errors import (
 )
 from haat.kernel.ids import new_id
 from haat.models.bundle import MOST_BUNDLE_BYTES
+from haat.portal.content_policy import USUAL
+from haat.settlement.dispute_model import MOST_LOG_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +61,7 @@ _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"strict-origin-when-cross-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
-    (
-        b"content-security-policy",
-        b"default-src 'self'; img-src 'self' data: blob:; media-src 'self' data: blob:; frame-ancestors 'none'; "
-        b"base-uri 'none'; form-action 'self'; object-src 'none'",
-    ),
+    (b"content-security-policy", USUAL.encode()),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=(self)"),
 ]
 
@@ -72,6 +70,8 @@ _NO_STORE = (b"cache-control", b"no-store")  # what the API answers is for the o
 
 BUNDLES = "/api/v1/models"
 """Where models' bundles are sent, which are larger than other bodies."""
+DISPUTES = "/api/v1/disputes"
+"""Where logs of millions of calls are sent, which are read piece by piece."""
 MAX_API_BODY = 1024 * 1024
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a request body that are taken at most: under ``/api/``, and anywhere else (files in forms)."""
@@ -132,6 +132,8 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
     limit = MAX_API_BODY if _is_api(scope) else MAX_BODY
     if scope["path"] == BUNDLES and scope["method"] == "POST":
         limit = MOST_BUNDLE_BYTES
+    if scope["path"] == DISPUTES and scope["method"] == "POST":
+        limit = MOST_LOG_BYTES
     declared = dict(scope["headers"]).get(b"content-length", b"0")
     if declared.isdigit() and int(declared[:20]) > limit:
         raise BodyTooLarge(limit_bytes=limit)

@@ -25,6 +25,7 @@ class _Server(uvicorn.Server):
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve on ``settings.host:settings.port`` until ``stop`` is set, then finish what is in flight."""
     async with open_platform(settings, name="haat-control") as platform:
+        await platform.discovery.warm_up()
         server = _Server(
             uvicorn.Config(
                 build_app(platform),

@@ -21,6 +21,7 @@ from haat.flags.service import Flags
 from haat.infra.postgres import Database
 from haat.kernel.errors import SwitchedOff
 from haat.kernel.permissions import Actor
+from haat.language.messages import N_
 from haat.settings import Settings
 
 
@@ -34,10 +35,10 @@ class Switch:
 
 
 PORTAL_TRIAL = Switch(
-    "portal-trial", True, "The form on a service's page that makes a real call with the reader's key."
+    "portal-trial", True, N_("The form on a service's page that makes a real call with the reader's key.")
 )
-SIGN_UP = Switch("sign-up", True, "Whether new organisations may sign up, on the portal and by the API.")
-PROVIDER_REGISTRATION = Switch("provider-registration", True, "Whether companies may ask to become providers.")
+SIGN_UP = Switch("sign-up", True, N_("Whether new organisations may sign up, on the portal and by the API."))
+PROVIDER_REGISTRATION = Switch("provider-registration", True, N_("Whether companies may ask to become providers."))
 SWITCHES = (PORTAL_TRIAL, PROVIDER_REGISTRATION, SIGN_UP)
 _domains = count(1)
 

@@ -17,6 +17,7 @@ from haat.gateway.market.versions import PREFIX
 from haat.gateway.plugins import hooks
 from haat.gateway.stages import ADMIT, authenticate, check_form, check_meter, resolve
 from haat.gateway.upstreams import dispatch
+from haat.gateway.wallets.cover import Lacking
 from haat.kernel.errors import BodyTooLarge, HaatError
 from haat.usage.event import Outcome
 from haat.usage.journal import JournalError
@@ -62,6 +63,9 @@ def begin(gateway: Gateway, call: Call) -> None:
         _admit(gateway, call, grant)
     except HaatError as error:
         relay.refuse(call, error, Outcome.REFUSED)
+        return
+    except Lacking as lack:
+        gateway.purses.park(call, lack)
         return
     call.admission = gateway.clock.now_us() - started
     gateway.calls.add(call)
@@ -127,10 +131,30 @@ def _enter(gateway: Gateway, call: Call) -> None:
     except HaatError as error:
         relay.refuse(call, error, Outcome.REFUSED)
         return
+    except Lacking as lack:
+        gateway.purses.park(call, lack)
+        return
     call.admission = gateway.clock.now_us() - call.started
     gateway.calls.add(call)
     if call.body_complete or visit.spool is not None or not is_wanted_whole(call):
         send_on(gateway, call)
+
+
+def resume(gateway: Gateway, call: Call) -> None:
+    """Admit a call that has waited for its purse; raise Lacking when it must wait on, or what refuses it."""
+    assert call.grant is not None
+    _admit(gateway, call, call.grant)
+    call.admission = gateway.clock.now_us() - call.started
+    gateway.calls.add(call)
+    if call.body_complete or (call.visit is not None and call.visit.spool is not None):
+        send_on(gateway, call)
+    elif call.visit is not None:
+        if not is_wanted_whole(call):
+            send_on(gateway, call)
+    else:
+        _await_body(call)
+        if max(call.content_length, call.body_size) > BUFFERED_BODY and not is_wanted_whole(call):
+            send_on(gateway, call)
 
 
 def look_ahead(gateway: Gateway, call: Call) -> None:

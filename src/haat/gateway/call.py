@@ -75,6 +75,7 @@ class Call:
         "grant",
         "head_flushed",
         "headed",
+        "held",
         "hosts",
         "id_line",
         "keep_alive",
@@ -112,6 +113,8 @@ class Call:
         "wait_deadline",
     )
 
+    held: tuple[int, ...]
+    """Millionths of each priced unit that its purses hold for it; set where ``grant.cover`` is."""
     cached_units: dict[str, str]
     """The part of ``units`` that came out of the cache; set when ``cache`` is ``partial``."""
 

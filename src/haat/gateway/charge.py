@@ -1,7 +1,7 @@
 """What an answer says it costs: ``X-Haat-Charge: 0.0125 INR``, exact and before tax.
 
-Said only when it is certain as the head leaves: one price a unit applies, the units are known, and no free
-units may be left to use. It follows `haat.rating`, which makes the bill: the card of the caller's plan
+Said only when it is certain as the head leaves: one price a unit is all that applies, the units are known, and no
+free units may be left to use. It follows `haat.rating`, which makes the bill: the card of the caller's plan
 before the common one, and of those the one in force when the call came.
 """
 
@@ -50,7 +50,7 @@ def tariff_of(service: Service, subscription: Subscription, at: int) -> Tariff |
     if not begun:
         return Tariff(service.unit, None, _ONE, until) if cards else None
     card = ([price for price in begun if price.plan] or begun)[-1]
-    certain = card.unit == service.unit and exact(card.free_units) == 0
+    certain = card.plain and card.unit == service.unit and exact(card.free_units) == 0
     return Tariff(card.unit, exact(card.unit_price) if certain else None, exact(subscription.cached_share), until)
 
 

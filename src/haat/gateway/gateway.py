@@ -37,6 +37,7 @@ from haat.gateway.steps import prepare
 from haat.gateway.upstreams import dispatch
 from haat.gateway.upstreams.endpoints import Endpoints
 from haat.gateway.upstreams.pool import Pools
+from haat.gateway.wallets.purses import Purses
 from haat.gateway.websocket import tunnel
 from haat.gateway.websocket.tunnel import Tunnel
 from haat.gateway.workers.neighbours import Neighbours
@@ -70,6 +71,8 @@ class Gateway:
         self.ids = CallIds()
         self.outbox = Outbox()
         self.limits = Limits()
+        self.purses = Purses(self)
+        """What wallets and budgets have given for calls that they must cover."""
         self.meter = Meter(journal, self.clock, self.ids)
         self.outbox.before = self.meter.write_turn
         self.bridge_rendezvous = Rendezvous(settings.data_dir, BRIDGE)
@@ -237,6 +240,8 @@ class Gateway:
             self.clock.tick()
             try:
                 self.meter.flush()
+                if self.purses.waiting:
+                    self.purses.look()
                 if ticks % 3 == 0:
                     self._expire_calls()
                     self.cache.sweep(self.directory)

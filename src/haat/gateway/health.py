@@ -54,6 +54,12 @@ def report(gateway: Gateway, target: bytes) -> tuple[int, bytes]:
             "sessions": len(gateway.tunnels),
         },
     }
+    if gateway.purses.number:
+        components["wallets"] = {
+            "status": "healthy" if gateway.purses.answered_lately else "degraded",
+            "purses": gateway.purses.number,
+            "waiting": gateway.purses.waiting,
+        }
     if gateway.certificate is not None:
         components["certificate"] = {
             "status": "degraded" if gateway.certificate.expires_soon(datetime.now(UTC)) else "healthy",

@@ -142,7 +142,8 @@ class Meter:
             if route is not None and route.arm is not None:
                 route.arm.count(call, outcome, status, total)
         settled = settle(call, outcome)  # before the record: killed between the two, the quota has it, the bill not
-        if plain and settled and call.once is None and not self.observers:
+        cover = None if grant is None else grant.cover
+        if plain and settled and cover is None and call.once is None and not self.observers:
             self._journal.keep(_USAGE, payload)
             self._turn.append(call)
             if len(self._turn) >= _LONGEST_TURN:
@@ -153,9 +154,13 @@ class Meter:
             except JournalError:
                 if settled and call.allowance is not None:
                     call.allowance.give_back(call.period, call.reserved)
+                if settled and cover is not None:
+                    cover.release(call)
                 if call.once is not None:
                     call.once.unsold()
                 raise
+            if settled and cover is not None:
+                cover.settle(call, outcome)  # after the record: what a purse counts as used is in the journal
         call.outcome = outcome
         call.confirmable = True
         self.recorded += 1

@@ -19,6 +19,7 @@ from haat.gateway.market.feed import Feed
 from haat.gateway.market.snapshot import Directory
 from haat.gateway.market.snapshot_file import SnapshotFile, UnusableSnapshot
 from haat.gateway.plugins.watch import PluginWatch
+from haat.gateway.wallets.keeper import Keeper
 from haat.gateway.workers.membership import Membership
 from haat.gateway.workers.neighbours import Neighbours, inherited
 from haat.gateway.workers.place import ALONE, Place, Ready, ReadyFiles, given_place
@@ -72,7 +73,9 @@ async def run(settings: Settings, stop: asyncio.Event, place: Place | None = Non
     if certificate is not None:
         renewing = asyncio.create_task(certificate.watch())
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, certificate.reload)
+    keeper = Keeper(dsn, gateway, home)
     keeping: asyncio.Task[None] | None = None
+    filling: asyncio.Task[None] | None = None
     watching: asyncio.Task[None] | None = None
     switching: asyncio.Task[None] | None = None
     announcing: asyncio.Task[None] | None = None
@@ -89,6 +92,7 @@ async def run(settings: Settings, stop: asyncio.Event, place: Place | None = Non
         if not await membership.join(dsn, feed.synced.is_set(), stop):
             return
         keeping = asyncio.create_task(membership.keep())
+        filling = asyncio.create_task(keeper.run())
         plugins.begin()
         if place.listeners:
             port = await gateway.listen_on(inherited(place.listeners[place.slot]))
@@ -107,6 +111,9 @@ async def run(settings: Settings, stop: asyncio.Event, place: Place | None = Non
                 await _end(task)
         ready.withdraw()
         await gateway.stop(settings.shutdown_seconds)
+        if filling is not None:
+            await _end(filling)
+            await keeper.leave()
         await plugins.end()
         await membership.leave()
         await _end(following)

@@ -15,7 +15,15 @@ from haat.gateway.http.answers import Whole
 from haat.gateway.http.headers import value_of
 from haat.gateway.metering import CHECKPOINT_BYTES
 from haat.gateway.units import read_usage, unit_header
-from haat.kernel.errors import ContentRefused, HaatError, JournalUnavailable, Overloaded, PluginFailed, ProviderFailed
+from haat.kernel.errors import (
+    ContentRefused,
+    HaatError,
+    JournalUnavailable,
+    Overloaded,
+    PluginFailed,
+    ProviderFailed,
+    RequestTimeout,
+)
 from haat.usage.event import Outcome
 from haat.usage.journal import JournalError
 
@@ -343,7 +351,7 @@ def fail(call: Call, error: HaatError) -> None:
     if call.upstream is not None:
         call.upstream.abort()
     if not call.head_flushed:
-        ours = isinstance(error, (Overloaded, JournalUnavailable, ContentRefused, PluginFailed))
+        ours = isinstance(error, (Overloaded, JournalUnavailable, ContentRefused, PluginFailed, RequestTimeout))
         refuse(call, error, Outcome.REFUSED if ours else Outcome.PROVIDER_FAILED)
         return
     call.answered = True

@@ -17,6 +17,7 @@ from haat.gateway.limits.plan import MICRO
 from haat.gateway.limits.reservations import bound, refused
 from haat.gateway.market.data_policy import check_data_policy
 from haat.gateway.market.grants import Divided, Grant
+from haat.gateway.market.maintenance import check_maintenance
 from haat.gateway.market.versions import PREFIX, check_sunset
 from haat.gateway.simulator.routes import simulated
 from haat.identity.model import TEST_PREFIX, parse_key
@@ -116,9 +117,12 @@ def check_meter(gateway: Gateway, call: Call) -> None:
 
 def find_service(gateway: Gateway, call: Call) -> None:
     route = gateway.routes.find(call.service_path)
-    if call.credential is not None and call.credential.test:
+    test = call.credential is not None and call.credential.test
+    if test:
         route = simulated(gateway, route)
     call.route = route
+    if route.service.maintenance and not test:
+        check_maintenance(route.service, call.started)
     if route.sunset_at and route.division is None:
         check_sunset(route, call.started)
 
@@ -141,12 +145,17 @@ def check_body(gateway: Gateway, call: Call) -> None:
 
 
 def admit(gateway: Gateway, call: Call) -> None:
-    """Pass all limits or none, and reserve the call's share of the quota."""
+    """Pass all limits or none, and reserve the call's share of the quota; raise Lacking when nobody pays for it yet."""
     assert call.grant is not None
     call.allowance = allowance = call.grant.allowance
     call.reserved = MICRO if allowance.in_requests else bound(call, allowance.unit)
+    cover = call.grant.cover
+    if cover is not None:
+        cover.hold(call)
     refusal = allowance.admit(call.started, call.reserved)
     if refusal is not None:
+        if cover is not None:
+            cover.release(call)
         raise refused(refusal)
     call.admitted = True
     call.period = allowance.period

@@ -69,17 +69,18 @@ class NewKeyView(BaseModel):
 
 
 @router.post("/accounts", status_code=201)
-async def sign_up(body: SignUp, client: ClientOf, platform: PlatformOf) -> SessionView:
+async def sign_up(request: Request, body: SignUp, client: ClientOf, platform: PlatformOf) -> SessionView:
     """Create a user with an organisation, signed in."""
     await platform.switchboard.require(SIGN_UP)
     await platform.identity.sign_up(**body.model_dump(), client=client)
-    return await sign_in(SignIn(email=body.email, password=body.password), client, platform)
+    return await sign_in(request, SignIn(email=body.email, password=body.password), client, platform)
 
 
 @router.post("/sessions", status_code=201)
-async def sign_in(body: SignIn, client: ClientOf, platform: PlatformOf) -> SessionView:
+async def sign_in(request: Request, body: SignIn, client: ClientOf, platform: PlatformOf) -> SessionView:
     """Sign in; send the token as `Authorization: Bearer …` from then on."""
-    session = await platform.identity.sign_in(body.email, body.password, client=client)
+    agent = request.headers.get("user-agent", "")
+    session = await platform.identity.sign_in(body.email, body.password, client=client, user_agent=agent)
     return SessionView(token=session.token, org_id=session.org_id, role=session.role, expires_at=session.expires_at)
 
 

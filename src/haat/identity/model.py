@@ -12,11 +12,20 @@ from typing import Any, Literal
 from uuid import UUID
 
 from haat.kernel.errors import InvalidCredential, ValidationFailed
-from haat.kernel.permissions import Role
+from haat.kernel.permissions import GRANTS, Actor, Permission, Role
 from haat.kernel.text import is_readable, is_storable, tidy
+from haat.language import Tag
+from haat.language.messages import INTERFACE, gettext
 
 OrganisationKind = Literal["operator", "provider", "consumer"]
 KeyMode = Literal["live", "test"]
+
+ROLES: dict[OrganisationKind, tuple[Role, ...]] = {
+    "operator": (Role.PLATFORM_ADMIN,),
+    "provider": (Role.PARTNER_ADMIN, Role.PARTNER_DEVELOPER),
+    "consumer": (Role.API_CONSUMER,),
+}
+"""The roles that members of an organisation can have; who makes it gets the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +44,13 @@ class Organisation:
 
 @dataclass(frozen=True, slots=True)
 class User:
+    """A person with an account. ``language`` is the one they want to be spoken to in, if they chose one."""
+
     id: UUID
     email: str
     name: str
     created_at: datetime
+    language: Tag | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +62,79 @@ class Membership:
     org_name: str
     org_kind: OrganisationKind
     role: Role
+    signed_in_at: datetime | None = None
+    """When the user's newest session for this organisation began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A person of an organisation, as its members see them."""
+
+    user_id: UUID
+    name: str
+    email: str
+    role: Role
+    joined_at: datetime
+    signed_in_at: datetime | None
+
+    @property
+    def label(self) -> str:
+        """The member as the event log names who did something."""
+        return Actor(self.user_id, None, self.role).label
+
+    def may(self, permission: Permission) -> bool:
+        return permission in GRANTS[self.role]
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """An invitation that was neither accepted nor revoked; ``mailed`` is how often it was sent."""
+
+    id: UUID
+    org_id: UUID
+    email: str
+    role: Role
+    mailed: int
+    invited_by: UUID | None
+    created_at: datetime
+    expires_at: datetime
+
+    def is_open(self, at: datetime) -> bool:
+        """Tell whether its newest link can be used at an instant."""
+        return self.expires_at > at
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A signed-in user acting for one organisation; ``token`` is only known when it is new."""
+    """A signed-in user acting for one organisation; ``token`` is what the browser or program holds."""
 
+    id: UUID
     token: str
     user: User
     org_id: UUID
     role: Role
     expires_at: datetime
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(self.user.id, self.org_id, self.role, self.user.name)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """Where somebody is signed in: families of browser and system, both empty for a program.
+
+    ``seen_at`` is late by an hour at most. ``current`` marks the session that asks.
+    """
+
+    id: UUID
+    org_name: str
+    browser: str
+    system: str
+    created_at: datetime
+    seen_at: datetime
+    expires_at: datetime
+    current: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,30 +263,24 @@ def check_password(password: str) -> str:
     return password
 
 
+def check_language(code: str) -> Tag:
+    """Return a language of the interface such as ``hi-Deva``; raise ValidationFailed for what is none."""
+    for tag in INTERFACE:
+        if str(tag) == code:
+            return tag
+    raise ValidationFailed(errors=[{"field": "language", "message": gettext("Choose a language from the list.")}])
+
+
+def check_role(role: str, kind: OrganisationKind) -> Role:
+    """Return a role that members of such an organisation can have; raise ValidationFailed."""
+    for one in ROLES[kind]:
+        if one.value == role:
+            return one
+    raise ValidationFailed(errors=[{"field": "role", "message": gettext("Choose a role from the list.")}])
+
+
 def check_state(code: str) -> str:
     """Return a two-digit GST State code; raise ValidationFailed for what is none."""
     if not re.fullmatch("[0-9]{2}", code):
         raise ValidationFailed(errors=[{"field": "state_code", "message": "Choose a State from the list."}])
     return code
-
-
-GSTIN_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_GSTIN = re.compile(r"[0-9]{2}[A-Z]{5}[0-9]{4}[A-Z][1-9A-Z]Z[0-9A-Z]")
-
-
-def gstin_check_letter(first_fourteen: str) -> str:
-    """Return the check letter of a GSTIN's first fourteen (weights 1, 2 alternating, base 36)."""
-    total = 0
-    for place, letter in enumerate(first_fourteen):
-        product = GSTIN_LETTERS.index(letter) * (1 + place % 2)
-        total += product // 36 + product % 36
-    return GSTIN_LETTERS[(36 - total % 36) % 36]
-
-
-def check_gstin(gstin: str) -> str:
-    """Return the GSTIN in capitals; raise ValidationFailed when its form or check letter is wrong."""
-    gstin = gstin.strip().upper()
-    if not _GSTIN.fullmatch(gstin) or gstin_check_letter(gstin[:14]) != gstin[14]:
-        message = "Enter the 15 characters of the GSTIN; the last one is a check letter and does not fit."
-        raise ValidationFailed(errors=[{"field": "gstin", "message": message}])
-    return gstin

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from uuid import UUID
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
-from haat.identity import store
+from haat.identity import people_store, store
+from haat.identity.browsers import family_of
 from haat.identity.model import (
     KEY_PREFIXES,
     MAX_PASSWORD,
+    ROLES,
     Application,
     Credential,
     IssuedKey,
     KeyHolder,
     KeyMode,
+    Member,
     Membership,
     Organisation,
     OrganisationKind,
     Session,
     User,
     check_email,
-    check_gstin,
     check_password,
     check_state,
     key_prefix,
@@ -49,16 +53,21 @@ from haat.kernel.errors import (
     Unauthenticated,
     ValidationFailed,
 )
+from haat.kernel.gstin import check_gstin
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor, Permission, Role
 from haat.kernel.text import check_name, is_storable, tidy
 
 ROTATION_GRACE = timedelta(hours=24)
-_ROLE_OF_KIND = {
-    "operator": Role.PLATFORM_ADMIN,
-    "provider": Role.PARTNER_ADMIN,
-    "consumer": Role.API_CONSUMER,
-}
+SEEN_EVERY = timedelta(hours=1)
+"""How late the note of a session's last use may be: it is no trace of what its user does."""
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@cache
+def _nobodys_hash() -> str:
+    """Return the hash of no password: to refuse whom nobody knows takes as long as a wrong password does."""
+    return PasswordHasher().hash(secrets.token_hex(16))
 
 
 class Identity:
@@ -68,11 +77,11 @@ class Identity:
         self._db = db
         self._clock = clock
         self._keyring = keyring
-        self._guards = Guards(clock)
+        self.guards = Guards(clock)
         self._session_length = timedelta(hours=session_hours)
         self._zone = zone
         self._hasher = PasswordHasher()  # Argon2id, the library's current recommendation
-        self._nobody = self._hasher.hash(secrets.token_hex(16))
+        self._nobody = _nobodys_hash()
 
     # --- people and organisations ---------------------------------------------------------------
 
@@ -97,7 +106,7 @@ class Identity:
         """
         if kind == "operator":
             raise ValidationFailed(errors=[{"field": "kind", "message": "Choose developer or provider."}])
-        self._guards.sign_up(client)
+        self.guards.sign_up(client)
         return await self.create_organisation(
             email=email,
             password=password,
@@ -138,8 +147,8 @@ class Identity:
             self._zone,
             now,
         )
-        password_hash = await asyncio.to_thread(self._hasher.hash, check_password(password))
-        actor = Actor(user.id, made.id, _ROLE_OF_KIND[kind], user.name)
+        password_hash = await self.hash_password(password)
+        actor = Actor(user.id, made.id, ROLES[kind][0], user.name)
         async with self._db.transaction(tenant(made.id)) as connection:
             await store.add_organisation(connection, made)
             await store.add_user(connection, user, password_hash)
@@ -174,23 +183,60 @@ class Identity:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             return await store.operator(connection)
 
+    async def members(self, org_id: UUID) -> list[Member]:
+        """Return who belongs to an organisation and may sign in, in the order in which they came."""
+        async with self._db.transaction(tenant(org_id)) as connection:
+            return await people_store.members(connection, org_id)
+
     async def member_emails(self, org_id: UUID) -> list[str]:
         """Return the addresses to which an organisation's mails go."""
         async with self._db.transaction(tenant(org_id)) as connection:
             return await store.member_emails(connection, org_id)
 
+    async def people(self, actor: Actor, identifiers: Sequence[UUID]) -> dict[UUID, User]:
+        """Return the users behind ids, for whoever reads the event log; one who was erased is left out."""
+        actor.require(Permission.AUDIT_READ)
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            return {user.id: user for user in await store.users(connection, identifiers)}
+
+    async def person(self, actor: Actor, email: str) -> User | None:
+        """Return the user with an e-mail address, for whoever reads the event log."""
+        actor.require(Permission.AUDIT_READ)
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            found = await store.user_by_email(connection, email)
+        return found[0] if found else None
+
     # --- sessions -------------------------------------------------------------------------------
 
-    async def sign_in(self, email: str, password: str, *, client: str | None = None) -> Session:
+    async def sign_in(
+        self,
+        email: str,
+        password: str,
+        *,
+        client: str | None = None,
+        user_agent: str = "",
+        instead_of: str | None = None,
+    ) -> Session:
         """Return a new session; raise SignInFailed, after the same time whether the user exists or not.
 
-        ``client`` is the network address that asks. Raise RateLimited after too many tries (see
-        `identity.throttle`).
+        It is for the organisation that the user last acted for. ``client`` is the network address that
+        asks, ``instead_of`` the token of a session that this one replaces. Raise RateLimited after too
+        many tries (see `identity.throttle`).
         """
+        user = await self.verify(email, password, client=client)
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            places = await store.memberships(connection, user.id)
+            if not places:
+                raise SignInFailed("The account belongs to no organisation any more.")
+            place = max(places, key=lambda one: one.signed_in_at or _NEVER)
+            return await self.open_session(connection, user, place, user_agent, instead_of)
+
+    async def verify(self, email: str, password: str, *, client: str | None = None) -> User:
+        """Return whose password this is; raise SignInFailed or RateLimited as `sign_in` does."""
         email = tidy(email)
         if not is_storable([email, password]):
             raise SignInFailed
-        self._guards.sign_in(email, client)
+        self.guards.sign_in(email, client)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             found = await store.user_by_email(connection, email)
         password_hash = found[1] if found else self._nobody
@@ -200,27 +246,31 @@ class Identity:
             raise SignInFailed from error
         if found is None:
             raise SignInFailed
-        self._guards.signed_in(email)
-        user, fresh_hash = found[0], None
+        self.guards.signed_in(email)
         if self._hasher.check_needs_rehash(password_hash):
             fresh_hash = await asyncio.to_thread(self._hasher.hash, password)
-        async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            if fresh_hash:
-                await store.set_password_hash(connection, user.id, fresh_hash)
-            places = await store.memberships(connection, user.id)
-            if not places:
-                raise SignInFailed("The account belongs to no organisation any more.")
-            return await self._start_session(connection, user, places[0])
+            async with self._db.transaction(PLATFORM_SCOPE) as connection:
+                await store.renew_password_hash(connection, found[0].id, password_hash, fresh_hash)
+        return found[0]
 
-    async def switch(self, actor: Actor, org_id: UUID) -> Session:
-        """Return a session of the same user for another organisation they belong to."""
+    async def hash_password(self, password: str) -> str:
+        """Return what is stored of a new password; raise ValidationFailed for one that is too short or too long."""
+        return await asyncio.to_thread(self._hasher.hash, check_password(password))
+
+    async def switch(
+        self, actor: Actor, org_id: UUID, *, user_agent: str = "", instead_of: str | None = None
+    ) -> Session:
+        """Return a session of the same user for another organisation they belong to; raise NotFound.
+
+        ``instead_of`` is the token of the session that it replaces.
+        """
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             if actor.user_id is None:
                 raise Unauthenticated
             for place in await store.memberships(connection, actor.user_id):
                 if place.org_id == org_id:
-                    user = User(actor.user_id, "", actor.name, self._clock.now())
-                    return await self._start_session(connection, user, place)
+                    user = await store.user(connection, actor.user_id)
+                    return await self.open_session(connection, user, place, user_agent, instead_of)
         raise NotFound
 
     async def memberships(self, actor: Actor) -> list[Membership]:
@@ -232,22 +282,35 @@ class Identity:
 
     async def actor_of(self, token: str) -> Actor:
         """Return who a session token stands for; raise Unauthenticated when it is over."""
+        return (await self.session_of(token)).actor
+
+    async def session_of(self, token: str) -> Session:
+        """Return the session of a token; raise Unauthenticated when it is over."""
+        now = self._clock.now()
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            row = await store.session(connection, self._keyring.hash_key(token), self._clock.now())
-        if row is None:
-            raise Unauthenticated("The session is over: sign in again.")
-        return Actor(row["user_id"], row["org_id"], Role(row["role"]), row["name"])
+            row = await store.session(connection, self._keyring.hash_key(token), now)
+            if row is None:
+                raise Unauthenticated("The session is over: sign in again.")
+            if row["seen_at"] <= now - SEEN_EVERY:
+                await store.see_session(connection, row["id"], now)
+        return Session(row["id"], token, row["user"], row["org_id"], Role(row["role"]), row["expires_at"])
 
     async def sign_out(self, token: str) -> None:
         """End a session; ending an unknown one is no error."""
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             await store.revoke_session(connection, self._keyring.hash_key(token), self._clock.now())
 
-    async def _start_session(self, connection: Connection, user: User, place: Membership) -> Session:
-        token, now = secrets.token_urlsafe(32), self._clock.now()
-        expires_at = now + self._session_length
-        await store.add_session(connection, self._keyring.hash_key(token), user.id, place.org_id, now, expires_at)
-        return Session(token, user, place.org_id, place.role, expires_at)
+    async def open_session(
+        self, connection: Connection, user: User, place: Membership, user_agent: str = "", instead_of: str | None = None
+    ) -> Session:
+        """Begin a session within the caller's transaction; the one of the token ``instead_of`` ends."""
+        now = self._clock.now()
+        if instead_of:
+            await store.revoke_session(connection, self._keyring.hash_key(instead_of), now)
+        token = secrets.token_urlsafe(32)
+        made = Session(new_id(), token, user, place.org_id, place.role, now + self._session_length)
+        await store.add_session(connection, self._keyring.hash_key(token), made, *family_of(user_agent), now)
+        return made
 
     # --- applications and keys ------------------------------------------------------------------
 

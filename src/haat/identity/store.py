@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,11 +10,12 @@ from uuid import UUID
 from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
-from haat.identity.model import Application, Credential, Membership, Organisation, User
+from haat.identity.model import Application, Credential, Membership, Organisation, Session, User
 from haat.identity.policy import ApplicationPolicyDraft
 from haat.infra.postgres import Connection
 from haat.kernel.errors import AlreadyExists, NotFound
 from haat.kernel.permissions import Role
+from haat.language import parse_tag
 
 
 async def add_organisation(connection: Connection, organisation: Organisation) -> None:
@@ -61,24 +62,61 @@ async def add_user(connection: Connection, user: User, password_hash: str) -> No
         raise AlreadyExists("An account with that e-mail exists: sign in instead.") from error
 
 
+_USER = "users.id AS user_id, users.email, users.name, users.created_at AS user_since, users.language"
+
+
 async def user_by_email(connection: Connection, email: str) -> tuple[User, str] | None:
     """Return a user who may sign in, with the password's hash."""
     row = await (
         await connection.execute(
-            """
-            SELECT id, email, name, created_at, password_hash FROM users
-            WHERE lower(email) = lower(%s) AND disabled_at IS NULL
-            """,
+            f"SELECT {_USER}, password_hash FROM users WHERE lower(email) = lower(%s) AND disabled_at IS NULL",
             (email,),
         )
     ).fetchone()
+    return None if row is None else (_user(row), row["password_hash"])
+
+
+async def user(connection: Connection, identifier: UUID) -> User:
+    """Return a user who may sign in; raise NotFound."""
+    row = await (
+        await connection.execute(f"SELECT {_USER} FROM users WHERE id = %s AND disabled_at IS NULL", (identifier,))
+    ).fetchone()
     if row is None:
-        return None
-    return User(row["id"], row["email"], row["name"], row["created_at"]), row["password_hash"]
+        raise NotFound
+    return _user(row)
+
+
+async def user_for_change(connection: Connection, identifier: UUID) -> User:
+    """Return one user as `user` does, locked until the transaction ends."""
+    await connection.execute("SELECT FROM users WHERE id = %s FOR NO KEY UPDATE", (identifier,))
+    return await user(connection, identifier)
+
+
+async def set_profile(connection: Connection, user: User) -> None:
+    """Keep a user's name and language."""
+    await connection.execute(
+        "UPDATE users SET name = %s, language = %s WHERE id = %s",
+        (user.name, str(user.language) if user.language else None, user.id),
+    )
+
+
+async def users(connection: Connection, identifiers: Sequence[UUID]) -> list[User]:
+    """Return those of the users that are still there, disabled ones too."""
+    rows = await connection.execute(
+        "SELECT id, email, name, created_at FROM users WHERE id = ANY(%s)", (list(identifiers),)
+    )
+    return [User(**row) async for row in rows]
 
 
 async def set_password_hash(connection: Connection, user_id: UUID, password_hash: str) -> None:
     await connection.execute("UPDATE users SET password_hash = %s WHERE id = %s", (password_hash, user_id))
+
+
+async def renew_password_hash(connection: Connection, user_id: UUID, old: str, fresh: str) -> None:
+    """Replace a hash of the same password, unless the password was changed meanwhile."""
+    await connection.execute(
+        "UPDATE users SET password_hash = %s WHERE id = %s AND password_hash = %s", (fresh, user_id, old)
+    )
 
 
 async def add_membership(connection: Connection, user_id: UUID, org_id: UUID, role: Role, at: datetime) -> None:
@@ -94,7 +132,7 @@ async def add_membership(connection: Connection, user_id: UUID, org_id: UUID, ro
 async def memberships(connection: Connection, user_id: UUID) -> list[Membership]:
     rows = await connection.execute(
         """
-        SELECT memberships.user_id, org_id, organisations.name AS org_name, kind AS org_kind, role
+        SELECT memberships.user_id, org_id, organisations.name AS org_name, kind AS org_kind, role, signed_in_at
         FROM memberships JOIN organisations ON organisations.id = org_id
         WHERE memberships.user_id = %s ORDER BY memberships.created_at, org_id
         """,
@@ -115,20 +153,28 @@ async def member_emails(connection: Connection, org_id: UUID) -> list[str]:
 
 
 async def add_session(
-    connection: Connection, token_hash: bytes, user_id: UUID, org_id: UUID, created_at: datetime, expires_at: datetime
+    connection: Connection, token_hash: bytes, new: Session, browser: str, system: str, at: datetime
 ) -> None:
+    """Add a session that begins now, and note that its user was here."""
     await connection.execute(
-        "INSERT INTO sessions (token_hash, user_id, org_id, created_at, expires_at) VALUES (%s, %s, %s, %s, %s)",
-        (token_hash, user_id, org_id, created_at, expires_at),
+        """
+        INSERT INTO sessions (id, token_hash, user_id, org_id, created_at, expires_at, browser, system)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+        """,
+        (new.id, token_hash, new.user.id, new.org_id, at, new.expires_at, browser, system),
+    )
+    await connection.execute(
+        "UPDATE memberships SET signed_in_at = %s WHERE user_id = %s AND org_id = %s", (at, new.user.id, new.org_id)
     )
 
 
 async def session(connection: Connection, token_hash: bytes, at: datetime) -> Mapping[str, Any] | None:
-    """Return the live session's user, organisation and role."""
-    return await (
+    """Return the living session's id, organisation, role and end, when it was last seen, and its ``user``."""
+    row = await (
         await connection.execute(
-            """
-            SELECT sessions.user_id, sessions.org_id, sessions.expires_at, role, email, name, users.created_at
+            f"""
+            SELECT sessions.id, sessions.org_id, sessions.expires_at, role, {_USER},
+                   coalesce(seen_at, sessions.created_at) AS seen_at
             FROM sessions
             JOIN users ON users.id = sessions.user_id AND users.disabled_at IS NULL
             JOIN memberships ON memberships.user_id = sessions.user_id AND memberships.org_id = sessions.org_id
@@ -137,6 +183,12 @@ async def session(connection: Connection, token_hash: bytes, at: datetime) -> Ma
             (token_hash, at),
         )
     ).fetchone()
+    return None if row is None else {**row, "user": _user(row)}
+
+
+async def see_session(connection: Connection, identifier: UUID, at: datetime) -> None:
+    """Note that a session is in use."""
+    await connection.execute("UPDATE sessions SET seen_at = %s WHERE id = %s", (at, identifier))
 
 
 async def revoke_session(connection: Connection, token_hash: bytes, at: datetime) -> None:
@@ -279,6 +331,11 @@ async def is_withdrawn(connection: Connection, identifier: UUID, at: datetime) -
         )
     ).fetchone()
     return row is not None
+
+
+def _user(row: Mapping[str, Any]) -> User:
+    language = parse_tag(row["language"]) if row["language"] else None
+    return User(row["user_id"], row["email"], row["name"], row["user_since"], language)
 
 
 def _credential(row: Mapping[str, Any]) -> Credential:

@@ -133,6 +133,22 @@ class JobRecord:
     key: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """How a queue stands. ``due`` jobs could run now, ``sleeping`` ones wait for their time or their next attempt.
+
+    ``oldest_due`` is since when the first of the due ones could have run; ``given_up`` counts its dead letters.
+    """
+
+    queue: str
+    due: int
+    oldest_due: datetime | None
+    sleeping: int
+    running: int
+    retried: int
+    given_up: int
+
+
 class UnknownTask(LookupError):
     """Somebody defers or schedules a task that nobody has registered: a mistake in the program."""
 
@@ -239,6 +255,38 @@ class Jobs:
             (statuses, task, task, before, before, limit),
         )
         return [_record(row) async for row in rows]
+
+    async def queues(self, connection: Connection) -> list[QueueState]:
+        """Return every queue that has open jobs or dead letters, by name."""
+        rows = await connection.execute(
+            """
+            WITH job AS (
+                SELECT id, queue_name AS queue, attempts, scheduled_at, status = 'doing' AS running,
+                    status = 'todo' AND coalesce(scheduled_at <= now(), true) AS due
+                FROM procrastinate_jobs WHERE status IN ('todo', 'doing')
+            ), open AS (
+                SELECT queue, count(*) FILTER (WHERE due) AS due, count(*) FILTER (WHERE running) AS running,
+                    count(*) FILTER (WHERE NOT due AND NOT running) AS sleeping,
+                    count(*) FILTER (WHERE NOT running AND attempts > 0) AS retried,
+                    min(scheduled_at) FILTER (WHERE due) AS since,
+                    min(id) FILTER (WHERE due AND scheduled_at IS NULL) AS first
+                FROM job GROUP BY queue
+            ), dead AS (
+                SELECT queue, count(*) AS given_up FROM dead_letters WHERE replayed_at IS NULL GROUP BY queue
+            )
+            SELECT queue, coalesce(due, 0) AS due, coalesce(sleeping, 0) AS sleeping, coalesce(running, 0) AS running,
+                coalesce(retried, 0) AS retried, coalesce(given_up, 0) AS given_up,
+                least(since, (SELECT min(at) FROM procrastinate_events
+                              WHERE job_id = open.first AND type = 'deferred')) AS oldest_due
+            FROM open FULL JOIN dead USING (queue) ORDER BY queue
+            """
+        )
+        return [QueueState(**row) async for row in rows]
+
+    async def last_seen(self, connection: Connection) -> list[datetime]:
+        """Return when each job worker last gave a sign of life, the newest first. One that ended has none."""
+        rows = await connection.execute("SELECT last_heartbeat FROM procrastinate_workers ORDER BY 1 DESC")
+        return [row["last_heartbeat"] async for row in rows]
 
     async def cancel(self, connection: Connection, identifier: int) -> None:
         """Cancel a waiting job, or interrupt a running one; raise NotFound or Conflict when it has ended."""

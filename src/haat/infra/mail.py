@@ -8,6 +8,8 @@ import os
 import re
 import smtplib
 import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
 from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -26,11 +28,26 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9_+=-]+(\.[A-Za-z0-9_+=-]+)*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that goes with a mail; ``media_type`` is such as ``application/pdf``."""
+
+    name: str
+    media_type: str
+    content: bytes
+
+
 class Mail(Protocol):
     """Sends one mail to one person."""
 
     async def send(
-        self, to: str, subject: str, text: str, html: str | None = None, message_id: str | None = None
+        self,
+        to: str,
+        subject: str,
+        text: str,
+        html: str | None = None,
+        message_id: str | None = None,
+        attachments: Sequence[Attachment] = (),
     ) -> None:
         """Hand a mail over for delivery.
 
@@ -57,7 +74,15 @@ def mail_for(settings: Settings, clock: Clock | None = None) -> Mail:
 
 
 def compose(
-    *, sender: Address, to: str, subject: str, text: str, html: str | None, message_id: str | None, clock: Clock
+    *,
+    sender: Address,
+    to: str,
+    subject: str,
+    text: str,
+    html: str | None,
+    message_id: str | None,
+    clock: Clock,
+    attachments: Sequence[Attachment] = (),
 ) -> EmailMessage:
     """Build an RFC 5322 message; raise ValidationFailed for what can't stand in its headers."""
     if not subject.strip() or _CONTROL.search(subject):
@@ -72,6 +97,12 @@ def compose(
     message.set_content(text, cte="quoted-printable" if not text.isascii() else None)
     if html is not None:
         message.add_alternative(html, subtype="html")
+    for file in attachments:
+        kind, _, subtype = file.media_type.partition("/")
+        message.add_attachment(file.content, maintype=kind, subtype=subtype, filename=file.name)
+    if attachments:
+        # The same mail is the same text: its boundary, else drawn by chance, comes from the occasion.
+        message.set_boundary(hashlib.sha256(str(message["Message-ID"]).encode()).hexdigest()[:32])
     return message
 
 
@@ -129,7 +160,13 @@ class SmtpMail:
         self._trust = trust
 
     async def send(
-        self, to: str, subject: str, text: str, html: str | None = None, message_id: str | None = None
+        self,
+        to: str,
+        subject: str,
+        text: str,
+        html: str | None = None,
+        message_id: str | None = None,
+        attachments: Sequence[Attachment] = (),
     ) -> None:
         message = compose(
             sender=self._sender,
@@ -139,6 +176,7 @@ class SmtpMail:
             html=html,
             message_id=message_id,
             clock=self._clock,
+            attachments=attachments,
         )
         try:
             await asyncio.to_thread(self._deliver, message)
@@ -168,7 +206,13 @@ class FolderMail:
         self._folder, self._sender, self._clock = folder, sender_of(sender), clock or SystemClock()
 
     async def send(
-        self, to: str, subject: str, text: str, html: str | None = None, message_id: str | None = None
+        self,
+        to: str,
+        subject: str,
+        text: str,
+        html: str | None = None,
+        message_id: str | None = None,
+        attachments: Sequence[Attachment] = (),
     ) -> None:
         message = compose(
             sender=self._sender,
@@ -178,6 +222,7 @@ class FolderMail:
             html=html,
             message_id=message_id,
             clock=self._clock,
+            attachments=attachments,
         )
         await asyncio.to_thread(self._keep, message)
 

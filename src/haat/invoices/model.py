@@ -6,55 +6,56 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from haat.kernel.errors import ValidationFailed
 from haat.kernel.money import exact, multiply, to_paisa, total
-from haat.rating.model import Charge
+from haat.language.messages import N_
+from haat.rating.model import Charge, Step
 
 STATES: Mapping[str, str] = {
-    "01": "Jammu and Kashmir",
-    "02": "Himachal Pradesh",
-    "03": "Punjab",
-    "04": "Chandigarh",
-    "05": "Uttarakhand",
-    "06": "Haryana",
-    "07": "Delhi",
-    "08": "Rajasthan",
-    "09": "Uttar Pradesh",
-    "10": "Bihar",
-    "11": "Sikkim",
-    "12": "Arunachal Pradesh",
-    "13": "Nagaland",
-    "14": "Manipur",
-    "15": "Mizoram",
-    "16": "Tripura",
-    "17": "Meghalaya",
-    "18": "Assam",
-    "19": "West Bengal",
-    "20": "Jharkhand",
-    "21": "Odisha",
-    "22": "Chhattisgarh",
-    "23": "Madhya Pradesh",
-    "24": "Gujarat",
-    "26": "Dadra and Nagar Haveli and Daman and Diu",
-    "27": "Maharashtra",
-    "29": "Karnataka",
-    "30": "Goa",
-    "31": "Lakshadweep",
-    "32": "Kerala",
-    "33": "Tamil Nadu",
-    "34": "Puducherry",
-    "35": "Andaman and Nicobar Islands",
-    "36": "Telangana",
-    "37": "Andhra Pradesh",
-    "38": "Ladakh",
-    "97": "Other Territory",
+    "01": N_("Jammu and Kashmir"),
+    "02": N_("Himachal Pradesh"),
+    "03": N_("Punjab"),
+    "04": N_("Chandigarh"),
+    "05": N_("Uttarakhand"),
+    "06": N_("Haryana"),
+    "07": N_("Delhi"),
+    "08": N_("Rajasthan"),
+    "09": N_("Uttar Pradesh"),
+    "10": N_("Bihar"),
+    "11": N_("Sikkim"),
+    "12": N_("Arunachal Pradesh"),
+    "13": N_("Nagaland"),
+    "14": N_("Manipur"),
+    "15": N_("Mizoram"),
+    "16": N_("Tripura"),
+    "17": N_("Meghalaya"),
+    "18": N_("Assam"),
+    "19": N_("West Bengal"),
+    "20": N_("Jharkhand"),
+    "21": N_("Odisha"),
+    "22": N_("Chhattisgarh"),
+    "23": N_("Madhya Pradesh"),
+    "24": N_("Gujarat"),
+    "26": N_("Dadra and Nagar Haveli and Daman and Diu"),
+    "27": N_("Maharashtra"),
+    "29": N_("Karnataka"),
+    "30": N_("Goa"),
+    "31": N_("Lakshadweep"),
+    "32": N_("Kerala"),
+    "33": N_("Tamil Nadu"),
+    "34": N_("Puducherry"),
+    "35": N_("Andaman and Nicobar Islands"),
+    "36": N_("Telangana"),
+    "37": N_("Andhra Pradesh"),
+    "38": N_("Ladakh"),
+    "97": N_("Other Territory"),
 }
-"""GST codes of States and Union territories."""
+"""GST codes of States and Union territories; invoices print their names as they stand here."""
 
 WITHOUT_LEGISLATURE = frozenset({"04", "26", "31", "35", "38", "97"})
 """Union territories that levy UTGST; Delhi, Puducherry, and Jammu and Kashmir have legislatures and levy SGST."""
@@ -72,20 +73,96 @@ class Tax:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A charge on an invoice. Its members are found by the predicate in `LineMembers`, frozen with it."""
+class Billed:
+    """What issued lines of a month charge for one thing already."""
 
-    charge: Charge
+    quantity: Decimal = Decimal(0)
+    free_units: Decimal = Decimal(0)
+    calls: int = 0
+    taxable: Decimal = Decimal(0)
+
+
+NOTHING = Billed()
+
+
+@dataclass(frozen=True, slots=True)
+class FormerCard:
+    """The price that an issued line was made with."""
+
+    id: UUID
+    version: int
+    unit: str
+    unit_price: Decimal
+    provider_share: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """What an issued line charges for and nothing is charged for any more: every call of it was voided."""
+
+    key: str
+    subscription: UUID
+    service: UUID
+    plan: str | None
+    provider_org: UUID
+    card: FormerCard
+    start: datetime
+    end: datetime
+    cached_share: Decimal | None
+    kind: str
+    meter: str
+    counted: Mapping[str, Any]
+    quantity: Decimal = Decimal(0)
+    free_units: Decimal = Decimal(0)
+    calls: int = 0
+    amount: Decimal = Decimal(0)
+
+    def members(self) -> Mapping[str, Any]:
+        """What its calls have in common, as the line says it."""
+        return self.counted
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a charge adds to the lines that a month has already; its calls are found by a predicate, frozen with it.
+
+    ``charge`` is the whole month's: lines of one charge add up to what it comes to, rounded once. ``adjusts``: the
+    month was closed before, and usage came late, was voided or corrected. Such a line may be below zero.
+    """
+
+    charge: Charge | Former
     identity: str
     period: str
     batch_from: int
     batch_to: int
     description: str
+    billed: Billed = NOTHING
+    adjusts: bool = False
+
+    @property
+    def kind(self) -> str:
+        return "adjustment" if self.adjusts else self.charge.kind
+
+    @property
+    def quantity(self) -> Decimal:
+        return total((self.charge.quantity, -self.billed.quantity))
+
+    @property
+    def free_units(self) -> Decimal:
+        return total((self.charge.free_units, -self.billed.free_units))
+
+    @property
+    def calls(self) -> int:
+        return self.charge.calls - self.billed.calls
 
     @property
     def taxable(self) -> Decimal:
         """The taxable value: the one place where an amount is rounded."""
-        return to_paisa(self.charge.amount)
+        return total((to_paisa(self.charge.amount), -self.billed.taxable))
+
+    @property
+    def says_something(self) -> bool:
+        return bool(self.quantity or self.free_units or self.calls or self.taxable) or self.billed is NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +199,30 @@ class Supplier:
     serial_prefix: str
 
 
-def line_identity(charge: Charge, period: str, batch_from: int) -> str:
-    """Return what makes a line the same line in a second run; the store keeps it unique."""
-    plan = charge.plan or "-"
+def charge_key(charge: Charge | Former) -> str:
+    """Return what a charge is for: those of one key and month are the same charge, rated at two times."""
+    if isinstance(charge, Former):
+        return charge.key
     card = charge.card
+    kind, meter = charge.kind, charge.meter
     cached = "" if charge.cached_share is None else f"/cached-{plain(charge.cached_share)}"
+    special = "" if (kind, meter) == ("usage", "") else f"/{kind}-{meter}"
     return (
-        f"{charge.subscription}/{plan}/{card.id}/v{card.version}/{charge.provider_org}{cached}/{period}[{batch_from}]"
+        f"{charge.subscription}/{charge.plan or '-'}/{card.id}/v{card.version}/{charge.provider_org}{cached}{special}"
     )
+
+
+def line_identity(charge: Charge | Former, period: str, batches: tuple[int, int], attempt: int = 0) -> str:
+    """Return what makes a line the same line in a second run; the store keeps it unique.
+
+    A line is known by the batch from which its usage counts. One that falls due without new usage, such as a minimum
+    when the month is over, leaves that batch to the line of usage that comes later. ``attempt``: how many of the
+    organisation's invoices were voided, after which their usage is billed again.
+    """
+    first, last = batches
+    place = f"{first}" if last > first else f"{first}-{last}"
+    again = f"#{attempt}" if attempt else ""
+    return f"{charge_key(charge)}/{period}[{place}]{again}"
 
 
 def place_of_supply(state_code: str | None, gstin: str | None, supplier_state: str) -> str:
@@ -178,23 +271,23 @@ def document(
     draft: Draft,
     *,
     id: UUID,
+    kind: str,
     serial: str,
     period: str,
     part: int,
     issued_at: datetime,
     local_date: str,
+    due_on: date | None,
+    supply: str,
     supplier: Supplier,
     buyer: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the invoice as the data of rule 46; amounts are decimal texts, so no reader rounds them."""
     return {
-        "id": str(id),
-        "serial": serial,
+        **head(kind, id=id, serial=serial, issued_at=issued_at, local_date=local_date, supply=supply),
         "period": period,
         "part": part,
-        "date": local_date,
-        "issued_at": issued_at.isoformat(),
-        "currency": "INR",
+        "due_on": due_on.isoformat() if due_on else None,
         "supplier": {
             "name": supplier.name,
             "address": supplier.address,
@@ -208,44 +301,84 @@ def document(
             "address": buyer["address"],
             "gstin": buyer["gstin"],
         },
-        "place_of_supply": {"state_code": draft.place_of_supply, "state": STATES[draft.place_of_supply]},
         "reverse_charge": False,
         "lines": [line_data(line, supplier.sac_code) for line in draft.lines],
-        "taxable_value": str(draft.net),
-        "taxes": [{"name": tax.name, "rate": plain(tax.rate), "amount": str(tax.amount)} for tax in draft.taxes],
-        "tax": str(draft.tax),
-        "total": str(draft.total),
+        **sums(draft.place_of_supply, draft.net, draft.taxes),
         "irn": None,
         "irn_qr": None,
     }
 
 
+def head(kind: str, *, id: UUID, serial: str, issued_at: datetime, local_date: str, supply: str) -> dict[str, Any]:
+    """Return what every document begins with: an invoice, a debit note, a credit note, a statement of usage."""
+    return {
+        "id": str(id),
+        "kind": kind,
+        "serial": serial,
+        "date": local_date,
+        "issued_at": issued_at.isoformat(),
+        "currency": "INR",
+        "supply": supply,
+    }
+
+
+def sums(place: str, net: Decimal, found: Sequence[Tax]) -> dict[str, Any]:
+    """Return how a document ends: where the supply is, its value, and its taxes."""
+    tax = total(one.amount for one in found)
+    return {
+        "place_of_supply": {"state_code": place, "state": STATES[place]},
+        "taxable_value": str(net),
+        "taxes": [{"name": one.name, "rate": plain(one.rate), "amount": str(one.amount)} for one in found],
+        "tax": str(tax),
+        "total": str(total((net, tax))),
+    }
+
+
 def line_data(line: Line, sac_code: str) -> dict[str, Any]:
-    """Return a line as the document has it; ``cached_share`` is there on lines of answers out of the cache."""
+    """Return a line as the document has it; ``cached_share`` is there on lines of answers out of the cache.
+
+    ``meter`` and ``steps``, which sum to the whole month's amount, are there where billable × price isn't all there
+    is to say.
+    """
     charge = line.charge
-    cached = {} if charge.cached_share is None else {"cached_share": plain(charge.cached_share)}
-    return cached | {
+    more: dict[str, Any] = {} if charge.cached_share is None else {"cached_share": plain(charge.cached_share)}
+    if isinstance(charge, Charge) and not charge.plain:
+        more |= {"meter": charge.meter, "steps": [step_data(step) for step in charge.steps or ()]}
+    return more | {
         "identity": line.identity,
+        "kind": line.kind,
         "description": line.description,
         "sac": sac_code,
         "period": line.period,
         "from": charge.start.isoformat(),
         "to": charge.end.isoformat(),
         "plan": charge.plan,
-        "calls": charge.calls,
+        "calls": line.calls,
         "unit": charge.card.unit,
-        "quantity": plain(charge.quantity),
-        "free_units": plain(charge.free_units),
-        "billable": plain(charge.billable),
+        "quantity": plain(line.quantity),
+        "free_units": plain(line.free_units),
+        "billable": plain(total((line.quantity, -line.free_units))),
         "unit_price": plain(charge.card.unit_price),
         "rate_card_version": charge.card.version,
         "taxable_value": str(line.taxable),
     }
 
 
-def describe(name: str, charge: Charge) -> str:
-    """Return what a line says it is for."""
-    return name if charge.cached_share is None else f"{name}, answered from the cache"
+def step_data(step: Step) -> dict[str, str]:
+    """Return one term of an amount as the document has it."""
+    numbers = {"quantity": step.quantity, "price": step.price, "amount": step.amount}
+    return {"label": step.label} | {field: plain(value) for field, value in numbers.items()}
+
+
+def describe(name: str, charge: Charge | Former, adjusts: str = "") -> str:
+    """Return what a line says it is for; ``adjusts`` is the closed month that it corrects."""
+    said = name
+    if charge.kind != "usage":
+        said = f"{name}, {'minimum of the month' if charge.kind == 'minimum' else charge.meter}"
+    elif charge.meter not in ("", charge.card.unit):
+        said = f"{name}, {charge.meter}"
+    said = said if charge.cached_share is None else f"{said}, answered from the cache"
+    return f"{said}, adjustment of {adjusts}" if adjusts else said
 
 
 def canonical(body: Mapping[str, Any]) -> str:

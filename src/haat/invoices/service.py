@@ -1,38 +1,29 @@
-"""Use cases of invoices: see the running month, issue, read back, and find the calls behind a line."""
+"""Use cases of invoices: see the running month, issue, correct, read back, and find the calls behind a line."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
-from haat.infra import events
-from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database, Scope, tenant
-from haat.invoices import store
-from haat.invoices.model import (
-    Draft,
-    Line,
-    Supplier,
-    canonical,
-    content_hash,
-    describe,
-    document,
-    line_data,
-    line_identity,
-    place_of_supply,
-    plain,
-    serial_text,
-    taxes,
-)
-from haat.kernel.clock import Clock, Period, financial_year
-from haat.kernel.errors import Conflict, HaatError, NotFound, ValidationFailed
-from haat.kernel.ids import new_id
+from haat.infra.events import NewEvent
+from haat.infra.postgres import PLATFORM_SCOPE, Database, Scope, tenant
+from haat.invoices import call_store, credits, registration, store
+from haat.invoices.credits import CreditItem, CreditNote, DebitItem
+from haat.invoices.issuing import Issuer, Outcome
+from haat.invoices.model import Draft, content_hash, line_data, plain
+from haat.invoices.portions import Weight
+from haat.invoices.ports import NoWallets, Registrar, RegistrarRefused, Wallets
+from haat.invoices.projection import record_all
+from haat.invoices.states import OPEN, Standing, State, overdue, reminded
+from haat.invoices.terms import GRACE, INDIA, Terms
+from haat.kernel.clock import Clock
+from haat.kernel.errors import Conflict, HaatError, NotFound
 from haat.kernel.money import total
 from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
@@ -40,20 +31,25 @@ from haat.rating import service as rating
 from haat.rating.model import Measured
 from haat.settings import Settings
 from haat.usage import intake
+from haat.usage.corrections import Correction, correct
 from haat.usage.model import month_named
 
 log = logging.getLogger(__name__)
 
-GRACE = timedelta(hours=1)
-"""How long after its end a period waits for usage that is still on its way."""
+BATCH = 1000
+"""Organisations billed in one transaction: enough for their calls, which lie scattered over the month's rows, to be
+found by reading those once, and few enough that others don't wait long for the serials and the books.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """An issued invoice; amounts in rupees and whole paise."""
+    """An issued invoice, debit note or statement and how it stands; amounts in rupees and whole paise."""
 
     id: UUID
     org_id: UUID
+    kind: str
+    against: UUID | None
     period: str
     part: int
     closes: bool
@@ -65,13 +61,27 @@ class Invoice:
     tax: Decimal
     total: Decimal
     content_hash: bytes
+    due_on: date | None
+    state: str
+    paid: Decimal
+    credited: Decimal
+
+    @property
+    def owed(self) -> Decimal:
+        """What is still to be paid."""
+        return total((self.total, -self.paid, -self.credited)) if self.state in OPEN else Decimal("0.00")
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What an invoice issued now would say, and the usage that has no price."""
+    """What an invoice issued now would say, and the usage that has no price.
+
+    ``state``: a ``draft`` while the month runs, in ``grace`` in the hour after it, then ``ready`` to be issued, and
+    ``closed`` when it has been.
+    """
 
     period: str
+    state: str
     until: int
     draft: Draft
     sac_code: str
@@ -81,6 +91,7 @@ class Preview:
         """Return the draft as plain data, its lines as an issued document has them."""
         return {
             "period": self.period,
+            "state": self.state,
             "until": self.until,
             "lines": [line_data(line, self.sac_code) for line in self.draft.lines],
             "taxable_value": str(self.draft.net),
@@ -104,101 +115,239 @@ class IssueRun:
 
 @dataclass(frozen=True, slots=True)
 class BilledCall:
+    """A call behind a line; ``voided``: an earlier line has it, and this one takes its quantity off.
+
+    ``amount`` is what it bears of the line, in rupees before tax (`haat.invoices.portions`).
+    """
+
     id: UUID
     at: datetime
     status: int
     outcome: str
+    voided: bool
     quantity: Decimal
+    amount: Decimal
 
 
 class Invoices:
     """Bills organisations for their usage, month by month in their own zone."""
 
-    def __init__(self, db: Database, clock: Clock, settings: Settings) -> None:
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        settings: Settings,
+        *,
+        wallets: Wallets | None = None,
+        registrar: Callable[[], Registrar | None] = lambda: None,
+    ) -> None:
         self._db, self._clock = db, clock
-        self._supplier = Supplier(
-            settings.operator_name,
-            settings.operator_address,
-            settings.operator_gstin,
-            settings.operator_state,
-            settings.gst_rate,
-            settings.sac_code,
-            settings.invoice_prefix,
-        )
+        self.terms = Terms.of(settings)
+        self._wallets, self._registrar = wallets or NoWallets(), registrar
+        self._reminder_days = sorted(settings.reminder_days)
+
+    def issuer(self) -> Issuer:
+        """Return what issues within a transaction."""
+        registers = self._registrar() is not None and not self.terms.shows_only
+        return Issuer(self.terms, registers, self._wallets)
 
     async def preview(self, actor: Actor, period: str, org: UUID | None = None) -> Preview:
         """Return the draft of a month, as far as it is not on an issued invoice yet. Nothing is stored."""
         actor.require(Permission.INVOICES_READ)
+        self.terms.require_billing()
         whose = org or actor.org_id
         if whose is None or (whose != actor.org_id and not actor.may(Permission.INVOICES_RUN)):
             raise NotFound
+        now = self._clock.now()
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            buyer = await self._buyer(connection, whose)
+            buyer = (await store.buyers(connection, [whose])).get(whose)
+            if buyer is None:
+                raise NotFound("There is no such organisation.")
             until = await intake.watermark(connection)
             month = month_named(period, buyer["zone"])
-            issued = await store.invoices_of(connection, whose)
-            draft, unpriced = await self._draft(connection, buyer, month, until, issued)
-        return Preview(period, until, draft, self._supplier.sac_code, unpriced)
+            present = await store.invoices_of(connection, [whose])
+            failed: dict[UUID, Exception] = {}
+            made = await self.issuer().drafts(connection, [(buyer, month, False)], until, {whose: present}, failed)
+        if failed:
+            raise failed[whose]
+        closed = any(row["closes"] and row["period"] == period and row["state"] != State.VOID for row in present)
+        state = "closed" if closed else "draft" if now < month.end else "grace" if now < month.end + GRACE else "ready"
+        return Preview(period, state, until, made[0].draft, self.terms.supplier.sac_code, made[0].unpriced)
 
     async def issue(self, actor: Actor, period: str, org: UUID, *, until: int | None = None) -> Invoice | None:
         """Issue the invoice of a month that is over, or with ``until`` (a batch) of a part of any month.
 
         Doing it again returns the same invoice: a closed month stays closed, and usage that comes late
-        goes on the organisation's next one. Return None when there is nothing to bill. Raise Conflict
-        for a month that still runs, ValidationFailed for a batch that does not exist yet.
+        goes on the organisation's next one. Return None when there is nothing to bill, or when the invoice waits for
+        its registration. Raise Conflict for a month that still runs, ValidationFailed for a batch that does not exist
+        yet.
         """
         actor.require(Permission.INVOICES_RUN)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            await store.lock(connection, org)
-            buyer = await self._buyer(connection, org)
-            month = month_named(period, buyer["zone"])
-            newest = await intake.watermark(connection)
-            now = self._clock.now()
-            over = now >= month.end + GRACE
-            if until is None and not over:
-                raise Conflict(f"{period} is not over (an hour of grace included): give `until` to bill a part of it.")
-            if until is not None and until > newest:
-                raise ValidationFailed(
-                    "Only usage that is stored can be billed.",
-                    errors=[{"field": "until", "message": f"the newest batch is {newest}"}],
-                )
-            until = newest if until is None else until
-            issued = await store.invoices_of(connection, org)
-            same = [row for row in issued if row["period"] == period]
-            if same and (same[-1]["closes"] or same[-1]["batch_to"] >= until):
-                return Invoice(**same[-1])
-            draft, unpriced = await self._draft(connection, buyer, month, until, issued)
-            for usage in unpriced:
-                log.warning("%s has %d calls of %s without a price: not billed", org, usage.calls, usage.service)
-            if not draft.lines:
-                return Invoice(**same[-1]) if same else None
-            closes = over and until == newest
-            return await self._write(connection, actor, draft, buyer, period, len(same) + 1, closes, until, now)
+            done = await self.issuer().issue(connection, actor, period, [org], self._clock.now(), until=until)
+            if org in done.failed:
+                raise done.failed[org]
+            identifier = done.issued.get(org) or done.standing.get(org)
+            found = await store.invoices_named(connection, [identifier]) if identifier else []
+        return Invoice(**found[0]) if found else None
 
     async def issue_all(self, actor: Actor, period: str, *, until: int | None = None) -> IssueRun:
-        """Issue for every organisation with usage; one that can't be billed stops nobody else."""
+        """Issue for every organisation here and now; one that can't be billed stops nobody else.
+
+        `haat.invoices.runs` closes a month as a durable job instead.
+        """
         actor.require(Permission.INVOICES_RUN)
+        self.terms.require_billing()
+        orgs = await self.organisations_to_bill(period)
+        issued: list[Invoice] = []
+        failed: list[tuple[UUID, str]] = []
+        unchanged = 0
+        for at in range(0, len(orgs), BATCH):
+            async with self._db.transaction(PLATFORM_SCOPE) as connection:
+                done = await self.issuer().issue(
+                    connection, actor, period, orgs[at : at + BATCH], self._clock.now(), until=until
+                )
+                rows = await store.invoices_named(connection, sorted(done.issued.values()))
+            issued += [Invoice(**row) for row in rows]
+            unchanged += len(done.standing) + len(done.registering)
+            failed += reasons(period, done)
+        return IssueRun(issued, unchanged, failed)
+
+    async def organisations_to_bill(self, period: str) -> list[UUID]:
+        """Return who may have something to pay for a month: two months back for what is late, and other zones."""
         month = month_named(period, "UTC")
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            # Two months back and a day on either side: late usage, and other zones.
-            organisations = await store.organisations_to_bill(
-                connection, month.start - timedelta(days=63), month.end + timedelta(days=1)
+            first, last = month.start - timedelta(days=1), month.end + timedelta(days=1)
+            called = await store.organisations_to_bill(connection, month.start - timedelta(days=63), last)
+            return sorted({*called, *await rating.organisations_with_fees(connection, first, last)})
+
+    # --- after it is issued ----------------------------------------------------------------------
+
+    async def void(self, actor: Actor, invoice: UUID, reason: str) -> Invoice:
+        """Withdraw an invoice of which nothing was paid (operator); its usage is billed again by the next one."""
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            await credits.void(connection, actor, invoice, reason, self._clock.now())
+            (row,) = await store.invoices_named(connection, [invoice])
+        return Invoice(**row)
+
+    async def credit(
+        self, actor: Actor, items: Sequence[CreditItem], *, key: str, reason: str, reference: str = ""
+    ) -> CreditNote:
+        """Issue a credit note (operator); see `haat.invoices.credits.credit`."""
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            return await credits.credit(
+                connection, actor, items, key=key, reason=reason, reference=reference, at=self._clock.now()
             )
-            before = {row["id"] for row in await store.page(connection, None, period, None, 1_000_000)}
-        issued, unchanged = [], 0
-        failed: list[tuple[UUID, str]] = []
-        for org in organisations:
-            try:
-                invoice = await self.issue(actor, period, org, until=until)
-            except HaatError as error:
-                log.error("%s was not billed for %s: %s", org, period, error.detail)
-                failed.append((org, error.detail))
-                continue
-            if invoice is not None and invoice.id not in before:
-                issued.append(invoice)
-            else:
-                unchanged += 1
-        return IssueRun(issued, unchanged, failed)
+
+    async def debit(self, actor: Actor, items: Sequence[DebitItem], *, key: str, reason: str) -> Invoice:
+        """Issue a debit note (operator); see `haat.invoices.credits.debit`."""
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            days = self.terms.payment_days
+            note = await credits.debit(
+                connection, actor, items, key=key, reason=reason, payment_days=days, at=self._clock.now()
+            )
+            (row,) = await store.invoices_named(connection, [note])
+        return Invoice(**row)
+
+    async def correct_call(
+        self, actor: Actor, call: UUID, *, units: Mapping[str, Decimal] | None, reason: str
+    ) -> Correction:
+        """Void a call, or count other quantities in its place (operator); the next invoice has the difference."""
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            return await correct(connection, actor, call, units=units, reason=reason, at=self._clock.now())
+
+    async def credit_notes(
+        self, actor: Actor, *, org: UUID | None = None, cursor: str | None = None, limit: int = 50
+    ) -> Page[CreditNote]:
+        """Return credit notes, newest first: one's own, or for the operator anybody's."""
+        scope, whose = self._whose(actor, org)
+        limit = max(1, min(limit, MAX_PAGE))
+        async with self._db.transaction(scope) as connection:
+            rows = await store.notes(connection, whose, decode_id_cursor(cursor), limit + 1)
+        return page_of([CreditNote(**row) for row in rows], limit, lambda note: (note.id,))
+
+    async def credit_note(self, actor: Actor, identifier: UUID) -> CreditNote:
+        """Return one credit note; raise NotFound for another organisation's."""
+        return CreditNote(
+            **{name: value for name, value in (await self._note(actor, identifier)).items() if name != "document"}
+        )
+
+    async def credit_note_document(self, actor: Actor, identifier: UUID) -> dict[str, Any]:
+        """Return a credit note as data, exactly as it was issued."""
+        data: dict[str, Any] = json.loads(await self.credit_note_text(actor, identifier))
+        return data
+
+    async def credit_note_text(self, actor: Actor, identifier: UUID) -> str:
+        """Return that document byte for byte; its SHA-256 is the note's ``content_hash``."""
+        return _whole(await self._note(actor, identifier))
+
+    async def credit_note_lines(self, actor: Actor, identifier: UUID) -> list[Mapping[str, Any]]:
+        """Return what a credit note takes back of which invoice lines."""
+        scope, _ = self._whose(actor, None)
+        await self._note(actor, identifier)
+        async with self._db.transaction(scope) as connection:
+            return await store.note_lines(connection, identifier)
+
+    async def allocations(self, actor: Actor, identifier: UUID) -> list[Mapping[str, Any]]:
+        """Return what paid an invoice: payments, credit notes, the wallet."""
+        scope, _ = self._whose(actor, None)
+        await self._row(actor, identifier)
+        async with self._db.transaction(scope) as connection:
+            return await store.allocations_of(connection, identifier)
+
+    async def watch_due(self) -> int:
+        """Mark what is overdue and remind of what is due, once for each of the days set; return how many changed.
+
+        The events are what mails are made of.
+        """
+        now = self._clock.now()
+        today = now.astimezone(INDIA).date()
+        changed, after = 0, None
+        while True:
+            async with self._db.transaction(PLATFORM_SCOPE) as connection:
+                rows = await store.due_before(
+                    connection, today - timedelta(days=min([0, *self._reminder_days]) - 1), after, BATCH
+                )
+                if not rows:
+                    return changed
+                after = rows[-1]["invoice_id"]
+                await store.lock(connection, *{row["org_id"] for row in rows})
+                fresh = await store.standings(connection, [row["invoice_id"] for row in rows])
+                new = [event for row in fresh for event in due_events(Standing(**row), today, self._reminder_days, now)]
+                await record_all(connection, new, actor="platform", at=now)
+                changed += len(new)
+
+    # --- registration ----------------------------------------------------------------------------
+
+    async def register(self, identifier: UUID) -> Invoice | None:
+        """Have an invoice registered and issue it with its number; return None when that was done before.
+
+        The buyer's details are read again, so that one the registrar refused can be corrected meanwhile. Raise
+        Conflict with the registrar's words when it refuses, and whatever it fails with.
+        """
+        registrar = self._registrar()
+        if registrar is None:
+            raise Conflict("There is no registrar: install the plugin that brings it.")
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            waiting = await registration.waiting(connection, self.terms, identifier)
+        if waiting is None:
+            return None
+        try:
+            given = await registrar.register(waiting.body)
+        except RegistrarRefused as refusal:
+            raise Conflict(f"{registrar.name} refuses {waiting.serial}: {refusal}") from refusal
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            await registration.finish(connection, self.issuer(), waiting, given, self._clock.now())
+            rows = await store.invoices_named(connection, [identifier])
+        return Invoice(**rows[0])
+
+    async def registering(self, actor: Actor) -> list[Standing]:
+        """Return the invoices that wait for their registration (operator)."""
+        actor.require(Permission.INVOICES_RUN)
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            return [Standing(**row) for row in await store.waiting(connection)]
+
+    # --- reading ---------------------------------------------------------------------------------
 
     async def page(
         self,
@@ -206,6 +355,7 @@ class Invoices:
         *,
         org: UUID | None = None,
         period: str | None = None,
+        state: str | None = None,
         cursor: str | None = None,
         limit: int = 50,
     ) -> Page[Invoice]:
@@ -213,7 +363,7 @@ class Invoices:
         scope, whose = self._whose(actor, org)
         limit = max(1, min(limit, MAX_PAGE))
         async with self._db.transaction(scope) as connection:
-            rows = await store.page(connection, whose, period, decode_id_cursor(cursor), limit + 1)
+            rows = await store.page(connection, whose, period, decode_id_cursor(cursor), limit + 1, state)
         return page_of([Invoice(**row) for row in rows], limit, lambda invoice: (invoice.id,))
 
     async def get(self, actor: Actor, identifier: UUID) -> Invoice:
@@ -228,11 +378,7 @@ class Invoices:
 
     async def document_text(self, actor: Actor, identifier: UUID) -> str:
         """Return the document byte for byte; its SHA-256 is the invoice's ``content_hash``."""
-        row = await self._row(actor, identifier)
-        text = str(row["document"])
-        if content_hash(text) != bytes(row["content_hash"]):
-            raise Conflict("The stored invoice does not have the content it was issued with: tell the operator.")
-        return text
+        return _whole(await self._row(actor, identifier))
 
     async def lines(self, actor: Actor, identifier: UUID) -> list[Mapping[str, Any]]:
         """Return an invoice's lines with their ids and predicates."""
@@ -251,108 +397,13 @@ class Invoices:
             line = await store.line(connection, line_id)
             if line is None or (whose is not None and line["org_id"] != whose):
                 raise NotFound("There is no such line on an invoice of yours.")
-            rows = await store.calls_of_line(connection, line, decode_id_cursor(cursor), limit + 1)
-        return page_of([BilledCall(**row) for row in rows], limit, lambda call: (call.id,))
-
-    async def _draft(
-        self, connection: Connection, buyer: Mapping[str, Any], month: Period, until: int, issued: Sequence[store.Row]
-    ) -> tuple[Draft, list[Measured]]:
-        """Rate what no invoice has yet: the month's usage, and what came late for months already invoiced."""
-        org = buyer["id"]
-        months = [month_named(label, buyer["zone"]) for label in sorted({row["period"] for row in issued})]
-        lines: list[Line] = []
-        unpriced: list[Measured] = []
-        for one in [*[earlier for earlier in months if earlier.label < month.label], month]:
-            billed = await store.billed_up_to(connection, org, one.label)
-            if billed >= until or not await store.has_later_usage(connection, org, one, (billed, until)):
-                continue
-            used = await store.free_used(connection, org, one.label)
-            rated = await rating.charges(connection, org, one, (billed, until), used)
-            unpriced.extend(rated.unpriced)
-            names = await rating.service_names(connection, [charge.service for charge in rated.charges])
-            lines.extend(
-                Line(
-                    charge,
-                    line_identity(charge, one.label, billed),
-                    one.label,
-                    billed,
-                    until,
-                    describe(names.get(charge.service, str(charge.service)), charge),
-                )
-                for charge in rated.charges
-            )
-        supplier = self._supplier
-        place = place_of_supply(buyer["state_code"], buyer["gstin"], supplier.state_code)
-        net = total(line.taxable for line in lines)
-        return Draft(lines, taxes(net, supplier.gst_rate, supplier.state_code, place), place), unpriced
-
-    async def _write(
-        self,
-        connection: Connection,
-        actor: Actor,
-        draft: Draft,
-        buyer: Mapping[str, Any],
-        period: str,
-        part: int,
-        closes: bool,
-        until: int,
-        now: datetime,
-    ) -> Invoice:
-        identifier, year = new_id(), financial_year(now)
-        number = await store.next_serial(connection, self._supplier.serial_prefix, year)
-        serial = serial_text(self._supplier.serial_prefix, year, number)
-        body = document(
-            draft,
-            id=identifier,
-            serial=serial,
-            period=period,
-            part=part,
-            issued_at=now,
-            local_date=now.astimezone(ZoneInfo("Asia/Kolkata")).date().isoformat(),
-            supplier=self._supplier,
-            buyer=buyer,
-        )
-        text = canonical(body)
-        digest = content_hash(text)
-        await store.add_lines(connection, identifier, buyer["id"], draft.lines)
-        row = await store.add_invoice(
-            connection,
-            draft,
-            id=identifier,
-            org=buyer["id"],
-            period=period,
-            part=part,
-            closes=closes,
-            serial=serial,
-            issued_at=now,
-            batch_to=until,
-            document=text,
-            content_hash=digest,
-        )
-        await events.append(
-            connection,
-            stream=f"invoice/{identifier}",
-            type="invoice.issued",
-            data={
-                "serial": serial,
-                "period": period,
-                "part": part,
-                "net": str(draft.net),
-                "tax": str(draft.tax),
-                "total": str(draft.total),
-                "content_hash": digest.hex(),
-            },
-            actor=actor.label,
-            org=buyer["id"],
-            at=now,
-        )
-        return Invoice(**row)
-
-    async def _buyer(self, connection: Connection, org: UUID) -> Mapping[str, Any]:
-        buyer = await store.buyer(connection, org)
-        if buyer is None:
-            raise NotFound("There is no such organisation.")
-        return buyer
+            after = decode_id_cursor(cursor)
+            rows = await call_store.calls_of_line(connection, line, after, limit + 1)
+            spread = await call_store.spread(connection, line)
+            before = await call_store.weight(connection, line, rows[0]["id"]) if after and rows else Weight()
+        amounts = spread.portions(before, [row["quantity"] for row in rows])
+        calls = [BilledCall(**row, amount=amount) for row, amount in zip(rows, amounts, strict=True)]
+        return page_of(calls, limit, lambda call: (call.id,))
 
     async def _row(self, actor: Actor, identifier: UUID) -> Mapping[str, Any]:
         scope, whose = self._whose(actor, None)
@@ -370,3 +421,49 @@ class Invoices:
         if org not in (None, actor.org_id):
             raise NotFound
         return tenant(actor.org_id), actor.org_id
+
+    async def _note(self, actor: Actor, identifier: UUID) -> Mapping[str, Any]:
+        scope, whose = self._whose(actor, None)
+        async with self._db.transaction(scope) as connection:
+            row = await store.note(connection, identifier)
+        if row is None or (whose is not None and row["org_id"] != whose):
+            raise NotFound("There is no such credit note, or it is not yours.")
+        return row
+
+
+def due_events(standing: Standing, today: date, days: Sequence[int], now: datetime) -> list[NewEvent]:
+    """Return what is to be said of an open invoice today: that it is overdue, and the reminder whose day has come.
+
+    Days that passed while nobody looked make one reminder, not several.
+    """
+    if not standing.owed or standing.due_on is None:
+        return []
+    new: list[NewEvent] = []
+    after, stream = standing, f"invoice/{standing.invoice_id}"
+    if standing.state == State.ISSUED and standing.due_on < today:
+        after = overdue(after, now)
+        new.append(NewEvent(stream, "invoice.overdue", {"state": after.data()}, standing.org_id))
+    passed = sum(standing.due_on + timedelta(days=day) <= today for day in days)
+    if passed > standing.reminders:
+        after = reminded(after, passed, now)
+        data = {"state": after.data(), "owed": str(after.owed), "days": (today - standing.due_on).days}
+        new.append(NewEvent(stream, "invoice.reminded", data, standing.org_id))
+    return new
+
+
+def reasons(period: str, done: Outcome) -> list[tuple[UUID, str]]:
+    """Return why organisations were not billed, as a run tells it."""
+    said = []
+    for org, error in done.failed.items():
+        reason = error.reason if isinstance(error, HaatError) else str(error)
+        log.error("%s was not billed for %s: %s", org, period, reason)
+        said.append((org, reason))
+    return said
+
+
+def _whole(row: Mapping[str, Any]) -> str:
+    """Return a document; raise Conflict when it isn't what was issued."""
+    text = str(row["document"])
+    if content_hash(text) != bytes(row["content_hash"]):
+        raise Conflict("The stored document does not have the content it was issued with: tell the operator.")
+    return text

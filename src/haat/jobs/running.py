@@ -21,6 +21,7 @@ from haat.jobs import file_store, store, webhook_store
 from haat.jobs.calling import NOT_NOW, call
 from haat.jobs.model import KEEP, Item, Job, Outcome
 from haat.jobs.service import RANK, WORK, end
+from haat.language.messages import N_
 
 if TYPE_CHECKING:
     from haat.app import Platform
@@ -35,7 +36,8 @@ LONG_PAUSE = 2.0
 """Seconds of a pause from which on the run ends and another one is deferred."""
 NEWS_TRIES = 20
 _HALVE_EVERY = 0.2
-OVERDUE = "Its time was over before all items had ended."
+OVERDUE = N_("Its time was over before all items had ended.")
+KEY_REVOKED = N_("The key that handed it in was revoked.")
 
 
 async def work(platform: Platform, running: RunningJob) -> None:
@@ -104,7 +106,7 @@ class Run:
             elif job.due_until <= now:
                 await self._end(connection, job, "expired", OVERDUE)
             elif withdrawn:
-                await self._end(connection, job, "failed", "The key that handed it in was revoked.")
+                await self._end(connection, job, "failed", KEY_REVOKED)
             else:
                 return False
         return True

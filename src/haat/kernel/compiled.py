@@ -72,7 +72,17 @@ MODULES = (
     "gateway/upstreams/reader",
     "gateway/upstreams/traffic",
     "infra/inference/tensors",
+    "usage/cells",
+    "usage/glance",
     "usage/journal",
+    "usage/parts",
+    "usage/reader",
+    "usage/record",
+    "usage/rollup",
+    "usage/rows",
+    "usage/scan",
+    "usage/sorting",
+    "usage/tail",
 )
 """What is compiled, together: a call between two of these is a call between two C functions."""
 

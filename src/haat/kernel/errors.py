@@ -22,6 +22,14 @@ class HaatError(Exception):
         self.extensions = extensions
         super().__init__(self.detail)
 
+    @property
+    def reason(self) -> str:
+        """What a person reads who is shown one sentence: what is wrong with each field, or the detail."""
+        errors = self.extensions.get("errors")
+        if not errors or self.detail != self.default_detail:
+            return self.detail
+        return "; ".join(": ".join(filter(None, (one["field"], one["message"]))) for one in errors)
+
     def problem(self, request_id: str, instance: str | None = None) -> dict[str, Any]:
         """Return the problem+json members; ``status`` equals the HTTP status (RFC 9457, 3.1.2)."""
         body: dict[str, Any] = {
@@ -169,6 +177,13 @@ class FormExpired(HaatError):
     default_detail = "Go back, reload the page, and send the form again."
 
 
+class LinkOver(HaatError):
+    """A link that came by mail opens nothing: it was used or withdrawn, or is too old."""
+
+    code, status, title = "LINK_OVER", 410, "The link is not open any more"
+    default_detail = "Ask for a new one."
+
+
 # --- the call path ----------------------------------------------------------------------------
 
 
@@ -180,6 +195,13 @@ class ServiceNotFound(HaatError):
 class ServiceSuspended(HaatError):
     code, status, title = "SERVICE_SUSPENDED", 403, "The service is suspended"
     default_detail = "The operator has suspended it; its page in the catalog says why."
+
+
+class ServiceInMaintenance(HaatError):
+    """Its provider has announced that it takes no calls for a time; ``until`` says when that ends."""
+
+    code, status, title = "SERVICE_IN_MAINTENANCE", 503, "The service is being maintained"
+    default_detail = "Try again when the announced window is over, after the seconds in Retry-After."
 
 
 class NotSubscribed(HaatError):
@@ -225,11 +247,37 @@ class QuotaExhausted(HaatError):
     default_detail = "Wait until the quota resets, or move to a larger plan."
 
 
+class WalletEmpty(HaatError):
+    """What the call may cost at most is more than the wallet has for new calls. Waiting does not cure it."""
+
+    code, status, title = "WALLET_EMPTY", 402, "The wallet does not cover this call"
+    default_detail = "Top up the wallet, or say in X-Haat-Max-Units that the call needs less."
+
+
+class BudgetSpent(HaatError):
+    """A budget that is a hard stop does not cover what the call may cost at most."""
+
+    code, status, title = "BUDGET_SPENT", 429, "The month's budget does not cover this call"
+    default_detail = "Wait for the next month, raise the budget, or say in X-Haat-Max-Units that the call needs less."
+
+
+class WalletUnavailable(HaatError):
+    """Whether wallet and budgets cover the call can't be found out, and what the gateway has of them does not."""
+
+    code, status, title = "WALLET_UNAVAILABLE", 503, "The wallet can't be asked right now"
+    default_detail = "Wait for the seconds in Retry-After and try again; the call is not billed."
+
+
 class TooManyJobs(HaatError):
     """So many of the organisation's jobs have not ended that no further one is taken."""
 
     code, status, title = "TOO_MANY_JOBS", 429, "Too many jobs wait"
     default_detail = "Wait until some of your 1,000 open jobs have ended, or cancel some."
+
+
+class TooManyFeeds(HaatError):
+    code, status, title = "TOO_MANY_FEEDS", 429, "Too many live feeds are open"
+    default_detail = "Close a page that shows live calls, or read the list of calls instead."
 
 
 class Overloaded(HaatError):
@@ -335,12 +383,43 @@ class EngineTimeout(HaatError):
     default_detail = "Try a shorter input; the call is not billed."
 
 
+# --- documents --------------------------------------------------------------------------------
+
+
+class FontMissing(HaatError):
+    """A page can't be set because the machine lacks a script's font."""
+
+    code, status, title = "FONT_MISSING", 503, "A font for this page is not installed"
+    default_detail = "Ask the operator to run `make fonts`; the invoice's data is there as JSON and CSV all the same."
+
+
 # --- the market -------------------------------------------------------------------------------
 
 
 class AlreadyExists(Conflict):
     code, title = "ALREADY_EXISTS", "That already exists"
     default_detail = "Choose another name, or use the one that exists."
+
+
+class NotEnoughUse(HaatError):
+    """A listing is reviewed by those who use it; ``calls`` were counted, ``least_calls`` are asked for."""
+
+    code, status, title = "NOT_ENOUGH_USE", 403, "Reviews come from those who use the service"
+    default_detail = "Call the service with a live key some more, and then say what you think of it."
+
+
+class ReviewerRelated(HaatError):
+    """Its provider, the operator, and who shares a member or a tax payer with the provider don't review a listing."""
+
+    code, status, title = "REVIEWER_RELATED", 403, "You can't review this listing"
+    default_detail = "Reviews come from buyers who have nothing to do with the provider."
+
+
+class NoBankAccount(Conflict):
+    """A provider is owed something and has not said where it is to be paid."""
+
+    code, title = "NO_BANK_ACCOUNT", "There is no account to pay to"
+    default_detail = "The provider enters its bank account under Payouts; until then its balance is carried on."
 
 
 class AddressForbidden(HaatError):

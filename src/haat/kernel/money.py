@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
+from functools import reduce
 
 PAISA = Decimal("0.01")
 PRICE_STEP = Decimal("0.000000000001")  # a price keeps twelve decimals
+_NOTHING = Decimal(0)
 _EXACT = Context(prec=60, rounding=ROUND_HALF_UP)
+"""Its methods are called where a sum or a product is all there is: entering it costs three times as much."""
 
 
 def exact(value: str | int | Decimal) -> Decimal:
@@ -28,20 +31,39 @@ def exact(value: str | int | Decimal) -> Decimal:
 
 def multiply(quantity: Decimal | int, price: Decimal) -> Decimal:
     """Return ``quantity × price`` without rounding (60 significant digits are enough for any bill)."""
-    with localcontext(_EXACT):
-        return Decimal(quantity) * price
+    return _EXACT.multiply(Decimal(quantity), price)
 
 
 def total(amounts: Iterable[Decimal]) -> Decimal:
     """Return the exact sum of amounts."""
+    return reduce(_EXACT.add, amounts, _NOTHING)
+
+
+def holders(quantity: Decimal, size: Decimal) -> Decimal:
+    """Return how many packages of a size hold a quantity: one that was begun counts whole."""
     with localcontext(_EXACT):
-        return sum(amounts, Decimal(0))
+        whole, rest = divmod(quantity, size)
+        return whole + 1 if rest else whole
+
+
+def spread(price: Decimal, size: Decimal) -> Decimal:
+    """Return what a unit costs of a package, rounded up to a price's twelve decimals."""
+    with localcontext(_EXACT):
+        return (price / size).quantize(PRICE_STEP, rounding=ROUND_CEILING)
+
+
+def proportion(amount: Decimal, part: int | Decimal, whole: int | Decimal) -> Decimal:
+    """Return ``amount × part / whole`` rounded half-up to a price's twelve decimals.
+
+    Parts that follow each other are charged as the difference of two of these, so that together they are ``amount``.
+    """
+    with localcontext(_EXACT):
+        return (amount * part / whole).quantize(PRICE_STEP, rounding=ROUND_HALF_UP)
 
 
 def to_paisa(amount: Decimal) -> Decimal:
     """Round an amount in rupees half-up to two decimals."""
-    with localcontext(_EXACT):
-        return amount.quantize(PAISA, rounding=ROUND_HALF_UP)
+    return amount.quantize(PAISA, rounding=ROUND_HALF_UP, context=_EXACT)
 
 
 def share(amount: Decimal, rate: Decimal) -> tuple[Decimal, Decimal]:

@@ -26,11 +26,15 @@ class Permission(StrEnum):
     INVOICES_RUN = "invoices.run"
     SETTLEMENTS_RUN = "settlements.run"
     SERVICES_SUSPEND = "services.suspend"
+    LEDGER_READ = "ledger.read"
     PLANS_GRANT = "plans.grant"
     FLAGS_EDIT = "flags.edit"
+    CONTENT_EDIT = "content.edit"
+    REVIEWS_MODERATE = "reviews.moderate"
     PARTNER_EDIT = "partner.edit"
     SERVICES_EDIT = "services.edit"
     SERVICES_READ_OWN = "services.read_own"
+    REVIEWS_REPLY = "reviews.reply"
     SETTLEMENTS_READ = "settlements.read"
     MEMBERS_EDIT = "members.edit"
     APPLICATIONS_EDIT = "applications.edit"
@@ -38,6 +42,7 @@ class Permission(StrEnum):
     SUBSCRIPTIONS_EDIT = "subscriptions.edit"
     USAGE_READ = "usage.read"
     INVOICES_READ = "invoices.read"
+    REVIEWS_WRITE = "reviews.write"
 
 
 _CONSUMER = frozenset(
@@ -47,9 +52,14 @@ _CONSUMER = frozenset(
         Permission.SUBSCRIPTIONS_EDIT,
         Permission.USAGE_READ,
         Permission.INVOICES_READ,
+        Permission.REVIEWS_WRITE,
     }
 )
-_PARTNER_DEVELOPER = _CONSUMER | {Permission.SERVICES_EDIT, Permission.SERVICES_READ_OWN}
+_PARTNER_DEVELOPER = _CONSUMER | {
+    Permission.SERVICES_EDIT,
+    Permission.SERVICES_READ_OWN,
+    Permission.REVIEWS_REPLY,
+}
 
 GRANTS: dict[Role, frozenset[Permission]] = {
     Role.PLATFORM_ADMIN: frozenset(Permission),

@@ -55,8 +55,10 @@ def format_number(value: Decimal | int | float, tag: Tag, digits: Digits = "latn
     return _in_digits(written, tag, digits)
 
 
-def format_currency(amount: Decimal, tag: Tag, currency: str = "INR", digits: Digits = "latn") -> str:
-    """Return an amount of money with its sign and its usual decimals: ``₹12,34,567.50``.
+def format_currency(
+    amount: Decimal, tag: Tag, currency: str = "INR", digits: Digits = "latn", decimals: int | None = None
+) -> str:
+    """Return an amount of money with its sign and its usual decimals, or with ``decimals``: ``₹12,34,567.50``.
 
     ``currency`` is an ISO 4217 code; one that CLDR doesn't know stands for itself.
     """
@@ -67,7 +69,11 @@ def format_currency(amount: Decimal, tag: Tag, currency: str = "INR", digits: Di
     pattern = _grouped_by_lakh(locale.currency_formats["standard"].pattern)
     if get_currency_symbol(currency, locale)[-1:].isalpha():
         pattern = pattern.replace("¤#", "¤\xa0#")  # CLDR's currencySpacing, which Babel leaves out
-    written = babel_format_currency(amount, currency, pattern, locale, numbering_system=_system(tag, digits))
+    if decimals is not None:
+        pattern = pattern.replace("0.00", f"0.{'0' * decimals}" if decimals else "0")
+    written = babel_format_currency(
+        amount, currency, pattern, locale, currency_digits=decimals is None, numbering_system=_system(tag, digits)
+    )
     return _in_digits(written, tag, digits)
 
 

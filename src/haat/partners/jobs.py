@@ -5,11 +5,49 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from haat.content.mails import MailTemplate
 from haat.kernel.events import DomainEvent, EventHandler
 from haat.kernel.permissions import PLATFORM
+from haat.language.messages import N_
 
 if TYPE_CHECKING:
     from haat.app import Platform
+
+
+_WAITING = MailTemplate(
+    "partner.waiting",
+    N_("{company} wants to offer services"),
+    N_("{company} ({slug}) has registered as a provider.\n\nDecide here: {portal}/operator/partners\n"),
+)
+_DECIDED = {
+    "partner.registered": MailTemplate(
+        "partner.registered",
+        N_("We have your registration"),
+        N_("Thank you for registering {company}. The operator looks at it and you get a mail with the decision.\n"),
+        optional=frozenset({"portal"}),
+    ),
+    "partner.approved": MailTemplate(
+        "partner.approved",
+        N_("Welcome to the market"),
+        N_("{company} is approved. Register your first service here: {portal}/partner\n"),
+    ),
+    "partner.rejected": MailTemplate(
+        "partner.rejected",
+        N_("Your registration was not accepted"),
+        N_(
+            "The operator has not accepted {company}, for this reason:\n\n{reason}\n\n"
+            "When it is mended, register again: {portal}/partner\n"
+        ),
+    ),
+    "partner.suspended": MailTemplate(
+        "partner.suspended",
+        N_("Your services are suspended"),
+        N_("The operator has suspended {company}, for this reason:\n\n{reason}\n"),
+        optional=frozenset({"portal"}),
+    ),
+}
+MAILS = (_WAITING, *_DECIDED.values())
+"""The mails whose words the operator may write (`haat.content`)."""
 
 
 async def mail_operator(platform: Platform, event: DomainEvent) -> None:
@@ -18,54 +56,36 @@ async def mail_operator(platform: Platform, event: DomainEvent) -> None:
     if operator is None:
         return
     partner = await platform.partners.get(PLATFORM, UUID(event.stream.removeprefix("partner/")))
+    letter = await platform.library.letter(
+        _WAITING,
+        await platform.papers.language(PLATFORM, operator.id),
+        company=partner.company_name,
+        slug=partner.slug,
+        portal=platform.settings.portal_address,
+    )
     for address in await platform.identity.member_emails(operator.id):
         await platform.mail.send(
             to=address,
-            subject=f"{partner.company_name} wants to offer services",
-            text=(
-                f"{partner.company_name} ({partner.slug}) has registered as a provider.\n\n"
-                f"Decide here: {platform.settings.portal_address}/operator/partners\n"
-            ),
+            subject=letter.subject,
+            text=letter.text,
             message_id=f"{event.id}.{address.replace('@', '.at.')}",
         )
 
 
-_TEXTS = {
-    "partner.registered": (
-        "We have your registration",
-        "Thank you for registering {company}. The operator looks at it and you get a mail with the decision.\n",
-    ),
-    "partner.approved": (
-        "Welcome to the market",
-        "{company} is approved. Register your first service here: {portal}/partner\n",
-    ),
-    "partner.rejected": (
-        "Your registration was not accepted",
-        "The operator has not accepted {company}, for this reason:\n\n{reason}\n\n"
-        "When it is mended, register again: {portal}/partner\n",
-    ),
-    "partner.suspended": (
-        "Your services are suspended",
-        "The operator has suspended {company}, for this reason:\n\n{reason}\n",
-    ),
-}
-
-
 async def mail_partner(platform: Platform, event: DomainEvent) -> None:
-    """Tell the partner where its registration stands."""
+    """Tell the partner where its registration stands, in the language its organisation gets its papers in."""
     partner = await platform.partners.get(PLATFORM, UUID(event.stream.removeprefix("partner/")))
-    subject, text = _TEXTS[event.type]
-    await platform.mail.send(
-        to=partner.email,
-        subject=subject,
-        text=text.format(
-            company=partner.company_name, portal=platform.settings.portal_address, reason=event.data.get("reason", "")
-        ),
-        message_id=str(event.id),
+    letter = await platform.library.letter(
+        _DECIDED[event.type],
+        await platform.papers.language(PLATFORM, partner.org_id),
+        company=partner.company_name,
+        portal=platform.settings.portal_address,
+        reason=event.data.get("reason", ""),
     )
+    await platform.mail.send(to=partner.email, subject=letter.subject, text=letter.text, message_id=str(event.id))
 
 
 HANDLERS = [
     EventHandler("partners.mail_operator", frozenset({"partner.registered"}), mail_operator),
-    EventHandler("partners.mail_partner", frozenset(_TEXTS), mail_partner),
+    EventHandler("partners.mail_partner", frozenset(_DECIDED), mail_partner),
 ]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from uuid import UUID
 
-from haat.identity.model import check_email, check_gstin
+from haat.identity.model import check_email
 from haat.infra import events
 from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database, tenant
 from haat.kernel.clock import Clock
 from haat.kernel.errors import NotFound, PermissionDenied, ValidationFailed
+from haat.kernel.gstin import check_gstin
 from haat.kernel.permissions import Actor, Permission
 from haat.kernel.text import check_name
 from haat.partners import store

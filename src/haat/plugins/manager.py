@@ -14,6 +14,7 @@ from typing import Any
 
 import pluggy
 
+from haat.invoices.ports import PaymentProvider, Registrar
 from haat.models.hosted import Hosted, HostedChat, HostedService
 from haat.models.runtimes.port import Runtime
 from haat.plugins import spec
@@ -75,6 +76,38 @@ def brought_runtimes(plugins: pluggy.PluginManager | None = None) -> dict[str, R
             continue
         for runtime in runtimes:
             found.setdefault(runtime.name, runtime)
+    return found
+
+
+def brought_payment_providers(plugins: pluggy.PluginManager | None = None) -> dict[str, PaymentProvider]:
+    """Return the payment providers that plugins bring, by name; the first of a name stays."""
+    found: dict[str, PaymentProvider] = {}
+    for one in _brought(plugins or load_plugins(), "haat_payment_providers", PaymentProvider):
+        found.setdefault(one.name, one)
+    return found
+
+
+def brought_registrar(plugins: pluggy.PluginManager | None = None) -> Registrar | None:
+    """Return the registrar of e-invoices that a plugin brings; of several the first, and that is said."""
+    found: list[Registrar] = _brought(plugins or load_plugins(), "haat_registrars", Registrar)
+    for other in found[1:]:
+        log.error("the registrar %s is left out: %s is here already", other.name, found[0].name)
+    return found[0] if found else None
+
+
+def _brought(plugins: pluggy.PluginManager, hook: str, kind: Any) -> list[Any]:
+    """Return what plugins give for a hook; one that fails, or gives something else, is left out."""
+    found: list[Any] = []
+    for implementation in getattr(plugins.hook, hook).get_hookimpls():
+        try:
+            given = list(implementation.function())
+            for one in given:
+                if not isinstance(one, kind):
+                    raise TypeError(f"{hook} gave a {type(one).__name__}, not a {kind.__name__}")
+        except Exception:
+            log.exception("plugin %s failed at %s and is left out", implementation.plugin_name, hook)
+            continue
+        found += given
     return found
 
 

@@ -12,6 +12,7 @@ functions, never coroutines: they run on the gateway's loop. To refuse a call, r
 
 from __future__ import annotations
 
+from haat.invoices.ports import PaymentProvider, Registrar
 from haat.models.hosted import Hosted
 from haat.models.runtimes.port import Runtime
 from haat.plugins.api import PROJECT, Answer, Arrival, Event, Request, Service, Usage, hookimpl, hookspec
@@ -30,6 +31,16 @@ def haat_services() -> list[Hosted]:
 @hookspec
 def haat_runtimes() -> list[Runtime]:
     """Return the runtimes this plugin brings for models. Import what they need when they open one, not here."""
+
+
+@hookspec
+def haat_payment_providers() -> list[PaymentProvider]:
+    """Return the payment providers this plugin brings. Hooks of the control plane: import what they need when used."""
+
+
+@hookspec
+def haat_registrars() -> list[Registrar]:
+    """Return the registrar of e-invoices this plugin brings: with one, invoices are registered before being issued."""
 
 
 @hookspec

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from haat.language.messages import N_
+
 WIDTH, HEIGHT = 720, 190
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 10, 22
 
@@ -103,7 +105,10 @@ def bar_chart(title: str, unit: str, points: Sequence[Point], *, whole: bool = T
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A span of one call: where it lies on the call's own time line, in µs and in thousandths."""
+    """A span of one call: where it lies on the call's own time line, in µs and in thousandths.
+
+    ``name`` and ``explanation`` are English, marked for translation.
+    """
 
     name: str
     explanation: str
@@ -113,11 +118,11 @@ class Stage:
 
 
 STAGES = (
-    ("Admission", "key, subscription and limits were checked"),
-    ("Queue", "waited for a free connection"),
-    ("Connect", "connected to the provider"),
-    ("Provider", "the provider worked until its first byte"),
-    ("Answer", "the answer was passed on"),
+    (N_("Admission"), N_("key, subscription and limits were checked")),
+    (N_("Queue"), N_("waited for a free connection")),
+    (N_("Connect"), N_("connected to the provider")),
+    (N_("Provider"), N_("the provider worked until its first byte")),
+    (N_("Answer"), N_("the answer was passed on")),
 )
 
 

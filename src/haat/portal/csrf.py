@@ -14,6 +14,7 @@ from haat.infra.keyring import Keyring
 
 FIELD = "form_token"
 VISIT_COOKIE = "haat_visit"
+_DIGEST_BYTES = 24
 
 
 def new_visit() -> str:
@@ -22,11 +23,30 @@ def new_visit() -> str:
 
 
 def form_token(keyring: Keyring, holder: str) -> str:
-    """Return the token of the forms of one session or visit."""
-    digest = hmac.digest(keyring.derive("portal-forms"), holder.encode(), "sha256")
-    return base64.urlsafe_b64encode(digest[:24]).decode()
+    """Return the token of the forms of one session or visit, in other letters each time.
+
+    Answers are compressed, and what is the same in each of them could be guessed letter by letter from their lengths
+    by who makes a browser ask for an address of his (BREACH). So the digest goes out under a random mask, with it.
+    """
+    digest = _digest(keyring, holder)
+    mask = secrets.token_bytes(len(digest))
+    return base64.urlsafe_b64encode(mask + _masked(digest, mask)).decode()
 
 
 def fits(keyring: Keyring, holder: str, token: str) -> bool:
     """Tell whether a token belongs to a session or visit, in constant time."""
-    return bool(holder) and hmac.compare_digest(form_token(keyring, holder).encode(), token.encode())
+    try:
+        sent = base64.b64decode(token.encode(), altchars=b"-_", validate=True)
+    except ValueError:  # not base64, or no text that could be
+        return False
+    mask, masked = sent[:_DIGEST_BYTES], sent[_DIGEST_BYTES:]
+    digest = _digest(keyring, holder)
+    return bool(holder) and len(masked) == _DIGEST_BYTES and hmac.compare_digest(_masked(masked, mask), digest)
+
+
+def _digest(keyring: Keyring, holder: str) -> bytes:
+    return hmac.digest(keyring.derive("portal-forms"), holder.encode(), "sha256")[:_DIGEST_BYTES]
+
+
+def _masked(text: bytes, mask: bytes) -> bytes:
+    return bytes(one ^ other for one, other in zip(text, mask, strict=True))

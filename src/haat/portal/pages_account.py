@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from haat.identity.model import Application, Credential, IssuedKey, KeyMode
 from haat.kernel.errors import HaatError, NotFound
+from haat.language.messages import _n
 from haat.portal.visit import Fields, Visit, VisitOf, messages, parse_id
 from haat.subscriptions.model import Plan, Subscription
 
 router = APIRouter(prefix="/account")
+
+_DAYS = (30, 90, 365)
+"""How long a new key can be open that is not open for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ async def _applications_page(
         issued=issued,
         issued_for=names.get(issued.credential.application_id, "") if issued else "",
         rotated=rotated,
+        lengths=[(days, _n("%(count)s day", "%(count)s days", days)) for days in _DAYS],
         typed=visit.typed if errors else Fields(),
         errors=errors or Fields(),
     )
@@ -80,8 +85,13 @@ async def create_application(visit: VisitOf) -> Response:
 async def create_key(visit: VisitOf, application: str) -> Response:
     """Make a key and show it in this very answer: it can't be shown again."""
     mode: KeyMode = "test" if visit.text("mode") == "test" else "live"
+    days = next((days for days in _DAYS if visit.text("days") == str(days)), None)
     issued = await visit.platform.identity.create_key(
-        visit.require_actor(), parse_id(application), name=visit.text("name"), mode=mode
+        visit.require_actor(),
+        parse_id(application),
+        name=visit.text("name"),
+        mode=mode,
+        expires_at=visit.platform.clock.now() + timedelta(days=days) if days else None,
     )
     return await _applications_page(visit, issued=issued)
 

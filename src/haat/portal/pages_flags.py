@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 from uuid import UUID
 
+from babel.lists import format_list
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from haat.flags.draft import FlagDraft, written
-from haat.flags.model import Condition, Flag
+from haat.flags.model import Condition, Flag, Rule
 from haat.flags.switchboard import SWITCHES
 from haat.kernel.errors import HaatError, NotFound, ValidationFailed
 from haat.kernel.permissions import Actor, Permission
+from haat.language.formats import date_locale
+from haat.language.messages import _, _n, spoken
+from haat.portal import formats
 from haat.portal.visit import Fields, Visit, VisitOf, messages
 
 router = APIRouter(prefix="/operator/flags")
@@ -116,14 +119,14 @@ def _percent(text: str) -> float:
     try:
         return float(text.removesuffix("%"))
     except ValueError as error:
-        raise ValidationFailed(errors=[{"field": "percent", "message": "Enter a number from 0 to 100."}]) from error
+        raise ValidationFailed(errors=[{"field": "percent", "message": _("Enter a number from 0 to 100.")}]) from error
 
 
 def _definition(visit: Visit) -> FlagDraft:
     try:
         value = json.loads(visit.text("definition"))
     except (ValueError, RecursionError) as error:
-        raise ValidationFailed(errors=[{"field": "definition", "message": "This is not JSON."}]) from error
+        raise ValidationFailed(errors=[{"field": "definition", "message": _("This is not JSON.")}]) from error
     try:
         return FlagDraft.parse(value)
     except ValidationFailed as error:
@@ -141,7 +144,7 @@ def _organisation(visit: Visit) -> UUID:
     try:
         return UUID(visit.text("organisation"))
     except ValueError as error:
-        message = "Enter the organisation's id."
+        message = _("Enter the organisation's id.")
         raise ValidationFailed(errors=[{"field": "organisation", "message": message}]) from error
 
 
@@ -154,30 +157,56 @@ def present_percent(flag: Flag) -> str:
 def sentences(flag: Flag) -> list[str]:
     """Return what a flag does, in the order in which it is decided."""
     if not flag.enabled:
-        return [f"Everybody gets {_told(flag, flag.off)}."]
+        return [_("Everybody gets %(variant)s.", variant=_told(flag, flag.off))]
     said = []
-    if flag.overrides:
-        many = len(flag.overrides)
+    if many := len(flag.overrides):
         said.append(
-            "1 organisation has a variant of its own." if many == 1 else f"{many} organisations have their own."
+            _n(
+                "%(amount)s organisation has a variant of its own.",
+                "%(amount)s organisations have their own.",
+                many,
+                amount=formats.number(many),
+            )
         )
-    for rule in flag.rules:
-        whom = " and ".join(_asked(condition) for condition in rule.when)
-        share = "" if rule.buckets is None else f"{rule.buckets / 100:g}\xa0% "
-        start = f"Where {whom}, {share or 'all '}get" if whom else f"{share or 'All '}get"
-        said.append(f"{start} {_told(flag, rule.variant)}.")
-    said.append(f"{'Everybody else gets' if said else 'Everybody gets'} {_told(flag, flag.default)}.")
+    said += [_ruled(flag, rule) for rule in flag.rules]
+    rest = _told(flag, flag.default)
+    if said:
+        said.append(_("Everybody else gets %(variant)s.", variant=rest))
+    else:
+        said.append(_("Everybody gets %(variant)s.", variant=rest))
     return said
 
 
-def _asked(condition: Condition) -> str:
-    values = ", ".join(sorted(condition.values)[:5]) + (", …" if len(condition.values) > 5 else "")
-    return f"{condition.attribute} is {'none' if condition.negated else 'one'} of {values}"
+def _ruled(flag: Flag, rule: Rule) -> str:
+    variant = _told(flag, rule.variant)
+    if rule.buckets is None:
+        if not rule.when:
+            return _("All get %(variant)s.", variant=variant)
+        return _("Where %(conditions)s, all get %(variant)s.", conditions=_asked(rule.when), variant=variant)
+    share = f"{formats.number(rule.buckets / 100)}{formats.NO_BREAK}%"
+    if not rule.when:
+        return _("%(share)s get %(variant)s.", share=share, variant=variant)
+    return _(
+        "Where %(conditions)s, %(share)s get %(variant)s.",
+        conditions=_asked(rule.when),
+        share=share,
+        variant=variant,
+    )
+
+
+def _asked(conditions: Sequence[Condition]) -> str:
+    asked = []
+    for one in conditions:
+        values = ", ".join(sorted(one.values)[:5]) + (", …" if len(one.values) > 5 else "")
+        if one.negated:
+            asked.append(_("%(attribute)s is none of %(values)s", attribute=one.attribute, values=values))
+        else:
+            asked.append(_("%(attribute)s is one of %(values)s", attribute=one.attribute, values=values))
+    return format_list(asked, locale=date_locale(spoken()))
 
 
 def _told(flag: Flag, variant: str) -> str:
-    value: Mapping[str, Any] | Any = flag.variants.get(variant)
     if flag.kind == "boolean":
         return variant
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(flag.variants.get(variant), ensure_ascii=False)
     return f"{variant} ({text if len(text) <= 40 else text[:40] + '…'})"

@@ -15,6 +15,7 @@ from haat.portal.visit import Fields, Visit, VisitOf, messages, parse_id
 router = APIRouter(prefix="/account")
 
 STATUSES = ("waiting", "running", "cancelling", "completed", "cancelled", "expired", "failed")
+ITEM_STATUSES = ("waiting", "succeeded", "failed", "cancelled", "expired")
 ITEMS = 50
 
 
@@ -39,7 +40,7 @@ async def jobs(visit: VisitOf, status: str = "", cursor: str = "") -> Response:
 async def job(visit: VisitOf, identifier: str, items: str = "", after: str = "") -> Response:
     actor, job_id = visit.require_actor(), parse_id(identifier)
     found = await visit.platform.caller_jobs.seen(actor, job_id)
-    chosen = items if items in ("waiting", "succeeded", "failed", "cancelled", "expired") else ""
+    chosen = items if items in ITEM_STATUSES else ""
     place = int(after) if after.isdigit() and len(after) < 7 else -1
     listed = await visit.platform.caller_jobs.outline(actor, job_id, after=place, status=chosen or None, limit=ITEMS)
     more = len(listed) > ITEMS
@@ -48,6 +49,7 @@ async def job(visit: VisitOf, identifier: str, items: str = "", after: str = "")
         "job.html",
         job=found,
         items=listed[:ITEMS],
+        item_statuses=ITEM_STATUSES,
         chosen=chosen,
         next_href=f"{visit.request.url.path}?{urlencode({k: v for k, v in query.items() if v})}" if more else None,
         deliveries=(await visit.platform.webhooks.deliveries(actor, job=job_id)).items,

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
+from uuid import UUID
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from haat.infra import dead_letters
 from haat.infra.postgres import PLATFORM_SCOPE
-from haat.invoices.service import IssueRun
+from haat.invoices.runs import Run
 from haat.kernel.clock import month_of
 from haat.kernel.errors import HaatError, NotFound
 from haat.kernel.permissions import Actor, Permission
 from haat.portal.pages_usage import chosen_month, months
 from haat.portal.visit import Fields, Visit, VisitOf, messages, parse_id
-from haat.settlement.service import Settlement
+from haat.portal.words import BUSINESSES
 
 router = APIRouter(prefix="/operator")
+
+SHOWN = 50
+"""Of those whom a run could not bill."""
 
 
 def _operator(visit: Visit, permission: Permission) -> Actor:
@@ -32,7 +37,7 @@ def _operator(visit: Visit, permission: Permission) -> Actor:
 async def _queue_page(visit: Visit, status: int = 200, errors: Fields | None = None) -> Response:
     actor = _operator(visit, Permission.PARTNERS_DECIDE)
     waiting = await visit.platform.partners.directory(actor, "pending")
-    return visit.render("queue.html", status, waiting=waiting, errors=errors or Fields())
+    return visit.render("queue.html", status, waiting=waiting, businesses=BUSINESSES, errors=errors or Fields())
 
 
 @router.get("")
@@ -100,20 +105,12 @@ async def replay(visit: VisitOf, letter: str) -> Response:
 # --- the invoice run ------------------------------------------------------------------------------
 
 
-async def _run_page(
-    visit: Visit,
-    status: int = 200,
-    *,
-    month: str = "",
-    errors: Fields | None = None,
-    run: IssueRun | None = None,
-    settled: list[Settlement] | None = None,
-) -> Response:
+async def _run_page(visit: Visit, status: int = 200, *, month: str = "", errors: Fields | None = None) -> Response:
     actor = _operator(visit, Permission.INVOICES_RUN)
     last = month_of(month_of(visit.platform.clock.now(), visit.zone).start - timedelta(days=1), visit.zone)
     period = chosen_month(visit, month or last.label)
     issued = await visit.platform.invoices.page(actor, period=period.label, limit=100)
-    names = {one.org_id: (await visit.platform.identity.organisation(one.org_id)).name for one in issued.items}
+    run = await _run_of(visit, actor, period.label)
     return visit.render(
         "invoice_run.html",
         status,
@@ -121,11 +118,25 @@ async def _run_page(
         months=months(visit, period),
         running=visit.platform.clock.now() < period.end,
         issued=issued.items,
-        names=names,
+        names=await _names(visit, [str(one.org_id) for one in issued.items], run),
         run=run,
-        settled=settled,
+        shown=SHOWN,
+        registering=[one for one in await visit.platform.invoices.registering(actor) if one.period == period.label],
         errors=errors or Fields(),
     )
+
+
+async def _run_of(visit: Visit, actor: Actor, period: str) -> Run | None:
+    try:
+        return await visit.platform.billing.status(actor, period)
+    except NotFound:
+        return None
+
+
+async def _names(visit: Visit, orgs: Iterable[str], run: Run | None) -> dict[str, str]:
+    """Return the names of organisations and of the first that a run could not bill, by id."""
+    wanted = {*orgs, *(one["org_id"] for one in (run.failed if run else ())[:SHOWN])}
+    return {org: (await visit.platform.identity.organisation(UUID(org))).name for org in sorted(wanted)}
 
 
 @router.get("/invoices")
@@ -133,14 +144,29 @@ async def invoice_run(visit: VisitOf, month: str = "") -> Response:
     return await _run_page(visit, month=month)
 
 
+@router.get("/invoices/{month}/progress")
+async def run_progress(visit: VisitOf, month: str) -> Response:
+    """Return the piece of the page that says how far a run is; it asks again until the run is done."""
+    actor = _operator(visit, Permission.INVOICES_RUN)
+    period = chosen_month(visit, month)
+    run = await _run_of(visit, actor, period.label)
+    answer = visit.render("run_progress.html", run=run, period=period, names=await _names(visit, (), run), shown=SHOWN)
+    if run is None or run.state == "done":
+        answer.headers["HX-Refresh"] = "true"  # the whole page has what came of it
+    return answer
+
+
 @router.post("/invoices")
 async def run_invoices(visit: VisitOf) -> Response:
-    """Issue a month's invoices and settle its providers; doing it twice changes nothing."""
+    """Begin to close a month, or bill what is counted up to now of one that runs; twice changes nothing."""
     actor, month = _operator(visit, Permission.INVOICES_RUN), visit.text("month")
     try:
-        until = await visit.platform.usage.watermark() if visit.text("up_to_now") == "yes" else None
-        run = await visit.platform.invoices.issue_all(actor, month, until=until)
-        settled = await visit.platform.settlements.close_all(actor, month)
+        if visit.text("up_to_now") == "yes":
+            until = await visit.platform.usage.watermark()
+            await visit.platform.invoices.issue_all(actor, month, until=until)
+            await visit.platform.settlements.close_all(actor, month)
+        else:
+            await visit.platform.billing.start(actor, month, again=visit.text("again") == "yes")
     except HaatError as error:
         return await _run_page(visit, error.status, month=month, errors=messages(error))
-    return await _run_page(visit, month=month, run=run, settled=settled)
+    return visit.redirect("/operator/invoices", month=month)

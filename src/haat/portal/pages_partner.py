@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -10,11 +12,13 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from haat.catalog.drafts import PriceDraft, VersionDraft
-from haat.catalog.model import CATEGORIES, UNITS, Listing
+from haat.catalog.model import CATEGORIES, UNITS, Listing, Price
 from haat.catalog.service import Registered
 from haat.flags.switchboard import PROVIDER_REGISTRATION
 from haat.kernel.clock import month_of
 from haat.kernel.errors import AcceptanceFailed, HaatError, NotFound, PermissionDenied, ValidationFailed
+from haat.kernel.money import multiply
+from haat.language.messages import _, gettext
 from haat.partners.model import BUSINESS_TYPES, Partner
 from haat.portal import formats
 from haat.portal.pages_usage import chosen_month, months
@@ -29,19 +33,16 @@ from haat.portal.service_form import (
     starting_values,
 )
 from haat.portal.visit import Fields, Visit, VisitOf, messages, parse_id
+from haat.portal.words import BUSINESSES
 
 router = APIRouter(prefix="/partner")
-
-_KINDS = [(kind, formats.category_name(kind)) for kind in CATEGORIES]
-_UNITS = [(unit, f"{formats.unit_name(unit)}, {formats.price_measure(unit)}") for unit in UNITS]
-_BUSINESSES = [(one, one.upper() if one == "llp" else one.capitalize()) for one in BUSINESS_TYPES]
 
 
 async def _partner(visit: Visit) -> Partner:
     """Return the visitor's approved partner record; raise PermissionDenied before the decision."""
     partner = await visit.platform.partners.of(visit.require_actor())
     if partner is None or partner.status != "approved":
-        raise PermissionDenied("Services are offered by approved partners: register, or wait for the decision.")
+        raise PermissionDenied(_("Services are offered by approved partners: register, or wait for the decision."))
     return partner
 
 
@@ -56,7 +57,7 @@ async def _own(visit: Visit, service: str) -> Listing:
 def _provider_only(visit: Visit) -> None:
     visit.require_actor()
     if visit.visitor is None or visit.visitor.organisation.kind != "provider":
-        raise PermissionDenied("This is for providers: sign up as one to open a stall.")
+        raise PermissionDenied(_("This is for providers: sign up as one to open a stall."))
 
 
 # --- the stall ------------------------------------------------------------------------------------
@@ -71,21 +72,26 @@ async def stall(visit: VisitOf, month: str = "") -> Response:
         return _registration_page(visit)
     period = chosen_month(visit, month)
     usage = await visit.platform.usage.provider_summary(actor, period)
+    listings = await visit.platform.catalog.own(actor) if partner.status == "approved" else []
     return visit.render(
         "partner.html",
         partner=partner,
-        listings=await visit.platform.catalog.own(actor) if partner.status == "approved" else [],
+        listings=listings,
         period=period,
         months=months(visit, period),
         usage={one.service_id: one for one in usage.services},
         customers=usage.customers,
-        proofs=await visit.request.app.state.portal.proofs.of_all(visit.platform),
+        proofs=await visit.request.app.state.portal.proofs.of(visit.platform, listings),
     )
 
 
 def _registration_page(visit: Visit, status: int = 200, errors: Fields | None = None) -> Response:
     return visit.render(
-        "partner_register.html", status, typed=visit.typed, errors=errors or Fields(), businesses=_BUSINESSES
+        "partner_register.html",
+        status,
+        typed=visit.typed,
+        errors=errors or Fields(),
+        businesses=[(one, gettext(BUSINESSES[one])) for one in BUSINESS_TYPES],
     )
 
 
@@ -126,8 +132,8 @@ def _service_form(
         partner=partner,
         typed=typed,
         errors=errors or Fields(),
-        kinds=_KINDS,
-        units=_UNITS,
+        kinds=[(kind, formats.category_name(kind)) for kind in CATEGORIES],
+        units=[(unit, f"{formats.unit_name(unit)} ({formats.price_measure(unit)})") for unit in UNITS],
     )
 
 
@@ -159,19 +165,30 @@ async def _service_page(
     listing, actor = await _own(visit, service), visit.require_actor()
     period = month_of(visit.platform.clock.now(), visit.zone)
     hours = await visit.platform.usage.provider_summary(actor, period)
+    usage = next((one for one in hours.services if one.service_id == listing.id), None)
+    prices = await visit.platform.discovery.prices(actor, listing.id)
     return visit.render(
         "service.html",
         status,
         listing=listing,
         versions=await visit.platform.discovery.versions(actor, listing.id),
-        prices=await visit.platform.discovery.prices(actor, listing.id),
+        prices=prices,
         plans=await visit.platform.subscriptions.plans(listing.id),
-        usage=next((one for one in hours.services if one.service_id == listing.id), None),
+        usage=usage,
+        share=_share_at_list_price(prices, usage.units) if usage else None,
         registered=registered,
         steps=steps,
         errors=errors or Fields(),
         typed=visit.typed if errors else starting_values(),
     )
+
+
+def _share_at_list_price(prices: Sequence[Price], units: Mapping[str, Decimal]) -> Decimal | None:
+    """Return what units come to for the provider by the card for every plan; None for one with more than a price."""
+    card = next((price for price in prices if price.plan_code is None), None)
+    if card is None or card.components:
+        return None
+    return multiply(multiply(units.get(card.unit, Decimal(0)), card.unit_price), card.provider_share)
 
 
 @router.get("/services/{service}")
@@ -236,7 +253,7 @@ async def deprecate(visit: VisitOf, service: str) -> Response:
     try:
         sunset = datetime.fromisoformat(visit.text("sunset_at")).replace(tzinfo=UTC)
     except ValueError:
-        wrong = Fields(sunset_at="Choose the day on which the service ends.")
+        wrong = Fields(sunset_at=_("Choose the day on which the service ends."))
         return await _service_page(visit, service, 422, errors=wrong)
     try:
         await visit.platform.catalog.deprecate(visit.require_actor(), listing.id, sunset, visit.text("reason"))
@@ -264,7 +281,8 @@ async def statements(visit: VisitOf, cursor: str = "") -> Response:
 async def statement(visit: VisitOf, settlement: str) -> Response:
     actor = visit.require_actor()
     found = await visit.platform.settlements.statement(actor, parse_id(settlement))
-    return visit.render("statement.html", settlement=found.settlement, lines=found.lines)
+    payouts = await visit.platform.payouts.of_settlement(actor, found.settlement.id)
+    return visit.render("statement.html", statement=found, settlement=found.settlement, payouts=payouts)
 
 
 @router.get("/statements/{settlement}/lines/{line}")

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from haat.catalog.model import Listing, Version
 from haat.kernel.errors import HaatError, NotFound, ValidationFailed
+from haat.language.messages import N_, _
 from haat.portal import formats
 from haat.portal.visit import Fields, Visit, VisitOf, messages, parse_id
 from haat.rollouts.experiments import Results, VariantResult
@@ -24,18 +25,18 @@ router = APIRouter(prefix="/partner/services/{service}/rollout")
 
 PACES: dict[str, tuple[str, list[dict[str, int]]]] = {
     "hours": (
-        "1, 5, 25, 50 and 100 % of the users, an hour each",
+        N_("1, 5, 25, 50 and 100 %% of the users, an hour each"),
         [{"percent": percent, "minutes": 60} for percent in (1, 5, 25, 50, 100)],
     ),
     "minutes": (
-        "1, 5, 25, 50 and 100 % of the users, ten minutes each",
+        N_("1, 5, 25, 50 and 100 %% of the users, ten minutes each"),
         [{"percent": percent, "minutes": 10} for percent in (1, 5, 25, 50, 100)],
     ),
     "days": (
-        "5, 25, 50 and 100 % of the users, a day each",
+        N_("5, 25, 50 and 100 %% of the users, a day each"),
         [{"percent": percent, "minutes": 24 * 60} for percent in (5, 25, 50, 100)],
     ),
-    "hand": ("by hand, beginning with nobody", []),
+    "hand": (N_("by hand, beginning with nobody"), []),
 }
 _SHOWN = 5
 
@@ -78,8 +79,10 @@ async def _page(visit: Visit, service: str, status: int = 200, errors: Fields | 
         status,
         listing=listing,
         report=report,
-        candidates=[(one.version, f"Version {one.version}") for one in _candidates(versions, visit)],
-        paces=[(name, words) for name, (words, _) in PACES.items()],
+        candidates=[
+            (one.version, _("Version %(version)s", version=one.version)) for one in _candidates(versions, visit)
+        ],
+        paces=[(name, _(words)) for name, (words, steps) in PACES.items()],
         past=[one for one in found if not one.active][:_SHOWN],
         experiments=[(one, rows_of(one)) for one in results],
         busy=any(one.experiment.status == "running" for one in results),
@@ -104,12 +107,12 @@ async def rollout(visit: VisitOf, service: str) -> Response:
 @router.post("/start")
 async def start(visit: VisitOf, service: str) -> Response:
     listing = await _own(visit, service)
-    _, steps = PACES.get(visit.text("pace"), PACES["hand"])
+    steps = PACES.get(visit.text("pace"), PACES["hand"])[1]
     try:
         try:
             draft = RolloutDraft.model_validate({"candidate": visit.text("candidate"), "steps": steps})
         except ValidationError as error:
-            wrong = [{"field": "candidate", "message": "Choose the version to move to."}]
+            wrong = [{"field": "candidate", "message": _("Choose the version to move to.")}]
             raise ValidationFailed(errors=wrong) from error
         await visit.platform.rollouts.start(visit.require_actor(), listing.id, draft)
     except HaatError as error:
@@ -124,7 +127,7 @@ async def set_percent(visit: VisitOf, service: str) -> Response:
         if not 0 <= percent <= 100 or percent != round(percent, 2):
             raise InvalidOperation
     except InvalidOperation:
-        return await _page(visit, service, 422, Fields(percent="Enter 0 to 100, with at most two decimals."))
+        return await _page(visit, service, 422, Fields(percent=_("Enter 0 to 100, with at most two decimals.")))
 
     async def change(active: Rollout) -> Any:
         await visit.platform.rollouts.set_percent(visit.require_actor(), active.id, percent)
@@ -162,7 +165,7 @@ async def _change(visit: Visit, service: str, done: str, change: Callable[[Rollo
     found = await visit.platform.rollouts.of_service(visit.require_actor(), listing.id)
     active = next((one for one in found if one.active), None)
     if active is None:
-        return await _page(visit, service, 409, Fields({"": "No rollout is running any more."}))
+        return await _page(visit, service, 409, Fields({"": _("No rollout is running any more.")}))
     try:
         await change(active)
     except HaatError as error:
@@ -186,18 +189,19 @@ def rows_of(results: Results) -> list[Row]:
 def _row(metric: str, one: VariantResult) -> Row:
     subjects = formats.number(one.subjects)
     if one.seen > one.subjects:
-        subjects += f" of {formats.number(one.seen)}"
+        subjects = _("%(part)s of %(whole)s", part=subjects, whole=formats.number(one.seen))
     interval = difference = "–"
-    verdict, state, p_value = "compared with", "off", ""
+    verdict, state, p_value = _("baseline"), "off", ""
     if one.p_value is not None:
-        verdict, state = "too few yet", "off"
+        verdict, state = _("too few yet"), "off"
         if one.difference is not None and one.low is not None and one.high is not None:
             difference = _signed(metric, one.difference)
-            interval = f"{_signed(metric, one.low, unit=False)} to {_signed(metric, one.high)}"
-            verdict, state = "undecided", "pending"
+            low, high = _signed(metric, one.low, unit=False), _signed(metric, one.high)
+            interval = _("%(low)s to %(high)s", low=low, high=high)
+            verdict, state = _("undecided"), "pending"
             if one.decided:
                 better = (one.difference < 0) is (metric == LATENCY)
-                verdict, state = ("better", "approved") if better else ("worse", "failed")
+                verdict, state = (_("better"), "approved") if better else (_("worse"), "failed")
             p_value = f"p {one.p_value:.3f}" if one.p_value >= 0.001 else "p < 0.001"
     estimate = "–" if one.estimate is None else _plain(metric, one.estimate)
     return Row(one.name, one.version, subjects, estimate, difference, interval, verdict, state, p_value)
@@ -213,7 +217,8 @@ def _signed(metric: str, value: float, *, unit: bool = True) -> str:
     """Write a difference with its sign; of an interval only the second end needs the unit."""
     sign = "−" if value < 0 else "+"
     if metric == SUCCESS_RATE:
-        return f"{sign}{abs(value) * 100:.2f}" + (" points" if unit else "")
+        points = f"{sign}{abs(value) * 100:.2f}"
+        return _("%(number)s points", number=points) if unit else points
     if metric == LATENCY:
         return f"{sign}{formats.milliseconds(abs(value))}"
     return f"{sign}{formats.number(round(abs(value), 3))}"

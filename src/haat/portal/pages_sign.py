@@ -8,15 +8,18 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from haat.flags.switchboard import SIGN_UP
-from haat.identity.model import Session
 from haat.invoices.model import STATES
 from haat.kernel.errors import HaatError
-from haat.portal.visit import SESSION_COOKIE, THEME_COOKIE, THEMES, Fields, Visit, VisitOf, messages, own_path
+from haat.language.messages import _, gettext
+from haat.portal.visit import THEME_COOKIE, THEMES, YEAR, Fields, VisitOf, messages, own_path
 
 router = APIRouter()
 
-_YEAR = 365 * 24 * 3600
-_STATES = [("", "Choose a State"), *sorted(STATES.items(), key=lambda item: item[1])]
+
+def _states() -> list[tuple[str, str]]:
+    """Return the options of the choice of a State, in the reader's language."""
+    named = [(code, gettext(name)) for code, name in STATES.items()]
+    return [("", _("Choose a State")), *sorted(named, key=lambda item: item[1])]
 
 
 @router.get("/sign-in")
@@ -31,18 +34,22 @@ async def sign_in(visit: VisitOf) -> Response:
     next_page = own_path(visit.text("next") or "/account")
     try:
         session = await visit.platform.identity.sign_in(
-            visit.text("email"), visit.secret("password"), client=visit.client
+            visit.text("email"),
+            visit.secret("password"),
+            client=visit.client,
+            user_agent=visit.user_agent,
+            instead_of=visit.session,
         )
     except HaatError as error:
         return visit.render("sign_in.html", error.status, typed=visit.typed, errors=messages(error), next=next_page)
-    return _enter(visit, session, visit.redirect(next_page))
+    return visit.enter(session, visit.redirect(next_page))
 
 
 @router.get("/sign-up")
 async def sign_up_form(visit: VisitOf, kind: str = "consumer") -> Response:
     if visit.visitor:
         return visit.redirect("/partner" if kind == "provider" else "/account")
-    return visit.render("sign_up.html", typed=Fields(kind=kind), errors=Fields(), states=_STATES)
+    return visit.render("sign_up.html", typed=Fields(kind=kind), errors=Fields(), states=_states())
 
 
 @router.post("/sign-up")
@@ -61,30 +68,24 @@ async def sign_up(visit: VisitOf) -> Response:
             gstin=visit.text("gstin") or None,
             client=visit.client,
         )
-        session = await visit.platform.identity.sign_in(email, password, client=visit.client)
+        session = await visit.platform.identity.sign_in(
+            email, password, client=visit.client, user_agent=visit.user_agent, instead_of=visit.session
+        )
     except HaatError as error:
-        return visit.render("sign_up.html", error.status, typed=visit.typed, errors=messages(error), states=_STATES)
-    return _enter(visit, session, visit.redirect("/partner" if kind == "provider" else "/account", done="welcome"))
+        return visit.render("sign_up.html", error.status, typed=visit.typed, errors=messages(error), states=_states())
+    return visit.enter(session, visit.redirect("/partner" if kind == "provider" else "/account", done="welcome"))
 
 
 @router.post("/sign-out")
 async def sign_out(visit: VisitOf) -> Response:
     if visit.visitor:
         await visit.platform.identity.sign_out(visit.visitor.session)
-    response = visit.redirect("/", done="signed-out")
-    response.delete_cookie(SESSION_COOKIE, path="/", secure=visit.secure, httponly=True, samesite="lax")
-    return response
+    return visit.leave(visit.redirect("/", done="signed-out"))
 
 
 @router.post("/theme")
 async def choose_theme(visit: VisitOf) -> Response:
     response = visit.redirect(own_path(visit.text("back")))
     theme = visit.text("theme")
-    visit.set_cookie(response, THEME_COOKIE, theme if theme in THEMES else "auto", max_age=_YEAR)
-    return response
-
-
-def _enter(visit: Visit, session: Session, response: Response) -> Response:
-    length = int((session.expires_at - visit.platform.clock.now()).total_seconds())
-    visit.set_cookie(response, SESSION_COOKIE, session.token, max_age=length)
+    visit.set_cookie(response, THEME_COOKIE, theme if theme in THEMES else "auto", max_age=YEAR)
     return response

@@ -12,8 +12,11 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from haat.invoices.evidence import portions
 from haat.kernel.clock import Period, month_of, month_period
 from haat.kernel.permissions import Permission
+from haat.language.messages import _
+from haat.portal import formats
 from haat.portal.charts import Chart, Point, bar_chart, time_line
 from haat.portal.visit import Visit, VisitOf, parse_id
 from haat.usage.model import CallFilter
@@ -35,7 +38,7 @@ class Month:
 
 def chosen_month(visit: Visit, wanted: str) -> Period:
     """Return the month ``2026-11`` names, or the present one for anything else."""
-    year, _, month = wanted.partition("-")
+    year, __, month = wanted.partition("-")
     if year.isdigit() and month.isdigit() and 2000 <= int(year) <= 2100 and 1 <= int(month) <= 12:
         return month_period(int(year), int(month), visit.zone)
     return month_of(visit.platform.clock.now(), visit.zone)
@@ -44,9 +47,8 @@ def chosen_month(visit: Visit, wanted: str) -> Period:
 def months(visit: Visit, chosen: Period) -> list[Month]:
     """Return the last twelve months, newest first."""
     found, period = [], month_of(visit.platform.clock.now(), visit.zone)
-    for _ in range(_MONTHS):
-        first = period.start.astimezone(ZoneInfo(visit.zone))
-        found.append(Month(period.label, first.strftime("%B %Y"), period.label == chosen.label))
+    for __ in range(_MONTHS):
+        found.append(Month(period.label, formats.month(period.label), period.label == chosen.label))
         period = month_of(period.start - timedelta(days=1), visit.zone)
     return found
 
@@ -60,12 +62,12 @@ def days(hours: list[Hour], period: Period, zone: str, today: date) -> list[Poin
     first = period.start.astimezone(tz).date()
     last = min((period.end - timedelta(microseconds=1)).astimezone(tz).date(), today)
     span = [first + timedelta(days=count) for count in range((last - first).days + 1)]
-    return [Point(f"{day.day} {day:%b}", Decimal(calls[day])) for day in span]
+    return [Point(formats.short_day(day), Decimal(calls[day])) for day in span]
 
 
-async def daily_chart(visit: Visit, period: Period, hours: list[Hour], title: str = "Calls per day") -> Chart:
+def daily_chart(visit: Visit, period: Period, hours: list[Hour]) -> Chart:
     today = visit.platform.clock.now().astimezone(ZoneInfo(visit.zone)).date()
-    return bar_chart(title, "calls", days(hours, period, visit.zone, today))
+    return bar_chart(_("Calls per day"), "calls", days(hours, period, visit.zone, today))
 
 
 @router.get("/usage")
@@ -79,7 +81,7 @@ async def usage(visit: VisitOf, month: str = "") -> Response:
         period=period,
         months=months(visit, period),
         services=services,
-        chart=await daily_chart(visit, period, hours) if services else None,
+        chart=daily_chart(visit, period, hours) if services else None,
     )
 
 
@@ -106,10 +108,12 @@ async def call(visit: VisitOf, identifier: str) -> Response:
     actor = visit.require_actor()
     story = await visit.platform.usage.call(actor, parse_id(identifier))
     row = story.call
+    borne = await portions(visit.platform.db, actor, row["id"]) if story.lines else []
     return visit.render(
         "call.html",
         story=story,
         call=row,
+        borne=borne,
         stages=time_line(
             admission=row["admission_us"],
             queue=row["queue_us"],

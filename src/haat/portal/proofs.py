@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
 from haat.app import Platform
+from haat.catalog.model import Listing
 from haat.kernel.clock import Period
 from haat.kernel.permissions import PLATFORM
 from haat.usage.service import ServiceUsage
 
 WINDOW = timedelta(hours=24)
 _KEPT = timedelta(seconds=10)
+_MOST_KEPT = 10_000
 _LEAST_SAMPLE = 100
 _TROUBLE = Decimal("0.05")
 
@@ -47,17 +49,24 @@ def proof_of(usage: ServiceUsage) -> Proof:
 
 @dataclass(slots=True)
 class Proofs:
-    """Keeps the last reading for ten seconds, so that a busy street costs one query, not one a visitor."""
+    """Keeps each service's proof for ten seconds, so that a busy street costs a query a listing, not one a visitor."""
 
-    _read_at: datetime | None = None
-    _found: Mapping[UUID, Proof] = field(default_factory=dict)
+    _kept: dict[UUID, tuple[datetime, Proof | None]] = field(default_factory=dict)
 
-    async def of_all(self, platform: Platform) -> Mapping[UUID, Proof]:
-        """Return the proof of each service that had a call."""
+    async def of(self, platform: Platform, listings: Iterable[Listing]) -> Mapping[UUID, Proof]:
+        """Return the proof of each of these listings that had a call."""
         now = platform.clock.now()
-        if self._read_at is None or not timedelta(0) <= now - self._read_at < _KEPT:
-            window = Period(now - WINDOW, now, "24 h")
-            usage = await platform.usage.summary(PLATFORM, window)
-            self._found = {one.service_id: proof_of(one) for one in usage if one.service_id}
-            self._read_at = now
-        return self._found
+        providers = {listing.id: listing.org_id for listing in listings}
+        unread = {one: org for one, org in providers.items() if not self._is_fresh(one, now)}
+        if unread:
+            usage = await platform.usage.summary(PLATFORM, Period(now - WINDOW, now, "24 h"), of=unread)
+            found = {one.service_id: proof_of(one) for one in usage if one.service_id}
+            if len(self._kept) > _MOST_KEPT:
+                self._kept.clear()
+            self._kept |= {one: (now, found.get(one)) for one in unread}
+        proofs = {one: self._kept[one][1] for one in providers if one in self._kept}
+        return {one: proof for one, proof in proofs.items() if proof is not None}
+
+    def _is_fresh(self, service_id: UUID, now: datetime) -> bool:
+        read = self._kept.get(service_id)
+        return read is not None and timedelta(0) <= now - read[0] < _KEPT

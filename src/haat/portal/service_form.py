@@ -11,6 +11,7 @@ from typing import Any
 
 from haat.catalog.drafts import PriceDraft, ServiceDraft, VersionDraft
 from haat.kernel.errors import ValidationFailed
+from haat.language.messages import _
 from haat.portal.visit import Fields, Visit
 
 _TEXTS = (
@@ -121,7 +122,7 @@ def _version(visit: Visit) -> dict[str, Any]:
             try:
                 written[name] = json.loads(written[name])
             except ValueError as error:
-                message = f"This is not JSON: {error}."
+                message = _("This is not JSON: %(error)s.", error=error)
                 raise ValidationFailed(errors=[{"field": f"version.{part}.{name}", "message": message}]) from error
     return data
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from haat.catalog.drafts import SampleCall
 from haat.catalog.model import Listing, Version
+from haat.language.messages import _
 
 KEY = "HAAT_KEY"
 
@@ -93,7 +94,7 @@ def client(gateway: str, listing: Listing, version: Version) -> str:
         [
             "from haat_client import Haat",
             "",
-            f'with Haat(base_url="{gateway}") as market:  # the key is in {KEY}',
+            f'with Haat(base_url="{gateway}") as market:  # {_("the key is in %(name)s", name=KEY)}',
             *call,
             f"    print({shown}, done.units, done.charge)",
         ]
@@ -117,11 +118,18 @@ def javascript(gateway: str, listing: Listing, version: Version) -> str:
     )
 
 
-def all_of(gateway: str, listing: Listing, version: Version) -> list[Snippet]:
-    """Return the same call in each language of the tabs."""
+def all_of(gateway: str, listing: Listing, version: Version, key: str = "") -> list[Snippet]:
+    """Return the same call in each language of the tabs.
+
+    ``key`` says in a comment which key belongs into the variable; the key itself is never known here.
+    """
+    written = [
+        ("curl", "curl", "#", curl(gateway, listing, version)),
+        ("python", "Python", "#", python(gateway, listing, version)),
+        ("client", "Python, haat_client", "#", client(gateway, listing, version)),
+        ("javascript", "JavaScript", "//", javascript(gateway, listing, version)),
+    ]
+    note = f"{KEY}: {' '.join(key.split())}"
     return [
-        Snippet("curl", "curl", curl(gateway, listing, version)),
-        Snippet("python", "Python", python(gateway, listing, version)),
-        Snippet("client", "Python, haat_client", client(gateway, listing, version)),
-        Snippet("javascript", "JavaScript", javascript(gateway, listing, version)),
+        Snippet(name, title, f"{comment} {note}\n{text}" if key else text) for name, title, comment, text in written
     ]

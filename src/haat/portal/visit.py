@@ -15,7 +15,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from haat.app import Platform
-from haat.identity.model import Organisation
+from haat.identity.model import Organisation, Session, User
 from haat.kernel.errors import (
     BodyTooLarge,
     FormExpired,
@@ -27,12 +27,17 @@ from haat.kernel.errors import (
 )
 from haat.kernel.permissions import Actor
 from haat.kernel.text import is_storable
+from haat.language import Tag
+from haat.language.messages import INTERFACE, _, borrowed, gettext, ngettext, prepare, speak
 from haat.portal import csrf, formats
+from haat.portal.announcements import SEEN_COOKIE, Notice, seen_in
 from haat.portal.notices import NOTICES
+from haat.portal.tongue import LANGUAGE_COOKIE, asked_in, code_of, tongue_of
 
 SESSION_COOKIE = "haat_session"
 THEME_COOKIE = "haat_theme"
-THEMES = ("auto", "light", "dark")
+THEMES = ("auto", "light", "dark", "contrast")
+YEAR = 365 * 24 * 3600
 MAX_FORM_BYTES = 12 * 1024 * 1024
 
 
@@ -52,7 +57,10 @@ def make_environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
     )
+    environment.policies["ext.i18n.trimmed"] = True
+    environment.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]  # the extension's
     environment.filters.update(formats.FILTERS)
     environment.globals["static_version"] = _static_version()
     return environment
@@ -67,11 +75,13 @@ class Fields(dict[str, str]):
 
 @dataclass(slots=True)
 class Visitor:
-    """Somebody who is signed in."""
+    """Somebody who is signed in; ``session`` is the text of the cookie, ``session_id`` what it may be called."""
 
     actor: Actor
     organisation: Organisation
     session: str
+    session_id: UUID
+    user: User
 
 
 @dataclass(slots=True)
@@ -84,7 +94,10 @@ class Visit:
     visitor: Visitor | None
     visit_id: str
     """The random cookie of a browser without session; a new one goes out with the answer."""
+    tongue: Tag
+    """The language in which the page speaks."""
     form: FormData = field(default_factory=FormData)
+    _uploads: dict[str, tuple[bytes, str]] = field(default_factory=dict)
 
     @property
     def actor(self) -> Actor | None:
@@ -97,13 +110,22 @@ class Visit:
     def require_actor(self) -> Actor:
         """Return who is signed in; raise Unauthenticated, which leads to the sign-in page."""
         if self.visitor is None:
-            raise Unauthenticated("Sign in first.")
+            raise Unauthenticated(_("Sign in first."))
         return self.visitor.actor
 
     @property
     def client(self) -> str | None:
         """The network address that asks: a proxy's own when one stands in front."""
         return self.request.client.host if self.request.client else None
+
+    @property
+    def session(self) -> str | None:
+        """The token of the session that asks."""
+        return self.visitor.session if self.visitor else None
+
+    @property
+    def user_agent(self) -> str:
+        return self.request.headers.get("user-agent", "")
 
     @property
     def secure(self) -> bool:
@@ -135,7 +157,10 @@ class Visit:
         value = self.form.get(name)
         if not isinstance(value, UploadFile):
             return b"", ""
-        return await value.read(), value.filename or ""
+        if name not in self._uploads:
+            self._uploads[name] = await value.read(), value.filename or ""
+            await value.close()
+        return self._uploads[name]
 
     @property
     def typed(self) -> Fields:
@@ -143,7 +168,7 @@ class Visit:
         return Fields(
             (name, value)
             for name, value in self.form.items()
-            if isinstance(value, str) and name not in (csrf.FIELD, "password")
+            if isinstance(value, str) and name not in (csrf.FIELD, "password", "present_password")
         )
 
     @property
@@ -162,16 +187,28 @@ class Visit:
             here=self._here(),
             form_token=csrf.form_token(self.platform.keyring, self.holder),
             theme=self.theme,
-            notice=NOTICES.get(self.request.query_params.get("done", "")),
+            notice=gettext(NOTICES.get(self.request.query_params.get("done", ""), "")),
+            tongue=self.tongue,
+            tongues=INTERFACE,
+            borrowed=borrowed,
+            announcements=self.announcements,
             gateway=self.platform.settings.gateway_address,
             **context,
         )
         response = HTMLResponse(page, status)
         response.headers["Cache-Control"] = "no-store" if self.visitor else "private, no-cache"
-        response.headers["Vary"] = "Cookie, HX-Request"
+        response.headers["Vary"] = "Accept-Language, Cookie, HX-Request"
+        response.headers["Content-Language"] = code_of(self.tongue)
+        response.headers["X-Haat-Reader"] = self._reader()
+        if (asked := asked_in(self.request)) is not None and self.request.cookies.get(LANGUAGE_COOKIE) != str(asked):
+            self.set_cookie(response, LANGUAGE_COOKIE, str(asked), max_age=YEAR)
         if self.visitor is None and self.request.cookies.get(csrf.VISIT_COOKIE) != self.visit_id:
             self.set_cookie(response, csrf.VISIT_COOKIE, self.visit_id)
         return response
+
+    def _reader(self) -> str:
+        """For whom a browser may keep the page while it has no connection: another session must not find it."""
+        return hashlib.sha256(self.visitor.session.encode()).hexdigest()[:12] if self.visitor else "anybody"
 
     def redirect(self, path: str, **query: str) -> Response:
         """Send the browser on with GET, as after every form that succeeded."""
@@ -180,10 +217,28 @@ class Visit:
     def set_cookie(self, response: Response, name: str, value: str, max_age: int | None = None) -> None:
         response.set_cookie(name, value, max_age=max_age, path="/", secure=self.secure, httponly=True, samesite="lax")
 
+    def enter(self, session: Session, response: Response) -> Response:
+        """Let the browser hold a session from now on, in place of any before."""
+        length = int((session.expires_at - self.platform.clock.now()).total_seconds())
+        self.set_cookie(response, SESSION_COOKIE, session.token, max_age=length)
+        return response
+
+    def leave(self, response: Response) -> Response:
+        """Let the browser forget its session."""
+        response.delete_cookie(SESSION_COOKIE, path="/", secure=self.secure, httponly=True, samesite="lax")
+        return response
+
     @property
     def theme(self) -> str:
         chosen = self.request.cookies.get(THEME_COOKIE, "auto")
         return chosen if chosen in THEMES else "auto"
+
+    @property
+    def announcements(self) -> list[Notice]:
+        """What is announced and was not put away on this browser."""
+        seen = seen_in(self.request.cookies.get(SEEN_COOKIE, ""))
+        notices: list[Notice] = self.request.app.state.portal.announcements.for_reader(self.tongue, seen)
+        return notices
 
     def _here(self) -> str:
         """The address to come back to after a form that belongs to no page in particular."""
@@ -197,36 +252,49 @@ async def look_up_visitor(request: Request, platform: Platform) -> Visitor | Non
     if not token:
         return None
     try:
-        actor = await platform.identity.actor_of(token)
+        session = await platform.identity.session_of(token)
     except Unauthenticated:
         return None
-    if actor.org_id is None:
-        return None
-    return Visitor(actor, await platform.identity.organisation(actor.org_id), token)
+    organisation = await platform.identity.organisation(session.org_id)
+    return Visitor(session.actor, organisation, token, session.id, session.user)
 
 
 def begin(request: Request, visitor: Visitor | None) -> Visit:
-    """Return the visit of a request, not yet trusted with a form."""
+    """Return the visit of a request, not yet trusted with a form, and speak its language from here on."""
     visit_id = request.cookies.get(csrf.VISIT_COOKIE) or csrf.new_visit()
-    return Visit(request, request.app.state.platform, request.app.state.portal.environment, visitor, visit_id)
+    tongue = tongue_of(request, visitor.user.language if visitor else None)
+    speak(tongue)
+    return Visit(request, request.app.state.platform, request.app.state.portal.environment, visitor, visit_id, tongue)
 
 
 async def open_visit(request: Request) -> Visit:
     """Return the visit of a request; raise FormExpired for a form without the token it was given."""
     visit = begin(request, await look_up_visitor(request, request.app.state.platform))
+    await prepare(visit.tongue)
+    await request.app.state.portal.announcements.look(visit.platform)
     if request.method in ("GET", "HEAD"):
+        await _keep_language(visit)
         return visit
     length = request.headers.get("content-length", "")
     if not length.isdigit():
-        raise InvalidRequest("Send the form with its length, as browsers do.")
+        raise InvalidRequest(_("Send the form with its length, as browsers do."))
     if int(length) > MAX_FORM_BYTES:
         raise BodyTooLarge(limit_bytes=MAX_FORM_BYTES)
     visit.form = await request.form(max_files=4, max_fields=100)
     if not is_storable([value for value in visit.form.values() if isinstance(value, str)]):
-        raise InvalidRequest("The form holds characters that can't be stored.")
+        raise InvalidRequest(_("The form holds characters that can't be stored."))
     if not csrf.fits(visit.platform.keyring, visit.holder, visit.text(csrf.FIELD)):
         raise FormExpired
     return visit
+
+
+async def _keep_language(visit: Visit) -> None:
+    """Keep in the account which language its owner chose by an address; a link on another site chooses nothing."""
+    asked, visitor = asked_in(visit.request), visit.visitor
+    if asked is None or visitor is None or asked == visitor.user.language:
+        return
+    if visit.request.headers.get("sec-fetch-site") != "cross-site":
+        visitor.user = await visit.platform.access.change_profile(visitor.actor, language=str(asked))
 
 
 VisitOf = Annotated[Visit, Depends(open_visit)]
@@ -248,6 +316,6 @@ def own_path(path: str, fallback: str = "/") -> str:
 
 
 def messages(error: HaatError) -> Fields:
-    """Return a refusal's message per field; what belongs to no field stands under ``""``."""
+    """Return a refusal's message per field, translated; what belongs to no field stands under ``""``."""
     found = error.extensions.get("errors", []) if isinstance(error, ValidationFailed) else []
-    return Fields((item["field"], item["message"]) for item in found) or Fields({"": error.detail})
+    return Fields((item["field"], gettext(item["message"])) for item in found) or Fields({"": gettext(error.detail)})

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Header, Path, Query
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, Field
 
 from haat.control.context import ActorOf, Body, PlatformOf
 from haat.kernel.permissions import Actor
+from haat.usage.analytics import Dashboard
+from haat.usage.export import MEDIA_TYPES, Format
+from haat.usage.live import STEPS
 from haat.usage.model import CallFilter
 from haat.usage.service import CallStory, Hour, ProviderUsage, ServiceUsage, SetAside
+from haat.usage.streams import EVENT_STREAM, streamed
 
 router = APIRouter(tags=["usage"], prefix="/usage")
 
+WindowName = Annotated[
+    str | None, Query(description="24h, 7d, 30d, or a month such as 2026-11; the running one if left out.")
+]
 Month = Annotated[str | None, Query(description="A month such as 2026-11; the running one if left out.")]
 
 
@@ -154,21 +160,65 @@ async def calls(
 
 
 @router.get("/calls.csv", response_class=StreamingResponse)
-async def export(actor: ActorOf, platform: PlatformOf, chosen: ChosenCalls) -> StreamingResponse:
+async def export_csv(actor: ActorOf, platform: PlatformOf, chosen: ChosenCalls) -> StreamingResponse:
     """Stream calls as CSV, oldest first."""
-    pieces = platform.usage.export_csv(actor, _mine(chosen, actor))
-    first = await anext(pieces)  # a refusal comes before the response begins
+    return await _exported(actor, platform, chosen, Format.CSV)
 
-    async def body() -> AsyncIterator[str]:
-        yield first
-        async for piece in pieces:
-            yield piece
 
-    return StreamingResponse(
-        body(),
-        media_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": 'attachment; filename="calls.csv"'},
-    )
+@router.get("/calls.jsonl", response_class=StreamingResponse)
+async def export_jsonl(actor: ActorOf, platform: PlatformOf, chosen: ChosenCalls) -> StreamingResponse:
+    """Stream calls as JSON lines, oldest first."""
+    return await _exported(actor, platform, chosen, Format.JSONL)
+
+
+@router.get("/live", response_class=StreamingResponse)
+async def live(
+    actor: ActorOf,
+    platform: PlatformOf,
+    seconds: Annotated[int, Query(ge=1, le=STEPS)] = STEPS,
+    last_event_id: Annotated[str, Header(max_length=18, pattern=r"^[0-9]*$")] = "",
+) -> StreamingResponse:
+    """Send the organisation's calls as they are stored, as server-sent events `call`, for ten minutes at most.
+
+    The first are the last calls of the past quarter of an hour; with `Last-Event-ID` what came since.
+    """
+    feed = platform.live.feed(actor, int(last_event_id) if last_event_id else None, steps=seconds)
+    return await streamed(feed, EVENT_STREAM)
+
+
+@router.get("/dashboard")
+async def dashboard(
+    actor: ActorOf,
+    platform: PlatformOf,
+    window: WindowName = None,
+    service_id: UUID | None = None,
+    application_id: UUID | None = None,
+) -> Dashboard:
+    """Show how the organisation's calls went: rates, latencies, services, applications, language pairs."""
+    chosen = await platform.analytics.window(actor, window)
+    return await platform.analytics.consumer(actor, chosen, service_id=service_id, application_id=application_id)
+
+
+@router.get("/dashboard/provider")
+async def provider_dashboard(
+    actor: ActorOf, platform: PlatformOf, window: WindowName = None, service_id: UUID | None = None
+) -> Dashboard:
+    """Show how the organisation's services were called, by whom under pseudonyms, and what they brought."""
+    chosen = await platform.analytics.window(actor, window)
+    return await platform.analytics.provider(actor, chosen, service_id=service_id)
+
+
+@router.get("/dashboard/operator")
+async def operator_dashboard(
+    actor: ActorOf,
+    platform: PlatformOf,
+    window: WindowName = None,
+    service_id: UUID | None = None,
+    provider_org: UUID | None = None,
+) -> Dashboard:
+    """Show the whole market, one provider or one service (operator)."""
+    chosen = await platform.analytics.window(actor, window)
+    return await platform.analytics.operator(actor, chosen, service_id=service_id, provider_org=provider_org)
 
 
 @router.get("/calls/{request_id}")
@@ -208,6 +258,12 @@ async def release(body: Release, actor: ActorOf, platform: PlatformOf) -> TakenV
     if taken is None:
         return TakenView(rows=0, duplicates=0, quarantined=0)
     return TakenView(rows=taken.rows, duplicates=taken.duplicates, quarantined=taken.quarantined)
+
+
+async def _exported(actor: Actor, platform: PlatformOf, chosen: CallFilter, form: Format) -> StreamingResponse:
+    response = await streamed(platform.usage.export(actor, _mine(chosen, actor), form), MEDIA_TYPES[form])
+    response.headers["Content-Disposition"] = f'attachment; filename="calls.{form}"'
+    return response
 
 
 def _mine(chosen: CallFilter, actor: Actor) -> CallFilter:

@@ -144,6 +144,21 @@ class Checkpoint(msgspec.Struct, gc=False):
     bytes_out: int
 
 
+class Members(UsageEvent, forbid_unknown_fields=True, gc=False):
+    """Some members of an event, and no others; what they don't say is as in an event that leaves it out."""
+
+
+class Numbers(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The members of an event that are numbers of its own, and no others."""
+
+    timings_us: Timings
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
+
+
 class UnreadableEvent(ValueError):
     """A record whose checksum is right and whose content is not a usage event."""
 
@@ -151,6 +166,11 @@ class UnreadableEvent(ValueError):
 _encoder = msgspec.json.Encoder()
 _events = msgspec.json.Decoder(UsageEvent)
 _checkpoints = msgspec.json.Decoder(Checkpoint)
+_members = msgspec.json.Decoder(Members)
+_NO_MEMBER = b'{"id":"","at":0,"outcome":"completed"%b}'
+
+decode_numbers = msgspec.json.Decoder(Numbers).decode
+"""Return the `Numbers` in an object of them; raise ValueError for anything else."""
 
 encode = _encoder.encode
 """Return the JSON bytes of a `UsageEvent` or a `Checkpoint`."""
@@ -160,7 +180,7 @@ def decode(payload: bytes) -> UsageEvent:
     """Return the event in a journal payload; raise UnreadableEvent for anything else."""
     try:
         return _events.decode(payload)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise UnreadableEvent(f"not a usage event: {error}") from error
 
 
@@ -168,5 +188,13 @@ def decode_checkpoint(payload: bytes) -> Checkpoint:
     """Return the checkpoint in a journal payload; raise UnreadableEvent for anything else."""
     try:
         return _checkpoints.decode(payload)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise UnreadableEvent(f"not a checkpoint: {error}") from error
+
+
+def decode_members(data: bytes) -> Members:
+    """Return what a sequence of an event's members says, without braces; raise UnreadableEvent for anything else."""
+    try:
+        return _members.decode(_NO_MEMBER % (b"," + data if data else b""))
+    except _UNREADABLE as error:
+        raise UnreadableEvent(f"no members of a usage event: {error}") from error

@@ -25,7 +25,6 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -38,12 +37,11 @@ FORMAT = 1
 MUST_UNDERSTAND = 128
 """Kinds from here on mean something that a reader can't leave out."""
 
-_HEADER = struct.Struct("<IIB")
-_CHECKED = 1  # the kind byte counts towards the length and the checksum
-PREFIX_BYTES = _HEADER.size - _CHECKED
-FRAME_BYTES = _HEADER.size
+HEADER = struct.Struct("<IIB")
+CHECKED = 1  # the kind byte counts towards the length and the checksum
+FRAME_BYTES = HEADER.size
 """Bytes of a frame besides its payload."""
-SEALED_BYTES = _HEADER.size + 1
+SEALED_BYTES = HEADER.size + 1
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 ID_BYTES = 16
 _NAME = re.compile(r"^[0-9]{8,}\.log$")
@@ -76,13 +74,6 @@ class Position(NamedTuple):
 
 START = Position(0, 0)
 """Before the oldest segment there is."""
-
-
-class Frame(NamedTuple):
-    kind: int
-    payload: bytes
-    end: Position
-    """The place after this frame: what a reader remembers once the frame is dealt with."""
 
 
 class JournalError(OSError):
@@ -155,48 +146,16 @@ def segments(directory: Path, worker: str) -> list[int]:
 
 KIND_CRC = tuple(zlib.crc32(bytes([kind])) for kind in range(256))
 """The checksum of each kind byte, from which a frame's goes on."""
-pack_header = _HEADER.pack
+pack_header = HEADER.pack
 
 
 def encode_frame(kind: int, payload: bytes) -> bytes:
-    return pack_header(len(payload) + _CHECKED, zlib.crc32(payload, KIND_CRC[kind]), kind) + payload
+    return pack_header(len(payload) + CHECKED, zlib.crc32(payload, KIND_CRC[kind]), kind) + payload
 
 
 def confirmed_ids(payload: bytes) -> list[bytes]:
     """Return the 16-byte ids in a CONFIRM payload."""
     return [payload[at : at + ID_BYTES] for at in range(0, len(payload) - ID_BYTES + 1, ID_BYTES)]
-
-
-class Bad(NamedTuple):
-    """A place where no good frame begins."""
-
-    offset: int
-    reason: str
-    torn: bool
-    """The frame reaches beyond the end of the data: more may be on its way."""
-
-
-def scan(data: bytes, base: int = 0) -> Iterator[tuple[int, bytes, int] | Bad]:
-    """Yield (kind, payload, offset after it) for each good frame; end with a `Bad` if bytes remain."""
-    at, size = 0, len(data)
-    while at < size:
-        if size - at < _HEADER.size:
-            yield Bad(base + at, "a frame's header is cut short", torn=True)
-            return
-        length, checksum, kind = _HEADER.unpack_from(data, at)
-        end = at + PREFIX_BYTES + length
-        if not _CHECKED <= length <= MAX_FRAME_BYTES:
-            yield Bad(base + at, f"a frame claims {length} bytes", torn=False)
-            return
-        if end > size:
-            yield Bad(base + at, "a frame is cut short", torn=True)
-            return
-        payload = data[at + _HEADER.size : end]
-        if zlib.crc32(payload, KIND_CRC[kind]) != checksum:
-            yield Bad(base + at, "a frame's checksum is wrong", torn=False)
-            return
-        yield kind, payload, base + end
-        at = end
 
 
 def is_sealed(path: Path) -> bool:

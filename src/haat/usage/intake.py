@@ -1,37 +1,38 @@
 """The way into the usage store: many records in one transaction, each id once.
 
-Rows go by COPY into a temporary stage and from there with ``ON CONFLICT DO NOTHING`` into `usage`; the
-rollups grow by the rows that were really inserted, in the same statement, so a duplicate never counts.
-One intake runs at a time (an advisory lock held to the commit): batch numbers therefore become visible
-in order, and "everything up to batch n" never changes afterwards.
+Rows that are expected to be new, as those of a journal that is read on are, go by binary COPY straight into `usage`. If
+the key says that one isn't, nothing of that is stored, and they go the long way, as what comes after a start does:
+into a temporary stage and from there with ``ON CONFLICT DO NOTHING``. The rollups grow by the rows that were really
+inserted, in the same transaction, so a duplicate never counts. One intake runs at a time (an advisory lock held to the
+commit): batch numbers therefore become visible in order, and "everything up to batch n" never changes afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import gc
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from typing import NamedTuple
+from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 
 from psycopg import DataError, IntegrityError
+from psycopg.rows import tuple_row
 
 from haat.infra.postgres import Connection
 from haat.kernel.ids import new_id
-from haat.usage.event import UsageEvent, encode
-from haat.usage.model import COLUMNS, UNITS, Cell, Misfit, row_of
+from haat.usage.cells import HEADER, TRAILER
+from haat.usage.event import encode
+from haat.usage.meanwhile import Writer, beside
+from haat.usage.record import Record
+from haat.usage.rollup import Rollup
+from haat.usage.rollups import pieces, roll
+from haat.usage.rows import COLUMNS, Row
+from haat.usage.sorting import Sorting
 
 INTAKE_LOCK = 7_411_004
-
-
-class Record(NamedTuple):
-    """An event and where in the journal it stood; ``unreadable`` says why there is only a payload."""
-
-    event: UsageEvent | None
-    worker: str
-    segment: int
-    offset: int
-    payload: bytes = b""
-    unreadable: str = ""
+_DAY_MS = 24 * 3600 * 1000
+_EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,87 +45,86 @@ class Taken:
     quarantined: int
 
 
-class _Row(NamedTuple):
-    cells: tuple[Cell, ...]
-    record: Record
-
-
-_KEY = (
-    "org_id",
-    "hour",
-    "service_id",
-    "application_id",
-    "subscription_id",
-    "provider_org",
-    "plan",
-    "status_class",
-    "outcome",
-)
-_SUMS = ("calls", *UNITS, "bytes_in", "bytes_out", "latency_us")
-_STAGED = ", ".join((*COLUMNS, "batch"))
-_COPY = f"COPY usage_stage ({_STAGED}) FROM STDIN"
+_INTO = ", ".join(COLUMNS)
+_COPY = f"COPY usage ({_INTO}) FROM STDIN (FORMAT binary)"
+_COPY_STAGE = f"COPY usage_stage ({_INTO}) FROM STDIN (FORMAT binary)"
 _INSERT = f"""
-    WITH fresh AS (
-        INSERT INTO usage ({_STAGED}) SELECT {_STAGED} FROM usage_stage ON CONFLICT (id) DO NOTHING
-        RETURNING at, org_id, application_id, subscription_id, service_id, provider_org, plan, status, outcome,
-                  {", ".join(UNITS)}, bytes_in, bytes_out, total_us, mode
-    ), cells AS (
-        SELECT org_id, date_trunc('hour', at, coalesce(organisations.zone, 'UTC')) AS hour, service_id,
-               application_id, subscription_id, provider_org, plan, status / 100 AS status_class, outcome,
-               latency_bucket(total_us) AS bucket, count(*) AS calls,
-               {", ".join(f"coalesce(sum({unit}), 0) AS {unit}" for unit in UNITS)},
-               sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out, sum(total_us) AS latency_us
-        FROM fresh LEFT JOIN organisations ON organisations.id = fresh.org_id
-        WHERE mode = 'live'
-        GROUP BY {", ".join(_KEY)}, bucket
-    ), rolled AS (
-        INSERT INTO usage_hourly ({", ".join((*_KEY, *_SUMS))}, latency, batch)
-        SELECT {", ".join(_KEY)}, {", ".join(f"sum({name})" for name in _SUMS)}, jsonb_object_agg(bucket, calls),
-               %s
-        FROM cells GROUP BY {", ".join(_KEY)}
-        ON CONFLICT ({", ".join(_KEY)}) DO UPDATE SET
-            {", ".join(f"{name} = usage_hourly.{name} + excluded.{name}" for name in _SUMS)},
-            latency = histogram_add(usage_hourly.latency, excluded.latency), batch = excluded.batch
-    )
-    SELECT count(*) AS rows FROM fresh
+    INSERT INTO usage ({_INTO}) SELECT {_INTO} FROM usage_stage ON CONFLICT (id) DO NOTHING RETURNING id
 """
 
 
+class NotAllNew(Exception):
+    """One of the records that were expected to be new is stored already, or refused. Nothing of them is stored."""
+
+
+class NotNext(Exception):
+    """The batch number that rows were made for isn't the next one any more. Nothing of them is stored."""
+
+
 async def take(
-    connection: Connection, records: Sequence[Record], at: datetime, *, any_time: bool = False
+    connection: Connection, records: Iterable[Record], at: datetime, *, any_time: bool = False
 ) -> Taken | None:
     """Store records, each id at most once; set aside, with its reason, what can't be counted.
 
     ``any_time`` waives the bounds on a record's time. Return None when there was nothing to do.
     """
-    if not records:
+    source = iter(records)
+    first = next(source, None)
+    if first is None:
         return None
-    await connection.execute("SELECT pg_advisory_xact_lock(%s)", (INTAKE_LOCK,))
+    await lock(connection)
     batch = await watermark(connection) + 1
-    now_ms = None if any_time else int(at.timestamp() * 1000)
-    rows: list[_Row] = []
-    misfits: list[tuple[Record, str]] = []
-    for record in records:
-        if record.event is None:
-            misfits.append((record, record.unreadable))
-            continue
-        try:
-            rows.append(_Row((*row_of(record.event, now_ms), batch), record))
-        except Misfit as reason:
-            misfits.append((record, str(reason)))
+    found = Sorting(batch, None if any_time else int(at.timestamp() * 1000))
+    rows = found.rows(chain((first,), source))
     for month in _months(rows):
         await ensure_partition(connection, month)
     await connection.execute(
         "CREATE TEMPORARY TABLE IF NOT EXISTS usage_stage (LIKE usage INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
     )
-    inserted = await _insert(connection, rows, batch, misfits)
-    set_aside = sum([await _quarantine(connection, record, reason, at) for record, reason in misfits])
-    taken = Taken(batch, inserted, len(records) - len(misfits) - inserted, set_aside)
+    return await _taken(connection, found, await _insert(connection, rows, batch, found.misfits), at)
+
+
+async def take_new(
+    connection: Connection, found: Sorting, rows: Iterable[bytes], at: datetime, meanwhile: Callable[[], bool]
+) -> Taken:
+    """Store the rows of a batch that are expected to be new, the short way.
+
+    Only a role that row-level security doesn't bind may go it. ``rows`` are ``found``'s data; they are asked for one
+    after the other, as the database takes them, and when they end ``found`` is whole. ``meanwhile`` is called while
+    the database is busy (see `haat.usage.meanwhile`). Raise NotNext when another batch came first and NotAllNew when a
+    row isn't new after all; the transaction has failed then.
+    """
+    await lock(connection)
+    if await watermark(connection) + 1 != found.batch:
+        raise NotNext
+    try:
+        with _uncollected():
+            async with connection.cursor() as cursor, cursor.copy(_COPY, writer=Writer(cursor, meanwhile)) as copy:
+                await copy.write(HEADER)
+                for some in rows:
+                    await copy.write(some)
+                await copy.write(TRAILER)
+            async with beside(meanwhile):
+                await roll(connection, found.rollup, found.batch)
+    except (DataError, IntegrityError) as error:  # an id is there, a month has no partition, a value doesn't fit
+        raise NotAllNew(str(error.diag.message_primary)) from error
+    return await _taken(connection, found, found.made, at)
+
+
+async def _taken(connection: Connection, found: Sorting, inserted: int, at: datetime) -> Taken:
+    """Set aside what can't be counted, and note what became of the batch."""
+    set_aside = sum([await _quarantine(connection, record, reason, at) for record, reason in found.misfits])
+    taken = Taken(found.batch, inserted, found.records - len(found.misfits) - inserted, set_aside)
     await connection.execute(
         "INSERT INTO usage_batches (batch, shipped_at, rows, duplicates, quarantined) VALUES (%s, %s, %s, %s, %s)",
         (taken.batch, at, taken.rows, taken.duplicates, taken.quarantined),
     )
     return taken
+
+
+async def lock(connection: Connection) -> None:
+    """Let no intake run until this transaction ends."""
+    await connection.execute("SELECT pg_advisory_xact_lock(%s)", (INTAKE_LOCK,))
 
 
 async def watermark(connection: Connection) -> int:
@@ -146,22 +146,42 @@ async def ensure_partition(connection: Connection, month: date) -> None:
     await connection.execute("SELECT usage_partition(%s)", (month,))
 
 
-async def _insert(connection: Connection, rows: Sequence[_Row], batch: int, misfits: list[tuple[Record, str]]) -> int:
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let no garbage be collected meanwhile: it would look again and again at rollups that grow, and find none."""
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
+
+
+async def _insert(
+    connection: Connection, rows: Sequence[tuple[Row, Record]], batch: int, misfits: list[tuple[Record, str]]
+) -> int:
     """Insert rows and return how many were new. What the database refuses is found by halving and set aside."""
     if not rows:
         return 0
     try:
         async with connection.transaction():
             await connection.execute("TRUNCATE usage_stage")
-            async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-                for row in rows:
-                    await copy.write_row(row.cells)
-            counted = await (await connection.execute(_INSERT, (batch,))).fetchone()
-            assert counted is not None
-            return int(counted["rows"])
+            async with connection.cursor() as cursor, cursor.copy(_COPY_STAGE) as copy:
+                for piece in pieces(row.data for row, _ in rows):
+                    await copy.write(piece)
+            async with connection.cursor(binary=True, row_factory=tuple_row) as inserted:
+                await inserted.execute(_INSERT)
+                new = {identifier.bytes async for (identifier,) in inserted}
+            rollup = Rollup()
+            for row, _ in rows:
+                if row.id in new:
+                    rollup.add(row)
+            await roll(connection, rollup, batch)
+            return len(new)
     except (DataError, IntegrityError) as error:
         if len(rows) == 1:
-            misfits.append((rows[0].record, f"the database refuses it: {error.diag.message_primary}"))
+            misfits.append((rows[0][1], f"the database refuses it: {error.diag.message_primary}"))
             return 0
         half = len(rows) // 2
         return await _insert(connection, rows[:half], batch, misfits) + await _insert(
@@ -183,8 +203,9 @@ async def _quarantine(connection: Connection, record: Record, reason: str, at: d
     return cursor.rowcount
 
 
-def _months(rows: Iterable[_Row]) -> set[date]:
-    return {date.fromisoformat(f"{str(row.cells[1])[:7]}-01") for row in rows}
+def _months(rows: Iterable[tuple[Row, Record]]) -> set[date]:
+    days = {row.time_ms // _DAY_MS for row, _ in rows}
+    return {(_EPOCH + timedelta(days=day)).replace(day=1) for day in days}
 
 
 def month_start(at: datetime) -> date:

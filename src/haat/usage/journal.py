@@ -34,9 +34,7 @@ from haat.usage.frames import (
     SEALED_BYTES,
     SEGMENT_HEADER,
     START,
-    Bad,
     CorruptJournal,
-    Frame,
     JournalError,
     JournalInUse,
     Kind,
@@ -48,12 +46,12 @@ from haat.usage.frames import (
     encode_frame,
     is_sealed,
     pack_header,
-    scan,
     segment_path,
     segments,
     workers,
 )
 from haat.usage.reader import JournalReader
+from haat.usage.scan import Frame, scan
 
 __all__ = [
     "START",
@@ -435,13 +433,13 @@ def _recover(path: Path) -> None:
         return
     data = path.read_bytes()
     good = len(data)
-    for found in scan(data):
-        if isinstance(found, Bad):
-            good = found.offset
-            if not found.torn:
-                saved = path.with_suffix(".damaged")
-                saved.write_bytes(data[good:])
-                log.error("%s is damaged at byte %d (%s): the rest is in %s", path, good, found.reason, saved)
+    _, bad = scan(data)
+    if bad is not None:
+        good = bad.offset
+        if not bad.torn:
+            saved = path.with_suffix(".damaged")
+            saved.write_bytes(data[good:])
+            log.error("%s is damaged at byte %d (%s): the rest is in %s", path, good, bad.reason, saved)
     seal = encode_frame(Kind.SEAL, bytes([SealReason.RECOVERED]))
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:

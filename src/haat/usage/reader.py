@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from haat.usage.frames import (
     FORMAT,
@@ -10,20 +13,21 @@ from haat.usage.frames import (
     MAX_FRAME_BYTES,
     MUST_UNDERSTAND,
     START,
-    Bad,
     CorruptJournal,
-    Frame,
     Kind,
     Position,
     TooNew,
     format_of,
     is_sealed,
-    scan,
     segment_path,
     segments,
+    workers,
 )
+from haat.usage.scan import Bad, Frame, scan
 
 _KNOWN_KINDS = frozenset(Kind)
+_HEADER: Final = int(Kind.HEADER)
+_SEAL: Final = int(Kind.SEAL)
 
 
 class JournalReader:
@@ -71,23 +75,39 @@ class JournalReader:
                 return frames
             max_bytes = MAX_FRAME_BYTES + FRAME_BYTES  # one frame is larger than what was asked for
 
+    def behind(self, position: Position) -> int:
+        """Return how many bytes lie after ``position``: what is not shipped yet, or waits for its confirmation."""
+        paths = {n: segment_path(self.directory, self.worker, n) for n in segments(self.directory, self.worker)}
+        size = 0
+        for number, path in paths.items():
+            if number >= position.segment:
+                with contextlib.suppress(FileNotFoundError):  # the shipper deletes what it has shipped
+                    size += path.stat().st_size - (position.offset if number == position.segment else 0)
+        return size
+
     def shipped(self, position: Position) -> list[Path]:
         """Return the segments that lie wholly before ``position`` and may be deleted."""
         present = segments(self.directory, self.worker)
         return [segment_path(self.directory, self.worker, n) for n in present[:-1] if n < position.segment]
 
 
+def backlogs(directory: Path, shipped: Mapping[str, Position]) -> dict[str, int]:
+    """Return for each worker with a journal below ``directory`` the bytes that lie after what is shipped of it."""
+    return {
+        worker: JournalReader(directory, worker).behind(shipped.get(worker, START)) for worker in workers(directory)
+    }
+
+
 def _frames(path: Path, position: Position, data: bytes) -> tuple[list[Frame], Bad | CorruptJournal | None]:
     """Return the good frames at the beginning of ``data``, up to a seal, and what ended them otherwise."""
+    found, bad = scan(data, position)
     frames: list[Frame] = []
     at = position.offset
-    for found in scan(data, position.offset):
-        if isinstance(found, Bad):
-            return frames, found
-        kind, payload, end = found
-        if kind == Kind.HEADER:
+    for frame in found:
+        kind = frame.kind
+        if kind == _HEADER:
             try:
-                wanted = format_of(payload)
+                wanted = format_of(frame.payload)
             except ValueError as error:
                 return frames, CorruptJournal(path, at, str(error))
             if wanted > FORMAT:
@@ -95,9 +115,8 @@ def _frames(path: Path, position: Position, data: bytes) -> tuple[list[Frame], B
         elif kind >= MUST_UNDERSTAND and kind not in _KNOWN_KINDS:
             return frames, TooNew(path, at, f"a frame of kind {kind} must be understood")
         else:
-            follows = Position(position.segment + 1, 0) if kind == Kind.SEAL else Position(position.segment, end)
-            frames.append(Frame(kind, payload, follows))
-            if kind == Kind.SEAL:
+            frames.append(frame)
+            if kind == _SEAL:
                 return frames, None
-        at = end
-    return frames, None
+        at = frame.offset
+    return frames, bad

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,20 +17,21 @@ from haat.kernel.errors import NotFound, PermissionDenied
 from haat.kernel.money import multiply, total
 from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
+from haat.kernel.prices import REPORTED_UNITS
 from haat.usage import intake, store
 from haat.usage.event import LIVE, decode
-from haat.usage.intake import Record, Taken
+from haat.usage.export import Format, lines
+from haat.usage.intake import Taken
 from haat.usage.model import (
     BILLED,
-    EXPORT_COLUMNS,
     UNITS,
     CallFilter,
     Pseudonyms,
-    csv_safe,
-    merged,
+    histogram_of,
     month_named,
-    quantile,
+    quantiles,
 )
+from haat.usage.record import Record
 
 _BILLED = frozenset(outcome.value for outcome in BILLED)
 
@@ -94,7 +93,8 @@ class CallStory:
     """One call, its price, and the lines it lies on. ``call`` has what the asker may see of the row.
 
     ``invoice`` and ``settlement`` are its line; what the cache answered of a call of which the provider
-    was asked for the rest lies on a second one, ``cached_invoice`` and ``cached_settlement``.
+    was asked for the rest lies on a second one, ``cached_invoice`` and ``cached_settlement``. Where several meters
+    see it, it lies on a line of each: these are the first ones, and ``lines`` has all.
     """
 
     call: Mapping[str, Any]
@@ -109,11 +109,13 @@ class CallStory:
     cached_share: Decimal | None
     """The part of the price which that costs."""
     list_charge: Decimal | None
-    """Quantity × price, exact; free units are taken off on the invoice line, not on a call."""
+    """Quantity × price, exact; free units are taken off on the invoice line, not on a call. None where the price of a
+    call can't be told alone."""
     invoice: Mapping[str, Any] | None
     settlement: Mapping[str, Any] | None
     cached_invoice: Mapping[str, Any] | None
     cached_settlement: Mapping[str, Any] | None
+    lines: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +152,16 @@ class Usage:
 
     # --- customers ---
 
-    async def summary(self, actor: Actor, period: Period, *, org: UUID | None = None) -> list[ServiceUsage]:
-        """Return the organisation's usage by service. The operator may name an organisation, or take all."""
+    async def summary(
+        self, actor: Actor, period: Period, *, org: UUID | None = None, of: Mapping[UUID, UUID] | None = None
+    ) -> list[ServiceUsage]:
+        """Return the organisation's usage by service. The operator may name an organisation, or take all.
+
+        ``of`` takes only the usage of these services, each with the organisation that provides it.
+        """
         scope, whose = _whose(actor, org)
         async with self._db.transaction(scope) as connection:
-            return [_service_usage(row) for row in await store.by_service(connection, period, org=whose)]
+            return [_service_usage(row) for row in await store.by_service(connection, period, org=whose, of=of)]
 
     async def hourly(
         self, actor: Actor, period: Period, *, service_id: UUID | None = None, org: UUID | None = None
@@ -175,6 +182,12 @@ class Usage:
             rows = await store.calls(connection, replace(chosen, org=whose), decode_id_cursor(cursor), limit + 1)
         return page_of(rows, limit, lambda row: (row["id"],))
 
+    async def count(self, actor: Actor, chosen: CallFilter) -> int:
+        """Return how many calls there are; ``chosen.org`` is the operator's to set."""
+        scope, whose = _whose(actor, chosen.org)
+        async with self._db.transaction(scope) as connection:
+            return await store.count_of(connection, replace(chosen, org=whose))
+
     async def call(self, actor: Actor, identifier: UUID) -> CallStory:
         """Tell one call's story by its request id; raise NotFound for one that is not the asker's."""
         scope = _scope(actor)
@@ -191,11 +204,15 @@ class Usage:
             card = await store.price_of(connection, row["service_id"], row["plan"], row["at"]) if row["plan"] else None
             billed = row["outcome"] in _BILLED and row["mode"] == LIVE
             lines = await store.lines_of(connection, row) if billed and row["subscription_id"] else []
-        units = _units(row)
+        units = _units(row) | {
+            unit: Decimal(row["other_units"][unit]) for unit in REPORTED_UNITS if unit in row["other_units"]
+        }
         quantity = units.get(card["unit"], Decimal(0)) if card and billed else None
         cached = row["cached"] if billed and row["cached"] else None
         share = row["cached_share"] if cached is not None else None
-        line, second = [*lines, None, None][:2]
+        asked, hits = ([one for one in lines if (one["line_share"] is None) == whole] for whole in (True, False))
+        line = next(iter([*asked, *hits]), None)
+        second = hits[0] if asked and hits else None
         provider = scope.platform or row["provider_org"] == actor.org_id
         return CallStory(
             call=row if customer else self._for_provider(row),
@@ -204,32 +221,35 @@ class Usage:
             rate_card_version=card["version"] if card else None,
             unit=card["unit"] if card else None,
             quantity=quantity,
-            unit_price=card["unit_price"] if card else None,
+            unit_price=card["unit_price"] if card and card["plain"] else None,
             cached_quantity=cached,
             cached_share=share,
             list_charge=_list_charge(quantity, card["unit_price"], cached, share)
-            if card and quantity is not None
+            if card and card["plain"] and quantity is not None
             else None,
             invoice=_pick(line, *_INVOICE) if customer else None,
             settlement=_pick(line, *_SETTLEMENT) if provider else None,
             cached_invoice=_pick(second, *_INVOICE) if customer else None,
             cached_settlement=_pick(second, *_SETTLEMENT) if provider else None,
+            lines=[
+                {"meter": one["meter"]}
+                | ((_pick(one, *_INVOICE) or {}) if customer else {})
+                | ((_pick(one, *_SETTLEMENT) or {}) if provider else {})
+                for one in lines
+            ],
         )
 
-    async def export_csv(self, actor: Actor, chosen: CallFilter) -> AsyncIterator[str]:
-        """Yield CSV of the chosen calls, oldest first, in constant memory."""
+    async def export(self, actor: Actor, chosen: CallFilter, form: Format = Format.CSV) -> AsyncIterator[bytes]:
+        """Yield the chosen calls as a file, oldest first, in constant memory."""
         scope, whose = _whose(actor, chosen.org)
-        buffer = io.StringIO()
-        writer = csv.writer(buffer)
-        writer.writerow(EXPORT_COLUMNS)
         async with self._db.transaction(scope) as connection:
-            async for row in store.stream_calls(connection, replace(chosen, org=whose)):
-                writer.writerow([csv_safe(cell) for cell in _exported(row)])
-                if buffer.tell() > 32_768:
-                    yield buffer.getvalue()
-                    buffer.seek(0)
-                    buffer.truncate()
-        yield buffer.getvalue()
+            async for piece in lines(connection, replace(chosen, org=whose), form):
+                yield piece
+
+    async def export_csv(self, actor: Actor, chosen: CallFilter) -> AsyncIterator[str]:
+        """Yield CSV of the chosen calls."""
+        async for piece in self.export(actor, chosen):
+            yield piece.decode()
 
     # --- providers ---
 
@@ -332,7 +352,6 @@ def _units(row: Mapping[str, Any]) -> dict[str, Decimal]:
 
 
 def _service_usage(row: Mapping[str, Any]) -> ServiceUsage:
-    histogram = merged([row["latency"]])
     return ServiceUsage(
         row["service_id"],
         row["name"] or "",
@@ -341,21 +360,17 @@ def _service_usage(row: Mapping[str, Any]) -> ServiceUsage:
         row["unit"] or "",
         _counts(row),
         _units(row),
-        quantile(histogram, 0.5),
-        quantile(histogram, 0.95),
-        quantile(histogram, 0.99),
+        *quantiles(histogram_of(row["latency"]), (0.5, 0.95, 0.99)),
     )
 
 
 def _hour(row: Mapping[str, Any]) -> Hour:
-    histogram = merged([row["latency"]])
     return Hour(
         row["hour"],
         _counts(row),
         int(row["bytes_in"]),
         int(row["bytes_out"]),
-        quantile(histogram, 0.5),
-        quantile(histogram, 0.95),
+        *quantiles(histogram_of(row["latency"]), (0.5, 0.95)),
     )
 
 
@@ -385,14 +400,3 @@ def _list_charge(quantity: Decimal, price: Decimal, cached: Decimal | None, shar
 
 def _pick(row: Mapping[str, Any] | None, *names: str) -> dict[str, Any] | None:
     return {name: row[name] for name in names} if row is not None and row[names[0]] is not None else None
-
-
-def _exported(row: Mapping[str, Any]) -> list[object]:
-    values = {
-        **row,
-        "at": row["at"].isoformat(),
-        "service": f"{row['called_provider']}/{row['service_slug']}" if row["service_slug"] else "",
-        "total_ms": f"{row['total_us'] / 1000:.3f}",
-        "tags": ", ".join(f"{name}={value}" for name, value in row["tags"].items()),
-    }
-    return [values[name] for name in EXPORT_COLUMNS]

@@ -12,11 +12,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
-from uuid import UUID
 
 import psycopg
 
@@ -25,10 +24,8 @@ from haat.infra.keyring import Keyring, keyring_of
 from haat.infra.postgres import PLATFORM_SCOPE, Database
 from haat.kernel.clock import Clock, SystemClock
 from haat.settings import Settings
-from haat.usage import intake, store
+from haat.usage import intake, keys, rollups, store
 from haat.usage.disk import CROWDED, Gauge, Space, space_of
-from haat.usage.event import Outcome, UsageEvent, decode, decode_checkpoint
-from haat.usage.intake import Record
 from haat.usage.journal import (
     START,
     CorruptJournal,
@@ -36,86 +33,27 @@ from haat.usage.journal import (
     JournalReader,
     Kind,
     Position,
-    SealReason,
-    confirmed_ids,
     encode_frame,
     workers,
 )
+from haat.usage.load import Load
+from haat.usage.tail import Tail
 
 log = logging.getLogger(__name__)
 
-BATCH = 5_000
+BATCH = 500_000
+"""Records in one transaction: the more there are, the fewer rollups are touched for each."""
+CAREFUL_BATCH = 5_000
+"""Records in one transaction when some of them may be stored already, or may be refused."""
+READ_BYTES = 256 * 1024
+"""Read at once. Meanwhile the database works on what lies in its socket, which must not run dry."""
+AHEAD_BYTES = 64 << 20
+"""So many bytes of rows are made ahead while the database is busy."""
 RETRY_DAMAGED_SECONDS = 30.0
 SWEEP_SECONDS = 60.0
 MAX_BACKOFF_SECONDS = 10.0
 KEEP_BATCHES = timedelta(days=7)
 FRAME_OVERHEAD = len(encode_frame(Kind.USAGE, b""))
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A record that is not final yet, and where its first frame stood."""
-
-    event: UsageEvent
-    start: Position
-    opened: bool
-
-
-@dataclass(slots=True)
-class Tail:
-    """One worker's journal as far as it was read."""
-
-    reader: JournalReader
-    position: Position
-    stored: Position
-    waiting: dict[bytes, _Waiting] = field(default_factory=dict)
-
-    @property
-    def resume(self) -> Position:
-        """Where a successor must begin: the oldest record still waiting (they are kept in that order)."""
-        oldest = next(iter(self.waiting.values()), None)
-        return oldest.start if oldest else self.position
-
-    def feed(self, frames: list[Frame]) -> list[Record]:
-        """Join frames with what waits; return the records that are final now."""
-        ready: list[Record] = []
-        for frame in frames:
-            start, self.position = self.position, frame.end
-            if start == START:  # the oldest segment there is; its number shows in the frame's end
-                start = Position(frame.end.segment - (1 if frame.kind == Kind.SEAL else 0), 0)
-            try:
-                self._feed_one(frame, start, ready)
-            except ValueError as error:  # also UnreadableEvent: the checksum is right and the content is not
-                ready.append(self._record(None, start, frame.payload, f"a frame of kind {frame.kind}: {error}"))
-        return ready
-
-    def _feed_one(self, frame: Frame, start: Position, ready: list[Record]) -> None:
-        if frame.kind == Kind.USAGE:
-            event = decode(frame.payload)
-            key = UUID(event.id).bytes
-            known = self.waiting.get(key)
-            self.waiting[key] = _Waiting(event, known.start if known else start, opened=False)
-        elif frame.kind == Kind.CONFIRM:
-            for identifier in confirmed_ids(frame.payload):
-                found = self.waiting.pop(identifier, None)
-                if found is not None:  # otherwise it was shipped before a restart
-                    ready.append(self._record(found.event, found.start))
-        elif frame.kind == Kind.OPEN:
-            event = decode(frame.payload)
-            self.waiting.setdefault(UUID(event.id).bytes, _Waiting(event, start, opened=True))
-        elif frame.kind == Kind.CHECKPOINT:
-            checkpoint = decode_checkpoint(frame.payload)
-            stream = self.waiting.get(UUID(checkpoint.id).bytes)
-            if stream is not None and stream.opened:
-                stream.event.units, stream.event.bytes_out = checkpoint.units, checkpoint.bytes_out
-        elif frame.kind == Kind.SEAL and frame.payload[0] != SealReason.ROTATED:
-            for left in self.waiting.values():
-                left.event.outcome = Outcome.INTERRUPTED if left.opened else Outcome.UNCONFIRMED
-                ready.append(self._record(left.event, left.start))
-            self.waiting.clear()
-
-    def _record(self, event: UsageEvent | None, at: Position, payload: bytes = b"", unreadable: str = "") -> Record:
-        return Record(event, self.reader.worker, at.segment, at.offset, payload, unreadable)
 
 
 class Shipper:
@@ -128,6 +66,7 @@ class Shipper:
         clock: Clock,
         *,
         batch: int = BATCH,
+        careful_for: int = CAREFUL_BATCH,
         keep: timedelta = timedelta(hours=24),
         max_bytes: int = 0,
         ask: Callable[[Path], Space] = space_of,
@@ -135,81 +74,170 @@ class Shipper:
         self._db, self._journal, self._clock = db, journal, clock
         self._batch, self._keep, self._max_bytes, self._ask = batch, keep, max_bytes, ask
         self._tails: dict[str, Tail] = {}
+        self._careful_for = careful_for
+        """So many records go in by the long way: what is read after a start may be stored already."""
+        self._loads: deque[Load] = deque()
+        """The first one is shipped next, the last one is open."""
         self._damaged: dict[str, float] = {}
         self._kept_house: date | None = None
+        self._settled: date | None = None
+        self._keys_noted: int | None = None
+        """The newest batch whose calls were noted at their keys."""
 
     async def ship_once(self) -> int:
         """Ship one batch and return how many records it held; 0 when there is nothing new.
 
         When the database fails, what was read is forgotten and read again from the stored positions.
         """
-        try:
-            return await self._ship()
-        except BaseException:
-            self._tails.clear()
-            raise
+        while True:
+            try:
+                return await self._ship()
+            except intake.NotAllNew as refusal:
+                log.info("a batch goes into the store by the long way: %s", refusal)
+                self._careful_for = self._loads[0].read + CAREFUL_BATCH  # it is one of these
+                self._forget()
+            except intake.NotNext:  # a correction or another shipper came first: the rows say a number that is taken
+                self._forget()
+            except BaseException:
+                self._forget()
+                self._careful_for = CAREFUL_BATCH
+                raise
 
     async def _ship(self) -> int:
-        await self._open_tails()
-        records: list[Record] = []
-        problems: dict[str, str] = {}
-        active = list(self._tails.values())
-        while active and len(records) < self._batch:
-            active = [tail for tail in active if self._read(tail, records, problems)]
-        moved = {name: tail.resume for name, tail in self._tails.items() if tail.resume != tail.stored}
-        if not records and not moved and not problems:
+        await self._open_journals()
+        careful = self._careful_for > 0
+        least = min(self._batch, CAREFUL_BATCH) if careful else 1
+        load = self._loads[0]
+        while load.read < least and self._read(load):
+            pass
+        if not load.read and not load.problems and self._resume() == self._stored():
             return 0
         now = self._clock.now()
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            await intake.take(connection, records, now)
+            if careful or not load.read:
+                self._close()
+                taken = await intake.take(connection, load.records, now)
+            else:
+                taken = await intake.take_new(connection, load.found, self._rows(load), now, self._make_ahead)
+            assert load.resume is not None
+            stored = self._stored()
+            moved = {worker: at for worker, at in load.resume.items() if at != stored.get(worker, at)}
             for worker, position in moved.items():
                 await store.move(connection, worker, position.segment, position.offset, now)
-            for worker, problem in problems.items():
+            for worker, problem in load.problems.items():
                 await store.report_problem(connection, worker, problem, now)
+        self._loads.popleft()
         for worker, position in moved.items():
             self._tails[worker].stored = position
-        for worker in problems:  # read again later, from what is stored: the operator may have mended it
+        for worker in load.problems:  # read again later, from what is stored: the operator may have mended it
             del self._tails[worker]
-        return len(records)
+        if taken is not None and careful:
+            # A journal that is read again may go on with more of what is stored.
+            self._careful_for = CAREFUL_BATCH if taken.duplicates else max(0, self._careful_for - load.read)
+        return load.read
 
-    def _read(self, tail: Tail, records: list[Record], problems: dict[str, str]) -> bool:
-        """Read one piece of a journal; return False when nothing more is there for now."""
-        try:
-            frames = _read_up_to_damage(tail)
-        except CorruptJournal as damage:
-            worker = tail.reader.worker
-            log.error("metering of worker %s stands still: %s", worker, damage)
-            self._damaged[worker] = time.monotonic() + RETRY_DAMAGED_SECONDS
-            problems[worker] = str(damage)
-            return False
-        records.extend(tail.feed(frames))
-        return bool(frames)
+    def _forget(self) -> None:
+        self._tails.clear()
+        self._loads.clear()
 
-    async def _open_tails(self) -> None:
-        """Begin with journals that are new, or that a restart or a failure made us forget."""
+    def _rows(self, load: Load) -> Iterator[bytes]:
+        """Yield a load's rows, those that were made ahead and then the others, and close it unless it is full."""
+        while True:
+            rows = load.rows()
+            if rows is not None:
+                yield rows
+            elif load.resume is not None:
+                return
+            elif not self._read_on():
+                self._close()
+
+    def _make_ahead(self) -> bool:
+        """Make some rows that the database can't take yet; return False when there are enough of them or no more."""
+        return sum(load.size for load in self._loads) < AHEAD_BYTES and self._read_on()
+
+    def _read_on(self) -> bool:
+        """Go on with the load that is open; return False when nothing more is there for now."""
+        load = self._loads[-1]
+        if load.sort(int(self._clock.now().timestamp() * 1000)):
+            return True
+        if load.read >= self._batch:
+            self._close()
+            return True
+        return self._read(load)
+
+    def _close(self) -> None:
+        """Close the load that is open, and open the next one. What holds no records takes no batch number."""
+        load = self._loads[-1]
+        load.resume = self._resume()
+        self._loads.append(Load(load.found.batch + (1 if load.read else 0)))
+
+    def _resume(self) -> dict[str, Position]:
+        """Return where the journals are to be read on, once all that was read is stored."""
+        return {name: tail.resume for name, tail in self._tails.items()}
+
+    def _stored(self) -> dict[str, Position]:
+        return {name: tail.stored for name, tail in self._tails.items()}
+
+    def _read(self, load: Load) -> bool:
+        """Read one piece of a journal into a load; return False when nothing more is there for now."""
+        for worker, tail in list(self._tails.items()):
+            if worker in self._damaged:
+                continue
+            try:
+                frames = _read_up_to_damage(tail)
+            except CorruptJournal as damage:
+                log.error("metering of worker %s stands still: %s", worker, damage)
+                self._damaged[worker] = time.monotonic() + RETRY_DAMAGED_SECONDS
+                load.problems[worker] = str(damage)
+                continue
+            if frames:
+                load.add(tail.feed(frames))
+                self._tails[worker] = self._tails.pop(worker)  # now it's the others' turn
+                return True
+        return False
+
+    async def _open_journals(self) -> None:
+        """Begin with journals that are new, or that a restart or a failure made us forget, and open a first load."""
         now = time.monotonic()
         fresh = [
             name for name in workers(self._journal) if name not in self._tails and self._damaged.get(name, 0.0) <= now
         ]
-        if not fresh:
+        if not fresh and self._loads:
             return
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             stored = await store.positions(connection)
+            newest = await intake.watermark(connection)
         for name in fresh:
             self._damaged.pop(name, None)
             at = Position(*stored.get(name, START))
             self._tails[name] = Tail(JournalReader(self._journal, name), at, at)
+        if not self._loads:
+            self._loads.append(Load(newest + 1))
 
     async def keep_house(self) -> None:
-        """Once a day: make the partitions of this month and the next, forget the statistics of old batches."""
+        """Once a day: make the partitions of this month and the next, forget the statistics of old batches.
+
+        And once a day is over in every zone: settle it (see `haat.usage.rollups`).
+        """
         now = self._clock.now()
-        if self._kept_house == now.date():
-            return
+        if self._kept_house != now.date():
+            async with self._db.transaction(PLATFORM_SCOPE) as connection:
+                await intake.ensure_partition(connection, intake.month_start(now))
+                await intake.ensure_partition(connection, intake.month_start(now.replace(day=28) + timedelta(days=5)))
+                await intake.forget_batches(connection, now - KEEP_BATCHES)
+            self._kept_house = now.date()
+        if self._settled != (now - rollups.LATEST).date():
+            async with self._db.transaction(PLATFORM_SCOPE) as connection:
+                await intake.lock(connection)
+                await rollups.settle(connection, now)
+            self._settled = (now - rollups.LATEST).date()
+
+    async def note_keys(self) -> None:
+        """Note of the keys that were used when that was (see `haat.usage.keys`)."""
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            await intake.ensure_partition(connection, intake.month_start(now))
-            await intake.ensure_partition(connection, intake.month_start(now.replace(day=28) + timedelta(days=5)))
-            await intake.forget_batches(connection, now - KEEP_BATCHES)
-        self._kept_house = now.date()
+            if self._keys_noted is None:
+                self._keys_noted = await keys.first_batch(connection, self._clock.now())
+            self._keys_noted = await keys.note_use(connection, self._keys_noted)
 
     def sweep(self) -> int:
         """Delete sealed segments whose records are all in the store and that are older than the keep time.
@@ -230,7 +258,7 @@ class Shipper:
 def _read_up_to_damage(tail: Tail) -> list[Frame]:
     """Read on; what lies before a damaged place is still good and is read first."""
     try:
-        return tail.reader.read(tail.position)
+        return tail.reader.read(tail.position, READ_BYTES)
     except CorruptJournal as damage:
         good = damage.offset - tail.position.offset
         if good <= FRAME_OVERHEAD:
@@ -260,10 +288,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                     pause = interval
                     if time.monotonic() - swept >= SWEEP_SECONDS:
                         shipper.sweep()
+                        await shipper.note_keys()
                         swept = time.monotonic()
-                    if shipped < BATCH:
+                    if shipped < CAREFUL_BATCH:
                         await _wait(stop, interval)
-                while await shipper.ship_once() >= BATCH:  # what the gateways wrote while they were ending
+                while await shipper.ship_once() >= CAREFUL_BATCH:  # what the gateways wrote while they were ending
                     pass
         except (psycopg.Error, OSError) as error:
             log.error("usage can't be stored right now, the journals keep it: %s", error)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from haat.infra.postgres import Connection
 from haat.kernel.clock import Period
-from haat.usage.model import ANSWERED, BILLED_VALUES, UNITS, CallFilter, id_bound
+from haat.kernel.prices import MONTHS
+from haat.usage.model import ANSWERED, BILLED_VALUES, MEMBER, UNITS, CallFilter, id_bound
 from haat.usage.subjects import EXECUTED, GOOD, SETTLED, SUBJECT, SUMS, WITHIN, calls_of_subjects
 
 Row = Mapping[str, Any]
@@ -52,27 +53,33 @@ _BILLED_UNITS = ", ".join(
 )
 
 
+_LATENCY = "numeric_send(sum(latency) FILTER (WHERE outcome = ANY(%(answered)s))) AS latency"
+"""The merged sketches of the calls that reached a provider; null for none."""
+
+
 async def by_service(
-    connection: Connection, period: Period, *, org: UUID | None = None, provider_org: UUID | None = None
+    connection: Connection,
+    period: Period,
+    *,
+    org: UUID | None = None,
+    provider_org: UUID | None = None,
+    of: Mapping[UUID, UUID] | None = None,
 ) -> list[Row]:
-    """Return counts, billed units and the latency histogram for each service, the busiest first."""
+    """Return counts, billed units and the latency sketch for each service, the busiest first.
+
+    ``of`` are the only services wanted, with their providers, whose rollups an index leads to.
+    """
     whose, values = _of(org, provider_org)
+    if of is not None:
+        whose += " AND provider_org = ANY(%(providers)s) AND service_id = ANY(%(services)s)"
+        values |= {"providers": list(set(of.values())), "services": list(of)}
     query = f"""
-        WITH picked AS (
-            SELECT * FROM usage_hourly WHERE {whose} AND hour >= %(start)s AND hour < %(end)s
-        ), counts AS (
-            SELECT service_id, {_COUNTS}, {_BILLED_UNITS} FROM picked GROUP BY service_id
-        ), cells AS (
-            SELECT service_id, key, sum(value::bigint) AS calls
-            FROM picked, jsonb_each_text(latency) WHERE outcome = ANY(%(answered)s) GROUP BY service_id, key
-        ), histograms AS (
-            SELECT service_id, jsonb_object_agg(key, calls) AS latency FROM cells GROUP BY service_id
+        WITH counts AS (
+            SELECT service_id, {_COUNTS}, {_BILLED_UNITS}, {_LATENCY} FROM usage_hourly
+            WHERE {whose} AND hour >= %(start)s AND hour < %(end)s GROUP BY service_id
         )
-        SELECT counts.*, coalesce(histograms.latency, '{{}}') AS latency,
-               services.name, services.provider_slug, services.slug, services.unit
-        FROM counts
-        LEFT JOIN histograms ON histograms.service_id IS NOT DISTINCT FROM counts.service_id
-        LEFT JOIN services ON services.id = counts.service_id
+        SELECT counts.*, services.name, services.provider_slug, services.slug, services.unit
+        FROM counts LEFT JOIN services ON services.id = counts.service_id
         ORDER BY counts.calls DESC, counts.service_id
         """
     return await _all(connection, query, {**values, **_period(period)})
@@ -86,20 +93,13 @@ async def by_hour(
     provider_org: UUID | None = None,
     service_id: UUID | None = None,
 ) -> list[Row]:
-    """Return counts, bytes and the latency histogram of each hour that had a call."""
+    """Return counts, bytes and the latency sketch of each hour that had a call."""
     whose, values = _of(org, provider_org)
     query = f"""
-        WITH picked AS (
-            SELECT * FROM usage_hourly WHERE {whose} AND hour >= %(start)s AND hour < %(end)s
-                AND (%(service_id)s::uuid IS NULL OR service_id = %(service_id)s)
-        ), counts AS (
-            SELECT hour, {_COUNTS}, sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out FROM picked GROUP BY hour
-        ), cells AS (
-            SELECT hour, key, sum(value::bigint) AS calls
-            FROM picked, jsonb_each_text(latency) WHERE outcome = ANY(%(answered)s) GROUP BY hour, key
-        ), histograms AS (SELECT hour, jsonb_object_agg(key, calls) AS latency FROM cells GROUP BY hour)
-        SELECT counts.*, coalesce(histograms.latency, '{{}}') AS latency
-        FROM counts LEFT JOIN histograms USING (hour) ORDER BY hour
+        SELECT hour, {_COUNTS}, sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out, {_LATENCY} FROM usage_hourly
+        WHERE {whose} AND hour >= %(start)s AND hour < %(end)s
+            AND (%(service_id)s::uuid IS NULL OR service_id = %(service_id)s)
+        GROUP BY hour ORDER BY hour
         """
     return await _all(connection, query, {**values, **_period(period), "service_id": service_id})
 
@@ -177,27 +177,35 @@ async def calls(connection: Connection, chosen: CallFilter, before: UUID | None,
     )
 
 
+async def count_of(connection: Connection, chosen: CallFilter) -> int:
+    """Return how many calls there are."""
+    where, values = _where(chosen)
+    row = await (await connection.execute(f"SELECT count(*) AS calls FROM usage WHERE {where}", values)).fetchone()
+    assert row is not None
+    return int(row["calls"])
+
+
 async def call(connection: Connection, identifier: UUID) -> Row | None:
     row = await (await connection.execute(f"{_CALLS} WHERE usage.id = %s", (identifier,))).fetchone()
     return row
 
 
-async def stream_calls(connection: Connection, chosen: CallFilter) -> AsyncIterator[Row]:
-    """Yield calls, oldest first, from a cursor on the server: memory doesn't grow with their number."""
+def exported(selected: str, chosen: CallFilter) -> tuple[str, dict[str, Any]]:
+    """Return the query that gives chosen calls, oldest first, what ``selected`` makes of them, and its values."""
     where, values = _where(chosen)
-    async with connection.cursor(name="usage_export") as cursor:
-        cursor.itersize = 1000
-        await cursor.execute(f"{_CALLS} WHERE {where} ORDER BY usage.id", values)
-        async for row in cursor:
-            yield row
+    called = "LEFT JOIN services AS called ON called.id = usage.service_id"
+    return f"{selected} FROM usage {called} WHERE {where} ORDER BY usage.id", values
 
 
 async def price_of(connection: Connection, service_id: UUID, plan: str | None, at: datetime) -> Row | None:
-    """Return the rate card that holds for a call (see `haat.rating.model.windows`)."""
+    """Return the rate card that holds for a call (see `haat.rating.model.windows`).
+
+    ``plain``: it asks for a unit's price and no more, so that what one call costs can be told.
+    """
     row = await (
         await connection.execute(
             """
-            SELECT id, version, unit, unit_price, provider_share FROM rate_cards
+            SELECT id, version, unit, unit_price, provider_share, components = '[]' AS plain FROM rate_cards
             WHERE service_id = %s AND (plan_code IS NULL OR plan_code = %s) AND effective_from <= %s
             ORDER BY plan_code IS NULL, effective_from DESC LIMIT 1
             """,
@@ -210,23 +218,27 @@ async def price_of(connection: Connection, service_id: UUID, plan: str | None, a
 async def lines_of(connection: Connection, call: Row) -> list[Row]:
     """Return the invoice lines a call lies on, and their settlement lines where the scope may see them.
 
-    That is one line, and for a call that the cache answered in part a second one, for that part.
+    That is one line of each meter that sees it, and for a call that the cache answered in part a second one, for that
+    part; these come last.
     """
     return await _all(
         connection,
-        """
-            SELECT line.id AS line_id, line.identity, line.position, invoices.id AS invoice_id, invoices.serial,
+        f"""
+            SELECT line.id AS line_id, line.identity, line.position, line.meter, line.cached_share AS line_share,
+                   invoices.id AS invoice_id, invoices.serial,
                    settled.id AS settlement_line_id, settled.settlement_id
             FROM invoice_lines AS line
             JOIN invoices ON invoices.id = line.invoice_id
             LEFT JOIN settlement_lines AS settled ON settled.invoice_line_id = line.id
+            CROSS JOIN (SELECT %(cache)s::text AS cache, %(cached_share)s::numeric AS cached_share,
+                %(language_pair)s::text AS language_pair, %(version)s::text AS version,
+                %(variant)s::text AS variant) AS call
             WHERE line.subscription_id = %(subscription_id)s AND line.plan IS NOT DISTINCT FROM %(plan)s
               AND line.service_id = %(service_id)s AND line.provider_org = %(provider_org)s
               AND line.id_from <= %(id)s AND line.id_to > %(id)s
-              AND line.batch_from < %(batch)s AND line.batch_to >= %(batch)s
-              AND CASE WHEN line.cached_share IS NULL THEN %(cache)s <> 'hit'
-                  ELSE line.cached_share = %(cached_share)s END
-            ORDER BY line.cached_share NULLS FIRST
+              AND line.batch_from < %(batch)s AND line.batch_to >= %(batch)s AND line.unit <> '{MONTHS}' AND {MEMBER}
+              AND NOT EXISTS (SELECT FROM invoice_states WHERE invoice_id = invoices.id AND state = 'void')
+            ORDER BY line.cached_share NULLS FIRST, line.period, line.position
             """,
         call,
     )

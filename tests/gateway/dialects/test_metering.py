@@ -70,6 +70,24 @@ def host_models(market: Market) -> None:
             },
         ),
         (
+            "chat/completions",
+            {
+                "choices": [],
+                "usage": {
+                    **USAGE,
+                    "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 6},
+                    "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 15},
+                },
+            },
+            {
+                "tokens": "30",
+                "input_tokens": "10",
+                "output_tokens": "20",
+                "input_audio_tokens": "6",
+                "output_audio_tokens": "15",
+            },
+        ),
+        (
             "embeddings",
             {"data": [], "usage": {"prompt_tokens": 8, "total_tokens": 8}},
             {"tokens": "8", "input_tokens": "8"},

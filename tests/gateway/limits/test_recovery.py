@@ -46,8 +46,8 @@ def event(at: datetime, outcome: Outcome, app: str, characters: str) -> UsageEve
 async def test_a_quota_comes_back_for_the_subscriptions_own_month(
     database: Any, tmp_path: Path, plan: PlanLimits, month: str, day: str | None
 ) -> None:
-    clock = GatewayClock()
-    now = datetime.fromtimestamp(clock.now_us() / SECOND, UTC)
+    now_us = GatewayClock().now_us()
+    now = datetime.fromtimestamp(now_us / SECOND, UTC)
     app = str(uuid4())
     async with database.app.transaction(PLATFORM_SCOPE) as connection:
         await connection.execute(
@@ -73,8 +73,8 @@ async def test_a_quota_comes_back_for_the_subscriptions_own_month(
     subscription = Subscription("s", ORG, app, SERVICE, "own", plan, ZONE, started_at)
     limits = Limits()
     directory = Directory(Snapshot(subscriptions=[subscription]))
-    await recovery.from_store(database.service.dsn, tmp_path, directory, limits, clock.now_us(), ZONE)
-    allowance = limits.of(app, SERVICE, plan, ZONE, clock.now_us(), started_at)
+    await recovery.from_store(database.service.dsn, tmp_path, directory, limits, now_us, ZONE)
+    allowance = limits.of(app, SERVICE, plan, ZONE, now_us, started_at)
     assert allowance._month_quota - allowance._cells[allowance._month] == 1000 * MICRO - _micro(month)
     if day is not None:
         assert allowance._cells[allowance._day] == _micro(day)

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from haat.gateway.limits.registry import PlanLimits
 from haat.gateway.market import feed as feeds
@@ -197,6 +198,30 @@ async def test_prices_in_force_and_to_come_are_known_and_a_new_one_arrives(facts
         service, at = directory.services["acme/echo"], int(facts.clock.now().timestamp()) * 1_000_000
         special = next(card for card in service.prices if card.plan == "basic")
         assert special == Price("basic", "characters", "0.100000000000", "0.000000", at + 3 * 86_400_000_000)
+
+
+async def test_a_card_with_components_says_what_a_call_costs_at_most(facts: Facts, tmp_path: Path) -> None:
+    asks = [
+        {"model": "package", "meter": "urdu", "package_size": "100", "package_price": "7"},
+        {"model": "graduated", "meter": "calls", "tiers": [{"up_to": None, "unit_price": "2", "flat": "3"}]},
+        {"model": "flat", "amount": "300", "prorated": True},
+    ]
+    for name, aggregation, measure in (("urdu", "sum", "characters"), ("calls", "count", "requests")):
+        await facts.run(
+            "INSERT INTO meters (id, service_id, name, aggregation, measure, created_at)"
+            " VALUES (%s, %s, %s, %s, %s, %s)",
+            *(new_id(), facts.service, name, aggregation, measure, facts.clock.now()),
+        )
+    await facts.run(
+        "INSERT INTO rate_cards (id, service_id, version, unit, unit_price, free_units, provider_share,"
+        " effective_from, created_at, components) VALUES (%s, %s, 1, 'characters', 0.07, 0, 0.7, %s, %s, %s)",
+        *(new_id(), facts.service, facts.clock.now() - timedelta(days=9), facts.clock.now(), Jsonb(asks)),
+        event=(f"service/{facts.service}", "service.priced"),
+    )
+    async with following(facts, tmp_path / "snapshot.bin") as (directory, _):
+        (card,) = directory.services["acme/echo"].prices
+        assert not card.plain
+        assert card.most == (("characters", "7", "100", "0"), ("calls", "2", "0", "3"))
 
 
 async def test_a_revocation_is_in_force_within_a_fraction_of_a_second(facts: Facts, tmp_path: Path) -> None:

@@ -41,7 +41,18 @@ def credential(number: int, revoked_at: int = 0) -> Credential:
 def subscription(number: int, plan: str = "basic") -> Subscription:
     limits = PlanLimits(per_minute=60, quota_per_month=10_000, burst=5)
     return Subscription(
-        f"sub-{number}", "org", f"app-{number}", "service", plan, limits, "Asia/Kolkata", 12, True, "0.5"
+        f"sub-{number}",
+        "org",
+        f"app-{number}",
+        "service",
+        plan,
+        limits,
+        "Asia/Kolkata",
+        12,
+        True,
+        "0.5",
+        True,
+        ("one",),
     )
 
 

@@ -104,8 +104,9 @@ async def test_a_slow_upload_is_the_callers_own_failure(market: Market) -> None:
     client = await market.connect()
     await client.send(market.raw("POST", "/v1/services/acme/slow/x", b"", "Content-Length: 100000") + b"x" * 70_000)
     response = await client.receive()
-    assert response is not None and response.status == 504
+    assert response is not None and (response.status, response.json()["code"]) == (408, "REQUEST_TIMEOUT")
     assert market.gateway.routes.find(b"acme/slow").breaker.failures == 0
+    assert [event.outcome for event in market.events()] == ["refused"]
 
 
 async def test_an_address_where_nobody_answers_opens_the_breaker_however_short_the_timeout(

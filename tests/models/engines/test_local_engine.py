@@ -112,7 +112,7 @@ async def test_a_slow_reader_holds_the_model_back(engine: LocalEngine) -> None:
 async def test_a_thousand_calls_given_up_leave_nothing_behind(engine: LocalEngine) -> None:
     await engine.deploy(sample(batching=Batching(max_items=100)))
     await engine.load(KEY)
-    running = asyncio.create_task(ask(engine, "sleep 0.5"))
+    running = asyncio.create_task(ask(engine, "sleep 3"))
     await until(lambda: engine.state(KEY).in_flight == 1)
     calls = [asyncio.create_task(ask(engine, str(number))) for number in range(1000)]
     await until(lambda: engine.state(KEY).queued == 1000)

@@ -49,9 +49,12 @@ def report_of(usage: Mapping[str, Any]) -> dict[str, str]:
         "input_tokens": taken,
         "output_tokens": given,
         "cached_tokens": cached,
+        "cache_write_tokens": kept[1],
         "reasoning_tokens": _detail(usage, "reasoning_tokens", "completion_tokens_details", "output_tokens_details"),
+        "input_audio_tokens": _detail(usage, "audio_tokens", "prompt_tokens_details", "input_tokens_details"),
+        "output_audio_tokens": _detail(usage, "audio_tokens", "completion_tokens_details", "output_tokens_details"),
     }
-    sometimes = ("cached_tokens", "reasoning_tokens")
+    sometimes = found.keys() - {"tokens", "input_tokens", "output_tokens"}
     return {name: str(count) for name, count in found.items() if count or (count == 0 and name not in sometimes)}
 
 

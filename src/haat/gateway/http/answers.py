@@ -20,6 +20,8 @@ STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, rea
 NOT_CURED_BY_RETRY = frozenset(
     {
         "QUOTA_EXHAUSTED",
+        "WALLET_EMPTY",
+        "BUDGET_SPENT",
         "NOT_SUBSCRIBED",
         "SERVICE_SUSPENDED",
         "DATA_POLICY",

@@ -29,6 +29,7 @@ DAY: Final = MONTH + 9
 SLOTS: Final = DAY + 9
 _ONCE: Final = 6  # the first cell that is no shape and no history: TAT and what follows
 
+SIGNALS: Final = 8
 END: Final = 4
 """In the header of all records: where the next one goes."""
 
@@ -85,6 +86,12 @@ class Counts:
         self.version = 0
         """Grows when a record has moved."""
         self._records: dict[str, memoryview[int]] = {}
+        self._signals = memoryview(bytearray(8 * SIGNALS)).cast("q")
+
+    @property
+    def signals(self) -> memoryview[int]:
+        """A few numbers that all processes share, for who has need of them (`haat.gateway.wallets`)."""
+        return self._signals
 
     def acquire(self) -> None:
         """Keep all others from the counts until `release`. Not to be nested, and for one thread only."""
@@ -107,6 +114,11 @@ class Counts:
     def find(self, key: str) -> memoryview[int] | None:
         """Return the record of a key, as far as this process knows."""
         return self._records.get(key)
+
+    @property
+    def number(self) -> int:
+        """How many records this process knows."""
+        return len(self._records)
 
     def keys(self) -> list[str]:
         return list(self._records)

@@ -50,7 +50,11 @@ def bound(call: Call, unit: str) -> int:
 def extend(call: Call) -> None:
     """Reserve what a call may use now that its body is here, if that is more than its head let expect."""
     allowance = call.allowance
-    if allowance is None or not call.admitted or allowance.unit != "tokens":
+    if allowance is None or not call.admitted:
+        return
+    if call.grant is not None and call.grant.cover is not None:
+        call.grant.cover.extend(call)
+    if allowance.unit != "tokens":
         return
     wanted = bound(call, allowance.unit)
     if wanted <= call.reserved:
@@ -84,6 +88,9 @@ def most_of(call: Call, unit: str) -> int:
         most = route.max_micro_units
     if allowance is not None and call.admitted and unit == allowance.unit and allowance.is_hard:
         most = min(most, call.reserved)
+    grant = call.grant
+    if grant is not None and grant.cover is not None and call.admitted:
+        most = min(most, grant.cover.cap(call, unit))
     return most
 
 

@@ -26,7 +26,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from haat.gateway.limits.counts import END, FLYING, SLOT_CELLS, SLOTS, Counts, shape, size_of
+from haat.gateway.limits.counts import END, FLYING, SIGNALS, SLOT_CELLS, SLOTS, Counts, shape, size_of
 from haat.gateway.limits.lock import BYTES, FileLock, RobustMutex
 from haat.gateway.limits.windows import AREAS, FIRST, KEY_BYTES, RING, SIZE, TAT, history, replay
 
@@ -38,6 +38,7 @@ _MUTEX: Final = 8
 _LIVES: Final = _MUTEX + BYTES // 8
 MOST_SLOTS: Final = 64
 _PLACES: Final = _LIVES + MOST_SLOTS
+_SIGNALS: Final = _PLACES + 2 * MOST_SLOTS
 _RECORDS: Final = 256
 REGION: Final = 1 << 17
 """Cells in a region."""
@@ -62,6 +63,10 @@ class SharedCounts(Counts):
         self.seen = self._next = _RECORDS
         self.header = self._region(0)
         self.slots = self.header[_SLOTS]
+
+    @property
+    def signals(self) -> memoryview[int]:
+        return self.header[_SIGNALS : _SIGNALS + SIGNALS]
 
     def share(self, fresh: bool) -> None:
         """Lock from now on; ``fresh`` when nobody else has the file."""
@@ -107,6 +112,10 @@ class SharedCounts(Counts):
     def find(self, key: str) -> memoryview[int] | None:
         at = self._at.get(key)
         return None if at is None else self._record(at)
+
+    @property
+    def number(self) -> int:
+        return len(self._at)
 
     def keys(self) -> list[str]:
         return list(self._at)
@@ -261,6 +270,7 @@ def rewrite(path: Path, old: SharedCounts, slots: int, slot: int, clock: int, no
             cells[TAT] = before[TAT] + 1000 * shift
         counts._put(key, cells)
     counts.header[_LIVES : _LIVES + old.slots] = old.header[_LIVES : _LIVES + old.slots]
+    counts.header[_SIGNALS : _SIGNALS + SIGNALS] = old.header[_SIGNALS : _SIGNALS + SIGNALS]
     return counts
 
 

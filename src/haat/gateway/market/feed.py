@@ -182,7 +182,7 @@ class Feed:
             case "partner":
                 self._change(Part(services=await store.services_of(connection, entity)))
             case _:
-                by = {"org": entity, "plan": None} if kind == "organisation" else {"org": None, "plan": entity}
+                by = {"org": None, "plan": entity} if kind == "plan" else {"org": entity, "plan": None}
                 async with aclosing(store.subscriptions_of(connection, **by)) as parts:
                     async for subscriptions in parts:
                         self._change(Part(subscriptions=subscriptions))
@@ -237,4 +237,6 @@ def _place(change: Change) -> tuple[int, int]:
     return change.xid, change.seq
 
 
-_KINDS = frozenset({"credential", "subscription", "service", "application", "partner", "organisation", "plan"})
+_KINDS = frozenset(
+    {"credential", "subscription", "service", "application", "partner", "organisation", "plan", "wallet"}
+)

@@ -14,9 +14,11 @@ from haat.gateway.call import Call
 from haat.gateway.charge import FOREVER, Tariff, tariff_of
 from haat.gateway.http import cors
 from haat.gateway.limits.plan import without_quota
+from haat.gateway.market.maintenance import next_window
 from haat.gateway.market.versions import check_sunset
 from haat.gateway.metering import record_part
 from haat.gateway.units import ONE_REQUEST
+from haat.gateway.wallets.cover import Cover, cover_of
 
 if TYPE_CHECKING:
     from haat.gateway.doors.operation import Operation
@@ -57,6 +59,7 @@ class Grant(Known):
     __slots__ = (
         "allowance",
         "body_limit",
+        "cover",
         "lines",
         "opening",
         "record",
@@ -81,6 +84,7 @@ class Grant(Known):
         self.tail: bytes = call.tail
         if route.sunset_at:
             self.until = min(self.until, route.sunset_at)
+        self.until = min(self.until, next_window(route.service, call.started))
         test = credential.test
         self.allowance: Allowance = gateway.limits.of(
             # Test keys keep to the plan's rates, counted apart, and use nothing of its quota.
@@ -105,6 +109,11 @@ class Grant(Known):
         self.tariff: Tariff | None = tariff_of(route.service, subscription, call.started)
         if test:
             self.tariff = Tariff(route.service.unit, Decimal(0), Decimal(0), FOREVER)
+        self.cover: Cover | None = None
+        """What must cover its calls before they are made."""
+        if (subscription.prepaid or subscription.stops) and not test:
+            self.cover, until = cover_of(gateway, route.service, subscription, call.started)
+            self.until = min(self.until, until)
         self.units_line: bytes = ONE_REQUEST if route.service.unit == "requests" else b""
         if self.tariff is not None:
             self.until = min(self.until, self.tariff.until)
@@ -121,6 +130,7 @@ class Divided(Known):
         assert call.credential is not None and call.route is not None and call.subscription is not None
         assert call.route.division is not None
         super().__init__(call.credential, gateway.directory.generation)
+        self.until = min(self.until, next_window(call.route.service, call.started))
         self._division: Division = call.route.division
         self._subscription: Subscription = call.subscription
         self._service_path: bytes = call.service_path

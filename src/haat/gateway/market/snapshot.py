@@ -55,6 +55,10 @@ class Subscription(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The plan lets another provider of the same capability answer."""
     cached_share: str = "1"
     """Part of the price charged for an answer out of the cache, decimal text."""
+    prepaid: bool = False
+    """The organisation's wallet must cover its calls before they are made."""
+    stops: tuple[str, ...] = ()
+    """The budgets that refuse calls which they don't cover."""
 
 
 class Application(msgspec.Struct, frozen=True):
@@ -94,6 +98,10 @@ class Price(msgspec.Struct, frozen=True):
     free_units: str
     effective_from: int
     """Microseconds since the epoch."""
+    plain: bool = True
+    """Whether that is all that is asked for; otherwise ``unit_price`` is what the card is known by."""
+    most: tuple[tuple[str, str, str, str], ...] = ()
+    """What a call costs at most where it isn't plain: the members of `haat.wallet.prices.Most`."""
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -129,6 +137,8 @@ class Service(msgspec.Struct, frozen=True):
     """Those in force and those to come."""
     division: DivisionPolicy | None = None
     """How calls are divided between versions at present."""
+    maintenance: tuple[tuple[int, int], ...] = ()
+    """Announced windows in which it takes no calls, in microseconds since the epoch: begun and to come, in order."""
 
     @property
     def path(self) -> str:

@@ -28,6 +28,8 @@ from haat.gateway.market.snapshot import (
     sharing,
 )
 from haat.infra.postgres import Connection
+from haat.kernel.prices import Meter, component, meter_of
+from haat.wallet.prices import asked
 
 _CREDENTIALS = """
     SELECT id::text, org_id::text, application_id::text, key_hash,
@@ -38,10 +40,19 @@ _CREDENTIALS = """
 _SUBSCRIPTIONS = """
     SELECT subscriptions.id, subscriptions.org_id, application_id, subscriptions.service_id, organisations.zone,
            plans.code, per_minute, per_hour, per_day, quota_per_month, max_concurrent, burst, quota_per_day, quota_unit,
-           quota_reset, overage, fallback, cached_share::text AS cached_share, started_at
+           quota_reset, overage, fallback, cached_share::text AS cached_share, started_at,
+           coalesce(wallet_modes.mode, wallets.mode) IS NOT DISTINCT FROM 'prepaid' AS prepaid, stops.list AS stops
     FROM subscriptions JOIN plans ON plans.id = plan_id
     JOIN organisations ON organisations.id = subscriptions.org_id
     JOIN applications ON applications.id = application_id
+    LEFT JOIN wallets ON wallets.org_id = subscriptions.org_id
+    LEFT JOIN wallet_modes ON wallet_modes.subscription_id = subscriptions.id
+    LEFT JOIN LATERAL (
+        SELECT array_agg(budget.id::text ORDER BY budget.id) AS list FROM wallet_budgets AS budget
+        WHERE hard_stop AND budget.org_id = subscriptions.org_id
+          AND coalesce(budget.application_id, applications.id) = applications.id
+          AND coalesce(budget.subscription_id, subscriptions.id) = subscriptions.id
+    ) AS stops ON true
     WHERE subscriptions.status = 'active' AND applications.archived_at IS NULL
 """
 _APPLICATIONS = "SELECT id, policy FROM applications WHERE archived_at IS NULL AND policy <> '{}'"
@@ -53,7 +64,9 @@ _SERVICES = """
            partners.status AS partner_status, partners.reason AS partner_reason,
            partners.allowed_networks, coalesce(header, '') AS header, coalesce(ciphertext, '') AS ciphertext,
            coalesce(versions.list, '[]') AS versions, coalesce(prices.list, '[]') AS prices,
-           divisions.policy AS division
+           (SELECT coalesce(jsonb_agg(jsonb_build_object('name', name, 'aggregation', aggregation, 'measure', measure,
+                'less', less, 'filter', filter)), '[]') FROM meters WHERE service_id = services.id) AS meters,
+           divisions.policy AS division, coalesce(maintenance.list, '[]') AS maintenance
     FROM services JOIN partners ON partners.slug = provider_slug
     LEFT JOIN provider_credentials ON provider_credentials.service_id = services.id
     LEFT JOIN divisions ON divisions.service_id = services.id
@@ -69,13 +82,19 @@ _SERVICES = """
     LEFT JOIN LATERAL (
         SELECT jsonb_agg(jsonb_build_object(
             'plan', coalesce(plan_code, ''), 'unit', unit, 'unit_price', unit_price::text,
-            'free_units', free_units::text, 'effective_from', (extract(epoch FROM effective_from) * 1000000)::bigint
+            'free_units', free_units::text, 'effective_from', (extract(epoch FROM effective_from) * 1000000)::bigint,
+            'components', components
             )) AS list
         FROM rate_cards WHERE service_id = services.id AND NOT EXISTS (
             SELECT FROM rate_cards AS later
             WHERE later.service_id = services.id AND later.plan_code IS NOT DISTINCT FROM rate_cards.plan_code
               AND later.effective_from > rate_cards.effective_from AND later.effective_from < now() - interval '1 hour')
     ) AS prices ON true
+    LEFT JOIN LATERAL (
+        SELECT jsonb_agg(jsonb_build_array((extract(epoch FROM starts_at) * 1000000)::bigint,
+                                           (extract(epoch FROM ends_at) * 1000000)::bigint) ORDER BY starts_at) AS list
+        FROM sla_maintenance WHERE service_id = services.id AND cancelled_at IS NULL AND ends_at > now()
+    ) AS maintenance ON true
     WHERE services.status <> 'draft'
 """
 _TABLES = (
@@ -89,7 +108,12 @@ _TABLES = (
     "partners",
     "provider_credentials",
     "rate_cards",
+    "meters",
     "divisions",
+    "wallets",
+    "wallet_modes",
+    "wallet_budgets",
+    "sla_maintenance",
 )
 _BATCH = 2_000
 
@@ -285,6 +309,8 @@ def _subscription(row: Mapping[str, Any]) -> Subscription:
         started_at=_micros(row["started_at"]),
         fallback=row["fallback"],
         cached_share=row["cached_share"],
+        prepaid=row["prepaid"],
+        stops=tuple(row["stops"] or ()),
     )
 
 
@@ -295,6 +321,7 @@ def _application(row: Mapping[str, Any]) -> Application:
 def _service(row: Mapping[str, Any]) -> Service:
     provider_stopped = row["partner_status"] == "suspended"
     versions = row["versions"]
+    meters = {one["name"]: meter_of(one) for one in row["meters"]}
     return Service(
         id=str(row["id"]),
         provider=row["provider_slug"],
@@ -316,9 +343,17 @@ def _service(row: Mapping[str, Any]) -> Service:
         visibility=row["visibility"],
         deprecated_at=_micros(row["status_at"]) if row["status"] == "deprecated" else 0,
         sunset_at=_micros(row["sunset_at"]),
-        prices=tuple(Price(**price) for price in row["prices"]),
+        prices=tuple(_price(price, meters) for price in row["prices"]),
         division=msgspec.convert(row["division"], DivisionPolicy) if row["division"] else None,
+        maintenance=tuple((start, end) for start, end in row["maintenance"]),
     )
+
+
+def _price(row: Mapping[str, Any], meters: Mapping[str, Meter]) -> Price:
+    components = [component(one, meters) for one in row["components"]]
+    most = tuple((one.unit, f"{one.price:f}", f"{one.size:f}", f"{one.begun:f}") for one in asked(components))
+    plain = not components
+    return Price(**{name: value for name, value in row.items() if name != "components"}, plain=plain, most=most)
 
 
 def _version(row: Mapping[str, Any]) -> Version:

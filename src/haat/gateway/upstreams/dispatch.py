@@ -21,7 +21,7 @@ from haat.gateway.upstreams.endpoints import Endpoint, choose
 from haat.gateway.upstreams.fallback import stand_in
 from haat.gateway.upstreams.retries import MAX_ATTEMPTS, SAFE_METHODS, wait
 from haat.gateway.websocket import tunnel
-from haat.kernel.errors import HaatError, Overloaded, ProviderTimeout, ProviderUnavailable
+from haat.kernel.errors import HaatError, Overloaded, ProviderTimeout, ProviderUnavailable, RequestTimeout
 from haat.usage.event import Outcome
 
 if TYPE_CHECKING:
@@ -140,7 +140,9 @@ def timed_out(call: Call) -> None:
         endpoint.failed(call.client.gateway.clock.now_us(), call)
     if call.upstream is not None and call.once is not None:
         call.once.sent = True
-    relay.fail(call, ProviderTimeout())
+    # What the provider was waiting for was the caller's to send: that is recorded as the caller's own failure.
+    late = call.upstream is not None and not call.body_complete and not call.headed
+    relay.fail(call, RequestTimeout() if late else ProviderTimeout())
 
 
 def _again(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from haat.gateway.call import Call
 from haat.gateway.market.data_policy import allows
+from haat.gateway.market.maintenance import window_at
 from haat.gateway.upstreams.endpoints import Endpoint, choose
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def stand_in(gateway: Gateway, call: Call, now: int) -> Endpoint | None:
     found: list[Endpoint] = []
     for other in gateway.routes.of_capability(route):
         if other.service.id == route.service.id or (data is not None and not allows(data, other.service)):
+            continue
+        if window_at(other.service, now) is not None:
             continue
         if size > other.version.max_body_bytes or not _speaks(other.version, call.language_pair):
             continue
