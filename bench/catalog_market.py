@@ -227,7 +227,7 @@ def _copy_use(connection: psycopg.Connection[Any], made: Sequence[Listing], call
                 pages, images, bytes, compute_seconds, bytes_in, bytes_out, latency_us, latency, batch)
             SELECT date_trunc('hour', now()) - make_interval(hours => back), org, NULL, NULL, service, org, 'basic', '',
                    2, 'completed', calls, calls, calls * 100, calls * 100, 0, 0, 0, 0, 0, 0, calls * 200, calls * 200,
-                   calls * 20000, ARRAY[(100::bigint << 40) + calls, (120::bigint << 40) + 1], 1
+                   calls * 20000, calls * latency_sketch(20000) + latency_sketch(60000), 1
             FROM unnest(%s::uuid[], %s::uuid[], %s::bigint[]) AS used (service, org, calls)
             CROSS JOIN generate_series(0, 23) AS back
         """,

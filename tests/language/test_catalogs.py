@@ -32,6 +32,14 @@ OF_PROVIDERS_AND_OPERATORS = frozenset(
     partners.html payout.html payout_desk.html payouts.html prices.html queue.html reviews_desk.html
     reviews_received.html rollout.html service.html service_form.html service_form.py statement.html
     statement_calls.html statements.html switchboard.py version_fields.html
+    catalog/model.py catalog/provider.py catalog/service.py catalog/store.py catalog/versions.py content/model.py
+    content/report_store.py
+    content/service.py content/store.py content/translator.py flags/draft.py flags/service.py flags/store.py
+    invoices/payments.py invoices/runs.py invoices/terms.py partners/api.py partners/model.py partners/service.py
+    partners/store.py rollouts/access.py rollouts/experiments.py rollouts/model.py rollouts/service.py
+    rollouts/store.py settlement/balances.py settlement/bank_answers.py settlement/evidence.py
+    settlement/payout_model.py settlement/payouts.py settlement/shares.py settlement/statements.py sla/closing.py
+    sla/maintenance.py sla/service.py sla/store.py
     """.split()  # noqa: SIM905 - names of files read better so
 )
 _PLACE = re.compile(r"%\((\w+)\)[sd]")
@@ -82,7 +90,7 @@ def test_visitors_and_developers_find_every_text(code: str) -> None:
         for one in catalog(code)
         if one.id
         and (not is_translated(one.string) or one.fuzzy)
-        and not {Path(file).name for file, _ in one.locations} <= OF_PROVIDERS_AND_OPERATORS
+        and not all({file, Path(file).name} & OF_PROVIDERS_AND_OPERATORS for file, _ in one.locations)
     ]
     assert missing == []
 

@@ -231,6 +231,19 @@ async def test_a_plan_is_changed_and_a_subscription_ended(street: Street, browse
     assert again.status_code == 409 and "subscribe again" in again.text
 
 
+async def test_a_refusal_speaks_the_readers_language_with_its_values(street: Street, browser_for: BrowserFor) -> None:
+    browser = await browser_for(DEVELOPER)
+    page = "/hi/account/subscriptions"
+    form = {"form_token": await browser.token(page), "plan": "gold"}
+    refused = await browser.client.post(f"{page}/{street.subscription.id}/plan", data=form)
+    assert refused.status_code == 404 and "gold नाम का कोई प्लान नहीं है" in refused.text
+    assert 'class="small muted borrowed"' not in refused.text  # it is in Hindi when it arrives, and nothing was missing
+    visitor = await browser_for(None)
+    form = {"form_token": await visitor.token("/hi/sign-up"), "kind": "consumer", "name": "Asha", "password": "short"}
+    refused = await visitor.client.post("/hi/sign-up", data={**form, "organisation": "A", "email": "a@example.in"})
+    assert "10 से 256 वर्ण लिखें" in refused.text
+
+
 async def test_a_gateway_that_is_away_is_told_in_place(street: Street, browser_for: BrowserFor) -> None:
     browser = await browser_for(DEVELOPER)
     page = "/services/vani/hindi-urdu"

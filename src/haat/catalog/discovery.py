@@ -17,6 +17,7 @@ from haat.kernel.errors import InvalidRequest
 from haat.kernel.pages import MAX_PAGE, Page, decode_cursor, encode_cursor
 from haat.kernel.permissions import Actor, Permission
 from haat.kernel.prices import Meter
+from haat.language.messages import _
 from haat.language.tags import LANGUAGES, parse_tag
 from haat.language.text import search_words
 
@@ -222,7 +223,7 @@ def _place(cursor: str, order: Order) -> Place:
     try:
         return Place(Decimal(price), name, path)
     except InvalidOperation as error:
-        raise InvalidRequest("The cursor is not one of ours: take it from the previous page's `next`.") from error
+        raise InvalidRequest(_("The cursor is not one of ours: take it from the previous page's `next`.")) from error
 
 
 def _scope(actor: Actor | None) -> Scope:

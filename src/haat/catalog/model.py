@@ -10,6 +10,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from haat.kernel.errors import Conflict
+from haat.language.messages import _, gettext
 
 Category = Literal[
     "translation", "transliteration", "speech_to_text", "text_to_speech", "ocr", "nlp", "llm", "embedding", "custom"
@@ -44,7 +45,13 @@ _TRANSITIONS: dict[Status, frozenset[Status]] = {
 def check_transition(present: Status, wanted: Status) -> None:
     """Raise Conflict when a listing can't go from one state to the other."""
     if wanted not in _TRANSITIONS[present]:
-        raise Conflict(f"A listing that is {present} can't become {wanted}.")
+        raise Conflict(
+            _(
+                "A listing that is %(present)s can't become %(wanted)s.",
+                present=gettext(present),
+                wanted=gettext(wanted),
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)

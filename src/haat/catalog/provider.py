@@ -16,6 +16,7 @@ from haat.infra.postgres import Connection, Database
 from haat.kernel.clock import Clock
 from haat.kernel.errors import NotFound, PermissionDenied
 from haat.kernel.permissions import Actor, Permission
+from haat.language.messages import _
 from haat.partners.model import Partner
 from haat.partners.service import Partners
 
@@ -47,7 +48,7 @@ class ProviderSide:
         actor.require(Permission.SERVICES_EDIT)
         partner = await self._partners.of(actor)
         if partner is None or partner.status != "approved":
-            raise PermissionDenied("Services are offered by approved partners: register, or wait for the decision.")
+            raise PermissionDenied(_("Services are offered by approved partners: register, or wait for the decision."))
         return partner
 
     def _check_endpoints(self, partner: Partner, draft: VersionDraft) -> None:

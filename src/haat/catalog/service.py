@@ -25,6 +25,7 @@ from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor, Permission
 from haat.kernel.prices import Component, Meter
 from haat.kernel.text import check_name
+from haat.language.messages import _, gettext
 from haat.partners.service import Partners
 
 _INDEXED_AT_ONCE = 200
@@ -76,7 +77,7 @@ class Catalog(ProviderSide):
         encrypted. Raise AlreadyExists, PermissionDenied before approval, AddressForbidden.
         """
         if draft.version.policy.serves:
-            message = "There is no other version yet."
+            message = _("There is no other version yet.")
             raise ValidationFailed(errors=[{"field": "version.policy.serves", "message": message}])
         partner = await self._approved_partner(actor)
         self._check_endpoints(partner, draft.version)
@@ -131,7 +132,7 @@ class Catalog(ProviderSide):
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             _not_suspended(await self._own(connection, partner, service_id))
             if not any(version.is_default for version in await store.versions(connection, service_id)):
-                raise AcceptanceFailed("No version of this service has passed its acceptance call yet.")
+                raise AcceptanceFailed(_("No version of this service has passed its acceptance call yet."))
             await store.set_sunset(connection, service_id, None)
             return await self._move(connection, actor, service_id, "published", "")
 
@@ -248,7 +249,9 @@ class Catalog(ProviderSide):
         await store.lock_service(connection, service_id)
         listing = await store.listing_by_id(connection, service_id, self._clock.now())
         if listing.status != "suspended":
-            raise Conflict(f"The listing is {listing.status}: only a suspended one is opened again.")
+            raise Conflict(
+                _("The listing is %(status)s: only a suspended one is opened again.", status=gettext(listing.status))
+            )
         return await self._move(connection, actor, service_id, "deprecated" if listing.sunset_at else "published", "")
 
     # --- the index ------------------------------------------------------------------------------
@@ -312,7 +315,7 @@ class Catalog(ProviderSide):
 
 def _not_suspended(listing: Listing) -> None:
     if listing.status == "suspended":
-        raise Conflict("The operator has suspended this listing: only the operator opens it again.")
+        raise Conflict(_("The operator has suspended this listing: only the operator opens it again."))
 
 
 def _reason(reason: str) -> str:

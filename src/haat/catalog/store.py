@@ -18,6 +18,7 @@ from haat.infra.postgres import Connection
 from haat.kernel.clock import check_ahead
 from haat.kernel.errors import AlreadyExists, ConcurrentChange, Conflict, NotFound, ValidationFailed
 from haat.kernel.prices import Component, Meter, check_components, meter_of
+from haat.language.messages import _
 
 _LISTING = """
     services.id, services.org_id, services.provider_slug,
@@ -66,7 +67,9 @@ async def add_service(
                 },
             )
     except UniqueViolation as error:
-        raise AlreadyExists(f"You already have a service called {draft.slug}: add a version to it instead.") from error
+        raise AlreadyExists(
+            _("You already have a service called %(slug)s: add a version to it instead.", slug=draft.slug)
+        ) from error
 
 
 async def add_version(
@@ -96,7 +99,7 @@ async def add_version(
             )
     except UniqueViolation as error:
         raise AlreadyExists(
-            f"Version {draft.version} exists: a version is never replaced, give it a new name."
+            _("Version %(version)s exists: a version is never replaced, give it a new name.", version=draft.version)
         ) from error
 
 
@@ -233,7 +236,7 @@ async def invite(connection: Connection, service_id: UUID, org_id: UUID) -> None
                 (service_id, org_id),
             )
     except ForeignKeyViolation as error:
-        raise NotFound("There is no such organisation.") from error
+        raise NotFound(_("There is no such organisation.")) from error
 
 
 async def set_provider_credential(
@@ -302,11 +305,17 @@ async def add_price(
         )
     ).fetchone()
     if newest is None and draft.plan_code is None and begins > at:
-        message = "The first price begins at once: until then usage would have none."
+        message = _("The first price begins at once: until then usage would have none.")
         raise ValidationFailed(errors=[{"field": "effective_from", "message": message}])
     if newest is not None and newest["effective_from"] > begins:
         since = newest["effective_from"].isoformat()
-        raise Conflict(f"Version {newest['version']} begins at {since}: a price that begins earlier would overlap it.")
+        raise Conflict(
+            _(
+                "Version %(version)s begins at %(since)s: a price that begins earlier would overlap it.",
+                version=newest["version"],
+                since=since,
+            )
+        )
     try:
         async with connection.transaction():
             row = await (
@@ -327,7 +336,7 @@ async def add_price(
                 )
             ).fetchone()
     except UniqueViolation as error:
-        raise ConcurrentChange("Another price begins at the same moment: look at it and try again.") from error
+        raise ConcurrentChange(_("Another price begins at the same moment: look at it and try again.")) from error
     assert row is not None
     return int(row["version"])
 
@@ -361,7 +370,9 @@ async def add_meter(connection: Connection, identifier: UUID, service_id: UUID, 
                 },
             )
     except UniqueViolation as error:
-        raise AlreadyExists(f"A meter is never changed: {meter.name} exists, choose another name.") from error
+        raise AlreadyExists(
+            _("A meter is never changed: %(name)s exists, choose another name.", name=meter.name)
+        ) from error
 
 
 async def meters(connection: Connection, service_id: UUID) -> dict[str, Meter]:
@@ -406,7 +417,7 @@ async def listing(connection: Connection, provider_slug: str, slug: str, at: dat
         )
     ).fetchone()
     if row is None:
-        raise NotFound("No such listing, or it is not open to you.")
+        raise NotFound(_("No such listing, or it is not open to you."))
     return _listing(row)
 
 
@@ -417,7 +428,7 @@ async def listing_by_id(connection: Connection, identifier: UUID, at: datetime) 
         )
     ).fetchone()
     if row is None:
-        raise NotFound("No such listing, or it is not open to you.")
+        raise NotFound(_("No such listing, or it is not open to you."))
     return _listing(row)
 
 

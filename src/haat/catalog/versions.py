@@ -18,6 +18,7 @@ from haat.kernel.errors import Conflict, NotFound, ValidationFailed
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor
 from haat.kernel.reshaping import Reshaping
+from haat.language.messages import _
 from haat.partners.model import Partner
 
 
@@ -61,10 +62,12 @@ class Versions(ProviderSide):
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             listing = await self._own(connection, partner, service_id)
             if listing.status == "retired":
-                raise Conflict("The listing is retired: it takes no new versions.")
+                raise Conflict(_("The listing is retired: it takes no new versions."))
             versions = await store.versions(connection, service_id)
             if version.serves and _executing(versions, version.serves).accepted_at is None:
-                raise Conflict(f"Version {version.serves}, which this one adapts, is to be accepted first.")
+                raise Conflict(
+                    _("Version %(serves)s, which this one adapts, is to be accepted first.", serves=version.serves)
+                )
             first = not any(one.is_default for one in versions)
             free = default and not await store.is_divided(connection, service_id)
             await store.accept_version(
@@ -104,9 +107,9 @@ class Versions(ProviderSide):
         """Send a version's calls to another address, once that address has passed the acceptance call."""
         partner, version, report = await self._try(actor, service_id, version_id, [endpoint])
         if version.serves:
-            raise Conflict(f"The version adapts version {version.serves}: move that one's endpoint.")
+            raise Conflict(_("The version adapts version %(serves)s: move that one's endpoint.", serves=version.serves))
         if endpoint.rstrip("/") in version.endpoints[1:]:
-            raise Conflict("That endpoint is one of the version's further ones already.")
+            raise Conflict(_("That endpoint is one of the version's further ones already."))
         async with self._db.transaction(tenant(partner.org_id)) as connection:
             await self._own(connection, partner, service_id)
             await store.set_endpoint(connection, version_id, endpoint)
@@ -125,7 +128,7 @@ class Versions(ProviderSide):
         """
         partner, version, report = await self._try(actor, service_id, version_id, policy=draft)
         if version.endpoint in draft.endpoints:
-            raise Conflict("That endpoint is the version's first one already.")
+            raise Conflict(_("That endpoint is the version's first one already."))
         if draft.validation is not None and version.dialect not in TASK_DIALECTS:
             message = "is for versions that speak the task schema"
             raise ValidationFailed(errors=[{"field": "validation", "message": message}])
@@ -161,7 +164,7 @@ class Versions(ProviderSide):
             versions = await store.versions(connection, service_id)
             version = _find(versions, version_id)
             if successor and (successor == version.version or successor not in {one.version for one in versions}):
-                message = "Name another version of this service."
+                message = _("Name another version of this service.")
                 raise ValidationFailed(errors=[{"field": "successor", "message": message}])
             since = version.deprecated_at or now
             return await self._announce(connection, actor, partner, service_id, version, since, sunset_at, successor)
@@ -219,9 +222,9 @@ class Versions(ProviderSide):
             {key: value for key, value in version.policy.items() if key in VersionPolicyDraft.model_fields}
         )
         if policy is not None and policy.serves != version.serves:
-            raise Conflict("Whether a version adapts another one, and which, stays as it was declared.")
+            raise Conflict(_("Whether a version adapts another one, and which, stays as it was declared."))
         if policy is not None and (policy.tensors is None) != (present.tensors is None):
-            raise Conflict("Whether a version is asked in tensors stays as it was declared.")
+            raise Conflict(_("Whether a version is asked in tensors stays as it was declared."))
         executing = _executing(versions, version.serves) if version.serves else version
         if policy is not None and (policy.request, policy.answer, policy.tensors) == (
             present.request,
@@ -267,6 +270,6 @@ def _executing(versions: Sequence[Version], name: str) -> Version:
     """Return the version that an adapter serves; raise ValidationFailed for one that can't be adapted."""
     found = next((one for one in versions if one.version == name), None)
     if found is None or found.serves:
-        message = "Name a version of this service that is executed itself."
+        message = _("Name a version of this service that is executed itself.")
         raise ValidationFailed(errors=[{"field": "policy.serves", "message": message}])
     return found

@@ -17,6 +17,7 @@ from uuid import UUID
 from haat.kernel.errors import Conflict, ValidationFailed
 from haat.kernel.text import check_name
 from haat.language import Tag, normalise, parse_tag
+from haat.language.messages import _, gettext
 
 Kind = Literal["page", "announcement", "help", "mail"]
 State = Literal["draft", "review", "published", "archived"]
@@ -144,7 +145,7 @@ def check_key(key: str) -> str:
     """Return a key fit for addresses; raise ValidationFailed."""
     key = key.strip()
     if not _KEY.fullmatch(key) or len(key) > 80 or key in _TAKEN:
-        message = "Use up to 80 small letters and digits, with single points or hyphens between them."
+        message = _("Use up to 80 small letters and digits, with single points or hyphens between them.")
         raise ValidationFailed(errors=[{"field": "key", "message": message}])
     return key
 
@@ -163,20 +164,30 @@ def check_text(title: str, body: str) -> tuple[str, str]:
     lines = [line.rstrip() for line in normalise(body).replace("\r\n", "\n").replace("\r", "\n").split("\n")]
     body = "\n".join(lines).strip("\n")
     if not body or len(body) > LONGEST_BODY:
-        raise ValidationFailed(errors=[{"field": "body", "message": f"Write 1 to {LONGEST_BODY} characters."}])
+        raise ValidationFailed(
+            errors=[
+                {"field": "body", "message": _("Write 1 to %(longest_body)s characters.", longest_body=LONGEST_BODY)}
+            ]
+        )
     return title, body
 
 
 def check_window(shown_from: datetime | None, shown_until: datetime | None) -> None:
     """Raise ValidationFailed for a time that ends before it begins."""
     if shown_from is not None and shown_until is not None and shown_until <= shown_from:
-        raise ValidationFailed(errors=[{"field": "shown_until", "message": "Choose an end after the beginning."}])
+        raise ValidationFailed(errors=[{"field": "shown_until", "message": _("Choose an end after the beginning.")}])
 
 
 def check_transition(present: State, wanted: State) -> None:
     """Raise Conflict when a text can't go from one state to the other."""
     if wanted not in _TRANSITIONS[present]:
-        raise Conflict(f"A text that is {present} can't become {wanted}: reload the page and decide again.")
+        raise Conflict(
+            _(
+                "A text that is %(present)s can't become %(wanted)s: reload the page and decide again.",
+                present=gettext(present),
+                wanted=gettext(wanted),
+            )
+        )
 
 
 def check_reviewer(author: str, reviewer: str, others: Collection[str]) -> None:
@@ -185,7 +196,7 @@ def check_reviewer(author: str, reviewer: str, others: Collection[str]) -> None:
     ``others`` are those who may publish besides the reviewer. Where there is nobody else, the author decides alone.
     """
     if author == reviewer and others:
-        raise Conflict("Who wrote a text doesn't publish it: ask a colleague to review it.")
+        raise Conflict(_("Who wrote a text doesn't publish it: ask a colleague to review it."))
 
 
 def is_stale(translation: Translation, published_source: int | None) -> bool:

@@ -14,6 +14,7 @@ from haat.infra.postgres import PUBLIC, Database
 from haat.kernel.clock import Clock
 from haat.kernel.errors import NotFound
 from haat.language import ENGLISH, Tag, fallback_chain, search_words, sentences, truncate
+from haat.language.messages import _
 
 _LONGEST_WORD = 64  # PostgreSQL refuses lexemes above 2 KiB
 _MOST_WORDS = 12
@@ -56,7 +57,7 @@ class Library:
         async with self._db.transaction(PUBLIC) as connection:
             found = await store.nearest(connection, key, fallback_chain(tag))
         if found is None or found.kind not in kinds:
-            raise NotFound("There is no such page, or it is not published yet.")
+            raise NotFound(_("There is no such page, or it is not published yet."))
         return found
 
     async def languages(self, key: str) -> list[Tag]:

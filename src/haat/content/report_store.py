@@ -11,6 +11,7 @@ from haat.content.model import Report
 from haat.infra.postgres import Connection
 from haat.kernel.errors import NotFound
 from haat.language import parse_tag
+from haat.language.messages import _
 
 _COLUMNS = "id, tag, page, phrase, better, reporter, reported_at, closed_at, closed_by, note"
 
@@ -38,7 +39,7 @@ async def one_for_change(connection: Connection, identifier: UUID) -> Report:
     found = await connection.execute(f"SELECT {_COLUMNS} FROM content_reports WHERE id = %s FOR UPDATE", (identifier,))
     row = await found.fetchone()
     if row is None:
-        raise NotFound("There is no such report.")
+        raise NotFound(_("There is no such report."))
     return _report(row)
 
 

@@ -18,6 +18,7 @@ from haat.kernel.pages import Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
 from haat.kernel.text import check_name
 from haat.language import Tag, normalise
+from haat.language.messages import _
 
 
 class Reports:
@@ -36,7 +37,7 @@ class Reports:
         better = check_name(normalise(better), "better", LONGEST_PHRASE) if better.strip() else ""
         page = check_name(page, "page", 300)
         if not page.startswith("/") or not is_safe_link(page):  # the operator's desk links to it
-            raise ValidationFailed(errors=[{"field": "page", "message": "Give the page's path, such as /catalog."}])
+            raise ValidationFailed(errors=[{"field": "page", "message": _("Give the page's path, such as /catalog.")}])
         if network := network_of(client):
             self._of_address.take(network)
         self._of_all.take("all")
@@ -64,7 +65,7 @@ class Reports:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             report = await report_store.one_for_change(connection, identifier)
             if report.closed_at is not None:
-                raise Conflict("The report is closed already.")
+                raise Conflict(_("The report is closed already."))
             closed = await report_store.close(connection, identifier, now, actor.label, note)
             await events.append(
                 connection,

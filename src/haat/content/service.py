@@ -34,6 +34,7 @@ from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor, Permission
 from haat.kernel.text import check_name
 from haat.language import Tag, sentences
+from haat.language.messages import _
 
 _KINDS_READ = ("page", "announcement", "help")
 """What readers find; the words of mails are found by nobody."""
@@ -114,7 +115,7 @@ class Content:
         actor.require(Permission.CONTENT_EDIT)
         key, now = check_key(key), self._clock.now()
         if kind == "mail" and key not in self.mails:
-            message = f"No mail is called so. There are: {', '.join(sorted(self.mails))}."
+            message = _("No mail is called so. There are: %(mails)s.", mails=", ".join(sorted(self.mails)))
             raise ValidationFailed(errors=[{"field": "key", "message": message}])
         _check_window(kind, shown_from, shown_until)
         page = Page(key, kind, source, shown_from, shown_until, now)
@@ -169,7 +170,7 @@ class Content:
             versions = await store.versions(connection, key, tag)
             present = next((one for one in versions if one.state in ("draft", "review")), None)
             if revision is not None and revision != (present.revision if present else 0):
-                raise ConcurrentChange("Somebody else has saved this text meanwhile: reload it and decide again.")
+                raise ConcurrentChange(_("Somebody else has saved this text meanwhile: reload it and decide again."))
             draft = Translation(
                 id=present.id if present else new_id(),
                 key=key,
@@ -200,7 +201,7 @@ class Content:
             return None, None
         origin = source or page.source
         if origin == tag:
-            raise ValidationFailed(errors=[{"field": "source", "message": "Translate from another language."}])
+            raise ValidationFailed(errors=[{"field": "source", "message": _("Translate from another language.")}])
         if version is not None:
             made_from = await store.version(connection, page.key, origin, version)
             known = made_from is not None and made_from.published_at is not None
@@ -208,7 +209,9 @@ class Content:
             made_from = await store.published(connection, page.key, origin)
             known = made_from is not None
         if made_from is None or not known:
-            raise Conflict(f"Publish the text in {origin.name} first: a translation is made from what is published.")
+            raise Conflict(
+                _("Publish the text in %(name)s first: a translation is made from what is published.", name=origin.name)
+            )
         return origin, made_from.version
 
     async def ask_review(self, actor: Actor, key: str, tag: Tag, *, revision: int | None = None) -> Translation:
@@ -249,9 +252,9 @@ class Content:
             find = store.published if of_published else store.working
             present = await find(connection, key, tag)
             if present is None:
-                raise NotFound(f"There is no such text of {key} in {tag.name}.")
+                raise NotFound(_("There is no such text of %(key)s in %(name)s.", key=key, name=tag.name))
             if revision is not None and revision != present.revision:
-                raise ConcurrentChange("Somebody else has saved this text meanwhile: reload it and decide again.")
+                raise ConcurrentChange(_("Somebody else has saved this text meanwhile: reload it and decide again."))
             check_transition(present.state, wanted)
             if wanted in ("review", "published") and page.kind == "mail":
                 self.mails[key].check(present.title, present.body)
@@ -310,9 +313,9 @@ class Content:
         actor.require(Permission.CONTENT_EDIT)
         desk = await self.desk(actor, key, tag, source)
         if desk.source is None:
-            raise Conflict("There is no published text to translate from: publish it in its own language first.")
+            raise Conflict(_("There is no published text to translate from: publish it in its own language first."))
         if desk.working is not None and desk.working.state == "review":
-            raise Conflict("The text waits for review: send it back before you translate it anew.")
+            raise Conflict(_("The text waits for review: send it back before you translate it anew."))
         title, body = await self._translated(actor, desk.source, tag)
         return await self.save(
             actor,
@@ -391,6 +394,6 @@ def _which(one: Translation) -> dict[str, Any]:
 
 def _check_window(kind: Kind, shown_from: datetime | None, shown_until: datetime | None) -> None:
     if kind != "announcement" and (shown_from or shown_until):
-        message = "Only an announcement is shown for a time."
+        message = _("Only an announcement is shown for a time.")
         raise ValidationFailed(errors=[{"field": "shown_from", "message": message}])
     check_window(shown_from, shown_until)

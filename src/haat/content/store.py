@@ -12,6 +12,7 @@ from haat.content.model import Page, Published, Standing, Translation
 from haat.infra.postgres import Connection
 from haat.kernel.errors import AlreadyExists, NotFound
 from haat.language import Tag, parse_tag
+from haat.language.messages import _
 
 _PAGE = "key, kind, source, shown_from, shown_until, created_at"
 _TRANSLATION = """id, key, tag, version, state, title, body, author, reviewer, source, source_version, machine,
@@ -30,7 +31,9 @@ async def add_page(connection: Connection, page: Page) -> None:
                 (page.key, page.kind, str(page.source), page.shown_from, page.shown_until, page.created_at),
             )
     except UniqueViolation as error:
-        raise AlreadyExists(f"There is a page {page.key}: choose another key, or write in that one.") from error
+        raise AlreadyExists(
+            _("There is a page %(key)s: choose another key, or write in that one.", key=page.key)
+        ) from error
 
 
 async def page(connection: Connection, key: str, *, for_change: bool = False) -> Page:
@@ -39,7 +42,7 @@ async def page(connection: Connection, key: str, *, for_change: bool = False) ->
     found = await connection.execute(f"SELECT {_PAGE} FROM content_pages WHERE key = %s {lock}", (key,))
     row = await found.fetchone()
     if row is None:
-        raise NotFound(f"There is no page {key}.")
+        raise NotFound(_("There is no page %(key)s.", key=key))
     return _page(row)
 
 

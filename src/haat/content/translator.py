@@ -24,6 +24,7 @@ from haat.kernel.errors import (
 )
 from haat.kernel.permissions import Actor
 from haat.language import Tag
+from haat.language.messages import _
 
 APPLICATION = "Content"
 """The operator's application that the texts are translated with: it subscribes to services like any other."""
@@ -90,7 +91,7 @@ class GatewayTranslator:
                 answer = dict(response.json())
             except (httpx.HTTPError, ValueError, TypeError) as error:
                 raise ProviderUnavailable(
-                    "The gateway did not answer: nothing was translated. Try again in a moment."
+                    _("The gateway did not answer: nothing was translated. Try again in a moment.")
                 ) from error
             if response.status_code == 200 and len(answer.get("translations", ())) == len(texts):
                 return answer
@@ -115,7 +116,7 @@ class GatewayTranslator:
             return actor
         operator = await self._identity.operator()  # the platform itself acts for the operator
         if operator is None:
-            raise NotFound("There is no operator yet: run `haat operator` first.")
+            raise NotFound(_("There is no operator yet: run `haat operator` first."))
         return replace(actor, org_id=operator.id)
 
     async def _application(self, actor: Actor) -> UUID:
@@ -131,7 +132,10 @@ def _refusal(answer: dict[str, Any], source: Tag, target: Tag) -> HaatError:
     match answer.get("code"):
         case "UNSUPPORTED_LANGUAGE":
             return UnsupportedLanguage(
-                f"No service on the market translates {pair}: translate by hand, or from another language.",
+                _(
+                    "No service on the market translates %(pair)s: translate by hand, or from another language.",
+                    pair=pair,
+                ),
                 supported=answer.get("supported", []),
             )
         case "NOT_SUBSCRIBED":
@@ -140,4 +144,10 @@ def _refusal(answer: dict[str, Any], source: Tag, target: Tag) -> HaatError:
                 f"subscribe it in the catalog and try again. {answer.get('detail', '')}".strip()
             )
         case _:
-            return ProviderFailed(f"Nothing was translated {pair}: {answer.get('detail') or 'no reason was given.'}")
+            return ProviderFailed(
+                _(
+                    "Nothing was translated %(pair)s: %(reason)s",
+                    pair=pair,
+                    reason=answer.get("detail") or _("no reason was given."),
+                )
+            )

@@ -10,6 +10,7 @@ from haat.flags.model import ATTRIBUTES, KEY, SUBJECTS, Condition, Flag, FlagKin
 from haat.kernel.bucketing import BUCKETS
 from haat.kernel.errors import ValidationFailed
 from haat.kernel.text import is_storable
+from haat.language.messages import _
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")]
 _Value = Annotated[str, Field(min_length=1, max_length=200)]
@@ -151,6 +152,6 @@ def written(flag: Flag) -> FlagDraft:
 def check_key(key: str) -> str:
     """Return a flag's key; raise ValidationFailed for what can't be one."""
     if not KEY.fullmatch(key):
-        message = "Use 1 to 80 small letters and digits, with dots, hyphens and underscores between them."
+        message = _("Use 1 to 80 small letters and digits, with dots, hyphens and underscores between them.")
         raise ValidationFailed(errors=[{"field": "key", "message": message}])
     return key

@@ -16,6 +16,7 @@ from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database
 from haat.kernel.clock import Clock
 from haat.kernel.errors import ConcurrentChange, NotFound, ValidationFailed
 from haat.kernel.permissions import Actor, Permission
+from haat.language.messages import _
 
 MOST_FLAGS = 1000
 """Every process holds all of them."""
@@ -63,7 +64,7 @@ class Flags:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             found = await events.read_stream(connection, f"flag/{key}")
         if not found:
-            raise NotFound(f"There is no flag {key}, and there never was.")
+            raise NotFound(_("There is no flag %(key)s, and there never was.", key=key))
         return [Change(one.version, one.type, one.at, one.actor, one.data) for one in reversed(found)]
 
     async def put(self, actor: Actor, key: str, draft: FlagDraft, *, version: int | None = None) -> Flag:
@@ -78,12 +79,23 @@ class Flags:
             row = await store.flag(connection, key, for_change=True)
             present = row["version"] if row else 0
             if version is not None and version != present:
-                raise ConcurrentChange(f"{key} is at version {present}, not {version}: reload it and decide again.")
+                raise ConcurrentChange(
+                    _(
+                        "%(key)s is at version %(present)s, not %(version)s: reload it and decide again.",
+                        key=key,
+                        present=present,
+                        version=version,
+                    )
+                )
             if row is None and len(await store.flags(connection)) >= MOST_FLAGS:
-                raise ValidationFailed(errors=[{"field": "key", "message": f"There are {MOST_FLAGS} flags already."}])
+                raise ValidationFailed(
+                    errors=[
+                        {"field": "key", "message": _("There are %(most_flags)s flags already.", most_flags=MOST_FLAGS)}
+                    ]
+                )
             lost = await store.unset_variants(connection, key, list(draft.variants))
             if lost:
-                message = f"Overrides still have {', '.join(lost)}: change or remove those first."
+                message = _("Overrides still have %(lost)s: change or remove those first.", lost=", ".join(lost))
                 raise ValidationFailed(errors=[{"field": "variants", "message": message}])
             await store.put(connection, key, draft.plain(), present + 1, self._clock.now(), actor.label)
             return await self._record(connection, actor, key, "flag.changed" if row else "flag.created")
@@ -133,7 +145,7 @@ class Flags:
             if variant is not None:
                 await store.set_override(connection, key, org, variant, now)
             elif not await store.remove_override(connection, key, org):
-                raise NotFound(f"{key} has no override for this organisation.")
+                raise NotFound(_("%(key)s has no override for this organisation.", key=key))
             await store.touch(connection, key, now, actor.label)
             type = "flag.override_set" if variant is not None else "flag.override_removed"
             return await self._record(connection, actor, key, type, org=str(org))
@@ -157,7 +169,7 @@ class Flags:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             row = _found(await store.flag(connection, flag.key, for_change=True), flag.key)
             if row["version"] != flag.version:
-                raise ConcurrentChange(f"Somebody else changed {flag.key}: reload it and decide again.")
+                raise ConcurrentChange(_("Somebody else changed %(key)s: reload it and decide again.", key=flag.key))
             await store.put(connection, flag.key, draft.plain(), flag.version + 1, self._clock.now(), actor.label)
             return await self._record(connection, actor, flag.key, type)
 
@@ -190,10 +202,12 @@ def flag_of(row: Mapping[str, Any]) -> Flag:
 
 
 def _no_variant(variants: Mapping[str, Any]) -> ValidationFailed:
-    return ValidationFailed(errors=[{"field": "variant", "message": f"Choose one of {', '.join(variants)}."}])
+    return ValidationFailed(
+        errors=[{"field": "variant", "message": _("Choose one of %(variants)s.", variants=", ".join(variants))}]
+    )
 
 
 def _found(row: Mapping[str, Any] | None, key: str) -> Mapping[str, Any]:
     if row is None:
-        raise NotFound(f"There is no flag {key}.")
+        raise NotFound(_("There is no flag %(key)s.", key=key))
     return row

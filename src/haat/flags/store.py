@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from haat.infra.postgres import Connection
 from haat.kernel.errors import NotFound
+from haat.language.messages import _
 
 Row = Mapping[str, Any]
 
@@ -68,7 +69,7 @@ async def set_override(connection: Connection, key: str, org: UUID, variant: str
             (key, org, variant, at),
         )
     except ForeignKeyViolation as error:
-        raise NotFound(f"There is no organisation {org}.") from error
+        raise NotFound(_("There is no organisation %(org)s.", org=org)) from error
 
 
 async def remove_override(connection: Connection, key: str, org: UUID) -> bool:

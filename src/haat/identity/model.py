@@ -15,7 +15,7 @@ from haat.kernel.errors import InvalidCredential, ValidationFailed
 from haat.kernel.permissions import GRANTS, Actor, Permission, Role
 from haat.kernel.text import is_readable, is_storable, tidy
 from haat.language import Tag
-from haat.language.messages import INTERFACE, gettext
+from haat.language.messages import INTERFACE, _, gettext
 
 OrganisationKind = Literal["operator", "provider", "consumer"]
 KeyMode = Literal["live", "test"]
@@ -202,7 +202,7 @@ _KEY_LENGTH = len("haat_live_") + _RANDOM_LENGTH + _CHECKSUM_LENGTH
 def _checksum(text: str) -> str:
     number = zlib.crc32(text.encode())
     letters = ""
-    for _ in range(_CHECKSUM_LENGTH):
+    for _index in range(_CHECKSUM_LENGTH):
         number, rest = divmod(number, 62)
         letters = _BASE62[rest] + letters
     return letters
@@ -216,7 +216,7 @@ def make_key(mode: KeyMode = "live") -> str:
 def key_of(number: int, mode: KeyMode) -> str:
     """Return the API key that a secret number makes."""
     letters = ""
-    for _ in range(_RANDOM_LENGTH):
+    for _index in range(_RANDOM_LENGTH):
         number, rest = divmod(number, 62)
         letters = _BASE62[rest] + letters
     body = f"haat_{mode}_{letters}"
@@ -229,7 +229,7 @@ def parse_key(key: str) -> KeyMode:
     if mode is None or len(key) != _KEY_LENGTH or not (key.isascii() and key[10:].isalnum()):
         raise InvalidCredential
     if _checksum(key[:-_CHECKSUM_LENGTH]) != key[-_CHECKSUM_LENGTH:]:
-        raise InvalidCredential("The API key's checksum does not fit: part of the key is missing or mistyped.")
+        raise InvalidCredential(_("The API key's checksum does not fit: part of the key is missing or mistyped."))
     return mode
 
 
@@ -250,7 +250,7 @@ def check_email(email: str) -> str:
     email = tidy(email)
     if not _EMAIL.fullmatch(email) or ".." in email or not is_readable(email):
         raise ValidationFailed(
-            errors=[{"field": "email", "message": "Enter an e-mail address such as name@example.in."}]
+            errors=[{"field": "email", "message": _("Enter an e-mail address such as name@example.in.")}]
         )
     return email
 
@@ -258,7 +258,11 @@ def check_email(email: str) -> str:
 def check_password(password: str) -> str:
     """Length is the rule that helps (NIST SP 800-63B, 5.1.1.2)."""
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD or not is_storable(password):
-        message = f"Use {MIN_PASSWORD} to {MAX_PASSWORD} characters; a short sentence is good."
+        message = _(
+            "Use %(min_password)s to %(max_password)s characters; a short sentence is good.",
+            min_password=MIN_PASSWORD,
+            max_password=MAX_PASSWORD,
+        )
         raise ValidationFailed(errors=[{"field": "password", "message": message}])
     return password
 
@@ -282,5 +286,5 @@ def check_role(role: str, kind: OrganisationKind) -> Role:
 def check_state(code: str) -> str:
     """Return a two-digit GST State code; raise ValidationFailed for what is none."""
     if not re.fullmatch("[0-9]{2}", code):
-        raise ValidationFailed(errors=[{"field": "state_code", "message": "Choose a State from the list."}])
+        raise ValidationFailed(errors=[{"field": "state_code", "message": _("Choose a State from the list.")}])
     return code

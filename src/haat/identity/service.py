@@ -57,6 +57,7 @@ from haat.kernel.gstin import check_gstin
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor, Permission, Role
 from haat.kernel.text import check_name, is_storable, tidy
+from haat.language.messages import _
 
 ROTATION_GRACE = timedelta(hours=24)
 SEEN_EVERY = timedelta(hours=1)
@@ -105,7 +106,7 @@ class Identity:
         by the command line; nobody can sign up as one.
         """
         if kind == "operator":
-            raise ValidationFailed(errors=[{"field": "kind", "message": "Choose developer or provider."}])
+            raise ValidationFailed(errors=[{"field": "kind", "message": _("Choose developer or provider.")}])
         self.guards.sign_up(client)
         return await self.create_organisation(
             email=email,
@@ -136,7 +137,7 @@ class Identity:
         gstin = check_gstin(gstin) if gstin else None
         state_code = check_state(state_code) if state_code else None
         if gstin and state_code and gstin[:2] != state_code:
-            raise ValidationFailed(errors=[{"field": "gstin", "message": "The GSTIN belongs to another State."}])
+            raise ValidationFailed(errors=[{"field": "gstin", "message": _("The GSTIN belongs to another State.")}])
         made = Organisation(
             new_id(),
             check_name(organisation, "organisation"),
@@ -227,7 +228,7 @@ class Identity:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             places = await store.memberships(connection, user.id)
             if not places:
-                raise SignInFailed("The account belongs to no organisation any more.")
+                raise SignInFailed(_("The account belongs to no organisation any more."))
             place = max(places, key=lambda one: one.signed_in_at or _NEVER)
             return await self.open_session(connection, user, place, user_agent, instead_of)
 
@@ -290,7 +291,7 @@ class Identity:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             row = await store.session(connection, self._keyring.hash_key(token), now)
             if row is None:
-                raise Unauthenticated("The session is over: sign in again.")
+                raise Unauthenticated(_("The session is over: sign in again."))
             if row["seen_at"] <= now - SEEN_EVERY:
                 await store.see_session(connection, row["id"], now)
         return Session(row["id"], token, row["user"], row["org_id"], Role(row["role"]), row["expires_at"])
@@ -422,7 +423,7 @@ class Identity:
         async with self._db.transaction(tenant(org)) as connection:
             old = await store.credential_for_change(connection, org, identifier)
             if not old.is_active(now) or old.rotated_to is not None:
-                raise Conflict("Only a living key that was not rotated before can be rotated: create a new one.")
+                raise Conflict(_("Only a living key that was not rotated before can be rotated: create a new one."))
             mode: KeyMode = "test" if old.prefix.startswith("haat_test_") else "live"
             issued = await self._add_key(
                 connection, actor, old.application_id, old.name, mode, old.scopes, old.expires_at
@@ -502,5 +503,5 @@ class Identity:
 def _org(actor: Actor) -> UUID:
     """Return the organisation an actor acts for; the platform itself has none."""
     if actor.org_id is None:
-        raise ValidationFailed("This is done for an organisation: sign in as one of its members.")
+        raise ValidationFailed(_("This is done for an organisation: sign in as one of its members."))
     return actor.org_id

@@ -16,6 +16,7 @@ from haat.infra.postgres import Connection
 from haat.kernel.errors import AlreadyExists, NotFound
 from haat.kernel.permissions import Role
 from haat.language import parse_tag
+from haat.language.messages import _
 
 
 async def add_organisation(connection: Connection, organisation: Organisation) -> None:
@@ -59,7 +60,7 @@ async def add_user(connection: Connection, user: User, password_hash: str) -> No
                 (user.id, user.email, user.name, password_hash, user.created_at),
             )
     except UniqueViolation as error:
-        raise AlreadyExists("An account with that e-mail exists: sign in instead.") from error
+        raise AlreadyExists(_("An account with that e-mail exists: sign in instead.")) from error
 
 
 _USER = "users.id AS user_id, users.email, users.name, users.created_at AS user_since, users.language"
@@ -205,7 +206,7 @@ async def add_application(connection: Connection, application: Application) -> N
                 (application.id, application.org_id, application.name, application.created_at),
             )
     except UniqueViolation as error:
-        raise AlreadyExists("An application of that name exists: choose another name.") from error
+        raise AlreadyExists(_("An application of that name exists: choose another name.")) from error
 
 
 async def applications(connection: Connection, org_id: UUID) -> list[Application]:

@@ -23,6 +23,7 @@ from uuid import UUID
 
 from haat.kernel.clock import Clock
 from haat.kernel.errors import RateLimited
+from haat.language.messages import _
 
 _MOST_KEYS = 50_000
 
@@ -44,7 +45,9 @@ class Throttle:
         if wait > timedelta(0):
             self._clear_at[key] = clear_at - self._refill
             seconds = math.ceil(wait.total_seconds())
-            raise RateLimited(f"Too many tries: wait {seconds} s and try again.", retry_after=seconds)
+            raise RateLimited(
+                _("Too many tries: wait %(seconds)s s and try again.", seconds=seconds), retry_after=seconds
+            )
         self._clear_at[key] = clear_at
         if len(self._clear_at) > _MOST_KEYS:
             self._forget_some(now)

@@ -14,6 +14,7 @@ from haat.invoices.portions import Weight
 from haat.invoices.service import BilledCall
 from haat.kernel.errors import NotFound
 from haat.kernel.permissions import Actor, Permission
+from haat.language.messages import _
 
 BATCH = 5000
 """Calls that are read at once, so that memory doesn't grow with their number."""
@@ -83,7 +84,7 @@ async def portions(db: Database, actor: Actor, call: UUID) -> list[Portion]:
         customer = operator or (customer_org == actor.org_id and actor.may(Permission.INVOICES_READ))
         provider = operator or (provider_org == actor.org_id and actor.may(Permission.SETTLEMENTS_READ))
         if (customer_org is None and provider_org is None) or not (customer or provider):
-            raise NotFound("There is no such call, or it is not yours. A call shows up seconds after its answer.")
+            raise NotFound(_("There is no such call, or it is not yours. A call shows up seconds after its answer."))
         for line in await call_store.lines_about(connection, call):
             on_line = await call_store.on_line(connection, line, call)
             if on_line is None:

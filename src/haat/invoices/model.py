@@ -13,7 +13,7 @@ from uuid import UUID
 
 from haat.kernel.errors import ValidationFailed
 from haat.kernel.money import exact, multiply, to_paisa, total
-from haat.language.messages import N_
+from haat.language.messages import N_, _
 from haat.rating.model import Charge, Step
 
 STATES: Mapping[str, str] = {
@@ -234,8 +234,8 @@ def place_of_supply(state_code: str | None, gstin: str | None, supplier_state: s
     code = (gstin or "")[:2] or state_code or supplier_state
     if code not in STATES:
         raise ValidationFailed(
-            "The buyer's State is not one GST knows: correct it in the organisation's details.",
-            errors=[{"field": "state_code", "message": f"{code} is not a GST State code"}],
+            _("The buyer's State is not one GST knows: correct it in the organisation's details."),
+            errors=[{"field": "state_code", "message": _("%(code)s is not a GST State code", code=code)}],
         )
     return code
 

@@ -22,6 +22,7 @@ from haat.kernel.clock import Clock
 from haat.kernel.errors import NotFound, ValidationFailed
 from haat.kernel.permissions import Actor, Permission
 from haat.language import Tag, parse_tag
+from haat.language.messages import _
 from haat.settings import Settings
 
 Kind = Literal["invoice", "credit_note"]
@@ -62,7 +63,7 @@ class Papers:
         tag = _tag(language)
         org = actor.org_id
         if org is None:
-            raise NotFound("Only an organisation has papers.")
+            raise NotFound(_("Only an organisation has papers."))
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             if tag != await self._chosen(connection, org):
                 await events.append(

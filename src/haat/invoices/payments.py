@@ -21,6 +21,7 @@ from haat.kernel.ids import new_id
 from haat.kernel.money import total
 from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
+from haat.language.messages import _, gettext
 
 TRANSFER = "transfer"
 """A bank transfer, recorded by hand."""
@@ -86,7 +87,7 @@ class Payments:
         reference = _check_reference(reference)
         when = received_at or now
         if when > now + timedelta(minutes=5):
-            raise ValidationFailed(errors=[{"field": "received_at", "message": "Money came in the past."}])
+            raise ValidationFailed(errors=[{"field": "received_at", "message": _("Money came in the past.")}])
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             return await take(connection, actor, org, check_amount(amount), TRANSFER, reference, when, invoice, now)
 
@@ -102,18 +103,27 @@ class Payments:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             row = await payment_store.payment(connection, payment)
             if row is None:
-                raise NotFound("There is no such payment.")
+                raise NotFound(_("There is no such payment."))
             await store.lock_key(connection, f"refund/{reference}")
             await store.lock(connection, row["org_id"])
             if known := await payment_store.return_of(connection, TRANSFER, "refund", reference):
                 if (known["payment_key"], known["amount"]) != (row["key"], amount):
-                    raise IdempotencyMismatch(f"A refund {reference} was recorded with another amount or payment.")
+                    raise IdempotencyMismatch(
+                        _("A refund %(reference)s was recorded with another amount or payment.", reference=reference)
+                    )
                 return Returned(**known)
             row = await payment_store.payment(connection, payment)
             assert row is not None
             left = total((row["amount"], -row["returned"]))
             if amount > left:
-                raise Conflict(f"{left} is left of the payment {row['key']}: {amount} can't go back.")
+                raise Conflict(
+                    _(
+                        "%(left)s is left of the payment %(key)s: %(amount)s can't go back.",
+                        left=left,
+                        key=row["key"],
+                        amount=amount,
+                    )
+                )
             return await begin_return(
                 connection,
                 actor,
@@ -139,10 +149,16 @@ class Payments:
         async with self._db.transaction(scope) as connection:
             standing = await store.standing(connection, invoice)
         if standing is None or (not actor.may(Permission.INVOICES_RUN) and standing["org_id"] != actor.org_id):
-            raise NotFound("There is no such invoice, or it is not yours.")
-        owed = Standing(**standing).owed
-        if not owed:
-            raise Conflict(f"Invoice {standing['serial']} is {standing['state']}: there is nothing to pay.")
+            raise NotFound(_("There is no such invoice, or it is not yours."))
+        present = Standing(**standing)
+        if not (owed := present.owed):
+            raise Conflict(
+                _(
+                    "Invoice %(serial)s is %(state)s: there is nothing to pay.",
+                    serial=present.serial,
+                    state=gettext(present.state),
+                )
+            )
         identifier, now = new_id(), self._clock.now()
         checkout = await one.begin(order=identifier, amount=owed, description=f"Invoice {standing['serial']}")
         data = {
@@ -215,7 +231,7 @@ class Payments:
         async with self._db.transaction(PLATFORM_SCOPE if runs else tenant(actor.org_id)) as connection:
             row = await payment_store.payment(connection, payment)
             if row is None or (not runs and row["org_id"] != actor.org_id):
-                raise NotFound("There is no such payment, or it is not yours.")
+                raise NotFound(_("There is no such payment, or it is not yours."))
             return [Returned(**one) for one in await payment_store.returns_of(connection, row["key"])]
 
     async def refused(self, actor: Actor, limit: int = MAX_PAGE) -> list[Refused]:
@@ -228,11 +244,19 @@ class Payments:
         """Note how a refused message was dealt with (operator): it is kept, and not listed any more."""
         actor.require(Permission.INVOICES_RUN)
         if not 1 <= len(note.strip()) <= 500:
-            raise ValidationFailed(errors=[{"field": "note", "message": "Say in 1 to 500 characters what was done."}])
+            raise ValidationFailed(
+                errors=[{"field": "note", "message": _("Say in 1 to 500 characters what was done.")}]
+            )
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             now = self._clock.now()
             if not await payment_store.deal_with_refused(connection, provider, message, note.strip(), actor.label, now):
-                raise NotFound(f"No message {message[:100]} of {provider[:40]} waits to be dealt with.")
+                raise NotFound(
+                    _(
+                        "No message %(message)s of %(provider)s waits to be dealt with.",
+                        message=message[:100],
+                        provider=provider[:40],
+                    )
+                )
 
     @property
     def providers(self) -> list[str]:
@@ -242,13 +266,13 @@ class Payments:
     def _provider(self, name: str) -> PaymentProvider:
         found = self._find().get(name)
         if found is None:
-            raise NotFound(f"There is no payment provider {name[:40]}.")
+            raise NotFound(_("There is no payment provider %(name)s.", name=name[:40]))
         return found
 
 
 def _check_reference(reference: str) -> str:
     reference = reference.strip()
     if not 1 <= len(reference) <= 100 or not reference.isprintable():
-        message = "Give the transfer's reference (such as its UTR), at most 100 characters."
+        message = _("Give the transfer's reference (such as its UTR), at most 100 characters.")
         raise ValidationFailed(errors=[{"field": "reference", "message": message}])
     return reference

@@ -25,6 +25,7 @@ from haat.invoices.terms import GRACE
 from haat.kernel.clock import Clock
 from haat.kernel.errors import Conflict, NotFound
 from haat.kernel.permissions import PLATFORM, Actor, Permission
+from haat.language.messages import _
 from haat.usage import intake
 from haat.usage.model import month_named
 
@@ -88,7 +89,9 @@ class BillingRuns:
         self._invoices.terms.require_billing()
         month, now = month_named(period, self._zone), self._clock.now()
         if now < month.end + GRACE:
-            raise Conflict(f"{period} is not over (an hour of grace included): it can be closed then.")
+            raise Conflict(
+                _("%(period)s is not over (an hour of grace included): it can be closed then.", period=period)
+            )
         orgs = await self._invoices.organisations_to_bill(period)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             present = await run_store.run(connection, period)
@@ -108,7 +111,7 @@ class BillingRuns:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             row = await run_store.run(connection, period)
         if row is None:
-            raise NotFound(f"Nobody has begun to close {period}.")
+            raise NotFound(_("Nobody has begun to close %(period)s.", period=period))
         return _run(row)
 
     async def recent(self, actor: Actor, limit: int = 24) -> list[Run]:

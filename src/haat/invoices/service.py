@@ -27,6 +27,7 @@ from haat.kernel.errors import Conflict, HaatError, NotFound
 from haat.kernel.money import total
 from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
+from haat.language.messages import _
 from haat.rating import service as rating
 from haat.rating.model import Measured
 from haat.settings import Settings
@@ -162,7 +163,7 @@ class Invoices:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             buyer = (await store.buyers(connection, [whose])).get(whose)
             if buyer is None:
-                raise NotFound("There is no such organisation.")
+                raise NotFound(_("There is no such organisation."))
             until = await intake.watermark(connection)
             month = month_named(period, buyer["zone"])
             present = await store.invoices_of(connection, [whose])
@@ -327,7 +328,7 @@ class Invoices:
         """
         registrar = self._registrar()
         if registrar is None:
-            raise Conflict("There is no registrar: install the plugin that brings it.")
+            raise Conflict(_("There is no registrar: install the plugin that brings it."))
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             waiting = await registration.waiting(connection, self.terms, identifier)
         if waiting is None:
@@ -335,7 +336,14 @@ class Invoices:
         try:
             given = await registrar.register(waiting.body)
         except RegistrarRefused as refusal:
-            raise Conflict(f"{registrar.name} refuses {waiting.serial}: {refusal}") from refusal
+            raise Conflict(
+                _(
+                    "%(name)s refuses %(serial)s: %(refusal)s",
+                    name=registrar.name,
+                    serial=waiting.serial,
+                    refusal=refusal,
+                )
+            ) from refusal
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             await registration.finish(connection, self.issuer(), waiting, given, self._clock.now())
             rows = await store.invoices_named(connection, [identifier])
@@ -396,7 +404,7 @@ class Invoices:
         async with self._db.transaction(scope) as connection:
             line = await store.line(connection, line_id)
             if line is None or (whose is not None and line["org_id"] != whose):
-                raise NotFound("There is no such line on an invoice of yours.")
+                raise NotFound(_("There is no such line on an invoice of yours."))
             after = decode_id_cursor(cursor)
             rows = await call_store.calls_of_line(connection, line, after, limit + 1)
             spread = await call_store.spread(connection, line)
@@ -410,7 +418,7 @@ class Invoices:
         async with self._db.transaction(scope) as connection:
             row = await store.invoice(connection, identifier)
         if row is None or (whose is not None and row["org_id"] != whose):
-            raise NotFound("There is no such invoice, or it is not yours.")
+            raise NotFound(_("There is no such invoice, or it is not yours."))
         return row
 
     @staticmethod
@@ -427,7 +435,7 @@ class Invoices:
         async with self._db.transaction(scope) as connection:
             row = await store.note(connection, identifier)
         if row is None or (whose is not None and row["org_id"] != whose):
-            raise NotFound("There is no such credit note, or it is not yours.")
+            raise NotFound(_("There is no such credit note, or it is not yours."))
         return row
 
 
@@ -465,5 +473,5 @@ def _whole(row: Mapping[str, Any]) -> str:
     """Return a document; raise Conflict when it isn't what was issued."""
     text = str(row["document"])
     if content_hash(text) != bytes(row["content_hash"]):
-        raise Conflict("The stored document does not have the content it was issued with: tell the operator.")
+        raise Conflict(_("The stored document does not have the content it was issued with: tell the operator."))
     return text

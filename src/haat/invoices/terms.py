@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from haat.invoices.model import Supplier
 from haat.kernel.errors import Conflict
+from haat.language.messages import _
 from haat.settings import Settings
 
 GRACE = timedelta(hours=1)
@@ -46,4 +47,6 @@ class Terms:
     def require_billing(self) -> None:
         """Raise Conflict where nobody is billed."""
         if self.billing == "off":
-            raise Conflict('This platform doesn\'t bill (`billing = "off"`): set `showback` or `invoice` to have it.')
+            raise Conflict(
+                _('This platform doesn\'t bill (`billing = "off"`): set `showback` or `invoice` to have it.')
+            )

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from haat.kernel.errors import InvalidRequest, NotFound, ValidationFailed
 from haat.kernel.text import is_storable
+from haat.language.messages import _
 
 Kind = Literal["native", "openai", "ulca"]
 JobStatus = Literal["waiting", "running", "cancelling", "completed", "cancelled", "expired", "failed"]
@@ -233,7 +234,7 @@ def parse_id(text: str, prefix: str = "", what: str = "job") -> UUID:
             raise ValueError(text)
         return UUID(text.removeprefix(prefix))
     except ValueError as error:
-        raise NotFound(f"There is no such {what}.") from error
+        raise NotFound(f"There is no such {what}." if prefix else _("There is nothing of this id.")) from error
 
 
 def wrong_line(number: int, message: str) -> InvalidRequest:

@@ -17,6 +17,7 @@ from haat.jobs.store import Plan
 from haat.kernel.clock import Period, anniversary_of, day_of, month_of
 from haat.kernel.errors import QuotaExhausted
 from haat.kernel.ids import id_at
+from haat.language.messages import _
 
 
 def units_of(plan: Plan, size: int) -> int:
@@ -40,8 +41,13 @@ async def reserve(
         remaining = max(0, quota - used - held)
         if units > remaining:
             raise QuotaExhausted(
-                f"The job may use {units:,} {plan.unit.replace('_', ' ')}, and {remaining:,} of the plan's quota "
-                "remain beside what was used and what other jobs have reserved.",
+                _(
+                    "The job may use %(units)s %(unit)s, and %(remaining)s of the plan's quota remain beside what was "
+                    "used and what other jobs have reserved.",
+                    units=f"{units:,}",
+                    unit=plan.unit.replace("_", " "),
+                    remaining=f"{remaining:,}",
+                ),
                 limit=name,
                 quota=quota,
                 remaining=remaining,

@@ -33,6 +33,7 @@ from haat.kernel.errors import Conflict, InvalidRequest, NotFound, NotSubscribed
 from haat.kernel.ids import new_id
 from haat.kernel.pages import Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
+from haat.language.messages import _, gettext
 
 WORK = "caller_jobs.work"
 """The durable task that works on a job for a while."""
@@ -87,7 +88,7 @@ class CallerJobs:
             await store.add_job(connection, job)
             total, units = await self._add_items(connection, job, entries, own, plans)
             if not total:
-                raise InvalidRequest("There is nothing to do: send at least one item.", field="input")
+                raise InvalidRequest(_("There is nothing to do: send at least one item."), field="input")
             if await store.open_jobs(connection, caller.org_id) > MAX_OPEN_JOBS:
                 raise TooManyJobs
             await self._reserve(connection, job, plans, units)
@@ -121,7 +122,10 @@ class CallerJobs:
             batch.append((entry.custom_id, entry.body, plan.service_id if plan else None, hold))
             size += len(entry.body)
             if total + len(batch) > MAX_ITEMS:
-                raise InvalidRequest(f"A job has at most {MAX_ITEMS:,} items: hand it in in parts.", field="input")
+                raise InvalidRequest(
+                    _("A job has at most %(max_items)s items: hand it in in parts.", max_items=f"{MAX_ITEMS:,}"),
+                    field="input",
+                )
             if len(batch) == BATCH or size > BATCH_BYTES:
                 await store.add_items(connection, job.id, job.org_id, total, batch)
                 total, size, batch = total + len(batch), 0, []
@@ -135,8 +139,12 @@ class CallerJobs:
             return plan
         path = "/".join(called)
         if await store.service_exists(connection, *called):
-            raise NotSubscribed(f"The application is not subscribed to {path}: subscribe it in the catalog.")
-        raise ServiceNotFound(f"There is no service {path}: check it against the catalog.", field="service")
+            raise NotSubscribed(
+                _("The application is not subscribed to %(path)s: subscribe it in the catalog.", path=path)
+            )
+        raise ServiceNotFound(
+            _("There is no service %(path)s: check it against the catalog.", path=path), field="service"
+        )
 
     async def _reserve(
         self,
@@ -251,7 +259,9 @@ class CallerJobs:
             if job.status in ("cancelling", "cancelled"):
                 return job
             if job.is_over:
-                raise Conflict(f"The job has ended ({job.status}): there is nothing left to cancel.")
+                raise Conflict(
+                    _("The job has ended (%(status)s): there is nothing left to cancel.", status=gettext(job.status))
+                )
             await store.ask_to_cancel(connection, identifier, now)
             await self._tell(connection, job, "job.cancel_asked", {}, by)
             if job.status == "waiting":
@@ -269,11 +279,13 @@ class CallerJobs:
         async with self._db.transaction(tenant(org)) as connection:
             job = _there(await store.job_for_change(connection, identifier, application))
             if not job.is_over:
-                raise Conflict(f"The job is {job.status}: it can be taken up again when it has ended.")
+                raise Conflict(
+                    _("The job is %(status)s: it can be taken up again when it has ended.", status=gettext(job.status))
+                )
             if job.succeeded == job.total:
-                raise Conflict("Every item of the job has succeeded: there is nothing to do again.")
+                raise Conflict(_("Every item of the job has succeeded: there is nothing to do again."))
             if job.key_id is None or await job_keys.is_withdrawn(connection, job.credential_id, now):
-                raise Conflict("The key that handed the job in was revoked: hand it in again with another one.")
+                raise Conflict(_("The key that handed the job in was revoked: hand it in again with another one."))
             if await store.open_jobs(connection, org) >= MAX_OPEN_JOBS:
                 raise TooManyJobs
             await job_keys.renew(connection, job.key_id, org, now, now + DUE)
@@ -391,7 +403,7 @@ def _new_job(caller: Caller, kind: Kind, target: str, options: Options, input_fi
 
 def _there(job: Job | None) -> Job:
     if job is None:
-        raise NotFound("There is no such job: it never was, it is another's, or its time is over.")
+        raise NotFound(_("There is no such job: it never was, it is another's, or its time is over."))
     return job
 
 

@@ -27,6 +27,7 @@ from haat.kernel.events import DomainEvent
 from haat.kernel.ids import new_id
 from haat.kernel.pages import Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
+from haat.language.messages import _
 
 DELIVER = "caller_jobs.deliver"
 """The durable task that makes the attempts of one delivery."""
@@ -85,9 +86,14 @@ class Webhooks:
                 (application, org),
             )
             if await owned.fetchone() is None:
-                raise NotFound("There is no such application.")
+                raise NotFound(_("There is no such application."))
             if len(await store.endpoints(connection, org, application)) >= MOST_ENDPOINTS:
-                raise Conflict(f"An application has at most {MOST_ENDPOINTS} endpoints: delete one first.")
+                raise Conflict(
+                    _(
+                        "An application has at most %(most_endpoints)s endpoints: delete one first.",
+                        most_endpoints=MOST_ENDPOINTS,
+                    )
+                )
             await store.add_endpoint(connection, endpoint)
             await self._tell(connection, endpoint, "webhook.added", actor, {"application": str(application)})
         return Shown(endpoint, secret)
@@ -143,7 +149,7 @@ class Webhooks:
         async with self._db.transaction(tenant(_org(actor, edit=False))) as connection:
             found = await store.delivery(connection, identifier)
             if found is None:
-                raise NotFound("There is no such delivery.")
+                raise NotFound(_("There is no such delivery."))
             return found, await store.attempts(connection, identifier)
 
     async def resend(self, actor: Actor, identifier: UUID) -> Delivery:
@@ -151,10 +157,10 @@ class Webhooks:
         async with self._db.transaction(tenant(_org(actor))) as connection:
             found = await store.delivery(connection, identifier)
             if found is None:
-                raise NotFound("There is no such delivery.")
+                raise NotFound(_("There is no such delivery."))
             endpoint = await store.endpoint(connection, found.endpoint_id)
             if endpoint is None or endpoint.disabled_at is not None:
-                raise Conflict("The endpoint is deleted or disabled: enable it, or add it again.")
+                raise Conflict(_("The endpoint is deleted or disabled: enable it, or add it again."))
             await store.set_status(connection, identifier, "waiting", None)
             await self._jobs.defer(connection, DELIVER, {"delivery": str(identifier)})
             return replace(found, status="waiting")
@@ -249,9 +255,9 @@ class Webhooks:
     async def _check(self, url: str) -> None:
         """Raise AddressForbidden for an address that may not be called; it is checked at every attempt again."""
         if len(url) > 2000 or not url.isascii():
-            raise AddressForbidden("Write the address in at most 2,000 characters of ASCII.", field="url")
+            raise AddressForbidden(_("Write the address in at most 2,000 characters of ASCII."), field="url")
         try:
-            _, host, port = check_url(url, https_only=self._https_only)
+            _scheme, host, port = check_url(url, https_only=self._https_only)
             await resolve(host, port, self._allowed)
         except AddressForbidden as error:
             raise AddressForbidden(error.detail, field="url") from error
@@ -272,7 +278,7 @@ class Webhooks:
 
 def _there(endpoint: Endpoint | None) -> Endpoint:
     if endpoint is None:
-        raise NotFound("There is no such endpoint.")
+        raise NotFound(_("There is no such endpoint."))
     return endpoint
 
 

@@ -75,17 +75,30 @@ def gettext(message: str) -> str:
     return translations(spoken()).gettext(message)
 
 
+def told(sentence: str) -> str:
+    """Return a sentence that was put together elsewhere: in the reader's language if it is marked, and else as it is.
+
+    It may be in their language already, so what isn't found is not taken for borrowed.
+    """
+    reader = _reader.get(None)
+    before = reader is not None and reader.borrowed
+    found = gettext(sentence)
+    if reader is not None and found == sentence:
+        reader.borrowed = before
+    return found
+
+
 def ngettext(one: str, many: str, count: int) -> str:
     """Return the form of a text that a number asks for, its places not filled in."""
     return translations(spoken()).ngettext(one, many, count)
 
 
-def _(message: str, **values: Any) -> str:
+def _(message: str, /, **values: Any) -> str:
     """Return a text in the reader's language, with ``%(name)s`` filled in."""
     return gettext(message) % values
 
 
-def _n(one: str, many: str, count: int, **values: Any) -> str:
+def _n(one: str, many: str, count: int, /, **values: Any) -> str:
     """Return the form of a text that ``count`` asks for, with ``%(name)s`` filled in; ``%(count)s`` is the number."""
     return ngettext(one, many, count) % {"count": count, **values}
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from haat.control.context import ActorOf, Body, PlatformOf
 from haat.flags.switchboard import PROVIDER_REGISTRATION
 from haat.kernel.errors import NotFound
+from haat.language.messages import _
 from haat.partners.model import Partner, PartnerStatus
 
 router = APIRouter(tags=["partners"])
@@ -43,7 +44,7 @@ async def own(actor: ActorOf, platform: PlatformOf) -> Partner:
     """Show the own registration and where it stands."""
     partner = await platform.partners.of(actor)
     if partner is None:
-        raise NotFound("Your organisation has not registered as a provider.")
+        raise NotFound(_("Your organisation has not registered as a provider."))
     return partner
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from uuid import UUID
 
 from haat.kernel.errors import Conflict, ValidationFailed
+from haat.language.messages import _, gettext
 
 PartnerStatus = Literal["pending", "approved", "rejected", "suspended"]
 BUSINESS_TYPES = (
@@ -53,7 +54,7 @@ def check_slug(slug: str, field: str = "slug") -> str:
     """Return a name fit for addresses; raise ValidationFailed."""
     slug = slug.strip()
     if not _SLUG.fullmatch(slug):
-        message = "Use up to 40 small letters and digits, with single hyphens between them."
+        message = _("Use up to 40 small letters and digits, with single hyphens between them.")
         raise ValidationFailed(errors=[{"field": field, "message": message}])
     return slug
 
@@ -61,7 +62,13 @@ def check_slug(slug: str, field: str = "slug") -> str:
 def check_transition(present: PartnerStatus, wanted: PartnerStatus) -> None:
     """Raise Conflict when a partner can't go from one state to the other."""
     if wanted not in _TRANSITIONS[present]:
-        raise Conflict(f"A partner that is {present} can't become {wanted}.")
+        raise Conflict(
+            _(
+                "A partner that is %(present)s can't become %(wanted)s.",
+                present=gettext(present),
+                wanted=gettext(wanted),
+            )
+        )
 
 
 def check_networks(networks: list[str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from haat.kernel.errors import NotFound, PermissionDenied, ValidationFailed
 from haat.kernel.gstin import check_gstin
 from haat.kernel.permissions import Actor, Permission
 from haat.kernel.text import check_name
+from haat.language.messages import _
 from haat.partners import store
 from haat.partners.model import (
     BUSINESS_TYPES,
@@ -50,7 +51,7 @@ class Partners:
         if actor.org_id is None:
             raise PermissionDenied
         if business_type not in BUSINESS_TYPES:
-            message = f"Choose one of {', '.join(BUSINESS_TYPES)}."
+            message = _("Choose one of %(business_types)s.", business_types=", ".join(BUSINESS_TYPES))
             raise ValidationFailed(errors=[{"field": "business_type", "message": message}])
         partner = Partner(
             org_id=actor.org_id,

@@ -11,6 +11,7 @@ from psycopg.errors import UniqueViolation
 
 from haat.infra.postgres import Connection
 from haat.kernel.errors import AlreadyExists, NotFound
+from haat.language.messages import _
 from haat.partners.model import Partner
 
 _PARTNER = """org_id, slug, company_name, email, contact_person, business_type, gstin, status, reason,
@@ -45,9 +46,9 @@ async def add(connection: Connection, partner: Partner) -> None:
                 ),
             )
     except UniqueViolation as error:
-        raise AlreadyExists("That partner name is taken: choose another one.") from error
+        raise AlreadyExists(_("That partner name is taken: choose another one.")) from error
     if written.rowcount == 0:
-        raise AlreadyExists("Your organisation has registered already.")
+        raise AlreadyExists(_("Your organisation has registered already."))
 
 
 async def partner(connection: Connection, org_id: UUID, *, for_change: bool = False) -> Partner | None:

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from haat.language import formats as language_formats
 from haat.language.formats import date_locale, number_locale
-from haat.language.messages import N_, NN_, _, gettext, ngettext, spoken
+from haat.language.messages import N_, NN_, _, gettext, ngettext, spoken, told
 from haat.portal.language_names import language, languages_of
 from haat.portal.tongue import code_of
 from haat.portal.words import signal_names, state_name, verdict_name
@@ -379,6 +379,7 @@ def coded(text: str) -> Markup:
 
 FILTERS = {
     "translated": gettext,
+    "told": told,
     "money": money,
     "exact_money": exact_money,
     "price_amount": price_amount,

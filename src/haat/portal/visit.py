@@ -28,7 +28,7 @@ from haat.kernel.errors import (
 from haat.kernel.permissions import Actor
 from haat.kernel.text import is_storable
 from haat.language import Tag
-from haat.language.messages import INTERFACE, _, borrowed, gettext, ngettext, prepare, speak
+from haat.language.messages import INTERFACE, _, borrowed, gettext, ngettext, prepare, speak, told
 from haat.portal import csrf, formats
 from haat.portal.announcements import SEEN_COOKIE, Notice, seen_in
 from haat.portal.notices import NOTICES
@@ -318,4 +318,4 @@ def own_path(path: str, fallback: str = "/") -> str:
 def messages(error: HaatError) -> Fields:
     """Return a refusal's message per field, translated; what belongs to no field stands under ``""``."""
     found = error.extensions.get("errors", []) if isinstance(error, ValidationFailed) else []
-    return Fields((item["field"], gettext(item["message"])) for item in found) or Fields({"": gettext(error.detail)})
+    return Fields((item["field"], told(item["message"])) for item in found) or Fields({"": told(error.detail)})

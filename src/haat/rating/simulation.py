@@ -19,6 +19,7 @@ from haat.kernel.ids import new_id
 from haat.kernel.money import to_paisa, total
 from haat.kernel.permissions import Actor, Permission
 from haat.kernel.prices import text
+from haat.language.messages import _
 from haat.rating import store
 from haat.rating.model import Charge, Held, Measured, RateCard, Rated, rate
 from haat.usage import intake
@@ -89,22 +90,24 @@ class Simulator:
         and a month that has not begun.
         """
         if draft is None and plan is None:
-            message = "Name a card, or a plan that is there: otherwise the month costs what it did."
+            message = _("Name a card, or a plan that is there: otherwise the month costs what it did.")
             raise ValidationFailed(errors=[{"field": "card", "message": message}])
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             listing = await store.listing(connection, service)
             if listing is None:
-                raise NotFound("There is no such service.")
+                raise NotFound(_("There is no such service."))
             named, only = self._whose(actor, listing["org_id"], org)
             zones = await store.subscribers(connection, service, only)
             if only is not None and not zones:
-                raise NotFound("That organisation has never been subscribed to the service.")
+                raise NotFound(_("That organisation has never been subscribed to the service."))
             await self._check_plans(
                 connection, service, {"plan": plan, "card.plan_code": draft.plan_code if draft else None}
             )
             label = period or self._last_month(listing["zone"])
             if month_named(label, listing["zone"]).start > self._clock.now():
-                raise ValidationFailed(errors=[{"field": "period", "message": f"{label} has not begun."}])
+                raise ValidationFailed(
+                    errors=[{"field": "period", "message": _("%(label)s has not begun.", label=label)}]
+                )
             newest = await intake.watermark(connection)
             compared: list[Compared] = []
             unpriced = 0
@@ -150,7 +153,7 @@ class Simulator:
             return True, org
         actor.require(Permission.USAGE_READ)
         if actor.org_id is None or org not in (None, actor.org_id):
-            raise NotFound("That organisation is not yours.")
+            raise NotFound(_("That organisation is not yours."))
         return False, actor.org_id
 
     def _last_month(self, zone: str) -> str:
@@ -164,7 +167,11 @@ class Simulator:
         known = await store.plans(connection, service)
         for field, plan in asked.items():
             if plan is not None and plan not in known:
-                message = f"There is no plan {plan[:40]} of this service; there are {', '.join(known)}."
+                message = _(
+                    "There is no plan %(plan)s of this service; there are %(known)s.",
+                    plan=plan[:40],
+                    known=", ".join(known),
+                )
                 raise ValidationFailed(errors=[{"field": field, "message": message}])
 
     @staticmethod
@@ -177,7 +184,7 @@ class Simulator:
         present: Sequence[RateCard],
     ) -> RateCard:
         if draft.effective_from is not None:
-            message = "A simulated price holds for the whole month: leave this out."
+            message = _("A simulated price holds for the whole month: leave this out.")
             raise ValidationFailed(errors=[{"field": "card.effective_from", "message": message}])
         parts = await components_of(connection, service, draft)
         price, free = headline(parts, unit) if parts else (draft.unit_price, draft.free_units)

@@ -12,6 +12,7 @@ from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database, Scope, ten
 from haat.kernel.clock import Clock
 from haat.kernel.errors import Conflict, NotFound, PermissionDenied
 from haat.kernel.permissions import Actor, Permission
+from haat.language.messages import _
 from haat.partners.service import Partners
 from haat.usage.variants import Variants
 
@@ -29,7 +30,7 @@ class Divided:
         actor.require(Permission.SERVICES_EDIT)
         partner = await self._partners.of(actor)
         if partner is None or partner.status != "approved":
-            raise PermissionDenied("Services are offered by approved partners: register, or wait for the decision.")
+            raise PermissionDenied(_("Services are offered by approved partners: register, or wait for the decision."))
         return tenant(partner.org_id)
 
     def _reading(self, actor: Actor) -> Scope:
@@ -65,4 +66,4 @@ def default_of(versions: list[Version]) -> Version:
     for version in versions:
         if version.is_default:
             return version
-    raise Conflict("No version of this service has passed its acceptance call yet.")
+    raise Conflict(_("No version of this service has passed its acceptance call yet."))

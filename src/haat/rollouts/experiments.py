@@ -16,6 +16,7 @@ from haat.kernel.errors import Conflict, NotFound, ValidationFailed
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import PLATFORM, Actor
 from haat.kernel.text import check_name
+from haat.language.messages import _, gettext
 from haat.partners.service import Partners
 from haat.rollouts import sequential, store
 from haat.rollouts.access import Divided, default_of
@@ -93,7 +94,7 @@ class Experiments(Divided):
         starts = now if draft.starts_at is None else check_ahead(draft.starts_at, now, "starts_at")
         ends = check_ahead(draft.ends_at, now, "ends_at")
         if ends <= starts:
-            raise ValidationFailed(errors=[{"field": "ends_at", "message": "It ends after it starts."}])
+            raise ValidationFailed(errors=[{"field": "ends_at", "message": _("It ends after it starts.")}])
         async with self._db.transaction(scope) as connection:
             listing, versions = await self._held(connection, scope, service_id)
             check_listing(listing)
@@ -124,7 +125,12 @@ class Experiments(Divided):
         async with self._db.transaction(await self._scope(actor)) as connection:
             experiment, listing = await self._found(connection, actor, experiment_id)
             if experiment.status != "registered":
-                raise Conflict(f"The experiment is {experiment.status}: only one that hasn't begun is withdrawn.")
+                raise Conflict(
+                    _(
+                        "The experiment is %(status)s: only one that hasn't begun is withdrawn.",
+                        status=gettext(experiment.status),
+                    )
+                )
             return await self._end(connection, actor, listing, experiment, "withdrawn", "")
 
     async def stop(self, actor: Actor, experiment_id: UUID, reason: str) -> Experiment:
@@ -133,7 +139,9 @@ class Experiments(Divided):
         async with self._db.transaction(await self._scope(actor)) as connection:
             experiment, listing = await self._found(connection, actor, experiment_id)
             if experiment.status != "running":
-                raise Conflict(f"The experiment is {experiment.status}: only a running one is stopped.")
+                raise Conflict(
+                    _("The experiment is %(status)s: only a running one is stopped.", status=gettext(experiment.status))
+                )
             return await self._end(connection, actor, listing, experiment, "stopped", reason)
 
     async def of_service(self, actor: Actor, service_id: UUID) -> list[Experiment]:

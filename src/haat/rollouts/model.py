@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 from haat.catalog.model import Listing, Version
 from haat.kernel.errors import Conflict, ValidationFailed
 from haat.kernel.text import is_storable
+from haat.language.messages import _, gettext
 
 Status = Literal["running", "paused", "promoted", "rolled_back"]
 ExperimentStatus = Literal["registered", "running", "ended", "stopped", "withdrawn"]
@@ -174,7 +175,9 @@ class Rollout:
     def require_active(self) -> None:
         """Raise Conflict after its end."""
         if not self.active:
-            raise Conflict(f"The rollout is {self.status.replace('_', ' ')}: start another one.")
+            raise Conflict(
+                _("The rollout is %(status)s: start another one.", status=gettext(self.status.replace("_", " ")))
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,4 +285,6 @@ def unfit(version: Version, control: Version, now: datetime) -> str:
 def check_listing(listing: Listing) -> None:
     """Raise Conflict unless a listing takes calls."""
     if listing.status not in ("published", "deprecated"):
-        raise Conflict(f"The listing is {listing.status}: only one that is open has calls to divide.")
+        raise Conflict(
+            _("The listing is %(status)s: only one that is open has calls to divide.", status=gettext(listing.status))
+        )

@@ -15,6 +15,7 @@ from haat.kernel.errors import Conflict, NotFound, ValidationFailed
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import PLATFORM, Actor
 from haat.kernel.text import check_name
+from haat.language.messages import _, gettext
 from haat.rollouts import store
 from haat.rollouts.access import Divided, default_of
 from haat.rollouts.model import (
@@ -147,7 +148,7 @@ class Rollouts(Divided):
                 rollout = await store.rollout(connection, rollout_id)
             except NotFound:
                 return False
-            listing, _ = await self._catalog.versions.held(connection, rollout.service_id)
+            listing, _versions = await self._catalog.versions.held(connection, rollout.service_id)
             rollout = await store.rollout(connection, rollout_id)
             if rollout.active:
                 await self._roll_back(connection, PLATFORM, listing, rollout, Verdict(reason, figures))
@@ -206,7 +207,7 @@ class Rollouts(Divided):
     async def _active(self, connection: Connection, actor: Actor, rollout_id: UUID) -> tuple[Rollout, Listing]:
         """Return a rollout that hasn't ended and its listing, locked; raise NotFound or Conflict."""
         rollout = await store.rollout(connection, rollout_id)
-        listing, _ = await self._held(connection, await self._scope(actor), rollout.service_id)
+        listing, _candidate = await self._held(connection, await self._scope(actor), rollout.service_id)
         rollout = await store.rollout(connection, rollout_id)  # as it is now that nobody else can change it
         rollout.require_active()
         return rollout, listing
@@ -215,7 +216,7 @@ class Rollouts(Divided):
         async with self._db.transaction(await self._scope(actor)) as connection:
             rollout, listing = await self._active(connection, actor, rollout_id)
             if rollout.status != present:
-                raise Conflict(f"The rollout is {rollout.status}.")
+                raise Conflict(_("The rollout is %(status)s.", status=gettext(rollout.status)))
             changed = replace(rollout, status=wanted, step_since=self._clock.now())
             kind = "rollout.paused" if wanted == "paused" else "rollout.resumed"
             return await self._move(connection, actor, listing, changed, kind)
@@ -230,10 +231,10 @@ class Rollouts(Divided):
 
     async def _promote(self, connection: Connection, actor: Actor, listing: Listing, rollout: Rollout) -> Rollout:
         now = self._clock.now()
-        _, versions = await self._catalog.versions.held(connection, listing.id)
+        _listing, versions = await self._catalog.versions.held(connection, listing.id)
         control = next((one for one in versions if one.version == rollout.control), None)
         if control is None:
-            raise Conflict("The control is gone.")
+            raise Conflict(_("The control is gone."))
         candidate = check_candidate(versions, control, rollout.candidate, "candidate", now)
         ended = replace(rollout, status="promoted", percent=Decimal(100), ended_at=now)
         await store.keep_rollout(connection, ended)
@@ -273,7 +274,7 @@ class Rollouts(Divided):
         """Refuse copies to what can't be asked the same; raise ValidationFailed."""
         shadow = draft.shadow
         assert shadow is not None
-        _, versions = await self._catalog.versions.held(connection, listing.id)
+        _listing, versions = await self._catalog.versions.held(connection, listing.id)
         control = default_of(versions)
         if not shadow.service:
             check_candidate(versions, control, shadow.version or draft.candidate, "shadow.version", now)

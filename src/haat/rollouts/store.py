@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from haat.infra.postgres import Connection
 from haat.kernel.errors import Conflict, NotFound
+from haat.language.messages import _
 from haat.rollouts.model import Experiment, Rollout
 
 _ROLLOUT = """
@@ -158,7 +159,7 @@ async def divide(connection: Connection, service_id: UUID, org_id: UUID, policy:
                 (service_id, org_id, Jsonb(dict(policy))),
             )
     except UniqueViolation as error:
-        raise Conflict("A rollout or an experiment of this service is running: end that one first.") from error
+        raise Conflict(_("A rollout or an experiment of this service is running: end that one first.")) from error
 
 
 async def redivide(connection: Connection, service_id: UUID, policy: Mapping[str, Any]) -> None:

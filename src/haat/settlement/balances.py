@@ -18,6 +18,7 @@ from haat.kernel.ids import new_id
 from haat.kernel.money import PAISA, total
 from haat.kernel.permissions import Actor, Permission
 from haat.kernel.text import check_name
+from haat.language.messages import _
 from haat.ledger.service import post
 from haat.settlement import payout_store, steps, store
 from haat.settlement.payout_model import Account, Hold, Terms, check_account
@@ -114,9 +115,9 @@ class Balances:
         actor.require(Permission.SETTLEMENTS_RUN)
         wrong = []
         if minimum is not None and not (0 <= minimum < Decimal(10) ** 12 and minimum == minimum.quantize(PAISA)):
-            wrong.append({"field": "minimum", "message": "Enter rupees with two decimals, zero or more."})
+            wrong.append({"field": "minimum", "message": _("Enter rupees with two decimals, zero or more.")})
         if delay_days is not None and not 0 <= delay_days <= 365:
-            wrong.append({"field": "delay_days", "message": "Enter 0 to 365 days."})
+            wrong.append({"field": "delay_days", "message": _("Enter 0 to 365 days.")})
         try:
             rates = {name: str(rate) for name, rate in rates_of(withholdings or {}).items()}
         except ValueError as error:
@@ -127,7 +128,7 @@ class Balances:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             await store.lock(connection, org)
             if not await payout_store.names(connection, [org]):
-                raise NotFound("There is no such organisation.")
+                raise NotFound(_("There is no such organisation."))
             await record(
                 connection,
                 SETTLEMENTS,
@@ -161,8 +162,9 @@ class Balances:
             most = await self._holdable(connection, org, settlement)
             amount = most if amount is None and settlement is not None else amount
             if amount is None or not 0 < amount <= most or amount != amount.quantize(PAISA):
-                message = (
-                    f"Enter rupees with two decimals, at most the {max(most, Decimal(0)):.2f} that there are to hold."
+                message = _(
+                    "Enter rupees with two decimals, at most the %(most)s that there are to hold.",
+                    most=f"{max(most, Decimal(0)):.2f}",
                 )
                 raise ValidationFailed(errors=[{"field": "amount", "message": message}])
             identifier, operations = await steps.place_hold(
@@ -180,14 +182,14 @@ class Balances:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             row = await payout_store.hold(connection, identifier)
             if row is None:
-                raise NotFound("There is no such hold.")
+                raise NotFound(_("There is no such hold."))
             await store.lock(connection, row["org_id"])
             row = await payout_store.hold(connection, identifier)
             assert row is not None
             if row["dispute_id"] is not None:
-                raise Conflict("A dispute holds it: decide that, and it is released.")
+                raise Conflict(_("A dispute holds it: decide that, and it is released."))
             if row["released_at"] is not None:
-                raise Conflict("It is released already.")
+                raise Conflict(_("It is released already."))
             operations = await steps.release_hold(connection, actor.label, row, reason, now)
             row = await payout_store.hold(connection, identifier)
             await post(connection, operations)
@@ -204,7 +206,7 @@ class Balances:
 
     async def _check_payable(self, connection: Connection, org: UUID, terms: Terms) -> Account:
         if terms.stopped:
-            raise Conflict(f"Payouts to this provider are stopped: {terms.stopped}")
+            raise Conflict(_("Payouts to this provider are stopped: %(stopped)s", stopped=terms.stopped))
         row = await payout_store.account(connection, org)
         if row is None:
             raise NoBankAccount
@@ -217,7 +219,7 @@ class Balances:
             return total((sums["available"], sums["waiting"], *(row["amount"] for row in unsent)))
         row = await store.settlement(connection, settlement)
         if row is None or row["org_id"] != org:
-            raise NotFound("There is no such settlement of that provider.")
+            raise NotFound(_("There is no such settlement of that provider."))
         return total((row["payable"], -(await payout_store.held_of(connection, settlement))))
 
     async def _terms(self, connection: Connection, org: UUID) -> Terms:
@@ -246,7 +248,7 @@ class Balances:
     def _one(self, actor: Actor, provider_org: UUID | None) -> UUID:
         org = self._whose(actor, provider_org) or actor.org_id
         if org is None:
-            raise NotFound("Say which provider's.")
+            raise NotFound(_("Say which provider's."))
         return org
 
 

@@ -19,6 +19,7 @@ from haat.kernel.clock import Clock
 from haat.kernel.errors import HaatError, ValidationFailed
 from haat.kernel.permissions import Actor, Permission
 from haat.kernel.text import check_name
+from haat.language.messages import _
 from haat.ledger.model import Operation
 from haat.ledger.service import post
 from haat.settlement import payout_store, steps, store
@@ -95,7 +96,7 @@ def _rows(text: bytes) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _wrong_file(message: str) -> ValidationFailed:
     return ValidationFailed(
-        "The bank's file can't be read: nothing was taken.", errors=[{"field": "file", "message": message}]
+        _("The bank's file can't be read: nothing was taken."), errors=[{"field": "file", "message": message}]
     )
 
 
@@ -173,7 +174,7 @@ class BankAnswers:
             refused.sort(key=lambda one: one.row)
             if refused and not skip_refused:
                 errors = [{"field": f"row {one.row}", "message": one.reason} for one in refused]
-                raise ValidationFailed("Rows of the bank's file were refused: nothing was taken.", errors=errors)
+                raise ValidationFailed(_("Rows of the bank's file were refused: nothing was taken."), errors=errors)
             await post(connection, operations)
         return Answered(done["paid"], done["returned"], known, refused)
 

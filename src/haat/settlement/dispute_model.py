@@ -14,6 +14,7 @@ from uuid import UUID
 
 from haat.kernel.errors import ValidationFailed
 from haat.kernel.money import total
+from haat.language.messages import _
 from haat.usage.model import MAX_QUANTITY, QUANTITY_STEP
 
 LogForm = Literal["csv", "jsonl"]
@@ -95,7 +96,9 @@ class ContestedLine:
 
 
 def wrong_log(message: str) -> ValidationFailed:
-    return ValidationFailed("The log can't be read: nothing was opened.", errors=[{"field": "log", "message": message}])
+    return ValidationFailed(
+        _("The log can't be read: nothing was opened."), errors=[{"field": "log", "message": message}]
+    )
 
 
 # --- reading a log --------------------------------------------------------------------------------

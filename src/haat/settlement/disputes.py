@@ -21,7 +21,7 @@ from haat.kernel.money import PAISA
 from haat.kernel.pages import MAX_PAGE, Page, decode_cursor, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
 from haat.kernel.text import check_name
-from haat.language.messages import N_
+from haat.language.messages import N_, _, gettext
 from haat.ledger.model import Operation
 from haat.ledger.service import post
 from haat.settlement import dispute_store, payout_store, steps, store
@@ -125,7 +125,7 @@ class Disputes:
             credit_note: UUID | None = None
             if verdicts:
                 if self._credit is None:
-                    raise Conflict("This platform issues no credit notes: it can be decided for the provider only.")
+                    raise Conflict(_("This platform issues no credit notes: it can be decided for the provider only."))
                 items = [CreditItem(line, verdict.credit, verdict.fault) for line, verdict in sorted(verdicts.items())]
                 about = f"dispute/{identifier}"
                 issued = await self._credit(
@@ -182,7 +182,7 @@ class Disputes:
                 after = UUID(request), unit
             except ValueError as error:
                 raise InvalidRequest(
-                    "The cursor is not one of ours: take it from the previous page's `next`."
+                    _("The cursor is not one of ours: take it from the previous page's `next`.")
                 ) from error
         limit = max(1, min(limit, MAX_PAGE))
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
@@ -197,14 +197,26 @@ class Disputes:
         look = dispute_store.statement if kind == "settlement" else dispute_store.invoice
         row = await look(connection, identifier)
         if row is None or (row["org_id"] != actor.org_id and not actor.may(Permission.SETTLEMENTS_RUN)):
-            raise NotFound(f"There is no such {kind}, or it is not yours.")
+            missing = (
+                _("There is no such settlement, or it is not yours.")
+                if kind == "settlement"
+                else _("There is no such invoice, or it is not yours.")
+            )
+            raise NotFound(missing)
         if self._clock.now() > row["at"] + timedelta(days=self._days):
-            raise Conflict(f"It can be contested for {self._days} days after its issue, and these are over.")
+            raise Conflict(
+                _("It can be contested for %(days)s days after its issue, and these are over.", days=self._days)
+            )
         return row
 
     async def _check_free(self, connection: Connection, subject: str) -> None:
         if present := await dispute_store.open_about(connection, subject):
-            raise Conflict(f"The dispute {present} about it is open: it is decided or withdrawn first.")
+            raise Conflict(
+                _(
+                    "The dispute %(present)s about it is open: it is decided or withdrawn first.",
+                    present=present,
+                )
+            )
 
     async def _record(
         self,
@@ -256,7 +268,7 @@ class Disputes:
             operations: list[Operation] = []
             for part in await dispute_store.to_hold(connection, identifier):
                 if part["amount"] > 0:
-                    _, held = await steps.place_hold(
+                    _placed, held = await steps.place_hold(
                         connection,
                         actor.label,
                         part["org_id"],
@@ -276,14 +288,15 @@ class Disputes:
         """Return an open dispute with its providers locked; raise NotFound or Conflict."""
         row = await dispute_store.dispute(connection, identifier)
         if row is None:
-            raise NotFound("There is no such dispute.")
+            raise NotFound(_("There is no such dispute."))
         await store.lock(
             connection, _subject(row["subject"])[1], *await dispute_store.providers(connection, identifier)
         )
         row = await dispute_store.dispute(connection, identifier)
         assert row is not None
         if row["status"] != "open":
-            raise Conflict(f"This dispute is {row['status']} already.")
+            status: str = row["status"]
+            raise Conflict(_("This dispute is %(status)s already.", status=gettext(status)))
         return row
 
     async def _end(
@@ -322,7 +335,7 @@ class Disputes:
         row = await dispute_store.dispute(connection, identifier)
         mine = row is not None and (actor.may(Permission.SETTLEMENTS_RUN) or row["org_id"] == actor.org_id)
         if row is None or not mine or (row["side"] == "provider" and not actor.may(Permission.SETTLEMENTS_READ)):
-            raise NotFound("There is no such dispute, or it is not yours.")
+            raise NotFound(_("There is no such dispute, or it is not yours."))
         return row
 
 
@@ -339,22 +352,27 @@ async def _read(spool: Spool, log: AsyncIterable[bytes], form: LogForm) -> tuple
 
 
 def _subject(subject: str) -> tuple[str, UUID]:
-    kind, _, identifier = subject.partition("/")
+    kind, _slash, identifier = subject.partition("/")
     try:
         if kind in ("settlement", "invoice"):
             return kind, UUID(identifier)
     except ValueError:
         pass
-    raise InvalidRequest("What is contested is settlement/{id} or invoice/{id}.")
+    raise InvalidRequest(_("What is contested is settlement/{id} or invoice/{id}."))
 
 
 def _check_verdicts(verdicts: Mapping[UUID, Verdict], contested: Mapping[UUID, Mapping[str, Any]]) -> None:
     wrong = []
     for line, verdict in verdicts.items():
         if line not in contested:
-            wrong.append({"field": f"verdicts.{line}", "message": "This line is not contested."})
+            wrong.append({"field": f"verdicts.{line}", "message": _("This line is not contested.")})
         elif not 0 < verdict.credit <= contested[line]["taxable"] or verdict.credit != verdict.credit.quantize(PAISA):
             most = f"{contested[line]['taxable']:.2f}"
-            wrong.append({"field": f"verdicts.{line}", "message": f"Enter rupees with two decimals, at most {most}."})
+            wrong.append(
+                {
+                    "field": f"verdicts.{line}",
+                    "message": _("Enter rupees with two decimals, at most %(most)s.", most=most),
+                }
+            )
     if wrong:
         raise ValidationFailed(errors=wrong)

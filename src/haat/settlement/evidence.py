@@ -14,6 +14,7 @@ from haat.infra.postgres import PLATFORM_SCOPE, Database
 from haat.invoices.evidence import batches_of_calls
 from haat.kernel.errors import NotFound
 from haat.kernel.permissions import Actor, Permission
+from haat.language.messages import _
 from haat.settlement import store
 from haat.usage.model import Pseudonyms, csv_safe
 
@@ -54,7 +55,7 @@ class Evidence:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             head = await store.settlement(connection, settlement)
             if head is None or not (actor.may(Permission.SETTLEMENTS_RUN) or head["org_id"] == actor.org_id):
-                raise NotFound("There is no such settlement, or it is not yours.")
+                raise NotFound(_("There is no such settlement, or it is not yours."))
             lines = await store.lines(connection, settlement)
         async for piece in _parquet(self._rows(lines)) if form == "parquet" else _csv(self._rows(lines)):
             yield piece

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from haat.kernel.errors import Conflict, ValidationFailed
 from haat.kernel.text import check_name
+from haat.language.messages import _, gettext
 from haat.usage.model import csv_safe
 
 
@@ -136,7 +137,14 @@ def next_status(status: str, step: str) -> Status:
     allowed, to = STEPS[step]
     if status not in allowed:
         whence = ", ".join(f"`{one}`" for one in sorted(allowed))
-        raise Conflict(f"This payout is `{status}`: one can {step} it while it is {whence}.")
+        raise Conflict(
+            _(
+                "This payout is `%(status)s`; `%(step)s` asks for one that is %(whence)s.",
+                status=gettext(status),
+                step=step,
+                whence=whence,
+            )
+        )
     return to
 
 
@@ -152,12 +160,12 @@ def check_account(holder: str, number: str, ifsc: str) -> tuple[str, str, str]:
     except ValidationFailed as error:
         wrong += error.extensions["errors"]
     if not _NUMBER.fullmatch(number) or not number.isascii():
-        wrong.append({"field": "number", "message": "Enter the 9 to 18 digits of the account number."})
+        wrong.append({"field": "number", "message": _("Enter the 9 to 18 digits of the account number.")})
     elif not number.strip("0"):
-        wrong.append({"field": "number", "message": "This is no account number: all its digits are zero."})
+        wrong.append({"field": "number", "message": _("This is no account number: all its digits are zero.")})
     if not _IFSC.fullmatch(ifsc):
         wrong.append(
-            {"field": "ifsc", "message": "Enter the branch's IFSC: four letters, a zero, six letters or digits."}
+            {"field": "ifsc", "message": _("Enter the branch's IFSC: four letters, a zero, six letters or digits.")}
         )
     if wrong:
         raise ValidationFailed(errors=wrong)

@@ -20,6 +20,7 @@ from haat.kernel.money import total
 from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
 from haat.kernel.text import check_name
+from haat.language.messages import _
 from haat.ledger.service import post
 from haat.settlement import payout_store, steps, store
 from haat.settlement.balances import Balances, account_context
@@ -128,7 +129,10 @@ class Payouts(Balances):
             account = await self._check_payable(connection, org, terms)
             if owed := await payout_store.owed_at_once(connection, org, self._cutoff(terms)):
                 raise Conflict(
-                    f"Since it was drafted, ₹{-owed:.2f} were held or taken back: reverse it and draft again."
+                    _(
+                        "Since it was drafted, ₹%(short)s were held or taken back: reverse it and draft again.",
+                        short=f"{-owed:.2f}",
+                    )
                 )
             return {"account_id": str(account.id), "account": account.label}
 
@@ -165,7 +169,7 @@ class Payouts(Balances):
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             rows = await payout_store.file_rows(connection, identifier)
         if not rows:
-            raise NotFound("There is no such file.")
+            raise NotFound(_("There is no such file."))
         return self._file(rows)
 
     async def files(self, actor: Actor) -> list[PayoutFile]:
@@ -212,7 +216,7 @@ class Payouts(Balances):
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             row = await payout_store.payout(connection, identifier)
             if row is None or (whose is not None and row["org_id"] != whose):
-                raise NotFound("There is no such payout, or it is not yours.")
+                raise NotFound(_("There is no such payout, or it is not yours."))
             rows = await payout_store.rows_of(connection, identifier)
             history = await events.read_stream(connection, f"payout/{identifier}")
         return PayoutStory(
@@ -245,7 +249,9 @@ class Payouts(Balances):
                 for row in rows
             )
         except InvalidTag as error:
-            raise Conflict("An account can't be read: the master key isn't the one that it was kept with.") from error
+            raise Conflict(
+                _("An account can't be read: the master key isn't the one that it was kept with.")
+            ) from error
 
     async def _step(self, actor: Actor, identifier: UUID, step: str, check: Check | None = None, **data: str) -> Payout:
         actor.require(Permission.SETTLEMENTS_RUN)
@@ -253,7 +259,7 @@ class Payouts(Balances):
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             row = await payout_store.payout(connection, identifier)
             if row is None:
-                raise NotFound("There is no such payout.")
+                raise NotFound(_("There is no such payout."))
             await store.lock(connection, row["org_id"])
             row = await payout_store.payout(connection, identifier)
             assert row is not None

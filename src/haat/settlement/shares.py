@@ -13,6 +13,7 @@ from haat.kernel.clock import Clock, check_ahead
 from haat.kernel.errors import Conflict, NotFound, ValidationFailed
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor, Permission
+from haat.language.messages import _
 from haat.settlement import share_store
 from haat.settlement.withholding import check_rate
 
@@ -39,7 +40,7 @@ class Shares:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             provider = await share_store.provider_of(connection, service)
             if provider is None or not (actor.may(Permission.SETTLEMENTS_RUN) or provider == actor.org_id):
-                raise NotFound("There is no such listing of yours.")
+                raise NotFound(_("There is no such listing of yours."))
             return [ShareVersion(**row) for row in await share_store.shares(connection, service)]
 
     async def change(
@@ -55,17 +56,19 @@ class Shares:
         try:
             share = check_rate(share)
         except ValueError as error:
-            message = "Enter a fraction between 0 and 1 with at most five decimals, such as 0.7."
+            message = _("Enter a fraction between 0 and 1 with at most five decimals, such as 0.7.")
             raise ValidationFailed(errors=[{"field": "share", "message": message}]) from error
         now = self._clock.now()
         at = now if effective_from is None else check_ahead(effective_from, now, "effective_from")
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             provider = await share_store.provider_of(connection, service)
             if provider is None:
-                raise NotFound("There is no such listing.")
+                raise NotFound(_("There is no such listing."))
             await share_store.lock_cards(connection, service)
             if later := await share_store.later_card(connection, service, at):
-                raise Conflict(f"A card of this listing begins at {later.isoformat()}: choose a time after that.")
+                raise Conflict(
+                    _("A card of this listing begins at %(later)s: choose a time after that.", later=later.isoformat())
+                )
             identifiers = [new_id() for _ in range(await share_store.cards(connection, service))]
             rows = await share_store.add_share(connection, service, share, at, now, identifiers)
             if rows:

@@ -14,6 +14,7 @@ from haat.invoices.service import BilledCall, Invoices
 from haat.kernel.errors import NotFound
 from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
 from haat.kernel.permissions import PLATFORM, Actor, Permission
+from haat.language.messages import _
 from haat.settlement import store
 from haat.settlement.withholding import Withheld
 from haat.usage.model import Pseudonyms
@@ -123,11 +124,11 @@ class Statements:
 
     async def statement(self, actor: Actor, identifier: UUID) -> Statement:
         """Return a settlement with its lines; raise NotFound for another provider's."""
-        _, whose = self._whose(actor, None)
+        _scope, whose = self._whose(actor, None)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             row = await store.settlement(connection, identifier)
             if row is None or (whose is not None and row["org_id"] != whose):
-                raise NotFound("There is no such settlement, or it is not yours.")
+                raise NotFound(_("There is no such settlement, or it is not yours."))
             lines = await store.lines(connection, identifier)
             credits = await store.credits(connection, identifier)
             withheld = await store.withheld(connection, identifier)
@@ -144,11 +145,11 @@ class Statements:
         self, actor: Actor, line_id: UUID, *, cursor: str | None = None, limit: int = 100
     ) -> Page[BilledCall]:
         """Return the calls behind a settlement line: the same ones as behind its invoice line."""
-        _, whose = self._whose(actor, None)
+        _scope, whose = self._whose(actor, None)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             line = await store.line(connection, line_id)
         if line is None or (whose is not None and line["org_id"] != whose):
-            raise NotFound("There is no such line on a settlement of yours.")
+            raise NotFound(_("There is no such line on a settlement of yours."))
         return await self._invoices.calls(PLATFORM, line["invoice_line_id"], cursor=cursor, limit=limit)
 
     # --- within ---------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from haat.kernel.clock import Clock, Period
 from haat.kernel.errors import Conflict, HaatError
 from haat.kernel.money import total
 from haat.kernel.permissions import Actor, Permission
+from haat.language.messages import _
 from haat.settings import Settings
 from haat.settlement.model import reversed_share
 from haat.sla import counts, store
@@ -129,7 +130,7 @@ class Closing(Leveled):
         actor.require(Permission.SETTLEMENTS_RUN)
         month = month_named(period, self._zone)
         if self._clock.now() < month.end + GRACE:
-            raise Conflict(f"{period} is not over yet (an hour of grace included).")
+            raise Conflict(_("%(period)s is not over yet (an hour of grace included).", period=period))
         await self._watch.gather()
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             promised: dict[UUID, list[Objective]] = {}
@@ -261,7 +262,7 @@ class Closing(Leveled):
     async def _pay(self, actor: Actor, month: store.Row, invoice: UUID, org: UUID) -> Paid | None:
         """Credit one invoice for a breach, with the note and its record in one transaction."""
         if self._credit is None:
-            raise Conflict("This platform issues no credit notes: what the breach owes stays owed.")
+            raise Conflict(_("This platform issues no credit notes: what the breach owes stays owed."))
         now = self._clock.now()
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             await store.lock(connection, month["service_id"])

@@ -118,11 +118,17 @@ def check(
         raise _wrong("starts_at", f"Announce it at least {_hours(notice)} ahead.")
     standing = [one.span for one in others if one.cancelled_at is None]
     if any(one.start < span.end and span.start < one.end for one in standing):
-        raise Conflict("Another window of this listing overlaps with it: cancel that one first.")
+        raise Conflict(_("Another window of this listing overlaps with it: cancel that one first."))
     month = month_of(span.start, zone)
     while month.start < span.end:
         if length(within([*standing, span], month)) > monthly:
-            raise Conflict(f"{month.label} would have more than {_hours(monthly)} of maintenance.")
+            raise Conflict(
+                _(
+                    "%(label)s would have more than %(monthly)s of maintenance.",
+                    label=month.label,
+                    monthly=_hours(monthly),
+                )
+            )
         month = month_of(month.end, zone)
 
 

@@ -15,6 +15,7 @@ from haat.kernel.ids import new_id
 from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
 from haat.kernel.text import check_name
+from haat.language.messages import _
 from haat.settings import Settings
 from haat.sla import counts, store
 from haat.sla.access import Leveled
@@ -68,7 +69,7 @@ class Sla(Leveled):
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             listing = await self._own(connection, actor, service_id)
             if listing["status"] == "retired":
-                raise Conflict("The listing is retired: it promises nothing any more.")
+                raise Conflict(_("The listing is retired: it promises nothing any more."))
             present = await store.objectives(connection, service_id)
             start = self._begin(draft.effective_from, present, now)
             made = await store.add_objective(connection, listing["org_id"], service_id, draft, start, now)
@@ -87,10 +88,10 @@ class Sla(Leveled):
             return quarter_after(asked or now)
         start = asked or month_of(now, self._zone).end
         if month_of(start, self._zone).start != start:
-            message = f"A later objective begins with a calendar month of {self._zone}."
+            message = _("A later objective begins with a calendar month of %(zone)s.", zone=self._zone)
             raise ValidationFailed(errors=[{"field": "effective_from", "message": message}])
         if start <= present[-1].effective_from:
-            message = f"Version {present[-1].version} begins then or later: choose a later month."
+            message = _("Version %(version)s begins then or later: choose a later month.", version=present[-1].version)
             raise ValidationFailed(errors=[{"field": "effective_from", "message": message}])
         return start
 
@@ -132,7 +133,7 @@ class Sla(Leveled):
             await self._own(connection, actor, (await store.window(connection, window_id)).service_id)
             window = await store.window(connection, window_id)
             if window.cancelled_at is not None or window.ends_at <= now:
-                raise Conflict("The window is over, or was cancelled before.")
+                raise Conflict(_("The window is over, or was cancelled before."))
             if now < window.starts_at:
                 await store.cancel_window(connection, window_id, now)
             else:

@@ -15,6 +15,7 @@ from haat.infra.postgres import Connection
 from haat.invoices.states import OWED_BY_NOBODY, State
 from haat.kernel.errors import ConcurrentChange, NotFound
 from haat.kernel.ids import new_id
+from haat.language.messages import _
 from haat.sla.evidence import Predicate
 from haat.sla.maintenance import Window
 from haat.sla.model import Judgement, Objective, ObjectiveDraft, Tier, percent_of
@@ -130,7 +131,7 @@ async def add_objective(
                 )
             ).fetchone()
     except UniqueViolation as error:
-        raise ConcurrentChange("Another objective begins at the same moment: look at it and try again.") from error
+        raise ConcurrentChange(_("Another objective begins at the same moment: look at it and try again.")) from error
     assert row is not None
     return _objective(row)
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from haat.catalog.model import UNITS
 from haat.kernel.errors import ValidationFailed
+from haat.language.messages import _
 
 DEFAULT_PER_MINUTE = 60
 DEFAULT_PER_HOUR = 1000
@@ -109,7 +110,7 @@ def check_limits(limits: dict[str, int | None]) -> dict[str, Any]:
     for name, value in limits.items():
         most = MAX_QUOTA if name.startswith("quota") else MAX_LIMIT
         if value is not None and not 1 <= value <= most:
-            message = f"This limit is between 1 and {most}; leave it out for none."
+            message = _("This limit is between 1 and %(most)s; leave it out for none.", most=most)
             raise ValidationFailed(errors=[{"field": name, "message": message}])
     if not any(limits.values()):
         return {**limits, "per_minute": DEFAULT_PER_MINUTE, "per_hour": DEFAULT_PER_HOUR}

@@ -15,6 +15,7 @@ from haat.kernel.errors import Conflict, NotFound, PermissionDenied
 from haat.kernel.ids import new_id
 from haat.kernel.permissions import Actor, Permission
 from haat.kernel.text import check_name
+from haat.language.messages import _, gettext
 from haat.partners.model import check_slug
 from haat.subscriptions import store
 from haat.subscriptions.model import TERMS, Plan, Subscription, Terms, check_terms
@@ -97,11 +98,11 @@ class Subscriptions:
         """
         actor.require(Permission.SUBSCRIPTIONS_EDIT)
         if actor.org_id is None:
-            raise PermissionDenied("Subscriptions belong to organisations.")
+            raise PermissionDenied(_("Subscriptions belong to organisations."))
         application = await self._identity.application(actor, application_id)
         listing = await self._discovery.listing_by_id(actor, service_id)
         if listing.status != "published":
-            raise Conflict(f"The listing is {listing.status}: it takes no new subscribers.")
+            raise Conflict(_("The listing is %(status)s: it takes no new subscribers.", status=gettext(listing.status)))
         identifier, now = new_id(), self._clock.now()
         async with self._db.transaction(tenant(actor.org_id)) as connection:
             plan = self._open_to(actor, await store.plan_by_code(connection, service_id, plan_code))
@@ -158,7 +159,7 @@ class Subscriptions:
     def _open_to(self, actor: Actor, plan: Plan) -> Plan:
         """Unlisted plans are given by the operator, not taken."""
         if not plan.listed and not actor.may(Permission.PLANS_GRANT):
-            raise NotFound(f"There is no plan called {plan.code} for this service.")
+            raise NotFound(_("There is no plan called %(code)s for this service.", code=plan.code))
         return plan
 
     async def _for_change(self, connection: Connection, actor: Actor, identifier: UUID) -> Subscription:
@@ -166,7 +167,7 @@ class Subscriptions:
         await store.lock(connection, identifier)
         present = await store.subscription(connection, actor.org_id, identifier)
         if present.status != "active":
-            raise Conflict("The subscription has ended: subscribe again.")
+            raise Conflict(_("The subscription has ended: subscribe again."))
         return present
 
     async def _record(

@@ -9,6 +9,7 @@ from psycopg.errors import UniqueViolation
 
 from haat.infra.postgres import Connection
 from haat.kernel.errors import AlreadyExists, NotFound
+from haat.language.messages import _
 from haat.subscriptions.model import TERMS, Plan, Subscription, Terms
 
 _FIELDS = ("id", "service_id", "code", "name", "listed", "rank", *TERMS)
@@ -23,7 +24,7 @@ async def add_plan(connection: Connection, plan: Plan, at: datetime) -> None:
                 f"INSERT INTO plans ({_PLAN}, created_at) VALUES ({'%s, ' * len(values)}%s)", [*values, at]
             )
     except UniqueViolation as error:
-        raise AlreadyExists(f"A plan called {plan.code} exists for this service.") from error
+        raise AlreadyExists(_("A plan called %(code)s exists for this service.", code=plan.code)) from error
 
 
 async def set_terms(connection: Connection, plan_id: UUID, terms: Terms) -> None:
@@ -40,7 +41,7 @@ async def own_plan(connection: Connection, service_id: UUID, code: str) -> Plan:
         )
     ).fetchone()
     if row is None:
-        raise NotFound(f"The service has no plan of its own called {code}.")
+        raise NotFound(_("The service has no plan of its own called %(code)s.", code=code))
     return Plan(**row)
 
 
@@ -68,7 +69,7 @@ async def plan_by_code(connection: Connection, service_id: UUID, code: str) -> P
         )
     ).fetchone()
     if row is None:
-        raise NotFound(f"There is no plan called {code} for this service.")
+        raise NotFound(_("There is no plan called %(code)s for this service.", code=code))
     return Plan(**row)
 
 
@@ -103,7 +104,7 @@ async def add(
                 (identifier, org_id, application_id, service_id, plan_id, at),
             )
     except UniqueViolation as error:
-        raise AlreadyExists("The application is subscribed to this service: change its plan instead.") from error
+        raise AlreadyExists(_("The application is subscribed to this service: change its plan instead.")) from error
 
 
 async def subscriptions(connection: Connection, org_id: UUID, *, active_only: bool = True) -> list[Subscription]:

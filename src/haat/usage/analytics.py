@@ -19,6 +19,7 @@ from haat.infra.postgres import PLATFORM_SCOPE, Database, Scope, tenant
 from haat.kernel.clock import Clock, Period, month_of, month_period
 from haat.kernel.errors import InvalidRequest, PermissionDenied
 from haat.kernel.permissions import Actor, Permission
+from haat.language.messages import _
 from haat.usage import analytics_store as store
 from haat.usage import intake, rebuild, rollups
 from haat.usage.analytics_store import Question, Row, Spans, spans_of
@@ -160,7 +161,7 @@ class Analytics:
         """Return the dashboard of the actor's organisation as a customer."""
         actor.require(Permission.USAGE_READ)
         if actor.org_id is None:
-            raise PermissionDenied("Choose an organisation first.")
+            raise PermissionDenied(_("Choose an organisation first."))
         asked = Question(org=actor.org_id, service_id=service_id, application_id=application_id)
         return await self._dashboard(tenant(actor.org_id), asked, window)
 
@@ -168,7 +169,7 @@ class Analytics:
         """Return the dashboard of the actor's organisation as a provider: of what it executed, by whomever called."""
         actor.require(Permission.SERVICES_READ_OWN)
         if actor.org_id is None:
-            raise PermissionDenied("Choose an organisation first.")
+            raise PermissionDenied(_("Choose an organisation first."))
         asked = Question(provider_org=actor.org_id, service_id=service_id)
         seen = await self._dashboard(tenant(actor.org_id), asked, window)
         return replace(seen, providers=())
@@ -290,7 +291,7 @@ def window_of(name: str | None, now: datetime, zone: str) -> Window:
     try:
         period = month_named(name, zone) if name else month_of(now, zone)
     except InvalidRequest as error:
-        raise InvalidRequest("A window is 24h, 7d, 30d, or a month such as 2026-11.") from error
+        raise InvalidRequest(_("A window is 24h, 7d, 30d, or a month such as 2026-11.")) from error
     last = month_of(period.start - timedelta(days=1), zone)
     end = last.end
     if now in period:

@@ -22,6 +22,7 @@ from haat.infra.postgres import Database, tenant
 from haat.kernel.clock import Clock
 from haat.kernel.errors import PermissionDenied, TooManyFeeds
 from haat.kernel.permissions import Actor, Permission
+from haat.language.messages import _
 from haat.usage import analytics_store as store
 from haat.usage import intake
 from haat.usage.model import id_bound
@@ -70,7 +71,7 @@ class Live:
         """Return the newest calls of the actor's organisation and the batch up to which they are."""
         actor.require(Permission.USAGE_READ)
         if actor.org_id is None:
-            raise PermissionDenied("Choose an organisation first.")
+            raise PermissionDenied(_("Choose an organisation first."))
         since = id_bound(self._clock.now() - BACK)
         async with self._db.transaction(tenant(actor.org_id)) as connection:
             newest = await intake.watermark(connection)
@@ -95,7 +96,7 @@ class Live:
         Raise TooManyFeeds before the first. A reader that says no batch gets the last calls first.
         """
         if actor.org_id is None:
-            raise PermissionDenied("Choose an organisation first.")
+            raise PermissionDenied(_("Choose an organisation first."))
         with self._feeds.one(actor.org_id):
             seen = after_batch
             for step in range(steps):

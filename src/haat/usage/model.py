@@ -16,6 +16,7 @@ from uuid import UUID
 from haat.kernel.clock import Period, month_period
 from haat.kernel.errors import InvalidRequest
 from haat.kernel.ids import id_at
+from haat.language.messages import _
 from haat.usage.event import Outcome
 
 UNITS = (
@@ -98,7 +99,7 @@ def id_bound(at: datetime) -> UUID:
 def month_named(label: str, zone: str) -> Period:
     """Return the month that a label such as ``2026-11`` names in a zone; raise InvalidRequest for anything else."""
     if not re.fullmatch(r"(19[7-9][0-9]|[2-8][0-9]{3})-(0[1-9]|1[0-2])", label):
-        raise InvalidRequest("A period is a month such as 2026-11.")
+        raise InvalidRequest(_("A period is a month such as 2026-11."))
     return month_period(int(label[:4]), int(label[5:]), zone)
 
 

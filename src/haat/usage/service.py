@@ -18,6 +18,7 @@ from haat.kernel.money import multiply, total
 from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
 from haat.kernel.prices import REPORTED_UNITS
+from haat.language.messages import _
 from haat.usage import intake, store
 from haat.usage.event import LIVE, decode
 from haat.usage.export import Format, lines
@@ -194,10 +195,10 @@ class Usage:
         async with self._db.transaction(scope) as connection:
             row = await store.call(connection, identifier)
         if row is None:
-            raise NotFound("There is no such call, or it is not yours. A call shows up seconds after its answer.")
+            raise NotFound(_("There is no such call, or it is not yours. A call shows up seconds after its answer."))
         customer = scope.platform or (row["org_id"] == actor.org_id and actor.may(Permission.USAGE_READ))
         if not customer and not actor.may(Permission.SERVICES_READ_OWN):
-            raise NotFound("There is no such call, or it is not yours.")
+            raise NotFound(_("There is no such call, or it is not yours."))
         # Prices are public and the lines are the asker's; the policies would hide a provider's settlement line
         # behind its customer's invoice line, so ownership is checked here instead.
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
@@ -330,7 +331,7 @@ def _whose(actor: Actor, org: UUID | None) -> tuple[Scope, UUID | None]:
     if actor.may(Permission.PLATFORM_WATCH):
         return PLATFORM_SCOPE, org
     if actor.org_id is None:
-        raise PermissionDenied("Choose an organisation first.")
+        raise PermissionDenied(_("Choose an organisation first."))
     if org not in (None, actor.org_id):
         raise NotFound
     return tenant(actor.org_id), actor.org_id

@@ -15,6 +15,7 @@ from haat.kernel.errors import NotFound, ValidationFailed
 from haat.kernel.ids import new_id
 from haat.kernel.money import PAISA, exact, total
 from haat.kernel.permissions import PLATFORM, Actor, Permission
+from haat.language.messages import _
 from haat.rating import service as rating
 from haat.usage import intake
 from haat.wallet import holds, store
@@ -81,16 +82,16 @@ class Budgets:
         """
         whose = _owner(actor, org)
         if not 0 < exact(amount) <= MOST or amount != amount.quantize(PAISA):
-            message = f"Give rupees and whole paise, more than 0, at most {MOST}."
+            message = _("Give rupees and whole paise, more than 0, at most %(most)s.", most=MOST)
             raise ValidationFailed(errors=[{"field": "amount", "message": message}])
         if application is not None and subscription is not None:
-            raise ValidationFailed(errors=[{"field": "subscription", "message": "Name one of the two, or neither."}])
+            raise ValidationFailed(errors=[{"field": "subscription", "message": _("Name one of the two, or neither.")}])
         now = self._clock.now()
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             if application is not None and not await store.has_application(connection, whose, application):
-                raise NotFound("The organisation has no such application.")
+                raise NotFound(_("The organisation has no such application."))
             if subscription is not None and not await store.has_subscription(connection, whose, subscription):
-                raise NotFound("The organisation has no such subscription.")
+                raise NotFound(_("The organisation has no such subscription."))
             await store.lock(connection, whose)
             present = next(
                 (
@@ -127,7 +128,7 @@ class Budgets:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             await store.lock(connection, whose)
             if await store.budget(connection, whose, identifier) is None:
-                raise NotFound("The organisation has no such budget.")
+                raise NotFound(_("The organisation has no such budget."))
             await record(
                 connection,
                 WALLETS,
@@ -212,7 +213,7 @@ async def _rated(connection: Connection, org: UUID, period: Period, budgets: Seq
 async def _month(connection: Connection, org: UUID, at: datetime) -> Period:
     zone = await store.zone_of(connection, org)
     if zone is None:
-        raise NotFound("There is no such organisation.")
+        raise NotFound(_("There is no such organisation."))
     return month_of(at, zone)
 
 

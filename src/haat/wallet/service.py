@@ -17,6 +17,7 @@ from haat.kernel.ids import new_id
 from haat.kernel.money import PAISA, exact, total
 from haat.kernel.pages import MAX_PAGE, Page, decode_id_cursor, page_of
 from haat.kernel.permissions import PLATFORM, Actor, Permission
+from haat.language.messages import _
 from haat.ledger.model import Operation, account, moved
 from haat.ledger.service import post
 from haat.wallet import holds, leases, store
@@ -144,7 +145,7 @@ class Wallets:
         now = self._clock.now()
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             if await store.zone_of(connection, whose) is None:
-                raise NotFound("There is no such organisation.")
+                raise NotFound(_("There is no such organisation."))
             await store.lock(connection, whose)  # so no invoice takes between two readings what the first one saw
             taken = await holds.held(connection, whose, now, self._tax)
             grants = await store.grants(connection, whose)
@@ -191,12 +192,12 @@ class Wallets:
         _check(amount, key, priority)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             if await store.zone_of(connection, org) is None:
-                raise NotFound("There is no such organisation.")
+                raise NotFound(_("There is no such organisation."))
             await store.lock(connection, org)
             known = await store.grant_by_key(connection, org, key)
             if known is not None:
                 if (known.kind, known.amount, known.priority, known.expires_at) != (kind, amount, priority, expires_at):
-                    raise Conflict("This key was used for another grant: take a new one for each.")
+                    raise Conflict(_("This key was used for another grant: take a new one for each."))
                 return known
             if expires_at is not None:
                 expires_at = check_ahead(expires_at, now, "expires_at")
@@ -230,9 +231,9 @@ class Wallets:
         actor.require(Permission.INVOICES_RUN)
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             if await store.zone_of(connection, org) is None:
-                raise NotFound("There is no such organisation.")
+                raise NotFound(_("There is no such organisation."))
             if subscription is not None and not await store.has_subscription(connection, org, subscription):
-                raise NotFound("The organisation has no such subscription.")
+                raise NotFound(_("The organisation has no such subscription."))
             await store.lock(connection, org)
             present, own = await store.modes(connection, org)
             if (own.get(subscription) if subscription else present) is mode:
@@ -302,7 +303,7 @@ class Wallets:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             gone = await store.drop_leases(connection, gateway)
         if not gone:
-            raise NotFound("No gateway of that name has a lease.")
+            raise NotFound(_("No gateway of that name has a lease."))
         return gone
 
     async def sweep(self) -> int:
@@ -323,11 +324,13 @@ def _check(amount: Decimal, key: str, priority: int) -> None:
     """Raise ValidationFailed for what can't be granted."""
     errors = []
     if not 0 < exact(amount) <= MOST or amount != amount.quantize(PAISA):
-        errors.append({"field": "amount", "message": f"Give rupees and whole paise, more than 0, at most {MOST}."})
+        errors.append(
+            {"field": "amount", "message": _("Give rupees and whole paise, more than 0, at most %(most)s.", most=MOST)}
+        )
     if not 1 <= len(key) <= 200 or not key.isascii() or not key.isprintable() or " " in key:
-        errors.append({"field": "key", "message": "Give 1 to 200 printable ASCII characters without spaces."})
+        errors.append({"field": "key", "message": _("Give 1 to 200 printable ASCII characters without spaces.")})
     if priority not in PRIORITIES:
-        errors.append({"field": "priority", "message": "Give a number from 0 (burns first) to 1000."})
+        errors.append({"field": "priority", "message": _("Give a number from 0 (burns first) to 1000.")})
     if errors:
         raise ValidationFailed(errors=errors)
 
