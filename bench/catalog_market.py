@@ -220,18 +220,34 @@ def _copy_index(connection: psycopg.Connection[Any], made: Sequence[Listing], ca
 def _copy_use(connection: psycopg.Connection[Any], made: Sequence[Listing], calls: Sequence[int]) -> None:
     """Make the last day's hours of each listing that was called: what the proofs beside the prices are read from."""
     used = [(one.id, one.org_id, called) for one, called in zip(made, calls, strict=True) if called]
+    measured = """
+        calls, calls, calls * 100, calls * 100, 0, 0, 0, 0, 0, 0, calls * 200, calls * 200, calls * 20000,
+        calls * latency_sketch(20000) + latency_sketch(60000)
+        FROM unnest(%s::uuid[], %s::uuid[], %s::bigint[]) AS used (service, org, calls)
+        CROSS JOIN generate_series(0, 23) AS back
+    """
+    measures = (
+        "calls, requests, characters, graphemes, tokens, audio_seconds, pages, images, bytes, compute_seconds, "
+        "bytes_in, bytes_out, latency_us, latency"
+    )
+    columns = tuple(list(column) for column in zip(*used, strict=True))
     connection.execute(
-        """
+        f"""
         INSERT INTO usage_hourly (hour, org_id, application_id, subscription_id, service_id, provider_org, plan,
-                language_pair, status_class, outcome, calls, requests, characters, graphemes, tokens, audio_seconds,
-                pages, images, bytes, compute_seconds, bytes_in, bytes_out, latency_us, latency, batch)
+                language_pair, status_class, outcome, batch, {measures})
             SELECT date_trunc('hour', now()) - make_interval(hours => back), org, NULL, NULL, service, org, 'basic', '',
-                   2, 'completed', calls, calls, calls * 100, calls * 100, 0, 0, 0, 0, 0, 0, calls * 200, calls * 200,
-                   calls * 20000, calls * latency_sketch(20000) + latency_sketch(60000), 1
-            FROM unnest(%s::uuid[], %s::uuid[], %s::bigint[]) AS used (service, org, calls)
-            CROSS JOIN generate_series(0, 23) AS back
+                   2, 'completed', 1, {measured}
         """,
-        tuple(list(column) for column in zip(*used, strict=True)),
+        columns,
+    )
+    connection.execute(
+        f"""
+        INSERT INTO market_hourly (hour, provider_org, "by", service_id, language_pair, status_class, outcome,
+                {measures})
+            SELECT date_trunc('hour', now()) - make_interval(hours => back), org, 'service', service, '', 2,
+                   'completed', {measured}
+        """,
+        columns,
     )
 
 

@@ -27,7 +27,6 @@ import haat.sla.jobs
 import haat.wallet.jobs
 from haat.catalog.discovery import Discovery
 from haat.catalog.service import Catalog
-from haat.content.mails import MailTemplate
 from haat.content.reading import Library
 from haat.content.reports import Reports
 from haat.content.service import Content
@@ -42,6 +41,7 @@ from haat.infra.audit import Audit
 from haat.infra.dsn import dsn_for
 from haat.infra.jobs import Jobs, Schedule, Task
 from haat.infra.keyring import Keyring, keyring_of
+from haat.infra.letters import MailTemplate
 from haat.infra.mail import Mail, mail_for
 from haat.infra.net import parse_networks
 from haat.infra.postgres import Database
@@ -128,7 +128,17 @@ SCHEDULES: tuple[Schedule, ...] = (
 )
 """What is done in its own time."""
 
-MAILS: tuple[MailTemplate, ...] = haat.partners.jobs.MAILS
+MAILS: tuple[MailTemplate, ...] = (
+    *haat.identity.jobs.MAILS,
+    *haat.partners.jobs.MAILS,
+    *haat.rollouts.jobs.MAILS,
+    *haat.jobs.jobs.MAILS,
+    *haat.wallet.jobs.MAILS,
+    *haat.invoices.mails.MAILS,
+    *haat.settlement.jobs.MAILS,
+    *haat.sla.jobs.MAILS,
+    *haat.reviews.jobs.MAILS,
+)
 """The mails whose words the operator may write."""
 
 PROJECTIONS: tuple[Projection, ...] = (BALANCES, WALLETS, INVOICES, SETTLEMENTS)

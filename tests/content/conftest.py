@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from haat.content.mails import MailTemplate
 from haat.content.model import Page, Translation
 from haat.content.reading import Library
 from haat.content.service import Content
 from haat.content.translator import Translated
 from haat.identity import store as identity_store
+from haat.infra.letters import MailTemplate
 from haat.infra.postgres import PLATFORM_SCOPE
 from haat.kernel.errors import UnsupportedLanguage
 from haat.kernel.permissions import Actor, Role

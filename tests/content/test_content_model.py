@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from haat.content.mails import fill
 from haat.content.model import (
     Line,
     State,
@@ -18,6 +17,7 @@ from haat.content.model import (
     check_window,
     difference,
 )
+from haat.infra.letters import fill
 from haat.kernel.errors import Conflict, ValidationFailed
 from haat.language import ENGLISH
 

@@ -142,7 +142,7 @@ async def test_a_mail_says_what_the_operator_published_else_what_it_always_said(
         def gettext(self, message: str) -> str:
             return {GREETING.subject: "வணக்கம் {company}", GREETING.text: "{company} {portal}"}[message]
 
-    monkeypatch.setattr("haat.content.mails.translations", lambda tag: Catalog())
+    monkeypatch.setattr("haat.infra.letters.translations", lambda tag: Catalog())
     assert await greeting(writers.library, "ta") == ("வணக்கம் Vani", "Vani http://a\n")  # before the operator's English
     assert (await greeting(writers.library, "mai"))[0] == "स्वागत Vani"
     assert (await greeting(writers.library, "en"))[0] == "Welcome Vani"

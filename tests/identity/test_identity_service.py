@@ -408,13 +408,13 @@ async def test_rotation_copies_the_settings_and_lets_the_old_key_go_on_for_the_g
     application = await market.identity.create_application(actor, "app")
     expires_at = market.clock.now() + 100 * HOUR
     old = await market.identity.create_key(
-        actor, application.id, name="bot", mode="test", scopes=("invoke", "usage"), expires_at=expires_at
+        actor, application.id, name="bot", mode="test", scopes=("invoke:vani/read",), expires_at=expires_at
     )
     new = await market.identity.rotate_key(actor, old.credential.id, grace=2 * HOUR)
     assert parse_key(new.key) == "test" and new.key != old.key
     assert (new.credential.name, new.credential.scopes, new.credential.expires_at) == (
         "bot",
-        ("invoke", "usage"),
+        ("invoke:vani/read",),
         expires_at,
     )
     stored = {key.id: key for key in await market.identity.keys(actor, application.id)}
@@ -432,6 +432,30 @@ async def test_the_grace_never_outlives_the_keys_own_expiry(market: Market) -> N
     await market.identity.rotate_key(actor, old.credential.id, grace=24 * HOUR)
     former = (await market.identity.keys(actor, application.id))[0]
     assert former.revoked_at == expires_at
+
+
+async def test_a_key_opens_all_services_or_those_that_it_names(market: Market) -> None:
+    actor = await market.consumer()
+    application = await market.identity.create_application(actor, "shop")
+    scopes = ["invoke:vani/read", "invoke:vani/speak", "invoke:vani/read"]
+    issued = await market.identity.create_key(actor, application.id, scopes=scopes)
+    assert issued.credential.services == ["vani/read", "vani/speak"]
+    rotated = await market.identity.rotate_key(actor, issued.credential.id)
+    assert rotated.credential.scopes == ("invoke:vani/read", "invoke:vani/speak")
+    assert (await market.identity.create_key(actor, application.id)).credential.services == []
+
+
+@pytest.mark.parametrize(
+    "scopes",
+    [[], ["job"], ["invoke", "job"], ["invoke", "invoke:vani/read"], ["invoke:vani"], ["invoke:vani/read x"], ["*"],
+     ["invoke:vani/../read"], [f"invoke:vani/read-{number}" for number in range(51)]],
+)  # fmt: skip
+async def test_no_key_is_made_with_a_scope_that_is_none(market: Market, scopes: list[str]) -> None:
+    actor = await market.consumer()
+    application = await market.identity.create_application(actor, "shop")
+    with pytest.raises(ValidationFailed) as refusal:
+        await market.identity.create_key(actor, application.id, scopes=scopes)
+    assert refusal.value.extensions["errors"][0]["field"] == "scopes"
 
 
 async def test_an_expired_key_can_not_be_rotated(market: Market) -> None:

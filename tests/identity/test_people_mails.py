@@ -6,13 +6,11 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
-from haat.identity import jobs
-from haat.identity.jobs import HANDLERS
+from haat.content.reading import Library
+from haat.identity.jobs import HANDLERS, INVITATION
 from haat.infra.postgres import PLATFORM_SCOPE
-from haat.language import ENGLISH
-from haat.language.messages import spoken
+from haat.language import ENGLISH, parse_tag
+from haat.language.messages import gettext, speaking, spoken
 from market import PASSWORD, Market
 
 from .conftest import People
@@ -32,7 +30,13 @@ async def _follow(market: Market, people: People, stream: str) -> list[dict[str,
     """Run every handler on every event of a stream, as the jobs do."""
     outbox = Outbox()
     settings = SimpleNamespace(portal_address="http://portal.example.in")
-    platform = SimpleNamespace(members=people.members, access=people.access, mail=outbox, settings=settings)
+    platform = SimpleNamespace(
+        members=people.members,
+        access=people.access,
+        mail=outbox,
+        settings=settings,
+        library=Library(market.db, market.clock),
+    )
     for event in await market.events(stream):
         for handler in HANDLERS:
             if event.type in handler.types:
@@ -82,18 +86,23 @@ async def test_a_reset_is_mailed_to_who_has_an_account_and_a_changed_password_is
     assert told["to"] == "asha@example.in" and "/forgot" in told["text"]
 
 
-async def test_a_person_is_written_to_in_the_language_of_the_account(
-    market: Market, people: People, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jobs, "_", lambda message, **values: f"[{spoken()}] {message}")
-    host, guest = await market.consumer(), await market.consumer(email="asha@example.in")
+async def test_a_person_is_written_to_in_the_language_of_the_account(market: Market, people: People) -> None:
+    organisation = "आशा ऐप्स"
+
+    def said_in(language: str) -> str:
+        with speaking(parse_tag(language)):
+            subject = gettext(INVITATION.subject)
+        assert subject != INVITATION.subject
+        return subject.replace("{organisation}", organisation)
+
+    host, guest = await market.consumer(organisation=organisation), await market.consumer(email="asha@example.in")
     await people.access.change_profile(host, language="ta-Taml")
     [newcomer, known] = [
         await people.members.invite(host, email, "api_consumer") for email in ("ravi@example.in", "asha@example.in")
     ]
     for invitation, language in ((newcomer, "ta-Taml"), (known, "ta-Taml")):
         [mail] = await _follow(market, people, f"invitation/{invitation.id}")
-        assert mail["text"].startswith(f"[{language}]") and mail["subject"].startswith(f"[{language}]")
+        assert mail["subject"] == said_in(language) and INVITATION.text[-20:] not in mail["text"]
     await people.access.change_profile(guest, language="hi-Deva")
     [mail] = await _follow(market, people, f"invitation/{known.id}")
-    assert mail["text"].startswith("[hi-Deva]")
+    assert mail["subject"] == said_in("hi-Deva")

@@ -48,6 +48,23 @@ async def results(town: Town, key: str, job: str, **query: str) -> list[dict[str
     return [json.loads(line) for line in answer.text.splitlines()]
 
 
+async def test_a_job_reaches_what_its_key_opens_and_nothing_else(town: Town) -> None:
+    await town.service("other")
+    actor, application, whole = await town.consumer()
+    for slug in ("echo", "other"):
+        await town.subscribe(actor, application, slug)
+    await town.known(whole)
+    narrow = await town.platform.identity.create_key(actor, application, scopes=["invoke:acme/echo"])
+    await town.known(narrow.key)
+    refused = await town.client.post(
+        "/v1/jobs", params={"service": "acme/other"}, content=b'{"n":1}\n',
+        headers={**bearer(narrow.key), "Content-Type": "application/jsonl"},
+    )  # fmt: skip
+    assert (refused.status_code, refused.json()["code"]) == (403, "OUT_OF_SCOPE")
+    job = (await hand_in(town, narrow.key, 3)).json()["id"]
+    assert (await town.ended(narrow.key, job))["items"]["succeeded"] == 3
+
+
 @pytest.mark.speaks("jobs")
 async def test_a_file_of_inputs_is_called_line_by_line_and_metered_like_any_calls(town: Town, key: str) -> None:
     answer = await hand_in(town, key, 300, priority="10", name="first")

@@ -162,6 +162,18 @@ async def test_a_key_ends_after_the_days_chosen_and_never_where_none_are(
     assert "open until" in made.text
 
 
+async def test_a_key_can_be_made_for_some_services(street: Street, platform: Platform, browser_for: BrowserFor) -> None:
+    browser, form = await browser_for(DEVELOPER), f"/account/applications/{street.application.id}/keys"
+    assert 'name="service" value="vani/hindi-urdu"' in (await browser.get("/account")).text
+    made = await browser.send(form, page="/account", name="narrow", service="vani/hindi-urdu")
+    assert made.status_code == 200 and "opens only <code>vani/hindi-urdu</code>" in made.text
+    assert faults_of(made.text) == []
+    refused = await browser.send(form, page="/account", name="odd", service="vani hindi")
+    assert refused.status_code == 422 and "Some fields need correcting" in refused.text
+    scopes = {one.name: one.scopes for one in await platform.identity.keys(street.developer, street.application.id)}
+    assert scopes["narrow"] == ("invoke:vani/hindi-urdu",) and "odd" not in scopes
+
+
 async def test_a_key_is_shown_once_and_can_be_rotated_and_revoked(
     street: Street, platform: Platform, browser_for: BrowserFor
 ) -> None:

@@ -239,7 +239,7 @@ async def test_an_end_that_a_payout_can_not_come_to_is_refused(house: House, ans
     await house.payouts.approve(PLATFORM, draft.id)
     await house.payouts.send(PLATFORM)
     await house.payouts.fail(PLATFORM, draft.id, "Their branch is closed")
-    assert "`failed`: one can pay it while it is `sent`" in await why(file_of(paid(draft)))
+    assert "`failed`; `pay` asks for one that is `sent`" in await why(file_of(paid(draft)))
 
 
 async def test_a_payout_that_is_on_its_way_again_is_not_let_go_by_an_answer_to_the_first_time(

@@ -73,7 +73,7 @@ def test_the_banks_file_holds_no_formula() -> None:
 
 
 def test_a_step_that_a_payout_can_not_take_is_refused_with_those_it_can_take_it_from() -> None:
-    with pytest.raises(Conflict, match="`draft`: one can pay it while it is `sent`"):
+    with pytest.raises(Conflict, match="`draft`; `pay` asks for one that is `sent`"):
         next_status("draft", "pay")
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from haat.content import store
-from haat.content.mails import Letter, MailTemplate, fill
 from haat.content.markup import plain
 from haat.content.model import Kind, Published
+from haat.infra.letters import Letter, MailTemplate, fill
 from haat.infra.postgres import PUBLIC, Database
 from haat.kernel.clock import Clock
 from haat.kernel.errors import NotFound
@@ -88,18 +88,21 @@ class Library:
             found.setdefault(text.key, (source, {}))[1][text.tag] = text
         return [Announced(source, texts) for source, texts in found.values()]
 
-    async def letter(self, mail: MailTemplate, tag: Tag, **values: Any) -> Letter:
+    async def letter(
+        self, mail: MailTemplate, tag: Tag, *, default: tuple[str, str] | None = None, **values: Any
+    ) -> Letter:
         """Return a mail in the reader's language, with its values filled in.
 
         The operator's published words come first, in the nearest language. Where those are English alone, and the
         interface's catalogs have the mail in the reader's language, they say it: a reader who has no English gets none.
+        ``default`` are the sender's own words in that language, in place of what the catalogs have.
         """
         async with self._db.transaction(PUBLIC) as connection:
             own = await store.nearest(connection, mail.name, fallback_chain(tag))
         if own is not None and (own.kind != "mail" or own.tag not in fallback_chain(tag)):
             own = None  # in a language that the reader may not have, the default is better
-        subject, text = (own.title, own.body) if own else (mail.subject, mail.text)
-        if own is None or own.tag == ENGLISH:
+        subject, text = (own.title, own.body) if own else default or (mail.subject, mail.text)
+        if default is None and (own is None or own.tag == ENGLISH):
             subject, text = mail.in_catalog(tag) or (subject, text)
         return fill(subject, text, {name: str(value) for name, value in values.items()})
 

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from haat.content import memory, store
-from haat.content.mails import MailTemplate
 from haat.content.markup import pieces, segments, with_pieces, with_segments
 from haat.content.memory import Memory, Suggestion
 from haat.content.model import (
@@ -27,6 +26,7 @@ from haat.content.reading import words_of
 from haat.content.translator import Translated, Translator
 from haat.identity.service import Identity
 from haat.infra import events
+from haat.infra.letters import MailTemplate
 from haat.infra.postgres import PLATFORM_SCOPE, Connection, Database
 from haat.kernel.clock import Clock
 from haat.kernel.errors import ConcurrentChange, Conflict, NotFound, ValidationFailed

@@ -18,6 +18,7 @@ from haat.gateway.limits.reservations import bound, refused
 from haat.gateway.market.data_policy import check_data_policy
 from haat.gateway.market.grants import Divided, Grant
 from haat.gateway.market.maintenance import check_maintenance
+from haat.gateway.market.scopes import check_scope
 from haat.gateway.market.versions import PREFIX, check_sunset
 from haat.gateway.simulator.routes import simulated
 from haat.identity.model import TEST_PREFIX, parse_key
@@ -162,7 +163,14 @@ def admit(gateway: Gateway, call: Call) -> None:
 
 
 Stage = Callable[["Gateway", Call], None]
-RESOLVE: tuple[Stage, ...] = (split_target, authenticate, find_service, check_subscription, check_data_policy)
+RESOLVE: tuple[Stage, ...] = (
+    split_target,
+    authenticate,
+    find_service,
+    check_scope,
+    check_subscription,
+    check_data_policy,
+)
 ADMIT: tuple[Stage, ...] = (check_meter, check_body, admit)
 
 

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from haat.control.context import ActorOf, Body, ClientOf, PlatformOf, bearer_token
 from haat.flags.switchboard import SIGN_UP
-from haat.identity.model import Application, Credential, KeyMode
+from haat.identity.model import INVOKE, Application, Credential, KeyMode
 from haat.identity.policy import ApplicationPolicyDraft
 
 router = APIRouter(tags=["identity"])
@@ -54,6 +54,8 @@ class NewApplication(Body):
 class NewKey(Body):
     name: str = ""
     mode: KeyMode = "live"
+    scopes: tuple[str, ...] = (INVOKE,)
+    """`invoke` opens every service that the application is subscribed to, `invoke:provider/service` one."""
     expires_at: AwareDatetime | None = None
 
 
@@ -123,7 +125,7 @@ async def set_application_policy(
 async def create_key(application_id: UUID, body: NewKey, actor: ActorOf, platform: PlatformOf) -> NewKeyView:
     """Create an API key; its text is in this answer only."""
     issued = await platform.identity.create_key(
-        actor, application_id, name=body.name, mode=body.mode, expires_at=body.expires_at
+        actor, application_id, name=body.name, mode=body.mode, scopes=body.scopes, expires_at=body.expires_at
     )
     return NewKeyView(key=issued.key, credential=issued.credential)
 

@@ -17,8 +17,8 @@ from haat.infra.keyring import Keyring
 from haat.infra.postgres import Connection
 from haat.kernel.ids import new_id
 
-SCOPES = ("invoke", "job")
-"""The second keeps it out of the list of an application's keys."""
+JOB = "job"
+"""The scope that keeps it out of the list of an application's keys."""
 
 
 def text_of(keyring: Keyring, job: UUID, mode: KeyMode) -> str:
@@ -34,10 +34,14 @@ async def issue(
     application: UUID,
     job: UUID,
     mode: KeyMode,
+    scopes: tuple[str, ...],
     at: datetime,
     expires_at: datetime,
 ) -> UUID:
-    """Make a job's credential within the caller's transaction and return its id."""
+    """Make a job's credential within the caller's transaction and return its id.
+
+    ``scopes`` are those of the key that handed it in: the job reaches nothing that this one doesn't.
+    """
     key = text_of(keyring, job, mode)
     credential = Credential(
         id=new_id(),
@@ -47,7 +51,7 @@ async def issue(
         scheme="haat",
         prefix=key_prefix(key),
         last_four=key[-4:],
-        scopes=SCOPES,
+        scopes=(*(scope for scope in scopes if scope != JOB), JOB),
         created_at=at,
         expires_at=expires_at,
         revoked_at=None,
@@ -76,6 +80,11 @@ async def forget(connection: Connection, identifier: UUID, org: UUID, at: dateti
     """Delete the credential of a job that is not kept any longer."""
     await store.delete_job_credential(connection, identifier)
     await _tell(connection, identifier, "credential.deleted", {}, org, at)
+
+
+async def scopes_of(connection: Connection, identifier: UUID) -> tuple[str, ...]:
+    """Return the scopes of a key; raise NotFound."""
+    return await store.scopes(connection, identifier)
 
 
 async def is_withdrawn(connection: Connection, identifier: UUID, at: datetime) -> bool:

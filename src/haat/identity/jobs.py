@@ -5,14 +5,42 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from haat.infra.letters import MailTemplate, post
 from haat.kernel.errors import NotFound
 from haat.kernel.events import DomainEvent, EventHandler
 from haat.language import ENGLISH
-from haat.language.messages import _, speaking
+from haat.language.messages import N_
 
 if TYPE_CHECKING:
     from haat.app import Platform
     from haat.identity.model import User
+
+INVITATION = MailTemplate(
+    "person.invited",
+    N_("{organisation} invites you"),
+    N_(
+        "{name} invites you to work with {organisation} on Haat.\n\n"
+        "Accept within seven days: {link}\n\n"
+        "If you don't know them, do nothing.\n"
+    ),
+)
+RESET = MailTemplate(
+    "person.reset",
+    N_("Choose a new password"),
+    N_(
+        "Choose a new password within the hour: {link}\n\n"
+        "If you did not ask for this, do nothing: your password stays as it is.\n"
+    ),
+)
+PASSWORD_CHANGED = MailTemplate(
+    "person.password_changed",
+    N_("Your password was changed"),
+    N_(
+        "The password of your account was changed, and you are signed out everywhere else.\n\n"
+        "If it wasn't you, choose a new one: {link}\n"
+    ),
+)
+MAILS = (INVITATION, RESET, PASSWORD_CHANGED)
 
 
 async def mail_invitation(platform: Platform, event: DomainEvent) -> None:
@@ -26,20 +54,16 @@ async def mail_invitation(platform: Platform, event: DomainEvent) -> None:
     invited = await platform.members.invited(token)
     inviter = await _person(platform, invitation.invited_by)
     languages = [who.language for who in (invited.account, inviter) if who is not None]
-    with speaking(next(filter(None, languages), ENGLISH)):  # who chose none probably reads what the colleague reads
-        values = {
-            "organisation": invited.organisation,
-            "link": f"{platform.settings.portal_address}/invitation/{token}",
-            "name": inviter.name if inviter else invited.organisation,
-        }
-        text = _(
-            "%(name)s invites you to work with %(organisation)s on Haat.\n\n"
-            "Accept within seven days: %(link)s\n\n"
-            "If you don't know them, do nothing.\n",
-            **values,
-        )
-        subject = _("%(organisation)s invites you", **values)
-    await platform.mail.send(to=invitation.email, subject=subject, text=text, message_id=str(event.id))
+    await post(
+        platform,
+        INVITATION,
+        next(filter(None, languages), ENGLISH),  # who chose none probably reads what the colleague reads
+        [invitation.email],
+        event.id,
+        organisation=invited.organisation,
+        name=inviter.name if inviter else invited.organisation,
+        link=f"{platform.settings.portal_address}/invitation/{token}",
+    )
 
 
 async def mail_reset(platform: Platform, event: DomainEvent) -> None:
@@ -48,14 +72,8 @@ async def mail_reset(platform: Platform, event: DomainEvent) -> None:
     if asked is None:
         return
     user, token = asked
-    with speaking(user.language or ENGLISH):
-        text = _(
-            "Choose a new password within the hour: %(link)s\n\n"
-            "If you did not ask for this, do nothing: your password stays as it is.\n",
-            link=f"{platform.settings.portal_address}/reset/{token}",
-        )
-        subject = _("Choose a new password")
-    await platform.mail.send(to=user.email, subject=subject, text=text, message_id=str(event.id))
+    link = f"{platform.settings.portal_address}/reset/{token}"
+    await post(platform, RESET, user.language or ENGLISH, [user.email], event.id, link=link)
 
 
 async def mail_password_changed(platform: Platform, event: DomainEvent) -> None:
@@ -63,14 +81,8 @@ async def mail_password_changed(platform: Platform, event: DomainEvent) -> None:
     user = await _person(platform, UUID(event.stream.removeprefix("user/")))
     if user is None:
         return
-    with speaking(user.language or ENGLISH):
-        text = _(
-            "The password of your account was changed, and you are signed out everywhere else.\n\n"
-            "If it wasn't you, choose a new one: %(link)s\n",
-            link=f"{platform.settings.portal_address}/forgot",
-        )
-        subject = _("Your password was changed")
-    await platform.mail.send(to=user.email, subject=subject, text=text, message_id=str(event.id))
+    link = f"{platform.settings.portal_address}/forgot"
+    await post(platform, PASSWORD_CHANGED, user.language or ENGLISH, [user.email], event.id, link=link)
 
 
 async def _person(platform: Platform, identifier: UUID | None) -> User | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -166,9 +166,31 @@ class Credential:
     rotated_to: UUID | None
     last_used_at: datetime | None
 
+    @property
+    def services(self) -> list[str]:
+        """The paths of the services that it opens; none when it opens every one that its application may call."""
+        return [scope.removeprefix(f"{INVOKE}:") for scope in self.scopes if scope.startswith(f"{INVOKE}:")]
+
     def is_active(self, at: datetime) -> bool:
         """Tell whether the key opens anything at an instant."""
         return (self.revoked_at is None or self.revoked_at > at) and (self.expires_at is None or self.expires_at > at)
+
+
+INVOKE = "invoke"
+"""The scope of a key that opens every service of its application; ``invoke:provider/service`` opens that one."""
+MOST_SCOPES = 50
+_SERVICE_SCOPE = re.compile(r"invoke:[a-z0-9-]{1,40}/[a-z0-9-]{1,80}")
+
+
+def check_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
+    """Return the scopes of a new key, each once; raise ValidationFailed unless it opens all services or some."""
+    found = tuple(dict.fromkeys(scopes))
+    if found == (INVOKE,):
+        return found
+    if 1 <= len(found) <= MOST_SCOPES and all(map(_SERVICE_SCOPE.fullmatch, found)):
+        return found
+    message = _("Give `invoke`, or 1 to %(most)s services as `invoke:provider/service`.", most=MOST_SCOPES)
+    raise ValidationFailed(errors=[{"field": "scopes", "message": message}])
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from argon2.exceptions import VerificationError
 from haat.identity import people_store, store
 from haat.identity.browsers import family_of
 from haat.identity.model import (
+    INVOKE,
     KEY_PREFIXES,
     MAX_PASSWORD,
     ROLES,
@@ -32,6 +33,7 @@ from haat.identity.model import (
     User,
     check_email,
     check_password,
+    check_scopes,
     check_state,
     key_prefix,
     make_key,
@@ -370,17 +372,20 @@ class Identity:
         *,
         name: str = "",
         mode: KeyMode = "live",
-        scopes: tuple[str, ...] = ("invoke",),
+        scopes: Sequence[str] = (INVOKE,),
         expires_at: datetime | None = None,
     ) -> IssuedKey:
-        """Create an API key; the answer is the only time its text is seen."""
+        """Create an API key; the answer is the only time its text is seen.
+
+        ``scopes`` say which services it opens (see `check_scopes`).
+        """
         actor.require(Permission.KEYS_EDIT)
         org, now = _org(actor), self._clock.now()
-        name = check_name(name) if name.strip() else ""
+        name, opened = check_name(name) if name.strip() else "", check_scopes(scopes)
         expires_at = check_ahead(expires_at, now, "expires_at") if expires_at else None
         async with self._db.transaction(tenant(org)) as connection:
             await store.application(connection, org, application_id)
-            return await self._add_key(connection, actor, application_id, name, mode, scopes, expires_at)
+            return await self._add_key(connection, actor, application_id, name, mode, opened, expires_at)
 
     async def keys(self, actor: Actor, application_id: UUID) -> list[Credential]:
         """Return an application's keys, the ended ones too."""
@@ -492,7 +497,7 @@ class Identity:
             connection,
             stream=f"credential/{credential.id}",
             type="credential.created",
-            data={"application": str(application_id), "scheme": "haat", "mode": mode},
+            data={"application": str(application_id), "scheme": "haat", "mode": mode, "scopes": list(scopes)},
             actor=actor.label,
             org=org,
             at=now,

@@ -304,6 +304,13 @@ async def credential_for_change(connection: Connection, org_id: UUID, identifier
     return _credential(row)
 
 
+async def scopes(connection: Connection, identifier: UUID) -> tuple[str, ...]:
+    row = await (await connection.execute("SELECT scopes FROM credentials WHERE id = %s", (identifier,))).fetchone()
+    if row is None:
+        raise NotFound
+    return tuple(row["scopes"])
+
+
 async def end_credential(
     connection: Connection, identifier: UUID, *, revoked_at: datetime, rotated_to: UUID | None = None
 ) -> None:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from haat.infra.letters import MailTemplate, in_line, post
 from haat.infra.mail import Attachment
 from haat.invoices.paper.labels import labels_for
 from haat.invoices.paper.words import amount_in_words
@@ -18,6 +19,14 @@ from haat.language import ENGLISH, format_currency, isolate
 
 if TYPE_CHECKING:
     from haat.app import Platform
+
+ISSUED = MailTemplate(
+    "paper.issued",
+    "{title} {serial}: {total}",
+    "{title} {serial} of {supplier} is attached.\n\nTotal: {total}\n{total_in_words}\n\nEvery call behind it: {link}\n",
+)
+"""Where the operator writes no words of its own, the paper's labels say it in each of their 23 languages."""
+MAILS = (ISSUED,)
 
 
 async def mail_invoice(platform: Platform, event: DomainEvent) -> None:
@@ -45,28 +54,25 @@ async def _mail(
     if not addresses:
         return
     labels = labels_for(await platform.papers.language(PLATFORM, org))
-    title, serial = labels[kind_of(document)], document["serial"]
     file = await platform.papers.pdf(PLATFORM, identifier, of=of)
     total = Decimal(document["total"])
-    figures = format_currency(total, ENGLISH)
-    if labels.tag.direction == "rtl":  # in a line of text nothing else keeps digits and slashes in their order
-        serial, figures = isolate(serial, "ltr"), isolate(figures, "ltr")
-    attached = labels.mail["attached"].format(
-        title=title, serial=serial, supplier=isolate(platform.settings.operator_name)
-    )
     opened = document["against"][0]["id"] if of == "credit_note" else identifier
-    link = f"{platform.settings.portal_address}/account/invoices/{opened}"
-    for address in addresses:
-        await platform.mail.send(
-            to=address,
-            subject=f"{title} {serial}: {figures}",
-            text=(
-                f"{attached}\n\n{labels['total']}: {figures}\n{amount_in_words(total, labels)}\n\n"
-                f"{labels.mail['calls'].format(link=link)}\n"
-            ),
-            message_id=f"{event.id}.{address.replace('@', '.at.')}",
-            attachments=[Attachment(file.name, file.media_type, file.content)],
-        )
+    said = f"{labels.mail['attached']}\n\n{labels['total']}: {{total}}\n{{total_in_words}}\n\n{labels.mail['calls']}\n"
+    await post(
+        platform,
+        ISSUED,
+        labels.tag,
+        addresses,
+        event.id,
+        default=(ISSUED.subject, said),
+        attachments=[Attachment(file.name, file.media_type, file.content)],
+        title=labels[kind_of(document)],
+        serial=in_line(document["serial"], labels.tag),
+        supplier=isolate(platform.settings.operator_name),
+        total=in_line(format_currency(total, ENGLISH), labels.tag),
+        total_in_words=amount_in_words(total, labels),
+        link=f"{platform.settings.portal_address}/account/invoices/{opened}",
+    )
 
 
 HANDLERS = [

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from haat.infra.jobs import Retry, RunningJob, Schedule, Task
+from haat.infra.letters import MailTemplate, in_line, post
 from haat.infra.postgres import PLATFORM_SCOPE
 from haat.jobs import running, store
 from haat.jobs.service import WORK
 from haat.jobs.shapes import job_view
 from haat.jobs.webhooks import DELIVER
 from haat.kernel.events import DomainEvent, EventHandler
+from haat.kernel.permissions import PLATFORM
+from haat.language import isolate
+from haat.language.messages import N_, gettext, speaking, told
 
 if TYPE_CHECKING:
     from haat.app import Platform
@@ -20,6 +24,17 @@ if TYPE_CHECKING:
 ENDS = frozenset({"job.completed", "job.cancelled", "job.expired", "job.failed"})
 DELIVERY = Retry(max_attempts=11, first_seconds=5, factor=5, longest_seconds=24 * 3600)
 """After 5 s, 25 s, 2 min, 10 min, 52 min, 4 h, 22 h and each day: the last attempt after about four days."""
+
+ENDED = MailTemplate(
+    "job.ended",
+    N_("Job {job} is {status}"),
+    N_(
+        "The job {job} has ended: {status}.\n\n"
+        "{total} items: {succeeded} succeeded, {failed} failed, {cancelled} were not executed.\n{reason}\n\n"
+        "Its results are kept until {kept_until}: {link}\n"
+    ),
+)
+MAILS = (ENDED,)
 
 
 async def _deliver(platform: Platform, job: RunningJob) -> None:
@@ -39,20 +54,25 @@ async def mail_members(platform: Platform, event: DomainEvent) -> None:
     job = await _job_of(platform, event)
     if job is None or not job.mail:
         return
-    name = f"“{job.name}”" if job.name else str(job.id)
-    for address in await platform.identity.member_emails(job.org_id):
-        await platform.mail.send(
-            to=address,
-            subject=f"Job {name} is {job.status}",
-            text=(
-                f"The job {name} has ended: {job.status}.\n\n"
-                f"{job.total:,} items: {job.succeeded:,} succeeded, {job.failed:,} failed, "
-                f"{job.cancelled:,} were not executed.\n{job.reason}\n\n"
-                f"Its results are kept until {job.kept_until:%Y-%m-%d}: "
-                f"{platform.settings.portal_address}/account/jobs/{job.id}\n"
-            ),
-            message_id=f"{event.id}.{address.replace('@', '.at.')}",
-        )
+    tag = await platform.papers.language(PLATFORM, job.org_id)
+    with speaking(tag):
+        status, reason = gettext(job.status), told(job.reason)
+    await post(
+        platform,
+        ENDED,
+        tag,
+        await platform.identity.member_emails(job.org_id),
+        event.id,
+        job=f"“{isolate(job.name)}”" if job.name else str(job.id),
+        status=status,
+        total=f"{job.total:,}",
+        succeeded=f"{job.succeeded:,}",
+        failed=f"{job.failed:,}",
+        cancelled=f"{job.cancelled:,}",
+        reason=reason,
+        kept_until=in_line(f"{job.kept_until:%Y-%m-%d}", tag),
+        link=f"{platform.settings.portal_address}/account/jobs/{job.id}",
+    )
 
 
 async def _job_of(platform: Platform, event: DomainEvent) -> Job | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
 from haat.identity import job_keys
+from haat.identity.model import INVOKE
 from haat.infra import events
 from haat.infra.jobs import Jobs
 from haat.infra.keyring import Keyring
@@ -29,7 +30,15 @@ from haat.jobs.model import (
 )
 from haat.jobs.store import Plan
 from haat.kernel.clock import Clock
-from haat.kernel.errors import Conflict, InvalidRequest, NotFound, NotSubscribed, ServiceNotFound, TooManyJobs
+from haat.kernel.errors import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    NotSubscribed,
+    OutOfScope,
+    ServiceNotFound,
+    TooManyJobs,
+)
 from haat.kernel.ids import new_id
 from haat.kernel.pages import Page, decode_id_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
@@ -72,7 +81,9 @@ class CallerJobs:
         plans: dict[tuple[str, str], Plan | None] = {}
         async with self._db.transaction(tenant(caller.org_id)) as connection:
             own = service_in(target)
+            scopes = await job_keys.scopes_of(connection, caller.credential_id)
             if own is not None:
+                _check_scope(scopes, "/".join(own))
                 plans[own] = await self._plan(connection, caller, own)
             key = await job_keys.issue(
                 connection,
@@ -81,6 +92,7 @@ class CallerJobs:
                 application=caller.application_id,
                 job=job.id,
                 mode=mode,
+                scopes=scopes,
                 at=now,
                 expires_at=job.due_until,
             )
@@ -359,6 +371,12 @@ def require_change(actor: Actor) -> tuple[UUID, str]:
     """Return the organisation whose jobs somebody may change, and his name in the event log; raise PermissionDenied."""
     actor.require(Permission.APPLICATIONS_EDIT)
     return _org(actor), actor.label
+
+
+def _check_scope(scopes: Sequence[str], path: str) -> None:
+    """Refuse a job for a service that its key doesn't open; its calls would be refused one by one."""
+    if INVOKE not in scopes and f"{INVOKE}:{path}" not in scopes:
+        raise OutOfScope
 
 
 def _mode(caller: Caller) -> Literal["live", "test"]:

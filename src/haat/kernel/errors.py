@@ -209,6 +209,13 @@ class NotSubscribed(HaatError):
     default_detail = "Subscribe the application to this service in the catalog."
 
 
+class OutOfScope(HaatError):
+    """A key was made for some services, and this is none of them; ``opens`` lists those that are."""
+
+    code, status, title = "OUT_OF_SCOPE", 403, "The key does not open this service"
+    default_detail = "Use another key of the application, or make one that opens this service."
+
+
 class DataPolicyRefused(HaatError):
     """``demanded`` and ``service`` say what the application demands and what the service says of itself."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from haat.content.mails import MailTemplate
+from haat.infra.letters import MailTemplate, post
 from haat.kernel.events import DomainEvent, EventHandler
 from haat.kernel.permissions import PLATFORM
 from haat.language.messages import N_
@@ -56,33 +56,31 @@ async def mail_operator(platform: Platform, event: DomainEvent) -> None:
     if operator is None:
         return
     partner = await platform.partners.get(PLATFORM, UUID(event.stream.removeprefix("partner/")))
-    letter = await platform.library.letter(
+    await post(
+        platform,
         _WAITING,
         await platform.papers.language(PLATFORM, operator.id),
+        await platform.identity.member_emails(operator.id),
+        event.id,
         company=partner.company_name,
         slug=partner.slug,
         portal=platform.settings.portal_address,
     )
-    for address in await platform.identity.member_emails(operator.id):
-        await platform.mail.send(
-            to=address,
-            subject=letter.subject,
-            text=letter.text,
-            message_id=f"{event.id}.{address.replace('@', '.at.')}",
-        )
 
 
 async def mail_partner(platform: Platform, event: DomainEvent) -> None:
     """Tell the partner where its registration stands, in the language its organisation gets its papers in."""
     partner = await platform.partners.get(PLATFORM, UUID(event.stream.removeprefix("partner/")))
-    letter = await platform.library.letter(
+    await post(
+        platform,
         _DECIDED[event.type],
         await platform.papers.language(PLATFORM, partner.org_id),
+        [partner.email],
+        event.id,
         company=partner.company_name,
         portal=platform.settings.portal_address,
         reason=event.data.get("reason", ""),
     )
-    await platform.mail.send(to=partner.email, subject=letter.subject, text=letter.text, message_id=str(event.id))
 
 
 HANDLERS = [

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from haat.identity.model import Application, Credential, IssuedKey, KeyMode
-from haat.kernel.errors import HaatError, NotFound
+from haat.identity.model import INVOKE, Application, Credential, IssuedKey, KeyMode
+from haat.kernel.errors import HaatError, NotFound, ValidationFailed
 from haat.language.messages import _n
 from haat.portal.visit import Fields, Visit, VisitOf, messages, parse_id
 from haat.subscriptions.model import Plan, Subscription
@@ -86,13 +86,17 @@ async def create_key(visit: VisitOf, application: str) -> Response:
     """Make a key and show it in this very answer: it can't be shown again."""
     mode: KeyMode = "test" if visit.text("mode") == "test" else "live"
     days = next((days for days in _DAYS if visit.text("days") == str(days)), None)
-    issued = await visit.platform.identity.create_key(
-        visit.require_actor(),
-        parse_id(application),
-        name=visit.text("name"),
-        mode=mode,
-        expires_at=visit.platform.clock.now() + timedelta(days=days) if days else None,
-    )
+    try:
+        issued = await visit.platform.identity.create_key(
+            visit.require_actor(),
+            parse_id(application),
+            name=visit.text("name"),
+            mode=mode,
+            scopes=[f"{INVOKE}:{path}" for path in visit.texts("service")] or [INVOKE],
+            expires_at=visit.platform.clock.now() + timedelta(days=days) if days else None,
+        )
+    except ValidationFailed as error:
+        return await _applications_page(visit, error.status, errors=messages(error))
     return await _applications_page(visit, issued=issued)
 
 

@@ -11,7 +11,6 @@ from uuid import UUID
 from haat.app import Platform
 from haat.catalog.model import Listing
 from haat.kernel.clock import Period
-from haat.kernel.permissions import PLATFORM
 from haat.usage.service import ServiceUsage
 
 WINDOW = timedelta(hours=24)
@@ -56,15 +55,15 @@ class Proofs:
     async def of(self, platform: Platform, listings: Iterable[Listing]) -> Mapping[UUID, Proof]:
         """Return the proof of each of these listings that had a call."""
         now = platform.clock.now()
-        providers = {listing.id: listing.org_id for listing in listings}
-        unread = {one: org for one, org in providers.items() if not self._is_fresh(one, now)}
+        wanted = [listing.id for listing in listings]
+        unread = [one for one in wanted if not self._is_fresh(one, now)]
         if unread:
-            usage = await platform.usage.summary(PLATFORM, Period(now - WINDOW, now, "24 h"), of=unread)
+            usage = await platform.usage.of_services(Period(now - WINDOW, now, "24 h"), unread)
             found = {one.service_id: proof_of(one) for one in usage if one.service_id}
             if len(self._kept) > _MOST_KEPT:
                 self._kept.clear()
             self._kept |= {one: (now, found.get(one)) for one in unread}
-        proofs = {one: self._kept[one][1] for one in providers if one in self._kept}
+        proofs = {one: self._kept[one][1] for one in wanted if one in self._kept}
         return {one: proof for one, proof in proofs.items() if proof is not None}
 
     def _is_fresh(self, service_id: UUID, now: datetime) -> bool:

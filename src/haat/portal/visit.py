@@ -143,6 +143,10 @@ class Visit:
         value = self.form.get(name, "")
         return value.strip() if isinstance(value, str) else ""
 
+    def texts(self, name: str) -> list[str]:
+        """Return every value of a field that may be chosen more than once."""
+        return [value.strip() for value in self.form.getlist(name) if isinstance(value, str)]
+
     def secret(self, name: str) -> str:
         """Return a text field exactly as it was typed."""
         value = self.form.get(name, "")

@@ -6,11 +6,34 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from haat.infra.jobs import Retry, RunningJob, Schedule, Task
+from haat.infra.letters import MailTemplate, post
 from haat.kernel.events import DomainEvent, EventHandler
 from haat.kernel.permissions import PLATFORM
+from haat.language.messages import N_, speaking, told
 
 if TYPE_CHECKING:
     from haat.app import Platform
+
+
+_LETTERS = {
+    "rollout.rolled_back": MailTemplate(
+        "rollout.rolled_back",
+        N_("Your rollout was rolled back"),
+        N_(
+            "Your rollout was rolled back: all calls go to the control again.\n\n{reason}\n\n{figures}\n"
+            "Look at it here: {link}\n"
+        ),
+    ),
+    "experiment.stopped": MailTemplate(
+        "experiment.stopped",
+        N_("Your experiment was stopped"),
+        N_(
+            "Your experiment was stopped: all calls go to the control again.\n\n{reason}\n\n{figures}\n"
+            "Look at it here: {link}\n"
+        ),
+    ),
+}
+MAILS = tuple(_LETTERS.values())
 
 
 async def review(platform: Platform, _: RunningJob) -> None:
@@ -33,17 +56,19 @@ async def mail_provider(platform: Platform, event: DomainEvent) -> None:
         return
     service_id = UUID(event.stream.removeprefix("service/"))
     partner = await platform.partners.get(PLATFORM, event.org)
-    what = "Your rollout was rolled back" if event.type == "rollout.rolled_back" else "Your experiment was stopped"
-    reason = event.data.get("reason") or "Somebody decided so."
+    tag = await platform.papers.language(PLATFORM, event.org)
+    with speaking(tag):
+        reason = told(event.data.get("reason") or N_("Somebody decided so."))
     figures = "".join(f"{name}: {value}\n" for name, value in event.data.get("figures", {}).items())
-    await platform.mail.send(
-        to=partner.email,
-        subject=what,
-        text=(
-            f"{what}: all calls go to the control again.\n\n{reason}\n\n{figures}\n"
-            f"Look at it here: {platform.settings.portal_address}/partner/services/{service_id}/rollout\n"
-        ),
-        message_id=str(event.id),
+    await post(
+        platform,
+        _LETTERS[event.type],
+        tag,
+        [partner.email],
+        event.id,
+        reason=reason,
+        figures=figures,
+        link=f"{platform.settings.portal_address}/partner/services/{service_id}/rollout",
     )
 
 
@@ -52,5 +77,5 @@ TASKS = (REVIEW,)
 SCHEDULES = (Schedule(REVIEW.name, "* * * * *"),)
 HANDLERS = [
     EventHandler("rollouts.take_back", frozenset({"rollout.tripped"}), take_back),
-    EventHandler("rollouts.mail_provider", frozenset({"rollout.rolled_back", "experiment.stopped"}), mail_provider),
+    EventHandler("rollouts.mail_provider", frozenset(_LETTERS), mail_provider),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -153,16 +153,16 @@ class Usage:
 
     # --- customers ---
 
-    async def summary(
-        self, actor: Actor, period: Period, *, org: UUID | None = None, of: Mapping[UUID, UUID] | None = None
-    ) -> list[ServiceUsage]:
-        """Return the organisation's usage by service. The operator may name an organisation, or take all.
-
-        ``of`` takes only the usage of these services, each with the organisation that provides it.
-        """
+    async def summary(self, actor: Actor, period: Period, *, org: UUID | None = None) -> list[ServiceUsage]:
+        """Return the organisation's usage by service. The operator may name an organisation, or take all."""
         scope, whose = _whose(actor, org)
         async with self._db.transaction(scope) as connection:
-            return [_service_usage(row) for row in await store.by_service(connection, period, org=whose, of=of)]
+            return [_service_usage(row) for row in await store.by_service(connection, period, org=whose)]
+
+    async def of_services(self, period: Period, services: Collection[UUID]) -> list[ServiceUsage]:
+        """Return what everybody together has used of some services, which is no secret (see `haat.portal.proofs`)."""
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            return [_service_usage(row) for row in await store.by_service(connection, period, of=services)]
 
     async def hourly(
         self, actor: Actor, period: Period, *, service_id: UUID | None = None, org: UUID | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -63,19 +63,21 @@ async def by_service(
     *,
     org: UUID | None = None,
     provider_org: UUID | None = None,
-    of: Mapping[UUID, UUID] | None = None,
+    of: Collection[UUID] | None = None,
 ) -> list[Row]:
     """Return counts, billed units and the latency sketch for each service, the busiest first.
 
-    ``of`` are the only services wanted, with their providers, whose rollups an index leads to.
+    ``of`` are the only services wanted, of all customers together: a row an hour, however many of them there are.
     """
     whose, values = _of(org, provider_org)
+    rollups = "usage_hourly"
     if of is not None:
-        whose += " AND provider_org = ANY(%(providers)s) AND service_id = ANY(%(services)s)"
-        values |= {"providers": list(set(of.values())), "services": list(of)}
+        rollups = "market_hourly"
+        whose += " AND \"by\" = 'service' AND service_id = ANY(%(services)s)"
+        values |= {"services": list(of)}
     query = f"""
         WITH counts AS (
-            SELECT service_id, {_COUNTS}, {_BILLED_UNITS}, {_LATENCY} FROM usage_hourly
+            SELECT service_id, {_COUNTS}, {_BILLED_UNITS}, {_LATENCY} FROM {rollups}
             WHERE {whose} AND hour >= %(start)s AND hour < %(end)s GROUP BY service_id
         )
         SELECT counts.*, services.name, services.provider_slug, services.slug, services.unit

@@ -35,7 +35,9 @@ SERVICE = Service(
 
 
 def credential(number: int, revoked_at: int = 0) -> Credential:
-    return Credential(f"key-{number}", "org", f"app-{number % 7}", number.to_bytes(32, "big"), 17, revoked_at, True)
+    return Credential(
+        f"key-{number}", "org", f"app-{number % 7}", number.to_bytes(32, "big"), 17, revoked_at, True, " a/b "
+    )
 
 
 def subscription(number: int, plan: str = "basic") -> Subscription:

@@ -90,6 +90,18 @@ async def test_who_executed_is_said_without_fallback_too(market: Market) -> None
     assert (event.provider_org, event.executed_by, event.attempts) == (PROVIDER_ORG, "", 0)
 
 
+async def test_who_is_outside_of_a_keys_scope_does_not_stand_in(market: Market, second: Provider) -> None:
+    agree(market)
+    offer(market, second.port)
+    market.provider.behaviour = UNAVAILABLE
+    directory = market.gateway.directory
+    [credential] = directory.credentials.values()
+    directory.put_credential(credential.id, replace(credential, only=" acme/echo "))
+    assert (await market.call("POST", PATH, b"hello")).status == 503 and second.requests == []
+    directory.put_credential(credential.id, replace(credential, only=" acme/echo bhasha/similar "))
+    assert (await market.call("POST", PATH, b"hello")).status == 200 and len(second.requests) == 1
+
+
 async def test_another_provider_answers_when_nobody_is_at_the_address(
     market: Market, second: Provider, refused: int
 ) -> None:

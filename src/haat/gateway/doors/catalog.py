@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from haat.gateway.doors.names import may_call
 from haat.gateway.doors.visit import path_behind
 from haat.kernel.errors import ServiceNotFound
 
@@ -30,7 +31,7 @@ def cards(gateway: Gateway, call: Call) -> list[Card]:
     assert credential is not None
     return [
         _card(service, name)
-        for service in gateway.names.of_caller(gateway, credential.application)
+        for service in gateway.names.of_caller(gateway, credential)
         for name in (service.path, *gateway.names.aliases_of(gateway, service))
     ]
 
@@ -41,8 +42,8 @@ def one_card(gateway: Gateway, call: Call) -> Card:
     assert credential is not None
     name = unquote_to_bytes(path_behind(call.target, MODELS)).decode("utf-8", "replace")
     service = gateway.names.find(gateway, call, name).service
-    if (credential.application, service.id) not in gateway.directory.subscriptions:
-        raise ServiceNotFound(f"The application is not subscribed to {service.path}.")
+    if not may_call(gateway, credential, [service]):
+        raise ServiceNotFound(f"The application is not subscribed to {service.path}, or the key doesn't open it.")
     return _card(service, name)
 
 

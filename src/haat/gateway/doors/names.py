@@ -8,11 +8,12 @@ done: ``translation:hi-ur`` is the best service for it among those that the appl
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from haat.gateway.market.scopes import opens
 from haat.kernel.errors import HaatError, NotSubscribed, ServiceNotFound
 from haat.language import parse_tag
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from haat.gateway.gateway import Gateway
     from haat.gateway.market.policy import Quality
     from haat.gateway.market.routes import Route
-    from haat.gateway.market.snapshot import Service, Version
+    from haat.gateway.market.snapshot import Credential, Service, Version
 
 Policy = Literal["price", "latency", "quality"]
 _CAPABILITY = re.compile(r"([a-z_]+)(?::([A-Za-z-]+?)(?:[-_>]([A-Za-z]{2,3}(?:-[A-Za-z]{4})?))?)?")
@@ -60,10 +61,9 @@ class Names:
         self._keep_up(gateway)
         return name in self._aliases or name.partition("@")[0] in gateway.directory.services
 
-    def of_caller(self, gateway: Gateway, application: str) -> list[Service]:
-        """Return the services that an application may call, by name."""
-        services = gateway.directory.services.values()
-        mine = [one for one in services if (application, one.id) in gateway.directory.subscriptions]
+    def of_caller(self, gateway: Gateway, credential: Credential) -> list[Service]:
+        """Return the services that a key opens, by name."""
+        mine = may_call(gateway, credential, gateway.directory.services.values())
         return sorted((one for one in mine if one.status in _TO_CALL), key=lambda one: one.path)
 
     def aliases_of(self, gateway: Gateway, service: Service) -> tuple[str, ...]:
@@ -153,8 +153,13 @@ def subscribed(gateway: Gateway, call: Call, found: list[Service]) -> list[Servi
     """Return those of these services that the caller may call."""
     credential = call.credential
     assert credential is not None
+    return may_call(gateway, credential, found)
+
+
+def may_call(gateway: Gateway, credential: Credential, found: Iterable[Service]) -> list[Service]:
+    """Return those of these services that a key opens and its application is subscribed to."""
     subscriptions = gateway.directory.subscriptions
-    return [service for service in found if (credential.application, service.id) in subscriptions]
+    return [one for one in found if (credential.application, one.id) in subscriptions and opens(credential, one)]
 
 
 def quality_of(service: Service, pair: str) -> Quality | None:

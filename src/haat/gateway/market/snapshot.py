@@ -37,6 +37,9 @@ class Credential(msgspec.Struct, frozen=True, gc=False, array_like=True):
     revoked_at: int
     test: bool = False
     """Its calls are answered by `haat.gateway.simulator`: they reach no provider and cost nothing."""
+    only: str = ""
+    """The paths of the services that it opens, each between spaces; empty when it opens all that its application may
+    call."""
 
 
 class Subscription(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -191,6 +194,7 @@ def sharing(part: Part, shared: dict[Any, Any]) -> Part:
             entry.expires_at,
             entry.revoked_at,
             entry.test,
+            share(entry.only, entry.only),
         )
         for entry in part.credentials
     ]

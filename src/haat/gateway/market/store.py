@@ -34,8 +34,11 @@ from haat.wallet.prices import asked
 _CREDENTIALS = """
     SELECT id::text, org_id::text, application_id::text, key_hash,
            coalesce(extract(epoch FROM expires_at) * 1000000, 0)::bigint,
-           coalesce(extract(epoch FROM revoked_at) * 1000000, 0)::bigint, starts_with(prefix, 'haat_test_')
-    FROM credentials WHERE scheme = 'haat' AND scopes @> '{invoke}'
+           coalesce(extract(epoch FROM revoked_at) * 1000000, 0)::bigint, starts_with(prefix, 'haat_test_'),
+           CASE WHEN scopes @> '{invoke}' THEN '' ELSE
+               ' ' || array_to_string(ARRAY(SELECT substr(scope, 8) FROM unnest(scopes) AS scope
+                                            WHERE starts_with(scope, 'invoke:')), ' ') || ' ' END
+    FROM credentials WHERE scheme = 'haat' AND (scopes @> '{invoke}' OR array_to_string(scopes, ' ') ~ '\\yinvoke:')
 """
 _SUBSCRIPTIONS = """
     SELECT subscriptions.id, subscriptions.org_id, application_id, subscriptions.service_id, organisations.zone,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from haat.gateway.call import Call
 from haat.gateway.market.data_policy import allows
 from haat.gateway.market.maintenance import window_at
+from haat.gateway.market.scopes import opens
 from haat.gateway.upstreams.endpoints import Endpoint, choose
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def stand_in(gateway: Gateway, call: Call, now: int) -> Endpoint | None:
     found: list[Endpoint] = []
     for other in gateway.routes.of_capability(route):
         if other.service.id == route.service.id or (data is not None and not allows(data, other.service)):
+            continue
+        if call.credential is not None and not opens(call.credential, other.service):
             continue
         if window_at(other.service, now) is not None:
             continue

@@ -77,7 +77,7 @@ class RepositoryIndex(InferenceOperation):
         assert credential is not None
         index = [
             {"name": name, "version": service.default_version, "state": "READY", "reason": ""}
-            for service in gateway.names.of_caller(gateway, credential.application)
+            for service in gateway.names.of_caller(gateway, credential)
             for name in (service.path, *gateway.names.aliases_of(gateway, service))
         ]
         visit.answer(call, _encode(index))

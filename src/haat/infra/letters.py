@@ -1,18 +1,25 @@
-"""Mails whose words the operator may write: what each says by default, and which placeholders it has.
+"""Mails whose words the operator may write: what each says by default, which placeholders it has, and its posting.
 
 ``{company}`` in a subject or a text stands for a value that the sender gives. A text that lacks one that the default
-has is not published, nor one with a placeholder that nobody fills.
+has is not published, nor one with a placeholder that nobody fills (see `haat.content`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
+from haat.infra.mail import Attachment
 from haat.kernel.errors import ValidationFailed
-from haat.language import ENGLISH, Tag
+from haat.language import ENGLISH, Tag, format_currency, isolate
 from haat.language.messages import translations
+
+if TYPE_CHECKING:
+    from haat.app import Platform
 
 _PLACE = re.compile(r"\{([a-z_]+)\}")
 
@@ -69,3 +76,40 @@ def fill(subject: str, text: str, values: Mapping[str, str]) -> Letter:
         return values.get(place[1], place[0])
 
     return Letter(" ".join(_PLACE.sub(value, subject).split()), _PLACE.sub(value, text).rstrip("\n") + "\n")
+
+
+async def post(
+    platform: Platform,
+    mail: MailTemplate,
+    tag: Tag,
+    addresses: Iterable[str],
+    occasion: UUID,
+    *,
+    default: tuple[str, str] | None = None,
+    attachments: Sequence[Attachment] = (),
+    **values: Any,
+) -> None:
+    """Send a mail to each address, in a language.
+
+    ``occasion`` is the event that it follows: a job that runs again names the same one, so its mails don't look new.
+    ``default`` are words of the sender's own, in place of the template's, where the operator has written none.
+    """
+    letter = await platform.library.letter(mail, tag, default=default, **values)
+    for address in addresses:
+        await platform.mail.send(
+            to=address,
+            subject=letter.subject,
+            text=letter.text,
+            message_id=f"{occasion}.{address.replace('@', '.at.')}",
+            attachments=attachments,
+        )
+
+
+def rupees(amount: Decimal, tag: Tag) -> str:
+    """Return an amount for a line of a mail: nothing else keeps its figures in order on a line from right to left."""
+    return in_line(format_currency(amount, tag), tag)
+
+
+def in_line(text: str, tag: Tag) -> str:
+    """Return figures, a serial or an address that keep their order on a line of the language."""
+    return isolate(text, "ltr") if tag.direction == "rtl" else text
