@@ -58,6 +58,12 @@ def test_a_duration_has_the_digits_it_deserves(value: float, written: str) -> No
     assert plain(formats.milliseconds(value)) == written
 
 
+def test_a_figure_stands_before_its_unit_on_lines_from_right_to_left() -> None:
+    with speaking(LANGUAGES["ur"].tag):
+        assert plain(formats.microseconds(41_300)) == "\u206641.30 ms\u2069"
+        assert plain(formats.milliseconds(12_000)) == "\u206612 s\u2069"
+
+
 def test_one_is_singular_and_many_are_grouped() -> None:
     assert plain(formats.units(1, "characters")) == "1 character"
     assert plain(formats.units(Decimal("1234567"), "characters")) == "12,34,567 characters"

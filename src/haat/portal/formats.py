@@ -15,6 +15,7 @@ from babel.numbers import format_decimal
 from markupsafe import Markup, escape
 
 from haat.language import formats as language_formats
+from haat.language import isolate
 from haat.language.formats import date_locale, number_locale
 from haat.language.messages import N_, NN_, _, gettext, ngettext, spoken, told
 from haat.portal.language_names import language, languages_of
@@ -275,8 +276,14 @@ def plan_quota(plan: Terms) -> str:
 def milliseconds(value: Decimal | float | int) -> str:
     """Write a duration in ms, or in s from ten seconds on; one decimal below ten."""
     if value >= 10_000:
-        return f"{number(round(float(value) / 1000, 1))}{NO_BREAK}s"
-    return f"{number(round(float(value), 1) if value < 10 else round(value))}{NO_BREAK}ms"
+        return _measured(number(round(float(value) / 1000, 1)), "s")
+    return _measured(number(round(float(value), 1) if value < 10 else round(value)), "ms")
+
+
+def _measured(figure: str, unit: str) -> str:
+    """Write a figure with a unit in Latin letters: on a line from right to left it would stand behind its unit."""
+    text = f"{figure}{NO_BREAK}{unit}"
+    return isolate(text, "ltr") if spoken().direction == "rtl" else text
 
 
 def duration(seconds: int) -> str:
@@ -292,7 +299,7 @@ def hours(value: float) -> str:
 
 def microseconds(value: int) -> str:
     """Write a duration given in µs as milliseconds with two decimals."""
-    return f"{format_decimal(Decimal(value) / 1000, '0.00', locale=number_locale(spoken()))}{NO_BREAK}ms"
+    return _measured(format_decimal(Decimal(value) / 1000, "0.00", locale=number_locale(spoken())), "ms")
 
 
 def percent(share: Decimal | float, decimals: int = 2) -> str:
