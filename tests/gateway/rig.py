@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import h11
+from msgspec.structs import replace
 
 from haat.gateway.gateway import Gateway
 from haat.gateway.limits.registry import PlanLimits
@@ -309,6 +310,12 @@ class Market:
             f"sub-{app}-{service}",
             Subscription(f"sub-{app}-{service}", ORG, app, identifier, plan, limits, "Asia/Kolkata"),
         )
+
+    def narrow(self, *paths: str) -> None:
+        """Let the market's key open these services only; none, and it opens all again."""
+        directory = self.gateway.directory
+        credential = directory.credentials[self.keyring.hash_key(self.key)]
+        directory.put_credential(credential.id, replace(credential, only=f" {' '.join(paths)} " if paths else ""))
 
     def add_key(
         self, *, app: str = APP, expires_at: int = 0, revoked_at: int = 0, mode: Literal["live", "test"] = "live"

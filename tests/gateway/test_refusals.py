@@ -213,6 +213,7 @@ def test_the_stages_stand_in_the_order_of_the_design() -> None:
         "split_target",
         "authenticate",
         "find_service",
+        "check_scope",
         "check_subscription",
         "check_data_policy",
         "check_meter",

@@ -63,6 +63,12 @@ async def test_a_job_reaches_what_its_key_opens_and_nothing_else(town: Town) -> 
     assert (refused.status_code, refused.json()["code"]) == (403, "OUT_OF_SCOPE")
     job = (await hand_in(town, narrow.key, 3)).json()["id"]
     assert (await town.ended(narrow.key, job))["items"]["succeeded"] == 3
+    town.counting.status = lambda n: 400
+    wide = (await hand_in(town, whole, 1)).json()["id"]
+    await town.ended(whole, wide)
+    again = await town.client.post(f"/v1/jobs/{wide}/retry", headers=bearer(narrow.key))
+    assert (again.status_code, again.json()["code"]) == (403, "OUT_OF_SCOPE")
+    assert (await town.client.post(f"/v1/jobs/{wide}/retry", headers=bearer(whole))).status_code == 200
 
 
 @pytest.mark.speaks("jobs")

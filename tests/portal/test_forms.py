@@ -169,7 +169,7 @@ async def test_a_key_can_be_made_for_some_services(street: Street, platform: Pla
     assert made.status_code == 200 and "opens only <code>vani/hindi-urdu</code>" in made.text
     assert faults_of(made.text) == []
     refused = await browser.send(form, page="/account", name="odd", service="vani hindi")
-    assert refused.status_code == 422 and "Some fields need correcting" in refused.text
+    assert refused.status_code == 422 and "invoke:provider/service" in refused.text and 'value="odd"' in refused.text
     scopes = {one.name: one.scopes for one in await platform.identity.keys(street.developer, street.application.id)}
     assert scopes["narrow"] == ("invoke:vani/hindi-urdu",) and "odd" not in scopes
 

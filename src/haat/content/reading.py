@@ -101,9 +101,9 @@ class Library:
             own = await store.nearest(connection, mail.name, fallback_chain(tag))
         if own is not None and (own.kind != "mail" or own.tag not in fallback_chain(tag)):
             own = None  # in a language that the reader may not have, the default is better
-        subject, text = (own.title, own.body) if own else default or (mail.subject, mail.text)
-        if default is None and (own is None or own.tag == ENGLISH):
-            subject, text = mail.in_catalog(tag) or (subject, text)
+        subject, text = (own.title, own.body) if own else (mail.subject, mail.text)
+        if own is None or (own.tag == ENGLISH and tag != ENGLISH):
+            subject, text = default or mail.in_catalog(tag) or (subject, text)
         return fill(subject, text, {name: str(value) for name, value in values.items()})
 
 

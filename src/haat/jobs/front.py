@@ -194,9 +194,7 @@ async def cancel_job(caller: CallerOf, platform: PlatformOf, job_id: str) -> Job
 
 @router.post("/v1/jobs/{job_id}/retry", response_model=JobView)
 async def retry_job(caller: CallerOf, platform: PlatformOf, job_id: str) -> JobView:
-    by = f"credential/{caller.credential_id}"
-    job = await platform.caller_jobs.retry(caller.org_id, caller.application_id, parse_id(job_id), by)
-    return job_view(job)
+    return job_view(await platform.caller_jobs.retry_by(caller, parse_id(job_id)))
 
 
 async def _cancelled(platform: Any, caller: Caller, identifier: UUID) -> Job:

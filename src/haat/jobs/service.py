@@ -83,7 +83,8 @@ class CallerJobs:
             own = service_in(target)
             scopes = await job_keys.scopes_of(connection, caller.credential_id)
             if own is not None:
-                _check_scope(scopes, "/".join(own))
+                if not _opens(scopes, own):
+                    raise _out_of(scopes)  # and not each of its calls, one by one
                 plans[own] = await self._plan(connection, caller, own)
             key = await job_keys.issue(
                 connection,
@@ -98,7 +99,7 @@ class CallerJobs:
             )
             job = replace(job, key_id=key)
             await store.add_job(connection, job)
-            total, units = await self._add_items(connection, job, entries, own, plans)
+            total, units = await self._add_items(connection, job, entries, own, plans, scopes)
             if not total:
                 raise InvalidRequest(_("There is nothing to do: send at least one item."), field="input")
             if await store.open_jobs(connection, caller.org_id) > MAX_OPEN_JOBS:
@@ -117,6 +118,7 @@ class CallerJobs:
         entries: AsyncIterator[Entry],
         own: tuple[str, str] | None,
         plans: dict[tuple[str, str], Plan | None],
+        scopes: Sequence[str],
     ) -> tuple[int, dict[tuple[str, str], int]]:
         total, size = 0, 0
         batch: list[tuple[str | None, bytes, UUID | None, int]] = []
@@ -126,7 +128,8 @@ class CallerJobs:
             plan = None
             if called is not None:
                 if called not in plans:
-                    plans[called] = await store.plan_of(connection, job.application_id, *called)
+                    found = await store.plan_of(connection, job.application_id, *called)
+                    plans[called] = found if _opens(scopes, called) else None
                 plan = plans[called]
             hold = quota.units_of(plan, len(entry.body)) if plan is not None else 0
             if plan is not None and called is not None:
@@ -282,6 +285,17 @@ class CallerJobs:
                 await self._hurry(connection, job.engine_job)
             return _there(await store.job(connection, identifier))
 
+    async def retry_by(self, caller: Caller, identifier: UUID) -> Job:
+        """Take a job up again for a caller, as `retry` does; raise OutOfScope when its own key opens more than his."""
+        async with self._db.transaction(tenant(caller.org_id)) as connection:
+            job = _there(await store.job(connection, identifier, caller.application_id))
+            scopes = await job_keys.scopes_of(connection, caller.credential_id)
+            if job.key_id is not None:
+                for scope in await job_keys.scopes_of(connection, job.key_id):
+                    if scope != job_keys.JOB and INVOKE not in scopes and scope not in scopes:
+                        raise _out_of(scopes)
+        return await self.retry(caller.org_id, caller.application_id, identifier, f"credential/{caller.credential_id}")
+
     async def retry(self, org: UUID, application: UUID | None, identifier: UUID, by: str) -> Job:
         """Take a job up again that has ended: its items that did not succeed are executed anew.
 
@@ -373,10 +387,12 @@ def require_change(actor: Actor) -> tuple[UUID, str]:
     return _org(actor), actor.label
 
 
-def _check_scope(scopes: Sequence[str], path: str) -> None:
-    """Refuse a job for a service that its key doesn't open; its calls would be refused one by one."""
-    if INVOKE not in scopes and f"{INVOKE}:{path}" not in scopes:
-        raise OutOfScope
+def _opens(scopes: Sequence[str], called: tuple[str, str]) -> bool:
+    return INVOKE in scopes or f"{INVOKE}:{'/'.join(called)}" in scopes
+
+
+def _out_of(scopes: Sequence[str]) -> OutOfScope:
+    return OutOfScope(opens=[scope.removeprefix(f"{INVOKE}:") for scope in scopes if scope != job_keys.JOB])
 
 
 def _mode(caller: Caller) -> Literal["live", "test"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -37,7 +38,9 @@ async def _applications_page(
     errors: Fields | None = None,
     issued: IssuedKey | None = None,
     rotated: datetime | None = None,
+    asked_for: UUID | None = None,
 ) -> Response:
+    """``asked_for`` is the application whose key was refused: its form is filled again."""
     actor, now = visit.require_actor(), visit.platform.clock.now()
     every = await visit.platform.subscriptions.of(actor)
     groups = []
@@ -60,6 +63,8 @@ async def _applications_page(
         issued_for=names.get(issued.credential.application_id, "") if issued else "",
         rotated=rotated,
         lengths=[(days, _n("%(count)s day", "%(count)s days", days)) for days in _DAYS],
+        asked_for=asked_for,
+        chosen=visit.texts("service") if asked_for else [],
         typed=visit.typed if errors else Fields(),
         errors=errors or Fields(),
     )
@@ -96,7 +101,8 @@ async def create_key(visit: VisitOf, application: str) -> Response:
             expires_at=visit.platform.clock.now() + timedelta(days=days) if days else None,
         )
     except ValidationFailed as error:
-        return await _applications_page(visit, error.status, errors=messages(error))
+        refusal = Fields({"": "; ".join(messages(error).values())})
+        return await _applications_page(visit, error.status, errors=refusal, asked_for=parse_id(application))
     return await _applications_page(visit, issued=issued)
 
 

@@ -70,6 +70,17 @@ async def test_what_a_stage_answers_is_what_the_next_one_is_asked(chain: Market)
     assert {event.trace for event in events} == {(response.header("x-request-id") or "").replace("-", "")}
 
 
+async def test_a_stage_that_the_key_does_not_open_is_refused_before_the_first_one_is_done(chain: Market) -> None:
+    chain.narrow("acme/first")
+    refused = await run(chain, both(), headers=("Idempotency-Key: once",))
+    assert (refused.status, refused.json()["code"]) == (403, "OUT_OF_SCOPE") and chain.provider.requests == []
+    chain.narrow()
+    assert (await run(chain, both(), headers=("Idempotency-Key: once",))).status == 200
+    chain.narrow("acme/first")
+    kept = await run(chain, both(), headers=("Idempotency-Key: once",))
+    assert kept.status == 403 and b"namaste" not in kept.body
+
+
 async def test_stages_are_admitted_one_by_one(chain: Market) -> None:
     chain.subscribe("acme/second", PlanLimits(per_minute=1))
     assert (await run(chain, both())).status == 200

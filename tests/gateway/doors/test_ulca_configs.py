@@ -42,6 +42,15 @@ def config(service: str, market: Market, *language: str, **more: Any) -> dict[st
     return {"serviceId": service, "modelId": identifier, "language": said, "domain": ["general"], **more}
 
 
+async def test_a_narrow_key_is_told_of_what_it_opens(shelf: Market) -> None:
+    shelf.narrow("acme/translate")
+    told = await ask(shelf, {"taskType": "translation"})
+    [answer] = told.json()["pipelineResponseConfig"]
+    assert {one["serviceId"] for one in answer["config"]} == {"acme/translate"}
+    refused = await ask(shelf, task("asr", "hi"))
+    assert refused.status == 403 and b"not acme/hear" in refused.body
+
+
 SPEECH = {"supportedVoices": ["female", "male"], "samplingRate": 22050}
 
 

@@ -5,17 +5,10 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from gateway.rig import APP, Market
+from gateway.rig import Market
 from haat.gateway.market.scopes import opens
 
 PATH = "/v1/services/acme/echo/invoke"
-
-
-def narrow(market: Market, *paths: str) -> None:
-    """Let the market's key open these services only; none, and it opens all again."""
-    directory = market.gateway.directory
-    [credential] = [one for one in directory.credentials.values() if one.application == APP]
-    directory.put_credential(credential.id, replace(credential, only=f" {' '.join(paths)} " if paths else ""))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +27,7 @@ async def test_a_key_opens_the_services_that_it_names_whole(market: Market, only
 
 
 async def test_another_service_is_refused_before_its_provider_is_asked(market: Market) -> None:
-    narrow(market, "vani/read", "vani/speak")
+    market.narrow("vani/read", "vani/speak")
     response = await market.call("POST", PATH, b"{}")
     problem = response.json()
     assert (response.status, problem["code"], problem["opens"]) == (403, "OUT_OF_SCOPE", ["vani/read", "vani/speak"])
@@ -48,7 +41,7 @@ async def test_a_key_is_narrowed_from_the_next_call_on(market: Market) -> None:
     client = await market.connect()
     statuses = []
     for paths in ((), ("vani/read",), ("acme/echo",), ("vani/read", "acme/echo")):
-        narrow(market, *paths)
+        market.narrow(*paths)
         await client.send(market.raw("POST", PATH, b"{}"))
         response = await client.receive()
         assert response is not None
@@ -58,7 +51,7 @@ async def test_a_key_is_narrowed_from_the_next_call_on(market: Market) -> None:
 
 async def test_models_are_listed_and_shown_to_keys_that_open_them(market: Market) -> None:
     market.add_service("other")
-    narrow(market, "acme/other")
+    market.narrow("acme/other")
     listed = await market.call("GET", "/v1/models")
     assert [one["id"] for one in listed.json()["data"]] == ["acme/other"]
     assert (await market.call("GET", "/v1/models/acme/other")).status == 200

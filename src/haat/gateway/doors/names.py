@@ -8,12 +8,12 @@ done: ``translation:hi-ur`` is the best service for it among those that the appl
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from haat.gateway.market.scopes import opens
+from haat.gateway.market.scopes import opens, out_of_scope
 from haat.kernel.errors import HaatError, NotSubscribed, ServiceNotFound
 from haat.language import parse_tag
 
@@ -137,16 +137,27 @@ def speaks(version: Version, source: str, target: str) -> bool:
 
 
 def best(gateway: Gateway, call: Call, found: list[Service], policy: Policy = "price", pair: str = "") -> Service:
-    """Return the one of these services that suits the caller best; raise NotSubscribed when it may call none.
+    """Return the one of these services that suits the caller best.
+
+    Raise OutOfScope when his key opens none of those that he is subscribed to, and NotSubscribed when there are none.
 
     Those in good order come before those whose breaker is open, then the cheapest, the one that answered quickest
     lately, or the one that declares the best quality for a pair of languages, then the first by name.
     """
     mine = subscribed(gateway, call, found)
     if not mine:
-        names = ", ".join(sorted(service.path for service in found)[:10])
-        raise NotSubscribed(f"The application is subscribed to none of those who do this: {names}.")
+        raise none_of(gateway, call, found, "this")
     return min(mine, key=lambda service: _rank(gateway, call, service, policy, pair))
+
+
+def none_of(gateway: Gateway, call: Call, found: Sequence[Service], what: str) -> HaatError:
+    """Return why a caller may call none of these services: his key opens none, or he is subscribed to none."""
+    assert call.credential is not None
+    for service in found:
+        if (call.credential.application, service.id) in gateway.directory.subscriptions:
+            return out_of_scope(call.credential, service)
+    names = ", ".join(sorted(service.path for service in found)[:10])
+    return NotSubscribed(f"The application is subscribed to none of those who do {what}: {names}.")
 
 
 def subscribed(gateway: Gateway, call: Call, found: list[Service]) -> list[Service]:

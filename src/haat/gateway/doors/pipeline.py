@@ -21,6 +21,7 @@ from haat.gateway.doors.visit import JSON_LINE, Visit
 from haat.gateway.http.answers import Whole
 from haat.gateway.idempotency.chains import ChainKey, Chosen
 from haat.gateway.idempotency.once import REPLAYED
+from haat.gateway.market.scopes import require
 from haat.kernel.errors import HaatError, ProviderFailed, ProviderTimeout
 from haat.usage.event import Outcome
 
@@ -249,8 +250,12 @@ def claimed(
 ) -> ChainKey | None:
     """Claim the caller's Idempotency-Key for these stages; None when it sent none, or was answered from what is kept.
 
-    ``call.answered`` tells the two apart. The stages become those that an earlier request with the key had.
+    ``call.answered`` tells the two apart. The stages become those that an earlier request with the key had. Raise
+    OutOfScope for a stage that the caller's key doesn't open, before anything is done or given from what is kept.
     """
+    assert call.credential is not None
+    for stage in stages:
+        require(call.credential, stage.route.service)
     if call.once is None:
         return None
     key = ChainKey(gateway, call, visit, timeout_us, streams)

@@ -25,6 +25,7 @@ NOT_CURED_BY_RETRY = frozenset(
         "NOT_SUBSCRIBED",
         "SERVICE_SUSPENDED",
         "DATA_POLICY",
+        "OUT_OF_SCOPE",
         "IDEMPOTENCY_MISMATCH",
         "IDEMPOTENCY_UNKNOWN",
         "IDEMPOTENCY_NOT_KEPT",

@@ -21,13 +21,23 @@ def opens(credential: Credential, service: Service) -> bool:
     return not credential.only or f" {service.path} " in credential.only
 
 
+def require(credential: Credential, service: Service) -> None:
+    """Raise OutOfScope unless a key opens a service."""
+    if not opens(credential, service):
+        raise out_of_scope(credential, service)
+
+
+def out_of_scope(credential: Credential, service: Service) -> OutOfScope:
+    """Return the refusal of a service that a key doesn't open."""
+    opened = credential.only.split()
+    return OutOfScope(
+        f"The key opens {', '.join(opened)} and not {service.path}: use another key of the application, or make one "
+        "that opens it.",
+        opens=opened,
+    )
+
+
 def check_scope(gateway: Gateway, call: Call) -> None:
     """Refuse a service that the key wasn't made for: a stage of `haat.gateway.stages`."""
     assert call.credential is not None and call.route is not None
-    if not opens(call.credential, call.route.service):
-        opened = call.credential.only.split()
-        raise OutOfScope(
-            f"The key opens {', '.join(opened)} and not {call.route.service.path}: use another key of the application, "
-            "or make one that opens it.",
-            opens=opened,
-        )
+    require(call.credential, call.route.service)

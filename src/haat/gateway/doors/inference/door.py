@@ -17,6 +17,7 @@ from haat.gateway.doors.operation import Operation
 from haat.gateway.doors.visit import Visit
 from haat.gateway.http.headers import value_of
 from haat.gateway.http.streams import Rewriter
+from haat.gateway.market.scopes import require
 from haat.infra.inference.tensors import SIZE_HEADER
 from haat.kernel.errors import HaatError, NotFound, NotSubscribed
 
@@ -93,6 +94,7 @@ class Models(InferenceOperation):
         credential = call.credential
         assert credential is not None
         name, route, what = place_of(gateway, call)
+        require(credential, route.service)
         if (credential.application, route.service.id) not in gateway.directory.subscriptions:
             raise NotSubscribed(f"The application is not subscribed to {route.service.path}.")
         if what == "ready":

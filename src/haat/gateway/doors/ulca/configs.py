@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from haat.gateway.doors.bodies import read_body
-from haat.gateway.doors.names import in_order
+from haat.gateway.doors.names import in_order, may_call, none_of
 from haat.gateway.doors.pipeline import MOST_STAGES
 from haat.gateway.doors.ulca.languages import readings, tags_of
 from haat.gateway.doors.ulca.protocol import UlcaOperation, encode, refusal
@@ -23,7 +23,7 @@ from haat.gateway.doors.ulca.tasks import GENDERS, TASKS, Task
 from haat.gateway.doors.visit import Visit
 from haat.gateway.stages import authenticate
 from haat.infra.ulca import code_of, language_of
-from haat.kernel.errors import HaatError, InvalidRequest, NotSubscribed, Overloaded
+from haat.kernel.errors import HaatError, InvalidRequest, Overloaded
 
 if TYPE_CHECKING:
     from haat.gateway.call import Call
@@ -125,12 +125,10 @@ def _known(gateway: Gateway, call: Call, task: Task) -> _Known:
             gateway, f"ulca {task.name}", call.started, lambda: _first_of_each(gateway, call, task, None)
         )
         return found
-    application, subscriptions = call.credential.application, gateway.directory.subscriptions
-    mine = [one for one, _ in offered(gateway, task) if (application, one.id) in subscriptions]
-    if not mine:
-        names = ", ".join(sorted(service.path for service, _ in offered(gateway, task))[:10])
-        if names:
-            raise NotSubscribed(f"The application is subscribed to none of those who do {task.name}: {names}.")
+    doing = [service for service, _ in offered(gateway, task)]
+    mine = may_call(gateway, call.credential, doing)
+    if doing and not mine:
+        raise none_of(gateway, call, doing, task.name)
     return _first_of_each(gateway, call, task, mine)
 
 

@@ -9,6 +9,7 @@ from haat.gateway.doors.bodies import wrong_field
 from haat.gateway.doors.names import best, speaks
 from haat.gateway.doors.ulca.languages import readings
 from haat.gateway.doors.ulca.tasks import Step, Task
+from haat.gateway.market.scopes import require
 from haat.kernel.errors import NotSubscribed, ServiceNotFound, UnsupportedLanguage
 
 if TYPE_CHECKING:
@@ -45,9 +46,13 @@ def find(gateway: Gateway, call: Call, step: Step, service_id: str) -> None:
 
 
 def check_subscribed(gateway: Gateway, call: Call, step: Step) -> None:
-    """Raise NotSubscribed for a step in a row that would be refused only after those before it are done and billed."""
+    """Refuse a step in a row that would be refused only after those before it are done and billed.
+
+    Raise NotSubscribed or OutOfScope.
+    """
     credential, service = call.credential, step.route.service
     assert credential is not None
+    require(credential, service)
     if (credential.application, service.id) not in gateway.directory.subscriptions:
         raise NotSubscribed(f"The application is not subscribed to {service.path}, which is to do {step.task.name}.")
 
