@@ -53,6 +53,7 @@ _OPTIONS: Mapping[str, str] = {
     "random_page_cost": "1.1",
     "io_method": "sync",  # no I/O worker processes: a small machine has none to spare
     "wal_compression": "on",
+    "wal_buffers": "16MB",  # what a large server has: usage comes in transactions of hundreds of megabytes
     "max_wal_size": "1GB",
     "checkpoint_timeout": "15min",
     "autovacuum_naptime": "15s",
