@@ -2,6 +2,9 @@
 
 Two gateways' journals are written as gateways write them, with a confirmation a turn, in order of time. Then a shipper
 takes them in, in one process, into an embedded PostgreSQL as an installation has it: on disk, with fsync.
+
+The calls are those of twenty minutes. Where an hour of the organisations' wall ends among them, there are half as many
+rollup rows again: both are measured, lest the minute at which one measures decide.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ from haat.usage.shipper import Shipper
 TURN = 16
 """Calls that a turn of a busy gateway ends, and so a confirmation holds."""
 GATEWAYS = 2
-BACK_SECONDS = 1200
+SPAN_MS = 1_200_000
+"""The calls are of so long a time."""
+_HOUR_MS, _HALF_MS = 3_600_000, 1_800_000
 _HOWS = (
     ((Outcome.COMPLETED, 200),) * 93
     + ((Outcome.REFUSED, 429),) * 4
@@ -55,11 +60,11 @@ class Ingested:
         return self.events / self.seconds
 
 
-def ingest(work: Path, events: int) -> Ingested:
-    """Measure one round in a fresh database."""
+def ingest(work: Path, events: int, *, astride: bool = False) -> Ingested:
+    """Measure one round in a fresh database; ``astride`` has an hour end in the middle of the calls."""
     with money_market.database(work / "ingest") as made:
         journal = work / "journal"
-        write_journals(journal, money_market.subscriptions(made), events)
+        write_journals(journal, money_market.subscriptions(made), events, _newest(astride))
         with psycopg.connect(made.dsn("owner")) as connection:
             server = connection.execute("SELECT pg_backend_pid()").fetchone()
             assert server is not None
@@ -89,14 +94,29 @@ async def _ship(dsn: str, journal: Path) -> int:
         return shipped
 
 
-def write_journals(directory: Path, bought: Sequence[Bought], events: int) -> None:
-    """Write the calls of the last twenty minutes."""
+def _newest(astride: bool) -> int:
+    """Return when the newest call is, in ms: the latest time that has its twenty minutes within an hour, or astride.
+
+    Hours end with the half hours of UTC in India, and with the whole ones elsewhere.
+    """
+    now = int(time.time() * 1000)
+    if astride:
+        end = now - SPAN_MS // 2
+        return end - (end - _HALF_MS) % _HOUR_MS + SPAN_MS // 2
+    since = now % _HALF_MS
+    return now if since >= SPAN_MS else now - since
+
+
+def write_journals(directory: Path, bought: Sequence[Bought], events: int, newest: int) -> None:
+    """Write the calls of the twenty minutes before ``newest`` (ms)."""
     chance = random.Random(11)  # noqa: S311 - it makes up calls, no secrets
     writers = [JournalWriter(directory, f"gateway-{number}", 1 << 26, 1000) for number in range(GATEWAYS)]
     for turn, start in enumerate(range(0, events, TURN)):
         writer = writers[turn % GATEWAYS]
         ids = []
-        for event in _events(chance, bought, start, min(start + TURN, events), events):
+        for event in _events(
+            chance, bought, range(start, min(start + TURN, events)), newest - SPAN_MS, SPAN_MS / events
+        ):
             writer.append(Kind.USAGE, encode(event))
             ids.append(UUID(event.id).bytes)
         writer.confirm(ids)
@@ -104,10 +124,11 @@ def write_journals(directory: Path, bought: Sequence[Bought], events: int) -> No
         writer.close()
 
 
-def _events(chance: random.Random, bought: Sequence[Bought], first: int, last: int, of: int) -> Iterator[UsageEvent]:
-    now = int(time.time() * 1000)
-    for number in range(first, last):
-        at = now - BACK_SECONDS * 1000 + BACK_SECONDS * 1000 * number // of
+def _events(
+    chance: random.Random, bought: Sequence[Bought], numbers: range, oldest: int, apart: float
+) -> Iterator[UsageEvent]:
+    for number in numbers:
+        at = oldest + int(number * apart)
         one = bought[int(len(bought) * chance.random() ** 3)]
         outcome, status = chance.choice(_HOWS)
         total = int(chance.lognormvariate(10.8, 0.6))
