@@ -83,7 +83,8 @@ class Row:
 
 def ingest_row(effort: Effort, work: Path) -> list[Row]:
     """Measure both kinds in turn, so that what the machine does meanwhile is theirs alike."""
-    within, astride = [], []
+    within: list[Ingested] = []
+    astride: list[Ingested] = []
     for number in range(effort.ingest_rounds):
         for rounds, across in ((within, False), (astride, True)):
             folder = work / f"round-{number}-{across}"
