@@ -7,6 +7,7 @@ the time. So a small catalog is exact at once, and one of 100,000 listings withi
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
@@ -27,6 +28,12 @@ _AT_A_TIME = 500
 _MOST_CLOSED = 2_000
 """Of either part that is not public the most popular listings are completed and counted."""
 _MOST_SEEN = 256
+_QUICK_SECONDS = 0.02
+"""Whoever comes when a part is due waits for a reading that takes no longer. A longer one goes on behind him."""
+_PATIENCE_SECONDS = 30.0
+"""A part that is overdue by so much is waited for all the same."""
+
+log = logging.getLogger(__name__)
 
 
 class Shelf:
@@ -88,14 +95,16 @@ class Part:
 
     words: Vocabulary
     counts: Counts
+    took: float
+    """Seconds that it took to read it."""
     again_at: float
 
 
 class ClosedShelves:
     """The parts of the catalog besides the public: one that all members see, and what each organisation alone may.
 
-    The latter is never shown to another scope than its own. Each is read for one visitor at a time; meanwhile the
-    others get it as it was.
+    The latter is never shown to another scope than its own. Each is read for one visitor at a time, a large one behind
+    him; meanwhile the others get it as it was.
     """
 
     def __init__(self, db: Database, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -103,26 +112,45 @@ class ClosedShelves:
         self._monotonic = monotonic
         self._kept: OrderedDict[Scope | None, Part] = OrderedDict()
         self._reading: WeakValueDictionary[Scope | None, asyncio.Lock] = WeakValueDictionary()
+        self._behind: set[asyncio.Task[None]] = set()
 
     async def of(self, scope: Scope) -> tuple[Part, Part]:
-        """Return what a scope sees besides, each part at most fifty times as old as the reading of it took."""
+        """Return what a scope sees besides, each part fifty times as old as the reading of it took, or little more."""
         return await self._part(None, scope), await self._part(scope, scope)
 
     async def _part(self, key: Scope | None, scope: Scope) -> Part:
         """Return the part of all members, whose key is None, or one scope's own."""
         lock = self._reading.setdefault(key, asyncio.Lock())
         if self._is_due(key) and not (key in self._kept and lock.locked()):
-            async with lock:
-                if self._is_due(key):
-                    self._kept[key] = await self._read(scope, for_members=key is None)
+            known = self._kept.get(key)
+            if known is None or known.took <= _QUICK_SECONDS or self._overdue(known) >= _PATIENCE_SECONDS:
+                await self._renew(key, scope, lock)
+            else:
+                task = asyncio.create_task(self._renew_behind(key, scope, lock))
+                self._behind.add(task)
+                task.add_done_callback(self._behind.discard)
         self._kept.move_to_end(key)
         part = self._kept[key]
         if len(self._kept) > _MOST_SEEN:
             self._kept.popitem(last=False)
         return part
 
+    async def _renew(self, key: Scope | None, scope: Scope, lock: asyncio.Lock) -> None:
+        async with lock:
+            if self._is_due(key):
+                self._kept[key] = await self._read(scope, for_members=key is None)
+
+    async def _renew_behind(self, key: Scope | None, scope: Scope, lock: asyncio.Lock) -> None:
+        try:
+            await self._renew(key, scope, lock)
+        except Exception as error:  # the next visitor asks again, and is told if he has to wait for it
+            log.warning("a part of the catalog could not be read behind a visitor: %s", error)
+
     def _is_due(self, key: Scope | None) -> bool:
-        return key not in self._kept or self._monotonic() >= self._kept[key].again_at
+        return key not in self._kept or self._overdue(self._kept[key]) >= 0
+
+    def _overdue(self, part: Part) -> float:
+        return self._monotonic() - part.again_at
 
     async def _read(self, scope: Scope, *, for_members: bool) -> Part:
         began = self._monotonic()
@@ -136,7 +164,7 @@ class ClosedShelves:
         words = Vocabulary()
         await _put(words, [(word, Entry(0, number, paths[word])) for word, number in listings.items()])
         now = self._monotonic()
-        return Part(words, counts, now + _WORTH * (now - began))
+        return Part(words, counts, now - began, now + _WORTH * (now - began))
 
 
 async def _put(words: Vocabulary, entries: Sequence[tuple[str, Entry]]) -> None:
