@@ -16,14 +16,14 @@ from pathlib import Path
 
 import uvloop
 
-from bench.model_servers import APPS, SERVED, TOKEN
+from bench.model_servers import APPS, BATCH, SERVED, TOKEN
 from haat.models.door import ModelDoor, Receive, Scope, Send
 from haat.models.engines.local import LocalEngine
 from haat.models.engines.port import Model
 from haat.models.manifest import Batching, Manifest, Workers
 from haat.models.server import Server
 
-BATCHING = Batching(max_items=32, max_wait_ms=5.0)
+BATCHING = Batching(max_items=BATCH, max_wait_ms=5.0)
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,7 +1,7 @@
 """Servers of models: ours, and those that others wrote, each in an environment of its own below ``build/bench``.
 
 All run the same two models (`bench/peer_apps/served.py`), in batches of at most 32 that wait at most 5 ms, where that
-can be told them, with one worker a model.
+can be told them, with one worker a model or with four.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ TOKEN = "bench"  # noqa: S105  # it guards nothing
 TEXT = "the service was wonderful and very kind to everyone in the room today"
 SERVED = {"ten": "TenModel", "text": "TextModel"}
 """The two models, and what ours are called in `haat_model`: ten milliseconds a batch, and one of text in ONNX."""
+ONE_BATCH_MS, BATCH = 10.0, 32
+"""What a batch of the first takes, and how many inputs are in one at most."""
 RUNTIME = ("onnxruntime==1.32.0", "numpy==2.4.6")
 PATIENCE = 90.0
 _PID = re.compile(rb'"pid": ?(\d+)')
@@ -43,12 +45,23 @@ class Server(Environment):
     path: str = "/{model}"
     headers: dict[str, str] = field(default_factory=dict)
     folder: Path = APPS
+    workers: int = 1
+
+    @property
+    def home(self) -> Path:
+        return ENVIRONMENTS / self.name.removesuffix(f"-{self.workers}-workers")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those that it is measured with: inference takes the cores that more workers would share."""
+        return tuple(SERVED) if self.workers == 1 else ("ten",)
 
     @contextlib.contextmanager
     def start(self, work: Path, model: Path) -> Iterator[dict[str, Target]]:
         """Run it; yield where each model is called, once both answer."""
         port, log = free_port(), work / f"{self.name}.log"
         environment = {**os.environ, "PORT": str(port), "TEXT_MODEL": str(model), **_QUIET}
+        environment["WORKERS"] = str(self.workers)
         environment["PATH"] = f"{self.home / 'bin'}{os.pathsep}{os.environ['PATH']}"
         command = self.command(self.home, port, model)
         with running(command, log, environment=environment, folder=self.folder) as pid:
@@ -97,10 +110,14 @@ def runtime_packages() -> Path:
     return next((TRAINER.home / "lib").glob("python3*/site-packages"))
 
 
+def _named(name: str, workers: int) -> str:
+    return name if workers == 1 else f"{name}-{workers}-workers"
+
+
 def ours(workers: int) -> Server:
     """Return our own, with so many workers a model."""
     return Server(
-        "haat" if workers == 1 else f"haat-{workers}-workers",
+        _named("haat", workers),
         (),
         "checks its token and the task schema, numbers and meters each call; the models' server and the local engine",
         lambda _, port, model: [
@@ -111,18 +128,23 @@ def ours(workers: int) -> Server:
         "/bench/{model}/invoke",
         {"Authorization": f"Bearer {TOKEN}"},
         ROOT,
+        workers,
     )
 
 
-PEERS = (
-    Server(
-        "litserve",
+def litserve(workers: int) -> Server:
+    return Server(
+        _named("litserve", workers),
         ("litserve==0.2.19", *RUNTIME),
-        "parses JSON, answers JSON; one API server, its fast queue",
+        "parses JSON, answers JSON; its fast queue, and an API server for each worker, as it is by itself",
         lambda home, port, model: [str(home / "bin" / "python"), "litserve_app.py"],
         lambda text: {"text": text},
-    ),
-    Server(
+        workers=workers,
+    )
+
+
+def bentoml() -> Server:
+    return Server(
         "bentoml",
         ("bentoml==1.4.40", *RUNTIME),
         "checks the body against the method's types; adaptive batching, whose wait can't be set",
@@ -131,12 +153,18 @@ PEERS = (
             *("--host", LOOPBACK, "--port", str(port)),
         ],
         lambda text: {"texts": [text]},
-    ),
-    Server(
-        "ray-serve",
+    )
+
+
+def ray_serve(workers: int) -> Server:
+    return Server(
+        _named("ray-serve", workers),
         ("ray[serve]==2.60.0", *RUNTIME),
-        "its proxy, one replica a model with `serve.batch`, the model in a thread",
+        "its proxy, a replica for each worker with `serve.batch`, the model in a thread",
         lambda home, port, model: [str(home / "bin" / "python"), "ray_app.py"],
         lambda text: {"text": text},
-    ),
-)
+        workers=workers,
+    )
+
+
+PEERS = (litserve(1), bentoml(), ray_serve(1), litserve(4), ray_serve(4))

@@ -28,7 +28,7 @@ from bench.crash import Crash, crash
 from bench.gateway import DOCUMENT, working_folder
 from bench.load import LoadFailed
 from bench.measure import Sample
-from bench.model_servers import PEERS, SERVED, Server, ours, text_model
+from bench.model_servers import ONE_BATCH_MS, PEERS, Server, ours, text_model
 from bench.peers import NotInstalled
 from bench.processes import NotStarted, end_in_order, forget_settings, say
 from bench.report import put_between_markers
@@ -36,7 +36,6 @@ from bench.servers import ROOT
 
 RESULTS = ROOT / "bench" / "results" / "models.json"
 CALLERS = (1, 32, 128)
-ONE_BATCH_MS = 10.0
 SERVERS = (ours(1), ours(4), *PEERS)
 ROWS = (*(server.name for server in SERVERS), "crash", "many")
 
@@ -49,10 +48,12 @@ class Effort:
     many_seconds: float
     peers_crash: bool
     """The others' models are killed too: some take long to come back, or don't."""
+    peers_workers: tuple[int, ...]
+    """The others are measured with so many workers."""
 
 
-FULL = Effort(rounds=5, seconds=5, warm_seconds=2, many_seconds=120.0, peers_crash=True)
-QUICK = Effort(rounds=1, seconds=1, warm_seconds=1, many_seconds=8.0, peers_crash=False)
+FULL = Effort(rounds=5, seconds=5, warm_seconds=2, many_seconds=120.0, peers_crash=True, peers_workers=(1, 4))
+QUICK = Effort(rounds=1, seconds=1, warm_seconds=1, many_seconds=8.0, peers_crash=False, peers_workers=(1,))
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ def measure(effort: Effort, wanted: Sequence[str], found: Found, work: Path) -> 
     model = text_model()
     servers = []
     for server in SERVERS:
-        if server.name not in wanted:
+        if server.name not in wanted or (server in PEERS and server.workers not in effort.peers_workers):
             continue
         try:
             if server.packages:
@@ -98,7 +99,7 @@ def measure(effort: Effort, wanted: Sequence[str], found: Found, work: Path) -> 
 
 def _measure(server: Server, effort: Effort, with_crash: bool, found: Found, work: Path, model: Path) -> None:
     with server.start(work, model) as targets:
-        for name in SERVED:
+        for name in server.models:
             load.run_wrk(targets[name], effort.warm_seconds, max(CALLERS))
             for callers in CALLERS:
                 sample = load.measure(targets[name], effort.seconds, callers)

@@ -32,14 +32,14 @@ if __name__ == "__main__":
     server = litserve.LitServer(
         [TenApi(api_path="/ten", **BATCHING), TextApi(api_path="/text", **BATCHING)],
         accelerator="cpu",
-        workers_per_device=1,
+        workers_per_device=int(os.environ["WORKERS"]),
         fast_queue=True,
         timeout=30,
     )
     server.run(
         host="127.0.0.1",
         port=int(os.environ["PORT"]),
-        num_api_servers=1,
+        num_api_servers=int(os.environ["WORKERS"]),
         log_level="warning",
         generate_client_file=False,
     )

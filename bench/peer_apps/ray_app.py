@@ -1,4 +1,4 @@
-"""Both models in Ray Serve behind its proxy, each an application with one replica that makes batches itself."""
+"""Both models in Ray Serve behind its proxy, each an application whose replicas make batches themselves."""
 
 import asyncio
 import os
@@ -11,9 +11,9 @@ from served import Polarity, Ten
 from starlette.requests import Request
 
 OPTIONS: dict[str, Any] = {
-    "num_replicas": 1,
+    "num_replicas": int(os.environ["WORKERS"]),
     "max_ongoing_requests": 256,
-    "ray_actor_options": {"num_cpus": 0.5},
+    "ray_actor_options": {"num_cpus": 0.2},
     "health_check_period_s": 1,
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import socket
 from collections.abc import Iterator
 
 import uvicorn
@@ -29,6 +31,12 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=shutdown_seconds,
             )
         )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen. What has been loaded by now stays: looking through it for garbage would hold all calls up."""
+        gc.collect()
+        gc.freeze()
+        await super().startup(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

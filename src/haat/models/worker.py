@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import select
@@ -75,6 +76,7 @@ class Worker:
             confine(manifest, Path(folder), Path.home())  # once: others of its kind are opened in it later
             self._confined = True
         self._runners[key] = runtime.open(manifest, Path(folder))
+        gc.freeze()  # a model stays: no call need wait until it has been looked through for garbage
         self._say(["ready", time.monotonic() - began])
 
     def _ping(self) -> None:
