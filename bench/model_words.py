@@ -113,7 +113,7 @@ def _times(found: Found, server: Server, peer: Server, callers: int, wanted: flo
         return
     got, from_peer = _spread(mine, "rps").median, max(1.0, _spread(theirs, "rps").median)
     most = min(callers, server.workers * BATCH) / ONE_BATCH_MS * 1000
-    words = f"{server.name}, {callers} callers: {got / from_peer:.1f} × the requests/s of {peer.name}"
+    words = f"{server.name}, {callers} callers: {got / from_peer:.2f} × the requests/s of {peer.name}"
     if most < wanted * from_peer:
         given = f"more than the model gives ({most:,.0f}), of which it reaches {got / most:.0%}"
         yield f"{words}; {wanted:.0f} × would be {given}."

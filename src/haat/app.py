@@ -78,6 +78,7 @@ from haat.settlement.projection import SETTLEMENTS
 from haat.settlement.service import Settlements
 from haat.settlement.shares import Shares
 from haat.settlement.withholding import parse as parse_withholdings
+from haat.sla.board import Board
 from haat.sla.closing import Closing
 from haat.sla.probing import Prober
 from haat.sla.service import Sla
@@ -183,6 +184,7 @@ class Platform:
     evidence: Evidence
     shares: Shares
     sla: Sla
+    sla_board: Board
     sla_watch: Watch
     sla_closing: Closing
     sla_prober: Prober
@@ -271,6 +273,7 @@ def build_platform(
         evidence=Evidence(db, pseudonyms),
         shares=Shares(db, clock),
         sla=Sla(db, clock, settings, pseudonyms=pseudonyms),
+        sla_board=Board(db, clock),
         sla_watch=sla_watch,
         sla_closing=Closing(db, clock, settings, watch=sla_watch, credit=credit, settle=settlements.close),
         sla_prober=Prober(db, clock, settings, keyring=keyring),

@@ -39,8 +39,8 @@ def found(mine: float, litserve: float, ray: float) -> Found:
 
 def test_a_figure_is_met_or_missed() -> None:
     text = describe(found(2000, 1000, 401), CONDITIONS, quick=False)
-    assert "haat, 32 callers: 2.0 × the requests/s of litserve, wanted ≥ 2 ×: met." in text
-    assert "haat, 128 callers: 5.0 × the requests/s of ray-serve, wanted ≥ 5 ×: missed." in text
+    assert "haat, 32 callers: 2.00 × the requests/s of litserve, wanted ≥ 2 ×: met." in text
+    assert "haat, 128 callers: 4.99 × the requests/s of ray-serve, wanted ≥ 5 ×: missed." in text
     assert "One caller: 0.70 ms added to the model's ten, wanted < 1 ms: met." in text
     assert "haat: 2,000 requests/s with 32 callers, wanted ≥ 200: met." in text
 
@@ -50,9 +50,9 @@ def test_nobody_is_asked_for_more_than_the_model_gives() -> None:
     result.samples["haat-4-workers", "ten", 128] = [sample(3202)]
     result.samples["litserve-4-workers", "ten", 128] = [sample(1602)]
     text = describe(result, CONDITIONS, quick=False)
-    alone = "haat, 128 callers: 1.8 × the requests/s of litserve; 2 × would be more than the model gives (3,200), of "
+    alone = "haat, 128 callers: 1.80 × the requests/s of litserve; 2 × would be more than the model gives (3,200), of "
     assert f"{alone}which it reaches 90%." in text
-    assert "haat-4-workers, 128 callers: 2.0 × the requests/s of litserve-4-workers, wanted ≥ 2 ×: missed." in text
+    assert "haat-4-workers, 128 callers: 2.00 × the requests/s of litserve-4-workers, wanted ≥ 2 ×: missed." in text
 
 
 @pytest.mark.parametrize(

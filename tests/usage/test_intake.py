@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import msgspec
 import psycopg
 import pytest
 
@@ -230,20 +231,38 @@ async def test_what_came_out_of_the_cache_is_kept_beside_the_whole_quantity(baza
     assert story.list_charge == Decimal("0.32")  # 5.5 × 0.05 + 4.5 × 0.05 × 0.2
 
 
-async def take_new(bazaar: Bazaar, events: list[UsageEvent], batch: int = 1) -> intake.Taken:
+async def take_new(bazaar: Bazaar, events: list[UsageEvent], batch: int = 1, *, usual: bool = False) -> intake.Taken:
     """Take events in by the short way, as the shipper does when it reads on."""
     now = bazaar.clock.now()
     records = [intake.Record(event, "short", 1, place) for place, event in enumerate(events)]
-    found = Sorting(batch, int(now.timestamp() * 1000))
+    found = Sorting(batch, int(now.timestamp() * 1000), usual=usual)
     async with bazaar.service_db.transaction(PLATFORM_SCOPE) as connection:
         await intake.ensure_partition(connection, intake.month_start(now))
         return await intake.take_new(connection, found, (found.data([one]) for one in records), now, lambda: False)
 
 
-async def test_the_short_way_stores_what_the_long_way_stores(bazaar: Bazaar, database: Any) -> None:
+def unusual_calls(bazaar: Bazaar, subscription: Any) -> list[UsageEvent]:
+    """One call for each of the columns in which most calls say nothing."""
+    another = str(subscription.org)
+    said: list[dict[str, Any]] = [
+        *({"user": "u-1"}, {"tags": {"a": "b"}}, {"caller_request_id": "mine"}, {"variant": "b"}),
+        *({"raw_usage": '{"tokens": 1}'}, {"units": {"syllables": "2"}}, {"executed_by": another}),
+        *({"trace": "00-1-2-01"}, {"mode": "test"}, {"mode": "shadow"}, {"rollout": another}, {"arm": "candidate"}),
+        *({"agreed": True}, {"agreed": False}, {"cache": "hit", "cached_share": "0.5"}, {"cache": "miss"}),
+    ]
+    return [msgspec.structs.replace(bazaar.event(subscription), **one) for one in said]
+
+
+@pytest.mark.parametrize("usual", [True, False])
+@pytest.mark.parametrize("kinds", ["both", "usual", "unusual"])
+async def test_the_short_way_stores_what_the_long_way_stores(
+    bazaar: Bazaar, database: Any, usual: bool, kinds: str
+) -> None:
     chosen = await subscriptions(bazaar)
-    events, bad = some_calls(bazaar, chosen, 300), bazaar.event(chosen[0], "-1")
-    taken = await take_new(bazaar, [*events, bad])
+    events, bad = some_calls(bazaar, chosen, 300) if kinds != "unusual" else [], bazaar.event(chosen[0], "-1")
+    events += unusual_calls(bazaar, chosen[1]) if kinds != "usual" else []
+    random.Random(7).shuffle(events)
+    taken = await take_new(bazaar, [*events, bad], usual=usual)
     assert taken == intake.Taken(1, len(events), 0, 1)
     short = [await bazaar.rows(f"SELECT * FROM {table} ORDER BY {table}") for table in ("usage", "usage_hourly")]
     with psycopg.connect(database.owner_dsn) as owner:

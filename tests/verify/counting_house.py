@@ -28,6 +28,7 @@ from haat.control.api import build_app
 from haat.infra.keyring import Keyring
 from haat.infra.mail import mail_for
 from haat.infra.postgres import PLATFORM_SCOPE, Database
+from haat.invoices import payment_store
 from haat.invoices.credits import CreditItem, DebitItem
 from haat.kernel.clock import SetClock
 from haat.kernel.permissions import PLATFORM
@@ -64,6 +65,7 @@ class House:
     payouts: list[UUID]
     disputes: list[UUID]
     month: UUID
+    payment: UUID
 
     def do(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run something of the platform's where the platform runs, and return what it returns."""
@@ -116,13 +118,13 @@ async def _furnished(platform: Platform, clock: SetClock, address: str) -> House
     (statement, *_) = (await platform.settlements.page(street.provider)).items
     lines = await platform.invoices.lines(street.developer, street.invoice.id)
     statement_lines = (await platform.settlements.statement(street.provider, statement.id)).lines
-    await _papers(platform, street, lines[0]["id"])
+    payment = await _papers(platform, street, lines[0]["id"])
     payouts = await _payouts(platform, street, clock)
     disputes = await _disputes(platform, street, statement.id)
     month = await _level(platform, street, clock)
     return House(
         address, street, platform, asyncio.get_running_loop(), lines[0]["id"], statement.id, statement_lines[0].id,
-        payouts, disputes, month,
+        payouts, disputes, month, payment,
     )  # fmt: skip
 
 
@@ -145,16 +147,26 @@ async def _newcomer(platform: Platform, street: Street) -> None:
         await connection.execute("UPDATE organisations SET state_code = '00' WHERE id = %s", (actor.org_id,))
 
 
-async def _papers(platform: Platform, street: Street, line: UUID) -> None:
-    """Pay October's invoice in part, and correct it both ways."""
+async def _papers(platform: Platform, street: Street, line: UUID) -> UUID:
+    """Pay October's invoice in part, send a part of that back, and correct the invoice both ways; return the payment.
+
+    One message of a payment provider can't be booked.
+    """
     invoice = street.invoice
-    await platform.payments.record(PLATFORM, invoice.org_id, Decimal("5.00"), "NEFT-2611-0042", invoice=invoice.id)
+    paid = await platform.payments.record(
+        PLATFORM, invoice.org_id, Decimal("5.00"), "NEFT-2611-0042", invoice=invoice.id
+    )
+    await platform.payments.refund(PLATFORM, paid.id, Decimal("1.00"), "NEFT-2611-0043")
+    async with platform.db.transaction(PLATFORM_SCOPE) as connection:
+        body, at = '{"type": "payment.succeeded", "amount": "5.00", "currency": "EUR"}', platform.clock.now()
+        await payment_store.keep_refused(connection, "upi", "msg_4711", "It is in EUR: only INR is booked.", body, at)
     credit = CreditItem(line, Decimal("1.50"), "provider")
     await platform.invoices.credit(
         PLATFORM, [credit], key="slow-day", reason="goodwill", reference="Slow on 19 October"
     )
     debit = DebitItem(line, Decimal("0.75"), "Counted too low on 20 October")
     await platform.invoices.debit(PLATFORM, [debit], key="low-day", reason="undercharged")
+    return paid.id
 
 
 async def _payouts(platform: Platform, street: Street, clock: SetClock) -> list[UUID]:

@@ -114,6 +114,8 @@ def pages(house: House) -> dict[str, list[str]]:
             "/operator/payouts?status=failed", f"/operator/payouts/{paid}", f"/operator/payouts/{held}",
             "/operator/disputes", "/operator/disputes?status=agreed", f"/operator/disputes/{open_dispute}",
             f"/operator/disputes/{decided}", "/operator/analytics", f"/account/calls/{house.street.call}", statement,
+            "/operator/settlements", "/operator/settlements?month=2026-11", "/operator/levels",
+            "/operator/payments", f"/operator/payments/{house.payment}", "/operator/plugins",
         ],
     }  # fmt: skip
 
@@ -129,6 +131,7 @@ def refused(house: House) -> list[tuple[str, str, dict[str, str], str]]:
         (PROVIDER, level, {"availability": "101", "tiers": "many"}, "Promise it"),
         (PROVIDER, level, {"note": "Tomorrow"}, "Announce it"),
         (OPERATOR, f"/operator/disputes/{house.disputes[0]}", {"note": "Yes", "credit": "much"}, "Decide"),
+        (OPERATOR, "/operator/payments", {"serial": "HT/1", "amount": "much"}, "Record it"),
     ]
 
 

@@ -57,6 +57,14 @@ STAGES: dict[str, tuple[Place, ...]] = {
 }
 """Where plugins can place themselves: every pass of a call with the stages of the house."""
 
+SUMMARIES: dict[str, str] = {
+    "api-key": "Find the credential behind the call's API key",
+    "least-load": "Choose the endpoint with the fewest calls",
+    "journal": "Record the usage event before the answer's last byte",
+    **{step.name: step.summary for step in STEPS},
+}
+"""What each stage does, in a sentence."""
+
 
 def prepare(gateway: Gateway, route: Route, *, asks_endpoint: bool = True) -> None:
     """Give a new route its steps, those of plugins among them, and what its answers say of the version."""

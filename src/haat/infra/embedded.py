@@ -43,12 +43,21 @@ from haat.infra.keyring import Keyring
 
 _POLL_SECONDS = 0.01
 
+_LEAST_BUFFERS_MB, _MOST_BUFFERS_MB = 128, 1024
+
+
+def _shared_buffers() -> str:
+    """Return a sixteenth of the machine's memory, within bounds: other processes want it too."""
+    megabytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (16 << 20)
+    return f"{min(max(megabytes, _LEAST_BUFFERS_MB), _MOST_BUFFERS_MB)}MB"
+
+
 _OPTIONS: Mapping[str, str] = {
     "listen_addresses": "",
     "unix_socket_permissions": "0777",  # the folder around it is closed, and everybody needs a password
     "password_encryption": "scram-sha-256",
     "max_connections": "200",
-    "shared_buffers": "128MB",
+    "shared_buffers": _shared_buffers(),
     "effective_cache_size": "1GB",
     "random_page_cost": "1.1",
     "io_method": "sync",  # no I/O worker processes: a small machine has none to spare

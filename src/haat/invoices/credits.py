@@ -16,7 +16,7 @@ from uuid import UUID
 
 from haat.infra.events import NewEvent
 from haat.infra.postgres import Connection
-from haat.invoices import receivables, store
+from haat.invoices import note_store, receivables, store
 from haat.invoices.debits import DebitItem, debit
 from haat.invoices.model import Tax, canonical, content_hash, head, serial_text, sums
 from haat.invoices.notes import against, check, check_amount, check_state, lines_of, note_line, serial_letters
@@ -139,7 +139,7 @@ async def _credit(
     actor.require(Permission.INVOICES_RUN)
     check(key, reason)
     await store.lock_key(connection, f"credit-note/{key}")
-    if present := await store.note_by_key(connection, key):
+    if present := await note_store.by_key(connection, key):
         return CreditNote(**present)
     await _lock_lines(connection, [item.invoice_line for item in items])
     rows = await lines_of(connection, [item.invoice_line for item in items])
@@ -208,7 +208,7 @@ async def _credit(
     await record_all(connection, [event], actor=actor.label, at=at)
     await _put_to_invoices(connection, actor, identifier, org, invoices, total((net, tax)), reason, at)
     await ledger.post(connection, _posted(identifier, org, net, taxes, reason, supply, at))
-    made = await store.note_by_key(connection, key)
+    made = await note_store.by_key(connection, key)
     assert made is not None
     return CreditNote(**made)
 
@@ -249,7 +249,7 @@ async def _taxes_back(
     documents: Mapping[UUID, Mapping[str, Any]],
 ) -> list[Tax]:
     """Return the taxes of a note: of each invoice the tax on all that is credited now, less that on what was before."""
-    before = await store.credited_of(connection, sorted(documents))
+    before = await note_store.credited_of(connection, sorted(documents))
     sums_: dict[tuple[str, Decimal], list[Decimal]] = {}
     for identifier, invoice in documents.items():
         own = total(item.taxable for item in items if rows[item.invoice_line]["invoice_id"] == identifier)

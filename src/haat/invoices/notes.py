@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from haat.infra.postgres import Connection
-from haat.invoices import store
+from haat.invoices import note_store, store
 from haat.invoices.model import plain
 from haat.invoices.states import State
 from haat.kernel.errors import Conflict, NotFound, ValidationFailed
@@ -40,7 +40,7 @@ def check_state(invoice: store.Row, *, voiding: bool = False) -> None:
 
 
 async def lines_of(connection: Connection, lines: Sequence[UUID]) -> dict[UUID, store.Row]:
-    rows = {row["id"]: row for row in await store.lines_to_credit(connection, lines)}
+    rows = {row["id"]: row for row in await note_store.lines_to_credit(connection, lines)}
     if not lines or set(lines) != set(rows):
         raise NotFound("There is no such line on an invoice.")
     return rows

@@ -180,3 +180,8 @@ async def deal_with_refused(
         (at, by, note, provider, message),
     )
     return noted.rowcount == 1
+
+
+async def invoice_named(connection: Connection, serial: str) -> Row | None:
+    """Return the id and the organisation of the invoice with a number."""
+    return await (await connection.execute("SELECT id, org_id FROM invoices WHERE serial = %s", (serial,))).fetchone()

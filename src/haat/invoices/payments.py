@@ -91,6 +91,16 @@ class Payments:
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             return await take(connection, actor, org, check_amount(amount), TRANSFER, reference, when, invoice, now)
 
+    async def record_for(self, actor: Actor, serial: str, amount: Decimal, reference: str) -> Payment:
+        """Record a bank transfer for the invoice of a number (operator), as `record` does; raise ValidationFailed."""
+        actor.require(Permission.INVOICES_RUN)
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            found = await payment_store.invoice_named(connection, serial.strip())
+        if found is None:
+            message = _("There is no invoice %(serial)s.", serial=serial.strip()[:40] or "–")
+            raise ValidationFailed(errors=[{"field": "serial", "message": message}])
+        return await self.record(actor, found["org_id"], amount, reference, invoice=found["id"])
+
     async def refund(self, actor: Actor, payment: UUID, amount: Decimal, reference: str) -> Returned:
         """Record that some of a payment was sent back by bank transfer (operator), or came back from the bank.
 
@@ -212,6 +222,15 @@ class Payments:
         async with self._db.transaction(scope or tenant(actor.org_id)) as connection:
             rows = await payment_store.payments(connection, whose, decode_id_cursor(cursor), limit + 1)
         return page_of([Payment(**row) for row in rows], limit, lambda payment: (payment.id,))
+
+    async def get(self, actor: Actor, payment: UUID) -> Payment:
+        """Return a payment (operator); raise NotFound."""
+        actor.require(Permission.INVOICES_RUN)
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            row = await payment_store.payment(connection, payment)
+        if row is None:
+            raise NotFound(_("There is no such payment."))
+        return Payment(**row)
 
     async def paid_with(self, actor: Actor, payment: UUID) -> list[Mapping[str, Any]]:
         """Return the invoices that a payment pays: ``serial``, ``state`` and ``amount`` of each (operator)."""

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from haat.infra.events import NewEvent
 from haat.infra.postgres import PLATFORM_SCOPE, Database, Scope, tenant
-from haat.invoices import call_store, credits, registration, store
+from haat.invoices import call_store, credits, note_store, registration, store
 from haat.invoices.credits import CreditItem, CreditNote, DebitItem
 from haat.invoices.issuing import Issuer, Outcome
 from haat.invoices.model import Draft, content_hash, line_data, plain
@@ -264,7 +264,7 @@ class Invoices:
         scope, whose = self._whose(actor, org)
         limit = max(1, min(limit, MAX_PAGE))
         async with self._db.transaction(scope) as connection:
-            rows = await store.notes(connection, whose, decode_id_cursor(cursor), limit + 1)
+            rows = await note_store.page(connection, whose, decode_id_cursor(cursor), limit + 1)
         return page_of([CreditNote(**row) for row in rows], limit, lambda note: (note.id,))
 
     async def credit_note(self, actor: Actor, identifier: UUID) -> CreditNote:
@@ -287,7 +287,7 @@ class Invoices:
         scope, _ = self._whose(actor, None)
         await self._note(actor, identifier)
         async with self._db.transaction(scope) as connection:
-            return await store.note_lines(connection, identifier)
+            return await note_store.lines(connection, identifier)
 
     async def allocations(self, actor: Actor, identifier: UUID) -> list[Mapping[str, Any]]:
         """Return what paid an invoice: payments, credit notes, the wallet."""
@@ -433,7 +433,7 @@ class Invoices:
     async def _note(self, actor: Actor, identifier: UUID) -> Mapping[str, Any]:
         scope, whose = self._whose(actor, None)
         async with self._db.transaction(scope) as connection:
-            row = await store.note(connection, identifier)
+            row = await note_store.note(connection, identifier)
         if row is None or (whose is not None and row["org_id"] != whose):
             raise NotFound(_("There is no such credit note, or it is not yours."))
         return row

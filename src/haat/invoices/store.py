@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -30,16 +29,13 @@ _STANDING = """
     invoice_id, org_id, kind, period, serial, state, total, paid, credited, due_on, reminders, reason, changed_at,
     version
 """
-_NOTE = """
-    id, org_id, key, serial, reason, reference, issued_at, place_of_supply, net, tax, total, content_hash
-"""
 
 
-async def _all(connection: Connection, query: str, *values: Any) -> list[Row]:
+async def fetch_all(connection: Connection, query: str, *values: Any) -> list[Row]:
     return [row async for row in await connection.execute(query, values)]
 
 
-async def _one(connection: Connection, query: str, *values: Any) -> Row | None:
+async def fetch_one(connection: Connection, query: str, *values: Any) -> Row | None:
     row = await (await connection.execute(query, values)).fetchone()
     return row
 
@@ -64,7 +60,7 @@ async def lock_key(connection: Connection, key: str) -> None:
 
 
 async def buyers(connection: Connection, orgs: Sequence[UUID]) -> dict[UUID, Row]:
-    rows = await _all(
+    rows = await fetch_all(
         connection,
         "SELECT id, name, address, state_code, gstin, zone FROM organisations WHERE id = ANY(%s)",
         list(orgs),
@@ -74,7 +70,7 @@ async def buyers(connection: Connection, orgs: Sequence[UUID]) -> dict[UUID, Row
 
 async def invoices_of(connection: Connection, orgs: Sequence[UUID]) -> list[Row]:
     """Return the organisations' invoices and statements, without notes, oldest period and part first."""
-    return await _all(
+    return await fetch_all(
         connection,
         f"{_INVOICES} WHERE invoices.org_id = ANY(%s) AND invoices.kind <> 'debit_note' ORDER BY invoices.period, part",
         list(orgs),
@@ -83,7 +79,7 @@ async def invoices_of(connection: Connection, orgs: Sequence[UUID]) -> list[Row]
 
 async def registering(connection: Connection, orgs: Sequence[UUID]) -> dict[UUID, str]:
     """Return the serials of the invoices that wait for their registration, by organisation."""
-    rows = await _all(
+    rows = await fetch_all(
         connection,
         "SELECT org_id, serial FROM invoice_states WHERE org_id = ANY(%s) AND state = 'registering'",
         list(orgs),
@@ -100,7 +96,7 @@ _BILLED = """
 
 async def billed_up_to(connection: Connection, orgs: Sequence[UUID]) -> dict[tuple[UUID, str], int]:
     """Return the batch up to which usage lies on issued lines, by organisation and period."""
-    rows = await _all(
+    rows = await fetch_all(
         connection,
         f"SELECT line.org_id, line.period, max(line.batch_to) AS batch {_BILLED} GROUP BY line.org_id, line.period",
         list(orgs),
@@ -114,7 +110,7 @@ async def billed(
     """Return what issued lines charge, by organisation and period as asked, and by what they charge for."""
     if not asked:
         return {}
-    rows = await _all(
+    rows = await fetch_all(
         connection,
         f"""
         SELECT line.org_id, line.period, line.charge_key, sum(line.quantity) AS quantity,
@@ -135,7 +131,7 @@ async def billed(
 
 async def former_lines(connection: Connection, org: UUID, period: str, keys: Sequence[str]) -> list[Row]:
     """Return the last issued line of each charge, with its card's version."""
-    return await _all(
+    return await fetch_all(
         connection,
         f"""
         SELECT DISTINCT ON (line.charge_key) line.*, rate_cards.version AS card_version
@@ -165,7 +161,7 @@ async def with_later_usage(connection: Connection, asked: Sequence[tuple[UUID, P
         if len(orgs) >= _MANY:
             found |= {(org, period.label) for org in await _called_later(connection, orgs, period, after)}
     alone = [one for one in asked if len(together[one[1], one[2]]) < _MANY]
-    rows = await _all(
+    rows = await fetch_all(
         connection,
         """
         SELECT org, label FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::bigint[])
@@ -214,7 +210,7 @@ async def organisations_to_bill(connection: Connection, start: datetime, end: da
 
     Organisations are found one after the other in the rollups' key: there are many rollups of each.
     """
-    rows = await _all(
+    rows = await fetch_all(
         connection,
         """
         WITH RECURSIVE called AS (
@@ -244,7 +240,7 @@ async def organisations_to_bill(connection: Connection, start: datetime, end: da
 
 async def next_serials(connection: Connection, prefix: str, financial_year: str, count: int) -> range:
     """Take the next numbers of a financial year. The row stays locked to the commit, so no number is lost."""
-    row = await _one(
+    row = await fetch_one(
         connection,
         """
         INSERT INTO invoice_serials (prefix, financial_year, last) VALUES (%s, %s, %s)
@@ -274,7 +270,7 @@ async def keep_documents(connection: Connection, documents: Sequence[tuple[bytes
 
 
 async def document(connection: Connection, digest: bytes) -> str | None:
-    row = await _one(connection, "SELECT document FROM invoice_documents WHERE content_hash = %s", digest)
+    row = await fetch_one(connection, "SELECT document FROM invoice_documents WHERE content_hash = %s", digest)
     return str(row["document"]) if row else None
 
 
@@ -305,12 +301,14 @@ async def page(
 
 
 async def invoices_named(connection: Connection, identifiers: Sequence[UUID]) -> list[Row]:
-    return await _all(connection, f"{_INVOICES} WHERE invoices.id = ANY(%s) ORDER BY invoices.id", list(identifiers))
+    return await fetch_all(
+        connection, f"{_INVOICES} WHERE invoices.id = ANY(%s) ORDER BY invoices.id", list(identifiers)
+    )
 
 
 async def invoice(connection: Connection, identifier: UUID) -> Row | None:
     """Return an invoice with its document."""
-    return await _one(
+    return await fetch_one(
         connection,
         f"""
         SELECT {_INVOICE}, document FROM invoices JOIN invoice_states ON invoice_id = invoices.id
@@ -321,29 +319,29 @@ async def invoice(connection: Connection, identifier: UUID) -> Row | None:
 
 
 async def lines(connection: Connection, invoice: UUID) -> list[Row]:
-    return await _all(connection, "SELECT * FROM invoice_lines WHERE invoice_id = %s ORDER BY position", invoice)
+    return await fetch_all(connection, "SELECT * FROM invoice_lines WHERE invoice_id = %s ORDER BY position", invoice)
 
 
 async def line(connection: Connection, identifier: UUID) -> Row | None:
-    return await _one(connection, "SELECT * FROM invoice_lines WHERE id = %s", identifier)
+    return await fetch_one(connection, "SELECT * FROM invoice_lines WHERE id = %s", identifier)
 
 
 # --- standing and money ---------------------------------------------------------------------------
 
 
 async def standings(connection: Connection, identifiers: Sequence[UUID]) -> list[Row]:
-    return await _all(
+    return await fetch_all(
         connection, f"SELECT {_STANDING} FROM invoice_states WHERE invoice_id = ANY(%s)", list(identifiers)
     )
 
 
 async def standing(connection: Connection, identifier: UUID) -> Row | None:
-    return await _one(connection, f"SELECT {_STANDING} FROM invoice_states WHERE invoice_id = %s", identifier)
+    return await fetch_one(connection, f"SELECT {_STANDING} FROM invoice_states WHERE invoice_id = %s", identifier)
 
 
 async def owing(connection: Connection, orgs: Sequence[UUID]) -> list[Row]:
     """Return the standings of what organisations owe, what is due first coming first."""
-    return await _all(
+    return await fetch_all(
         connection,
         f"""
         SELECT {_STANDING} FROM invoice_states WHERE org_id = ANY(%s) AND state IN ('issued', 'overdue')
@@ -355,14 +353,14 @@ async def owing(connection: Connection, orgs: Sequence[UUID]) -> list[Row]:
 
 async def waiting(connection: Connection) -> list[Row]:
     """Return the standings of invoices that wait for their registration, oldest first."""
-    return await _all(
+    return await fetch_all(
         connection, f"SELECT {_STANDING} FROM invoice_states WHERE state = 'registering' ORDER BY invoice_id"
     )
 
 
 async def due_before(connection: Connection, day: date, after: UUID | None, limit: int) -> list[Row]:
     """Return the standings of open invoices that were due before a day."""
-    return await _all(
+    return await fetch_all(
         connection,
         f"""
         SELECT {_STANDING} FROM invoice_states
@@ -378,7 +376,7 @@ async def due_before(connection: Connection, day: date, after: UUID | None, limi
 
 async def unspent(connection: Connection, orgs: Sequence[UUID]) -> list[Row]:
     """Return payments and credit notes of which something paid no invoice yet, with what, oldest first."""
-    return await _all(
+    return await fetch_all(
         connection,
         """
         SELECT source, org_id, rest FROM (
@@ -399,14 +397,14 @@ async def unspent(connection: Connection, orgs: Sequence[UUID]) -> list[Row]:
 
 async def allocations_of(connection: Connection, invoice: UUID) -> list[Row]:
     """Return what paid an invoice, oldest first."""
-    return await _all(
+    return await fetch_all(
         connection, "SELECT source, amount, at FROM allocations WHERE invoice_id = %s ORDER BY at, id", invoice
     )
 
 
 async def goes_on_from(connection: Connection, invoice: UUID) -> str | None:
     """Return the serial of the newest invoice that stands and has lines of later batches of an invoice's months."""
-    row = await _one(
+    row = await fetch_one(
         connection,
         """
         SELECT later.serial FROM invoice_lines AS own
@@ -421,66 +419,11 @@ async def goes_on_from(connection: Connection, invoice: UUID) -> str | None:
     return str(row["serial"]) if row else None
 
 
-# --- credit notes ---------------------------------------------------------------------------------
-
-
-async def note_by_key(connection: Connection, key: str) -> Row | None:
-    return await _one(connection, f"SELECT {_NOTE} FROM credit_notes WHERE key = %s", key)
-
-
-async def note(connection: Connection, identifier: UUID) -> Row | None:
-    return await _one(
-        connection,
-        f"SELECT {_NOTE}, document FROM credit_notes JOIN invoice_documents USING (content_hash, org_id) WHERE id = %s",
-        identifier,
-    )
-
-
-async def notes(connection: Connection, org: UUID | None, before: UUID | None, limit: int) -> list[Row]:
-    rows = await connection.execute(
-        f"""
-        SELECT {_NOTE} FROM credit_notes
-        WHERE (%(org)s::uuid IS NULL OR org_id = %(org)s) AND (%(before)s::uuid IS NULL OR id < %(before)s)
-        ORDER BY id DESC LIMIT %(limit)s
-        """,
-        {"org": org, "before": before, "limit": limit},
-    )
-    return [row async for row in rows]
-
-
-async def note_lines(connection: Connection, note: UUID) -> list[Row]:
-    return await _all(connection, "SELECT * FROM credit_note_lines WHERE credit_note_id = %s ORDER BY id", note)
-
-
-async def lines_to_credit(connection: Connection, lines: Sequence[UUID]) -> list[Row]:
-    """Return invoice lines with what was credited of each, in the order of invoices and positions."""
-    return await _all(
-        connection,
-        """
-        SELECT line.*, coalesce((SELECT sum(taxable) FROM credit_note_lines WHERE invoice_line_id = line.id), 0)
-                   AS credited
-        FROM invoice_lines AS line WHERE line.id = ANY(%s) ORDER BY line.invoice_id, line.position
-        """,
-        list(lines),
-    )
-
-
-async def credited_of(connection: Connection, invoices: Sequence[UUID]) -> dict[UUID, Decimal]:
-    """Return the taxable value that notes have credited of invoices."""
-    rows = await _all(
-        connection,
-        """
-        SELECT line.invoice_id, sum(credit.taxable) AS taxable
-        FROM credit_note_lines AS credit JOIN invoice_lines AS line ON line.id = credit.invoice_line_id
-        WHERE line.invoice_id = ANY(%s) GROUP BY line.invoice_id
-        """,
-        list(invoices),
-    )
-    return {row["invoice_id"]: row["taxable"] for row in rows}
+# --- debit notes ----------------------------------------------------------------------------------
 
 
 async def invoices_with_documents(connection: Connection, identifiers: Sequence[UUID]) -> list[Row]:
-    return await _all(
+    return await fetch_all(
         connection,
         f"""
         SELECT {_INVOICE}, document FROM invoices JOIN invoice_states ON invoice_id = invoices.id
@@ -491,13 +434,13 @@ async def invoices_with_documents(connection: Connection, identifiers: Sequence[
 
 
 async def debit_note_by_key(connection: Connection, key: str) -> UUID | None:
-    row = await _one(connection, "SELECT id FROM invoices WHERE key = %s", key)
+    row = await fetch_one(connection, "SELECT id FROM invoices WHERE key = %s", key)
     return row["id"] if row else None
 
 
 async def parts_of(connection: Connection, org: UUID, period: str, kind: str) -> int:
     """Return how many invoices of a kind an organisation has for a period."""
-    row = await _one(
+    row = await fetch_one(
         connection,
         "SELECT count(*) AS parts FROM invoices WHERE org_id = %s AND period = %s AND kind = %s",
         org,

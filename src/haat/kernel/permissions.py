@@ -29,6 +29,7 @@ class Permission(StrEnum):
     LEDGER_READ = "ledger.read"
     PLANS_GRANT = "plans.grant"
     FLAGS_EDIT = "flags.edit"
+    PLUGINS_SWITCH = "plugins.switch"
     CONTENT_EDIT = "content.edit"
     REVIEWS_MODERATE = "reviews.moderate"
     PARTNER_EDIT = "partner.edit"

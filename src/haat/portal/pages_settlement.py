@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import urlencode
@@ -10,18 +11,24 @@ from urllib.parse import urlencode
 from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
 
+from haat.kernel.clock import month_of
 from haat.kernel.errors import HaatError, NotFound, PermissionDenied, ValidationFailed
 from haat.kernel.permissions import Actor, Permission
 from haat.language.messages import N_, _
 from haat.portal import formats
+from haat.portal.pages_usage import chosen_month, months
 from haat.portal.visit import Fields, Visit, VisitOf, messages, parse_id
+from haat.settlement.bank_answers import Answered
 from haat.settlement.disputes import Verdict
 from haat.settlement.evidence import MEDIA_TYPES
 from haat.settlement.payout_model import Status
+from haat.settlement.payouts import PayoutRun
 
 router = APIRouter()
 
 STATUSES = tuple(Status)
+SHOWN_ROWS = 20
+"""Of those rows of a bank's file that were refused."""
 EVENTS = {
     "payout.drafted": N_("drafted"),
     "payout.held": N_("held"),
@@ -202,7 +209,9 @@ async def _desk_page(
     status: str = "",
     cursor: str = "",
     errors: Fields | None = None,
-    run: Any = None,
+    run: PayoutRun | None = None,
+    answered: Answered | None = None,
+    refused_rows: Sequence[Mapping[str, str]] = (),
 ) -> Response:
     actor = _operator(visit)
     chosen = status if status in STATUSES else ""
@@ -221,9 +230,67 @@ async def _desk_page(
         chosen=chosen,
         statuses=STATUSES,
         run=run,
+        answered=answered,
+        refused_rows=refused_rows[:SHOWN_ROWS],
+        more_rows=max(0, len(refused_rows) - SHOWN_ROWS),
         errors=errors or Fields(),
         next_href=_next("/operator/payouts", status=chosen, cursor=page.next),
     )
+
+
+async def _run_page(
+    visit: Visit, status: int = 200, *, month: str = "", cursor: str = "", errors: Any = None
+) -> Response:
+    actor = _operator(visit)
+    last = month_of(month_of(visit.platform.clock.now(), visit.zone).start - timedelta(days=1), visit.zone)
+    period = chosen_month(visit, month or last.label)
+    page = await visit.platform.settlements.page(actor, period=period.label, cursor=cursor or None, limit=50)
+    return visit.render(
+        "settlement_run.html",
+        status,
+        period=period,
+        months=months(visit, period),
+        settlements=page.items,
+        waiting=await visit.platform.settlements.waiting(actor, period.label),
+        names={
+            org: (await visit.platform.identity.organisation(org)).name
+            for org in sorted({one.org_id for one in page.items})
+        },
+        errors=errors or Fields(),
+        next_href=_next("/operator/settlements", month=period.label, cursor=page.next),
+    )
+
+
+@router.get("/operator/settlements")
+async def settlements(visit: VisitOf, month: str = "", cursor: str = "") -> Response:
+    return await _run_page(visit, month=month, cursor=cursor)
+
+
+@router.post("/operator/settlements")
+async def settle(visit: VisitOf) -> Response:
+    """Settle what a month's invoices say and no statement has yet; doing it twice changes nothing."""
+    actor, month = _operator(visit), visit.text("month")
+    try:
+        await visit.platform.settlements.close_all(actor, month)
+    except HaatError as error:
+        return await _run_page(visit, error.status, month=month, errors=messages(error))
+    return visit.redirect("/operator/settlements", month=month, done="settled")
+
+
+@router.post("/operator/payouts/answers")
+async def take_answers(visit: VisitOf) -> Response:
+    """Take the bank's answers from its file: all of them or none, unless refused rows are to be left out."""
+    actor = _operator(visit)
+    text, _name = await visit.upload("file")
+    if not text:
+        return await _desk_page(visit, 422, errors=Fields(file=_("Choose the file that the bank has given you.")))
+    try:
+        answered = await visit.platform.bank_answers.take(actor, text, skip_refused=visit.text("skip_refused") == "yes")
+    except ValidationFailed as error:
+        rows = [item for item in error.extensions.get("errors", []) if item["field"] != "file"]
+        told = messages(error) if not rows else Fields({"": error.detail})
+        return await _desk_page(visit, error.status, errors=told, refused_rows=rows)
+    return await _desk_page(visit, answered=answered)
 
 
 @router.get("/operator/payouts")

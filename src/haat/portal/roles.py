@@ -25,6 +25,7 @@ _DEEDS = {
     Permission.LEDGER_READ: N_("Read the books"),
     Permission.PLANS_GRANT: N_("Grant plans that are not listed"),
     Permission.FLAGS_EDIT: N_("Switch features on and off"),
+    Permission.PLUGINS_SWITCH: N_("Switch plugins on and off"),
     Permission.CONTENT_EDIT: N_("Write and publish pages, help and announcements"),
     Permission.REVIEWS_MODERATE: N_("Hide reviews that break the rules"),
     Permission.PARTNER_EDIT: N_("Register the company as a provider"),

@@ -32,7 +32,7 @@ from haat.settlement.model import (
     withheld_entries,
 )
 from haat.settlement.projection import SETTLEMENTS
-from haat.settlement.statements import Settlement, Statements
+from haat.settlement.statements import Settlement, Statements, Waiting
 from haat.settlement.withholding import Rule, Withheld, rates_of, withhold
 from haat.usage.model import Pseudonyms, month_named
 
@@ -145,6 +145,13 @@ class Settlements(Statements):
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             found = [await store.settlements_of(connection, provider, period) for provider in providers]
         return [Settlement(**row) for rows in found for row in rows]
+
+    async def waiting(self, actor: Actor, period: str) -> Waiting:
+        """Return what of a period's invoices no statement has yet (operator)."""
+        actor.require(Permission.SETTLEMENTS_RUN)
+        month_named(period, "UTC")
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            return Waiting(**await store.unsettled_sums(connection, period))
 
     # --- within ---------------------------------------------------------------------------------
 

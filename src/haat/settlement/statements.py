@@ -46,6 +46,15 @@ class Settlement:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Lines on a period's invoices that no statement has yet: of how many providers, and what they come to."""
+
+    providers: int
+    lines: int
+    gross: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class StatementLine:
     """A settlement line as its provider may see it: the customer is a pseudonym."""
 

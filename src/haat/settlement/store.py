@@ -74,6 +74,23 @@ async def unsettled(connection: Connection, provider_org: UUID, period: str, age
     return [row async for row in rows]
 
 
+async def unsettled_sums(connection: Connection, period: str) -> Row:
+    """Return how many ``providers`` have ``lines`` on a period's invoices that no settlement has yet, and their sum."""
+    row = await (
+        await connection.execute(
+            f"""
+            SELECT count(DISTINCT line.provider_org) AS providers, count(*) AS lines,
+                   coalesce(sum(line.taxable), 0) AS gross {_SOLD}
+            WHERE invoices.period = %(period)s
+              AND NOT EXISTS (SELECT FROM settlement_lines WHERE invoice_line_id = line.id)
+            """,
+            {"period": period, "owed_by_nobody": list(OWED_BY_NOBODY)},
+        )
+    ).fetchone()
+    assert row is not None
+    return row
+
+
 async def unsettled_credits(connection: Connection, provider_org: UUID, agent: bool) -> list[Row]:
     """Return credits on settled lines that no settlement has yet, with what was credited of the line before."""
     rows = await connection.execute(

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, Field
 
 from haat.control.context import ActorOf, Body, PlatformOf, VisitorOf
+from haat.sla.board import Place
 from haat.sla.maintenance import Window
 from haat.sla.model import Objective, ObjectiveDraft, Tier
 from haat.sla.views import (
@@ -197,6 +198,51 @@ async def announce(service_id: UUID, body: Announcement, actor: ActorOf, platfor
 async def cancel(window_id: UUID, actor: ActorOf, platform: PlatformOf) -> WindowView:
     """Take back a window that hasn't begun, or end one at the next quarter hour."""
     return WindowView.of(await platform.sla.cancel(actor, window_id))
+
+
+class PlaceView(BaseModel):
+    """A listing on the board: percentages over ``days``, open alerts such as `p95_fast`, its newest broken month."""
+
+    service_id: UUID
+    path: str
+    name: str
+    status: str
+    promised: Decimal | None
+    measured: Decimal | None
+    source: str | None
+    days: int
+    budget: BudgetView | None
+    alerts: list[str]
+    suspended_since: datetime | None
+    maintenance_until: datetime | None
+    breach: UUID | None
+
+    @classmethod
+    def of(cls, place: Place) -> PlaceView:
+        return cls.model_validate(place, from_attributes=True)
+
+
+class BoardView(BaseModel):
+    """``trouble`` has listings with an open alert, suspended or in maintenance; ``items`` all with an objective."""
+
+    trouble: list[PlaceView]
+    items: list[PlaceView]
+    next: str | None
+
+
+@router.get("/sla/board")
+async def board(
+    actor: ActorOf,
+    platform: PlatformOf,
+    cursor: Annotated[str | None, Query(max_length=500)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 25,
+) -> BoardView:
+    """Show how all listings stand that promise something, those in trouble first (operator)."""
+    trouble = await platform.sla_board.trouble(actor)
+    page = await platform.sla_board.page(actor, cursor=cursor, limit=limit)
+    return BoardView(
+        trouble=[PlaceView.of(one) for one in trouble], items=[PlaceView.of(one) for one in page.items], next=page.next
+    )
 
 
 @router.get("/sla/months")

@@ -108,6 +108,44 @@ async def counts_of(
     return _counts(row)
 
 
+async def standings(connection: Connection, now: datetime, services: Sequence[UUID], days: int) -> list[Row]:
+    """Return how services stand, in order of their addresses: over their objective's window, or so many days.
+
+    Besides what was counted: ``promised`` percent, open ``alerts``, ``suspended_since``, ``maintenance_until``, and the
+    newest ``breach``.
+    """
+    rows = await connection.execute(
+        f"""
+        SELECT services.id, provider_slug, slug, name, status, objective.availability AS promised,
+               coalesce(objective.window_days, %(days)s) AS days, counted.*,
+               ARRAY(SELECT signal || '_' || pace FROM sla_alerts
+                     WHERE service_id = services.id AND closed_at IS NULL ORDER BY opened_at, id) AS alerts,
+               (SELECT suspended_at FROM sla_suspensions
+                WHERE service_id = services.id AND restored_at IS NULL) AS suspended_since,
+               (SELECT max(ends_at) FROM sla_maintenance
+                WHERE service_id = services.id AND cancelled_at IS NULL AND starts_at <= %(now)s
+                  AND ends_at > %(now)s) AS maintenance_until,
+               (SELECT id FROM sla_months WHERE service_id = services.id AND verdict = 'breached'
+                ORDER BY period DESC LIMIT 1) AS breach
+        FROM services
+        LEFT JOIN LATERAL (
+            SELECT availability, window_days,
+                   (SELECT min(effective_from) FROM sla_objectives WHERE service_id = services.id) AS began
+            FROM sla_objectives WHERE service_id = services.id AND effective_from <= %(now)s
+            ORDER BY effective_from DESC LIMIT 1) AS objective ON true
+        CROSS JOIN LATERAL (
+            SELECT {_summed()} FROM sla_slots AS one
+            WHERE service_id = services.id AND minutes = 15 AND slot < %(now)s AND slot >= greatest(objective.began,
+                date_bin('15 minutes', %(now)s, 'epoch'::timestamptz)
+                - make_interval(days => coalesce(objective.window_days, %(days)s)))
+              AND {_OUTSIDE}) AS counted
+        WHERE services.id = ANY(%(services)s) ORDER BY provider_slug, slug
+        """,
+        {"now": now, "services": list(services), "days": days},
+    )
+    return [row async for row in rows]
+
+
 async def latency_of(
     connection: Connection, service_id: UUID, start: datetime, end: datetime, minutes: int = 15
 ) -> dict[int, int]:

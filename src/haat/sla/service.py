@@ -23,11 +23,8 @@ from haat.sla.evidence import Predicate
 from haat.sla.maintenance import Span, Window, check, quarter_after, quarter_before
 from haat.sla.model import (
     QUANTILES,
-    Budget,
-    Counts,
     Objective,
     ObjectiveDraft,
-    budget_of,
     in_force,
     percent_of,
 )
@@ -195,7 +192,7 @@ class Sla(Leveled):
             objective,
             next((one for one in present if one.effective_from > now), None),
             window,
-            _budget_view(window.counts, objective) if objective else None,
+            BudgetView.of(window.counts, objective.availability) if objective else None,
             this_month,
             {name: quantile(latency, float(share)) for name, share in QUANTILES.items()},
             sorted(incidents, key=lambda one: one.since, reverse=True),
@@ -346,15 +343,6 @@ class _Names:
 
     def of(self, org: UUID) -> str:
         return str(org) if self.open_to(org) else self.pseudonyms.of(self.provider, org)
-
-
-def _budget_view(found: Counts, objective: Objective) -> BudgetView | None:
-    if found.source is None:
-        return None
-    budget: Budget = budget_of(*found.bad_of(found.source), objective.availability)
-    return BudgetView(
-        percent_of(budget.allowed / 100), budget.bad, percent_of(budget.left / 100), percent_of(budget.spent, 1)
-    )
 
 
 def _month_view(row: store.Row) -> MonthView:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from haat.kernel.money import total
 from haat.sla.maintenance import Window
-from haat.sla.model import Counts, Objective
+from haat.sla.model import Counts, Objective, budget_of, percent_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,16 @@ class BudgetView:
     left: Decimal
     spent: Decimal
     """The percentage of the budget that is used; above 100 once the objective is missed."""
+
+    @classmethod
+    def of(cls, found: Counts, promised: Decimal) -> BudgetView | None:
+        """Return the budget that an availability of so many percent leaves; None of too small a sample."""
+        if found.source is None:
+            return None
+        budget = budget_of(*found.bad_of(found.source), promised)
+        return cls(
+            percent_of(budget.allowed / 100), budget.bad, percent_of(budget.left / 100), percent_of(budget.spent, 1)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """The way into the usage store: many records in one transaction, each id once.
 
-Rows that are expected to be new, as those of a journal that is read on are, go by binary COPY straight into `usage`. If
-the key says that one isn't, nothing of that is stored, and they go the long way, as what comes after a start does:
-into a temporary stage and from there with ``ON CONFLICT DO NOTHING``. The rollups grow by the rows that were really
-inserted, in the same transaction, so a duplicate never counts. One intake runs at a time (an advisory lock held to the
-commit): batch numbers therefore become visible in order, and "everything up to batch n" never changes afterwards.
+Rows that are expected to be new, as those of a journal that is read on are, go by binary COPY straight into `usage`:
+first the usual ones, whose columns are few, then the others. If the key says that one isn't new, nothing of that is
+stored, and they go the long way, as what comes after a start does: into a temporary stage and from there with ``ON
+CONFLICT DO NOTHING``. The rollups grow by the rows that were really inserted, in the same transaction, so a duplicate
+never counts. One intake runs at a time (an advisory lock held to the commit): batch numbers therefore become visible
+in order, and "everything up to batch n" never changes afterwards.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from haat.usage.meanwhile import Writer, beside
 from haat.usage.record import Record
 from haat.usage.rollup import Rollup
 from haat.usage.rollups import pieces, roll
-from haat.usage.rows import COLUMNS, Row
+from haat.usage.rows import COLUMNS, USUAL_COLUMNS, Row
 from haat.usage.sorting import Sorting
 
 INTAKE_LOCK = 7_411_004
@@ -47,6 +48,7 @@ class Taken:
 
 _INTO = ", ".join(COLUMNS)
 _COPY = f"COPY usage ({_INTO}) FROM STDIN (FORMAT binary)"
+_COPY_USUAL = f"COPY usage ({', '.join(USUAL_COLUMNS)}) FROM STDIN (FORMAT binary)"
 _COPY_STAGE = f"COPY usage_stage ({_INTO}) FROM STDIN (FORMAT binary)"
 _INSERT = f"""
     INSERT INTO usage ({_INTO}) SELECT {_INTO} FROM usage_stage ON CONFLICT (id) DO NOTHING RETURNING id
@@ -99,16 +101,24 @@ async def take_new(
         raise NotNext
     try:
         with _uncollected():
-            async with connection.cursor() as cursor, cursor.copy(_COPY, writer=Writer(cursor, meanwhile)) as copy:
-                await copy.write(HEADER)
-                for some in rows:
-                    await copy.write(some)
-                await copy.write(TRAILER)
+            await _copy(connection, _COPY_USUAL if found.usual else _COPY, rows, meanwhile)
+            if found.unusual:  # it is whole now
+                await _copy(connection, _COPY, (found.unusual,), meanwhile)
             async with beside(meanwhile):
                 await roll(connection, found.rollup, found.batch)
     except (DataError, IntegrityError) as error:  # an id is there, a month has no partition, a value doesn't fit
         raise NotAllNew(str(error.diag.message_primary)) from error
     return await _taken(connection, found, found.made, at)
+
+
+async def _copy(
+    connection: Connection, statement: str, rows: Iterable[bytes | bytearray], meanwhile: Callable[[], bool]
+) -> None:
+    async with connection.cursor() as cursor, cursor.copy(statement, writer=Writer(cursor, meanwhile)) as copy:
+        await copy.write(HEADER)
+        for some in rows:
+            await copy.write(some)
+        await copy.write(TRAILER)
 
 
 async def _taken(connection: Connection, found: Sorting, inserted: int, at: datetime) -> Taken:

@@ -21,11 +21,11 @@ class Load:
     """One batch, of which rows are made for a batch number that was foreseen.
 
     ``read`` is how many records it holds, ``problems`` what stands still, by worker. ``resume`` are the journals'
-    positions after it; None while it is open.
+    positions after it; None while it is open. ``usual``: most of its calls are expected to be.
     """
 
-    def __init__(self, batch: int) -> None:
-        self.found = Sorting(batch, None)
+    def __init__(self, batch: int, *, usual: bool = True) -> None:
+        self.found = Sorting(batch, None, usual=usual)
         self.records: list[Record] = []
         """Those of which no rows have been made."""
         self.read = self.size = 0
@@ -47,6 +47,11 @@ class Load:
         self._rows.append(rows)
         self.size += len(rows)
         return True
+
+    @property
+    def is_usual(self) -> bool:
+        """Tell whether most of its calls were usual ones: so will the next load's be."""
+        return self.found.unusual_rows * 2 <= self.found.made
 
     def rows(self) -> bytes | None:
         """Return the oldest rows that were made, as COPY takes them, and let go of them; None when there are none."""

@@ -1,10 +1,12 @@
 """The parts of a usage row that recur from call to call, each encoded for COPY: who called what, how much, the rest.
 
-An event says all three of them; a piece of an event's JSON may say one (see `haat.usage.glance`).
+An event says all three of them; a piece of an event's JSON may say one (see `haat.usage.glance`). Each part has usual
+columns and others in which most calls say nothing: where a part says nothing in them, the table's defaults do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from functools import lru_cache
 from uuid import UUID
@@ -19,7 +21,7 @@ from haat.usage.cells import (
     smallint_cell,
     uuid_cell,
 )
-from haat.usage.event import LIVE, SHADOW, TEST, UsageEvent
+from haat.usage.event import LIVE, SHADOW, TEST, Outcome, UsageEvent
 from haat.usage.model import MAX_QUANTITY, QUANTITY_STEP, UNITS, Misfit
 
 CALLER_COLUMNS = (
@@ -31,49 +33,48 @@ CALLER_COLUMNS = (
     "plan",
     "outcome",
     "credential_id",
-    "end_user",
-    "tags",
-    "caller_request_id",
     "provider",
     "service_slug",
     "version",
-    "variant",
     "method",
     "path_template",
 )
-COUNTED_COLUMNS = ("error_code", *UNITS, "other_units", "units_source", "raw_usage")
-REST_COLUMNS = (
-    "cache",
-    "cached",
-    "cached_share",
-    "region",
-    "language_pair",
-    "attempts",
-    "executed_by",
-    "gateway",
-    "trace",
-    "mode",
-    "rollout",
-    "arm",
-    "agreed",
-)
+CALLER_OTHERS = ("end_user", "tags", "caller_request_id", "variant")
+COUNTED_COLUMNS = ("error_code", *UNITS, "units_source")
+COUNTED_OTHERS = ("other_units", "raw_usage")
+REST_COLUMNS = ("cache", "region", "language_pair", "attempts", "gateway")
+REST_OTHERS = ("cached", "cached_share", "executed_by", "trace", "mode", "rollout", "arm", "agreed")
 
 _FROM_CACHE = ("hit", "partial")
 _SHARE_STEP = Decimal("0.001")
 _WIDE = Context(prec=60, rounding=ROUND_HALF_UP)
 
 
-class Caller:
-    """Who called what, and what became of it.
+class Part:
+    """A part's columns for COPY: the usual ones, and ``data`` with the others behind them.
 
-    ``data`` are the columns, ``key`` the first seven of them, by which customers' rollups are kept; ``seller``,
-    ``service`` and ``outcome`` are what sellers' are kept by.
+    ``usual`` is None where the others say something.
     """
 
-    __slots__ = ("data", "key", "outcome", "seller", "service")
+    __slots__ = ("data", "usual")
 
-    def __init__(self, data: bytes, key: bytes, seller: bytes, service: bytes, outcome: bytes) -> None:
-        self.data, self.key, self.seller, self.service, self.outcome = data, key, seller, service, outcome
+    def __init__(self, usual: bytes, others: bytes, defaults: bytes) -> None:
+        self.data = usual + others
+        self.usual = usual if others == defaults else None
+
+
+class Caller(Part):
+    """Who called what, and what became of it.
+
+    ``key`` are the first seven columns, by which customers' rollups are kept; ``seller``, ``service`` and ``outcome``
+    are what sellers' are kept by.
+    """
+
+    __slots__ = ("key", "outcome", "seller", "service")
+
+    def __init__(self, usual: bytes, others: bytes, key: bytes, seller: bytes, service: bytes, outcome: bytes) -> None:
+        super().__init__(usual, others, _NOBODY)
+        self.key, self.seller, self.service, self.outcome = key, seller, service, outcome
 
 
 class Amounts:
@@ -97,22 +98,24 @@ class Amounts:
         self.compute_seconds += other.compute_seconds
 
 
-class Counted:
+class Counted(Part):
     """How much; ``amounts`` are those of the units that have columns."""
 
-    __slots__ = ("amounts", "data")
+    __slots__ = ("amounts",)
 
-    def __init__(self, data: bytes, amounts: Amounts) -> None:
-        self.data, self.amounts = data, amounts
+    def __init__(self, usual: bytes, others: bytes, amounts: Amounts) -> None:
+        super().__init__(usual, others, _NO_MORE)
+        self.amounts = amounts
 
 
-class Rest:
+class Rest(Part):
     """What else was seen; rollups are kept by the language ``pair``, and count only what is ``live``."""
 
-    __slots__ = ("data", "live", "pair")
+    __slots__ = ("live", "pair")
 
-    def __init__(self, data: bytes, live: bool, pair: bytes) -> None:
-        self.data, self.live, self.pair = data, live, pair
+    def __init__(self, usual: bytes, others: bytes, live: bool, pair: bytes) -> None:
+        super().__init__(usual, others, _NOTHING_ELSE)
+        self.live, self.pair = live, pair
 
 
 def caller_of(event: UsageEvent) -> Caller:
@@ -135,17 +138,14 @@ def caller_of(event: UsageEvent) -> Caller:
             (
                 key,
                 _reference(event.credential),
-                cell(event.user),
-                json_cell(event.tags),
-                cell(event.caller_request_id),
                 cell(event.provider),
                 cell(event.service_slug),
                 cell(event.version),
-                cell(event.variant),
                 cell(event.method),
                 cell(event.path_template),
             )
         ),
+        _asked_for(event),
         key,
         seller,
         service,
@@ -170,11 +170,10 @@ def counted_of(event: UsageEvent) -> Counted:
             (
                 cell(event.error_code),
                 *cells.values(),
-                json_cell(others),
                 cell(event.units_source),
-                cell(event.raw_usage),
             )
         ),
+        _more(others, event.raw_usage),
         amounts,
     )
 
@@ -187,21 +186,37 @@ def rest_of(event: UsageEvent) -> Rest:
         b"".join(
             (
                 cell(event.cache),
-                *_cached(event),
                 cell(event.region),
                 pair,
                 smallint_cell(event.attempts),
-                _reference(event.executed_by),
                 cell(event.gateway),
-                cell(event.trace),
-                cell(mode),
-                _reference(event.rollout),
-                cell(event.arm),
-                boolean_cell(event.agreed),
             )
         ),
+        _else(event, mode),
         mode == LIVE,
         pair,
+    )
+
+
+def _asked_for(event: UsageEvent) -> bytes:
+    return b"".join((cell(event.user), json_cell(event.tags), cell(event.caller_request_id), cell(event.variant)))
+
+
+def _more(others: Mapping[str, str], raw_usage: str) -> bytes:
+    return json_cell(others) + cell(raw_usage)
+
+
+def _else(event: UsageEvent, mode: str) -> bytes:
+    return b"".join(
+        (
+            *_cached(event),
+            _reference(event.executed_by),
+            cell(event.trace),
+            cell(mode),
+            _reference(event.rollout),
+            cell(event.arm),
+            boolean_cell(event.agreed),
+        )
     )
 
 
@@ -261,3 +276,10 @@ def _reference(text: str) -> bytes:
         return uuid_cell(id_bytes(text))
     except ValueError as error:
         raise Misfit("it names an organisation, service or credential by something that is not a UUID") from error
+
+
+_BLANK = UsageEvent(id="", at=0, outcome=Outcome.COMPLETED)
+_NOBODY = _asked_for(_BLANK)
+_NO_MORE = _more({}, "")
+_NOTHING_ELSE = _else(_BLANK, LIVE)
+"""The table's defaults of the others of each part."""

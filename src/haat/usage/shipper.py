@@ -160,7 +160,7 @@ class Shipper:
         load = self._loads[-1]
         if load.sort(int(self._clock.now().timestamp() * 1000)):
             return True
-        if load.read >= self._batch:
+        if load.read >= self._batch or len(load.found.unusual) >= AHEAD_BYTES:
             self._close()
             return True
         return self._read(load)
@@ -169,7 +169,7 @@ class Shipper:
         """Close the load that is open, and open the next one. What holds no records takes no batch number."""
         load = self._loads[-1]
         load.resume = self._resume()
-        self._loads.append(Load(load.found.batch + (1 if load.read else 0)))
+        self._loads.append(Load(load.found.batch + (1 if load.read else 0), usual=load.is_usual))
 
     def _resume(self) -> dict[str, Position]:
         """Return where the journals are to be read on, once all that was read is stored."""

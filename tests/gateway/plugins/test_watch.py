@@ -145,7 +145,7 @@ def test_what_can_not_run_is_not_switched_on(tmp_path: Path, monkeypatch: pytest
             "from haat.plugins.api import *\nclass N(Plugin):\n    requires = ('profanity',)\n"
         )
         code, output = run("enable", "needy", *here)
-        assert code == 1 and "enable that first" in output
+        assert code == 1 and "switch that on first" in output
         assert switches.read(switches.switches_path(tmp_path)).plugins == {}
 
 
