@@ -105,6 +105,13 @@ def text_model() -> Path:
     return path
 
 
+def model_alone(calls: int = 300) -> float:
+    """Return the median milliseconds that a batch of the first model takes in a process that serves nobody."""
+    script = str(APPS / "alone.py")
+    done = subprocess.run([sys.executable, script, str(calls)], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
 def runtime_packages() -> Path:
     """Return the folder with ONNX Runtime and NumPy, for our workers."""
     return next((TRAINER.home / "lib").glob("python3*/site-packages"))

@@ -28,7 +28,7 @@ from bench.crash import Crash, crash
 from bench.gateway import DOCUMENT, working_folder
 from bench.load import LoadFailed
 from bench.measure import Sample
-from bench.model_servers import ONE_BATCH_MS, PEERS, Server, ours, text_model
+from bench.model_servers import PEERS, Server, model_alone, ours, text_model
 from bench.peers import NotInstalled
 from bench.processes import NotStarted, end_in_order, forget_settings, say
 from bench.report import put_between_markers
@@ -63,6 +63,8 @@ class Found:
     samples: dict[tuple[str, str, int], list[Sample]] = field(default_factory=dict)
     crashes: dict[str, Crash] = field(default_factory=dict)
     many: many_models.Seen | None = None
+    alone_ms: list[float] = field(default_factory=list)
+    """What the model of ten milliseconds takes by itself, by round."""
     left_out: dict[str, str] = field(default_factory=dict)
     failed: bool = False
 
@@ -82,6 +84,8 @@ def measure(effort: Effort, wanted: Sequence[str], found: Found, work: Path) -> 
             say(f"{server.name} is left out: {error}")
             found.left_out[server.name] = str(error).splitlines()[0]
     for number in range(effort.rounds):
+        found.alone_ms.append(model_alone())
+        say(f"  the model of ten milliseconds, by itself: {found.alone_ms[-1]:.2f} ms")
         # The one that was first is last in the next round: what drifts meets all alike.
         for server in servers if number % 2 == 0 else servers[::-1]:
             with_crash = "crash" in wanted and number == effort.rounds - 1
@@ -125,11 +129,12 @@ def as_json(found: Found, seen: conditions.Conditions, *, quick: bool) -> str:
             row[f"{figure}_range"] = [round(min(values), 3), round(max(values), 3)]
         row["errors"] = sum(sample.errors for sample in samples)
         if callers == 1 and model == "ten":
-            row["added_ms"] = round(float(str(row["p50_ms"])) - ONE_BATCH_MS, 3)
+            row["added_ms"] = round(float(str(row["p50_ms"])) - statistics.median(found.alone_ms), 3)
         rows.append(row)
     members = {
         "rows": rows,
         "crashes": {name: asdict(found_crash) for name, found_crash in found.crashes.items()},
+        "alone_ms": [round(one, 3) for one in found.alone_ms],
         "many": found.many.as_json() if found.many else None,
         "conditions": asdict(seen) | {"quick": quick, "left_out": found.left_out},
     }

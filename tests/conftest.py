@@ -132,6 +132,7 @@ def cluster(short_tmp: Path) -> Iterator[Cluster]:
     settings = Settings(data_dir=short_tmp / "shared", database_url=None)
     keyring = Keyring.load(settings.data_dir)
     quick = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
+    quick["shared_buffers"] = "128MB"  # all of them are looked through for each database that is dropped
     server = EmbeddedPostgres(settings.data_dir, keyring, settings.postgres_account, options=quick)
     server.start()
     try:

@@ -60,6 +60,87 @@ async def test_who_is_alone_waits_less_than_a_millisecond(engine: LocalEngine) -
     assert sorted(added)[len(added) // 2] < 0.005  # far below the 50 ms that a batch may wait, whatever else runs here
 
 
+# --- a batch that lies ready ------------------------------------------------------------------------
+
+
+async def busy(engine: LocalEngine, texts: list[str], **members: Any) -> list[asyncio.Task[Any]]:
+    """Ask for many things at once, one a batch; return when one runs and the next lies ready behind it."""
+    await engine.deploy(sample(batching=Batching(max_items=1), **members))
+    await ask(engine, "a")  # from now on it is known that batches are short
+    calls = [asyncio.create_task(outcome(ask(engine, text))) for text in texts]
+    pool = engine._pools[KEY]
+    await until(lambda: any(batch.waits_behind for batch in pool._running))
+    return calls
+
+
+async def test_the_next_batch_lies_ready_while_one_runs_and_all_are_answered(engine: LocalEngine) -> None:
+    calls = await busy(engine, [f"sleep 0.01 {number}" for number in range(9)])
+    assert [answers[0]["text"] for answers in await asyncio.gather(*calls)] == [
+        f"SLEEP 0.01 {number}" for number in range(9)
+    ]
+    pool = engine._pools[KEY]
+    assert not pool._running and engine.state(KEY).in_flight == 0
+    assert pool.counters.batch_size.count == pool.counters.inference_seconds.count == 10
+
+
+async def test_nothing_lies_ready_behind_long_batches(engine: LocalEngine) -> None:
+    await engine.deploy(sample(batching=Batching(max_items=1)))
+    await ask(engine, "sleep 0.06")
+    calls = [asyncio.create_task(ask(engine, "sleep 0.06")) for _ in range(4)]
+    while not all(call.done() for call in calls):
+        assert engine.state(KEY).in_flight <= 1
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("end", ["kill", "exit", "leave", "rubbish"])
+async def test_what_lies_behind_a_batch_that_ends_its_worker_is_run_elsewhere(engine: LocalEngine, end: str) -> None:
+    calls = await busy(engine, ["sleep 0.04", end, "a", "b", "c"])
+    first, bad, *others = await asyncio.gather(*calls)
+    assert isinstance(bad, EngineFailed) and first[0]["text"] == "SLEEP 0.04"
+    assert [answers[0]["text"] for answers in others] == ["A", "B", "C"]
+
+
+async def test_what_lies_behind_a_batch_that_hangs_is_run_elsewhere(engine: LocalEngine) -> None:
+    calls = await busy(engine, ["sleep 0.04", "hang", "a", "b"], timeout_seconds=0.5)
+    first, bad, *others = await asyncio.gather(*calls)
+    assert isinstance(bad, EngineTimeout) and first[0]["text"] == "SLEEP 0.04"
+    # Those that waited as long as it hung are late, too: none is blamed for it.
+    assert all(isinstance(one, EngineTimeout) or one[0]["text"] in ("A", "B") for one in others)
+    assert (await ask(engine, "d"))[0]["text"] == "D"
+
+
+async def test_a_killed_worker_loses_nobody(engine: LocalEngine) -> None:
+    calls = await busy(engine, [f"sleep 0.02 {number}" for number in range(9)])
+    for _ in range(3):
+        workers = engine._pools[KEY].workers
+        if workers:
+            os.kill(workers[0].pid, signal.SIGKILL)
+        await asyncio.sleep(0.1)
+    answers = await asyncio.gather(*calls)
+    failed = [answer for answer in answers if isinstance(answer, HaatError)]
+    assert len(failed) <= 3, "a killed worker costs the batch that it was at, and no other"
+    told = {answer[0]["text"] for answer in answers if not isinstance(answer, HaatError)}
+    assert len(told) == 9 - len(failed)
+
+
+async def test_a_worker_is_taken_away_after_what_lies_ready(engine: LocalEngine) -> None:
+    calls = await busy(engine, [f"sleep 0.02 {number}" for number in range(6)])
+    await engine.unload(KEY)
+    answers = await asyncio.gather(*calls)  # those that waited have it loaded again
+    assert [answer[0]["text"] for answer in answers] == [f"SLEEP 0.02 {number}" for number in range(6)]
+
+
+async def test_who_leaves_while_the_call_lies_ready_disturbs_nobody(engine: LocalEngine) -> None:
+    calls = await busy(engine, [f"sleep 0.03 {number}" for number in range(8)])
+    calls[1].cancel()
+    calls[2].cancel()
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [answer[0]["text"] for answer in (answers[0], *answers[3:])] == [
+        f"SLEEP 0.03 {number}" for number in (0, 3, 4, 5, 6, 7)
+    ]
+    assert engine.state(KEY).in_flight == 0
+
+
 async def test_a_deadline_that_has_passed_is_not_run(engine: LocalEngine) -> None:
     await engine.deploy(sample())
     await engine.load(KEY)

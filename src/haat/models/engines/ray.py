@@ -258,7 +258,12 @@ class RayWorker(WorkerProcess):
         self._memory = 0
         self._stopped = False
 
-    def begin(self, request: bytes, answer: Callable[[Message | None], bool]) -> None:
+    @property
+    def takes_one_more(self) -> bool:
+        """Tell that nothing lies behind a request: Serve might give it to another replica."""
+        return False
+
+    def begin(self, request: bytes, answer: Callable[[Message | None], bool], *, streams: bool = False) -> None:
         assert not self.busy, "a worker does one thing at a time"
         self._promised = False
         if self.lost:

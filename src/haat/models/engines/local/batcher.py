@@ -76,9 +76,24 @@ class Batcher:
     def __len__(self) -> int:
         return self._count
 
-    def is_full(self, workers: int) -> bool:
-        """Tell whether another call is to be refused: ten batches a worker wait already, or 64 MiB."""
-        return self._count >= QUEUE_BATCHES * self._batching.max_items * max(1, workers) or self._bytes >= QUEUE_BYTES
+    def is_full(self, workers: int, ready: int = 0) -> bool:
+        """Tell whether another call is to be refused: ten batches a worker wait already, or 64 MiB.
+
+        ``ready`` inputs wait at workers.
+        """
+        return (
+            self._count + ready >= QUEUE_BATCHES * self._batching.max_items * max(1, workers)
+            or self._bytes >= QUEUE_BYTES
+        )
+
+    @property
+    def has_whole_batch(self) -> bool:
+        """Tell whether a batch of texts waits to which nothing could be added, and besides it nothing that is due."""
+        if len(self._groups) != 1:
+            return False
+        (group,) = self._groups.values()
+        first = group.entries[: self._batching.max_items]
+        return len(first) == self._batching.max_items and not any(entry.given.content for entry in first)
 
     def add(self, entries: Iterable[Entry], running_calls: int) -> None:
         """Let the inputs of a call wait; ``running_calls`` is how many others are in batches that run."""

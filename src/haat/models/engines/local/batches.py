@@ -18,6 +18,7 @@ from haat.models.engines.local.calls import StreamCall, again
 
 if TYPE_CHECKING:
     from haat.models.engines.local.process import Message, WorkerProcess
+    from haat.models.region import Region
 
 STOP_SECONDS = 2.0
 """How long a model may take to end a stream that nobody reads any more; its worker is killed then."""
@@ -76,26 +77,46 @@ class Batch:
         self._limit = seconds
         self._on_end = on_end
         self._timer: asyncio.TimerHandle | None = None
+        self.waits_behind = False
+        """It is in the socket of a worker that is at work."""
         self._traces = [(entry.call.ticket.trace, entry.call.ticket.request_id) for entry in self.entries]
         self._parent = traces.batch_parent([trace for trace, _ in self._traces if trace])
 
     def begin(self) -> None:
         """Send it to the worker. One that can't be sent has failed."""
         stream = self._stream()
+        request = self._request("run" if stream is None else "stream", self.worker.region)
+        if request is None:
+            return
+        if stream is not None:
+            stream.hold, stream.go_on, stream.stop = self.worker.pause, self.worker.resume, self._stop
+        self._begins()
+        self.worker.begin(request, self._take if stream is None else self._take_part, streams=stream is not None)
+
+    def follow(self) -> None:
+        """Send it to a worker that is at work: it begins when that has ended."""
+        request = self._request("run", None)  # what the batch before it has in the region is still needed
+        if request is not None:
+            self.waits_behind = True
+            self.worker.follow(request, self._take, self._begins)
+
+    def _request(self, what: str, region: Region | None) -> bytes | None:
+        """Return what is sent to the worker; None, after the batch has ended, for what can't be."""
+        try:
+            inputs = wire.inputs_of([entry.given for entry in self.entries], region)
+            return wire.frame([what, self._key, self._parent, inputs])
+        except (TypeError, ValueError, OverflowError):
+            self._end(self._halves(EngineFailed("The input can't be given to the model; the call is not billed.")))
+            return None
+
+    def _begins(self) -> None:
+        self.waits_behind = False
+        self.began = time.monotonic()
         for entry in self.entries:
             ticket = entry.call.ticket
             ticket.queued = max(ticket.queued, self.began - entry.since)
             ticket.batch = max(ticket.batch, len(self.entries))
-        try:
-            inputs = wire.inputs_of([entry.given for entry in self.entries], self.worker.region)
-            request = wire.frame(["run" if stream is None else "stream", self._key, self._parent, inputs])
-        except (TypeError, ValueError, OverflowError):
-            self._end(self._halves(EngineFailed("The input can't be given to the model; the call is not billed.")))
-            return
-        if stream is not None:
-            stream.hold, stream.go_on, stream.stop = self.worker.pause, self.worker.resume, self._stop
         self._wait(self._limit)
-        self.worker.begin(request, self._take if stream is None else self._take_part)
 
     def _stream(self) -> StreamCall | None:
         call = self.entries[0].call
@@ -131,6 +152,8 @@ class Batch:
             for entry in self.entries:
                 entry.call.end(EngineTimeout())
             self._end([])
+        elif self.waits_behind:  # its worker was lost before its turn: that is no fault of its inputs
+            self._on_end(self, [self.piece])
         else:
             self._end(self._halves(_error_of(message)))
         return True

@@ -23,6 +23,8 @@ from haat.models.runtimes.port import Input
 
 MOST_RETRY_AFTER = 60
 FIRST_BACKOFF, MOST_BACKOFF = 0.05, 30.0
+SHORT_BATCH_SECONDS = 0.05
+"""A batch that takes no longer is worth sending ahead: what comes with a higher priority waits for one more."""
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,8 @@ class Pool:
         self._calls: set[Call] = set()
         self._running: set[Batch] = set()
         self._running_calls = 0
+        self._batch_seconds = math.inf
+        """What the last batch has taken."""
         self._watched: set[Call] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -133,7 +137,7 @@ class Pool:
         if self._error is not None and now < self._not_before and not self.workers:
             self.counters.errors[self._error.code] += 1
             raise again(self._error)
-        if self._batcher.is_full(len(self.workers)):
+        if self._batcher.is_full(len(self.workers), self._ready()):
             self.counters.errors[Overloaded.code] += 1
             raise Overloaded(retry_after=self._retry_after())
 
@@ -170,6 +174,11 @@ class Pool:
         for worker in self.workers:
             while worker.free and (piece := self._next()) is not None:
                 self._launch(worker, piece)
+        if self._batch_seconds <= SHORT_BATCH_SECONDS:
+            for worker in self.workers:
+                if worker.takes_one_more and self._batcher.has_whole_batch:
+                    entries = self._batcher.take(time.monotonic(), len(self.workers), self._running_calls)
+                    self._launch(worker, Piece(entries), behind=True)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -187,7 +196,7 @@ class Pool:
         entries = self._batcher.take(time.monotonic(), len(self.workers), self._running_calls)
         return Piece(entries) if entries else None
 
-    def _launch(self, worker: WorkerProcess, piece: Piece) -> None:
+    def _launch(self, worker: WorkerProcess, piece: Piece, *, behind: bool = False) -> None:
         batch = Batch(self.model.key, piece, worker, self._limit, self._batch_ended)
         self._running.add(batch)
         self._count_running()
@@ -195,19 +204,30 @@ class Pool:
             call = entry.call
             if isinstance(call, StreamCall) and call.timer is not None and not call.ticket.deadline:
                 call.timer.cancel()  # from now on it is silence that ends it
-            self.counters.queue_seconds.add(batch.began - entry.since)
         self.counters.batch_size.add(len(batch.entries))
-        batch.begin()
+        if behind:
+            batch.follow()
+        else:
+            batch.begin()
 
     def _batch_ended(self, batch: Batch, again: list[Piece]) -> None:
         self._running.discard(batch)
         self._count_running()
         self._again.extendleft(reversed(again))
+        if batch.waits_behind:
+            return
+        for entry in batch.entries:
+            self.counters.queue_seconds.add(batch.began - entry.since)
         self.counters.inference_seconds.add(batch.seconds)
         if not batch.failed and not batch.hung:
             self._failures = 0
+            self._batch_seconds = batch.seconds
             self.lately.batch(time.monotonic(), len(batch.entries), batch.seconds)
         self.used_at = time.monotonic()
+
+    def _ready(self) -> int:
+        """Return how many inputs lie ready behind batches that run."""
+        return sum(len(batch.entries) for batch in self._running if batch.waits_behind)
 
     def _count_running(self) -> None:
         self._running_calls = len({entry.call for batch in self._running for entry in batch.entries})
@@ -383,12 +403,12 @@ class Pool:
     def state(self) -> State:
         """Tell how it is doing."""
         now = time.monotonic()
-        running = sum(now - batch.began for batch in self._running)
+        running = sum(now - batch.began for batch in self._running if not batch.waits_behind)
         return State(
             status=self._status(),
             workers=len(self.workers),
-            queued=len(self._batcher) + sum(len(piece.entries) for piece in self._again),
-            in_flight=sum(len(batch.entries) for batch in self._running),
+            queued=len(self._batcher) + self._ready() + sum(len(piece.entries) for piece in self._again),
+            in_flight=sum(len(batch.entries) for batch in self._running if not batch.waits_behind),
             memory_bytes=self.memory,
             latency_p95=self.lately.latency_p95(now),
             utilisation=self.lately.utilisation(now, len(self.workers), running),

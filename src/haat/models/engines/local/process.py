@@ -40,6 +40,8 @@ OnLost = Callable[["WorkerProcess", list[str]], None]
 class WorkerProcess(asyncio.Protocol):
     """A child that runs a model, and more of the same kind. ``busy`` from a request until its last answer, or its loss.
 
+    It does one thing at a time. One more may lie in its socket, so that it need not wait for us between two.
+
     Its private folder is made in ``home``, or where temporary files are; a model that may use the network reaches
     ``networks`` though they aren't public.
 
@@ -59,6 +61,9 @@ class WorkerProcess(asyncio.Protocol):
         self._process: Process | None = None
         self._watch: asyncio.Task[None] | None = None
         self._answer: Callable[[Message | None], bool] | None = None
+        self._behind: tuple[Callable[[Message | None], bool], Callable[[], None]] | None = None
+        """Who is answered next, and is told before when its turn has come."""
+        self._streams = False
         self._paused = False
         self.region: Region | None = None
         """Where large contents for it are laid."""
@@ -79,6 +84,12 @@ class WorkerProcess(asyncio.Protocol):
     def free(self) -> bool:
         """Tell whether it can be given something to do."""
         return self._answer is None and not self.lost and not self._promised
+
+    @property
+    def takes_one_more(self) -> bool:
+        """Tell whether another request can lie behind the one at work: it is one model's alone and streams nothing."""
+        alone = len(self.users) == 1 and not self._turns
+        return self.busy and self._behind is None and alone and not self._streams and not self.lost
 
     async def turn(self) -> None:
         """Wait until it is free; it is then kept for the caller, who must ask something without waiting further."""
@@ -149,14 +160,23 @@ class WorkerProcess(asyncio.Protocol):
             self.kill()  # what it still answers would be taken for the next request's
             raise
 
-    def begin(self, request: bytes, answer: Callable[[Message | None], bool]) -> None:
-        """Send a request; ``answer`` is given each message until it returns true, or None when the worker is lost."""
+    def begin(self, request: bytes, answer: Callable[[Message | None], bool], *, streams: bool = False) -> None:
+        """Send a request; ``answer`` is given each message until it returns true, or None when the worker is lost.
+
+        One that ``streams`` has more answers than one.
+        """
         assert not self.busy, "a worker does one thing at a time"
-        self._promised = False
+        self._promised, self._streams = False, streams
         if self.lost or self._transport is None:
             asyncio.get_running_loop().call_soon(answer, None)
             return
         self._answer = answer
+        self._transport.write(request)
+
+    def follow(self, request: bytes, answer: Callable[[Message | None], bool], on_turn: Callable[[], None]) -> None:
+        """Send a request with one answer that is begun when the one at work has ended, which ``on_turn`` is told."""
+        assert self.takes_one_more and self._transport is not None, "there is room for one"
+        self._behind = answer, on_turn
         self._transport.write(request)
 
     def stop_stream(self) -> None:
@@ -251,9 +271,15 @@ class WorkerProcess(asyncio.Protocol):
             self.kill()
             return False
         answer, self._answer = self._answer, None
+        if self._behind is not None:
+            (self._answer, on_turn), self._behind = self._behind, None
+            on_turn()
         if not answer(message):
             if not self.lost:
                 self._answer = answer
+        elif self.busy:
+            for pump in tuple(self.users):
+                pump()
         else:
             self._release()
         return not self.lost
@@ -289,8 +315,11 @@ class WorkerProcess(asyncio.Protocol):
             self._transport.abort()
         models, self.models = list(self.models), {}
         answer, self._answer = self._answer, None
+        behind, self._behind = self._behind, None
         if answer is not None:
             answer(None)
+        if behind is not None:
+            behind[0](None)
         while self._turns:
             turn = self._turns.popleft()
             if not turn.done():
