@@ -23,10 +23,14 @@ def running() -> Iterator[tuple[subprocess.Popen[str], str]]:
     command = [sys.executable, "-m", "haat.cli.main", "mock", "--port", "0", "--service", "shop/speak=text_to_speech"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
-    line = process.stdout.readline()
-    found = re.search(r"Haat mock gateway at (http://127\.0\.0\.1:\d+) ", line)
-    assert found is not None, line + process.stdout.read()
     try:
+        told = ""
+        for line in process.stdout:  # a warning may stand first, such as that the disk is nearly full
+            told += line
+            if found := re.search(r"Haat mock gateway at (http://127\.0\.0\.1:\d+) ", line):
+                break
+        else:
+            raise AssertionError(told)
         yield process, found[1]
     finally:
         process.kill()
