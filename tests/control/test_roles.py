@@ -266,6 +266,7 @@ RULES: dict[str, Rule] = {
     "GET /sla/months": Rule(EVERYBODY),
     "GET /sla/months/{month_id}": Rule(EVERYBODY),
     "GET /sla/months/{month_id}/calls": Rule(EVERYBODY),
+    "GET /sla/board": Rule(OPERATORS),
     "POST /sla/runs": Rule(OPERATORS, PERIOD),
     "GET /flags": Rule(OPERATORS),
     "GET /flags/{key}": Rule(OPERATORS),

@@ -73,6 +73,8 @@ class Folder:
     def __init__(self, folder: Path, networks: Iterable[str], say: Say) -> None:
         self._folder, self._networks, self._say = folder, tuple(networks), say
         self._now: Opened | None = None
+        self._seen: dict[str, tuple[int, int]] = {}
+        """The files as they were before they were last opened: what changes meanwhile is a change."""
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,6 +89,7 @@ class Folder:
 
         Raise HaatError, and leave open what was.
         """
+        self._seen = await asyncio.to_thread(_look, self._folder)
         model = await asyncio.to_thread(model_in, self._folder)
         fresh = Opened(model, self._networks)
         await fresh.start()
@@ -103,13 +106,10 @@ class Folder:
 
     async def watch(self) -> None:
         """Open the model again after each change; one that can't be opened leaves the one before as it is."""
-        seen = _look(self._folder)
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            now = await asyncio.to_thread(_look, self._folder)
-            if now == seen:
+            if await asyncio.to_thread(_look, self._folder) == self._seen:
                 continue
-            seen = now
             try:
                 await self.open()
             except HaatError as error:
