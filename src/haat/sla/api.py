@@ -200,33 +200,11 @@ async def cancel(window_id: UUID, actor: ActorOf, platform: PlatformOf) -> Windo
     return WindowView.of(await platform.sla.cancel(actor, window_id))
 
 
-class PlaceView(BaseModel):
-    """A listing on the board: percentages over ``days``, open alerts such as `p95_fast`, its newest broken month."""
-
-    service_id: UUID
-    path: str
-    name: str
-    status: str
-    promised: Decimal | None
-    measured: Decimal | None
-    source: str | None
-    days: int
-    budget: BudgetView | None
-    alerts: list[str]
-    suspended_since: datetime | None
-    maintenance_until: datetime | None
-    breach: UUID | None
-
-    @classmethod
-    def of(cls, place: Place) -> PlaceView:
-        return cls.model_validate(place, from_attributes=True)
-
-
 class BoardView(BaseModel):
     """``trouble`` has listings with an open alert, suspended or in maintenance; ``items`` all with an objective."""
 
-    trouble: list[PlaceView]
-    items: list[PlaceView]
+    trouble: list[Place]
+    items: list[Place]
     next: str | None
 
 
@@ -240,9 +218,7 @@ async def board(
     """Show how all listings stand that promise something, those in trouble first (operator)."""
     trouble = await platform.sla_board.trouble(actor)
     page = await platform.sla_board.page(actor, cursor=cursor, limit=limit)
-    return BoardView(
-        trouble=[PlaceView.of(one) for one in trouble], items=[PlaceView.of(one) for one in page.items], next=page.next
-    )
+    return BoardView(trouble=trouble, items=list(page.items), next=page.next)
 
 
 @router.get("/sla/months")

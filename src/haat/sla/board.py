@@ -12,7 +12,7 @@ from haat.infra.postgres import PLATFORM_SCOPE, Database
 from haat.kernel.clock import Clock
 from haat.kernel.pages import MAX_PAGE, Page, decode_cursor, page_of
 from haat.kernel.permissions import Actor, Permission
-from haat.sla import counts, store
+from haat.sla import board_store, counts
 from haat.sla.model import Counts, percent_of
 from haat.sla.views import BudgetView
 
@@ -66,7 +66,7 @@ class Board:
         actor.require(Permission.PLATFORM_WATCH)
         now = self._clock.now()
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            troubled = await store.troubled(connection, now, MOST_TROUBLE)
+            troubled = await board_store.troubled(connection, now, MOST_TROUBLE)
             rows = await counts.standings(connection, now, troubled, _SHOWN_DAYS)
         return sorted((_place(row) for row in rows), key=lambda place: (*place.severity, place.path))
 
@@ -77,12 +77,12 @@ class Board:
         after = decode_cursor(cursor, 2, str, str) if cursor else ["", ""]
         now = self._clock.now()
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
-            promising = await store.promising(connection, now, (after[0], after[1]), limit + 1)
+            promising = await board_store.promising(connection, now, (after[0], after[1]), limit + 1)
             rows = await counts.standings(connection, now, promising, _SHOWN_DAYS)
         return page_of([_place(row) for row in rows], limit, lambda place: tuple(place.path.split("/")))
 
 
-def _place(row: store.Row) -> Place:
+def _place(row: counts.Row) -> Place:
     found = Counts(row["answered"], row["failed"], row["down"], row["probes_good"], row["probes_bad"])
     share, promised = found.availability, row["promised"]
     return Place(
