@@ -309,7 +309,7 @@ async def test_a_broken_model_is_not_started_again_and_again(engine: LocalEngine
             await ask(engine, "a")
     assert engine.metrics()[KEY][0].errors["ENGINE_FAILED"] == 20
     pool = engine._pools[KEY]
-    assert pool._failures == 1  # the second attempt comes after a second at the soonest
+    assert pool.crew._failures == 1  # the second attempt comes after a second at the soonest
 
 
 async def test_a_model_warms_up_with_its_sample(engine: LocalEngine) -> None:

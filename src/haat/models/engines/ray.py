@@ -22,6 +22,7 @@ import msgspec
 from haat.kernel.errors import EngineFailed, EngineMissing, HaatError
 from haat.models import wire
 from haat.models.engines.local.batches import STOP_SECONDS
+from haat.models.engines.local.crew import Crew
 from haat.models.engines.local.engine import LOAD_SECONDS, LocalEngine
 from haat.models.engines.local.pool import Pool
 from haat.models.engines.local.process import Message, OnLost, WorkerProcess
@@ -413,10 +414,10 @@ class RayEngine(LocalEngine):
         worker.models[model.key] = model
         return worker
 
-    async def dismiss(self, pool: Pool, worker: WorkerProcess) -> None:
+    async def dismiss(self, crew: Crew, worker: WorkerProcess) -> None:
         if not self._stopped:
             await worker.turn()
-        await self._leave(pool.model.key, worker)
+        await self._leave(crew.model.key, worker)
 
     async def _leave(self, key: str, worker: WorkerProcess) -> None:
         assert isinstance(worker, RayWorker)

@@ -19,6 +19,7 @@ from haat.kernel.errors import EngineFailed, HaatError, Overloaded, ServiceNotFo
 from haat.models import wire
 from haat.models.engines.local.calls import StreamCall
 from haat.models.engines.local.counters import Counters
+from haat.models.engines.local.crew import Crew
 from haat.models.engines.local.memory import to_unload
 from haat.models.engines.local.pool import Pool
 from haat.models.engines.local.process import WorkerProcess
@@ -85,7 +86,7 @@ class LocalEngine(Engine):
             await self._see_off(before)
         if model.manifest.preload:
             with contextlib.suppress(HaatError):  # its state says what is wrong
-                await pool.load()
+                await pool.crew.load()
 
     async def remove(self, key: str) -> None:
         pool = self._pools.pop(key, None)
@@ -95,7 +96,7 @@ class LocalEngine(Engine):
                 self._counters.pop(key, None)
 
     async def load(self, key: str) -> None:
-        await self._pools[key].load()
+        await self._pools[key].crew.load()
 
     async def unload(self, key: str) -> None:
         await self._pools[key].unload()
@@ -149,7 +150,7 @@ class LocalEngine(Engine):
 
     def memory(self) -> int:
         """Return the bytes that models take now, and those kept for models that are being loaded."""
-        return sum(pool.memory for pool in (*self._pools.values(), *self._leaving))
+        return sum(pool.crew.memory for pool in (*self._pools.values(), *self._leaving))
 
     def _pool(self, key: str) -> Pool:
         pool = self._pools.get(key)
@@ -163,28 +164,28 @@ class LocalEngine(Engine):
         await pool.close()
         self._leaving.discard(pool)
 
-    # --- workers: what a pool asks of its staff -----------------------------------------------------
+    # --- workers: what a crew asks of its staff -----------------------------------------------------
 
-    async def hire(self, pool: Pool) -> WorkerProcess:
-        """Start a worker for a pool's model, or find a shared one, and open the model in it, warm."""
-        await self._make_room(pool)
+    async def hire(self, crew: Crew) -> WorkerProcess:
+        """Start a worker for a crew's model, or find a shared one, and open the model in it, warm."""
+        await self._make_room(crew)
         try:
-            worker = await self._home(pool.model)
+            worker = await self._home(crew.model)
             try:
-                await self._open(pool, worker)
+                await self._open(crew, worker)
             except BaseException:
-                await self._leave(pool.model.key, worker)
+                await self._leave(crew.model.key, worker)
                 raise
             return worker
         finally:
-            pool.reserved = 0
+            crew.reserved = 0
 
-    async def dismiss(self, pool: Pool, worker: WorkerProcess) -> None:
-        """Close a pool's model in a worker, and end the worker if it has no other."""
+    async def dismiss(self, crew: Crew, worker: WorkerProcess) -> None:
+        """Close a crew's model in a worker, and end the worker if it has no other."""
         if not worker.lost and not self._stopped:
             with contextlib.suppress(HaatError):
-                await worker.ask(["close", pool.model.key], CLOSE_SECONDS)
-        await self._leave(pool.model.key, worker)
+                await worker.ask(["close", crew.model.key], CLOSE_SECONDS)
+        await self._leave(crew.model.key, worker)
 
     async def _home(self, model: Model) -> WorkerProcess:
         manifest = model.manifest
@@ -209,8 +210,8 @@ class LocalEngine(Engine):
         await worker.start()
         return worker
 
-    async def _open(self, pool: Pool, worker: WorkerProcess) -> None:
-        model, manifest = pool.model, pool.model.manifest
+    async def _open(self, crew: Crew, worker: WorkerProcess) -> None:
+        model, manifest = crew.model, crew.model.manifest
         written = msgspec.to_builtins(manifest)
         folder = model.folder
         if manifest.workers.shared and worker.work is not None:  # it reads no folder but its first model's and its own
@@ -225,7 +226,7 @@ class LocalEngine(Engine):
                 f"The model takes {memory // _MEGABYTE} MB, and its manifest says {manifest.memory_mb} (`memory_mb`)."
             )
         if not worker.lost:
-            pool.measure(worker, memory)
+            crew.measure(worker, memory)
 
     async def _warm_up(self, model: Model, worker: WorkerProcess) -> None:
         try:
@@ -258,36 +259,36 @@ class LocalEngine(Engine):
         if worker in self._shared:
             self._shared.remove(worker)
         for pool in (*(self._pools[key] for key in keys if key in self._pools), *self._leaving):
-            pool.lose(worker)
+            pool.crew.lose(worker)
 
     # --- memory -------------------------------------------------------------------------------------
 
-    async def _make_room(self, pool: Pool) -> None:
+    async def _make_room(self, crew: Crew) -> None:
         """Keep memory for one more worker of a model; others are unloaded for it. Overloaded when all is in use."""
         async with self._room:
-            needed = pool.measured or pool.model.manifest.memory_mb * _MEGABYTE
+            needed = crew.measured or crew.model.manifest.memory_mb * _MEGABYTE
             if needed > self._limit:
                 raise EngineFailed(
                     f"The model takes {needed // _MEGABYTE} MB; all together may take {self._limit // _MEGABYTE}."
                 )
-            if not await self._unload_for(needed, pool):
+            if not await self._unload_for(needed, crew):
                 raise Overloaded(
                     "All memory for models is in use; try again when others have less to do.", retry_after=5
                 )
-            pool.reserved = needed
+            crew.reserved = needed
 
-    async def _unload_for(self, needed: int, pool: Pool | None = None) -> bool:
+    async def _unload_for(self, needed: int, crew: Crew | None = None) -> bool:
         # One at a time, and then seen anew: while one is unloaded another may have got something to do.
-        while (keys := self._least_needed(needed, pool)) is not None:
+        while (keys := self._least_needed(needed, crew)) is not None:
             if not keys:
                 return True
             log.info("%s is unloaded: others need its memory", keys[0])
             await self._pools[keys[0]].unload()
         return False
 
-    def _least_needed(self, needed: int, pool: Pool | None) -> list[str] | None:
+    def _least_needed(self, needed: int, crew: Crew | None) -> list[str] | None:
         now = time.monotonic()
-        others = [other.resident(now) for other in self._pools.values() if other.memory and other is not pool]
+        others = [other.resident(now) for other in self._pools.values() if other.crew.memory and other.crew is not crew]
         own = self.memory() - sum(other.memory for other in others)
         return to_unload(others, needed + own, self._limit)
 
@@ -310,7 +311,7 @@ class LocalEngine(Engine):
                 if worker.lost or worker not in taken:
                     continue
                 memory = taken[worker] // max(1, len(worker.models))
-                pool.measure(worker, memory)
+                pool.crew.measure(worker, memory)
                 if memory > limit and worker.free:
                     log.warning(
                         "a worker of %s has grown beyond %d MB; it is replaced", pool.model.key, limit // _MEGABYTE

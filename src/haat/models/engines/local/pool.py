@@ -1,14 +1,12 @@
-"""One model in the local engine: its queue, its workers, and what runs in them."""
+"""One model in the local engine: the calls for it, and their batches at its workers."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
 
 from haat.kernel.errors import EngineFailed, EngineTimeout, HaatError, Overloaded
 from haat.models import costs
@@ -16,27 +14,15 @@ from haat.models.engines.local.batcher import Batcher, Entry
 from haat.models.engines.local.batches import Batch, Piece
 from haat.models.engines.local.calls import Call, StreamCall, again
 from haat.models.engines.local.counters import Counters, Lately
+from haat.models.engines.local.crew import Crew, Ears, Staff
 from haat.models.engines.local.memory import HOT, Heat, Resident
 from haat.models.engines.local.process import WorkerProcess
 from haat.models.engines.port import PRIORITIES, Model, State, Status, Ticket
 from haat.models.runtimes.port import Input
 
 MOST_RETRY_AFTER = 60
-FIRST_BACKOFF, MOST_BACKOFF = 0.05, 30.0
 SHORT_BATCH_SECONDS = 0.05
 """A batch that takes no longer is worth sending ahead: what comes with a higher priority waits for one more."""
-
-log = logging.getLogger(__name__)
-
-
-class Staff(Protocol):
-    """Who gives a model its workers, and takes them back."""
-
-    async def hire(self, pool: Pool) -> WorkerProcess:
-        """Return a worker in which the pool's model is open; raise a HaatError."""
-
-    async def dismiss(self, pool: Pool, worker: WorkerProcess) -> None:
-        """Close the model in a worker, and end one that has nothing else to do."""
 
 
 class Pool:
@@ -48,16 +34,9 @@ class Pool:
         self.counters = counters
         self.lately = Lately()
         self.heat = Heat()
-        self.workers: list[WorkerProcess] = []
-        self.wanted = max(1, manifest.workers.least)
-        self.memory_of: dict[WorkerProcess, int] = {}
-        """What each worker takes for this model, as last measured."""
-        self.measured = 0
-        """What a worker took when one was last measured."""
-        self.reserved = 0
-        """Memory kept for a worker that is being started."""
         self.used_at = time.monotonic()
-        self._staff = staff
+        self.crew = Crew(model, staff, counters, Ears(self.pump, self._hired, self._refused))
+        self.workers = self.crew.workers
         self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
         self._limit = manifest.timeout_seconds
         self._batcher = Batcher(manifest.batching)
@@ -69,16 +48,6 @@ class Pool:
         """What the last batch has taken."""
         self._watched: set[Call] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._loading: asyncio.Task[None] | None = None
-        self._dismissing: set[asyncio.Task[None]] = set()
-        self._unloading = False
-        self._closed = False
-        self._failures = 0
-        self._error: HaatError | None = None
-        """Why it can't be loaded, until it is."""
-        self._refusal: HaatError | None = None
-        """What the last attempt to load it ended with."""
-        self._not_before = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -132,11 +101,11 @@ class Pool:
             call.stop()
 
     def _refuse_if_hopeless(self, now: float) -> None:
-        if self._closed:
+        if self.crew.closed:
             raise EngineFailed("The model is being taken away; the call is not billed.")
-        if self._error is not None and now < self._not_before and not self.workers:
-            self.counters.errors[self._error.code] += 1
-            raise again(self._error)
+        if (error := self.crew.hopeless(now)) is not None:
+            self.counters.errors[error.code] += 1
+            raise again(error)
         if self._batcher.is_full(len(self.workers), self._ready()):
             self.counters.errors[Overloaded.code] += 1
             raise Overloaded(retry_after=self._retry_after())
@@ -169,7 +138,7 @@ class Pool:
 
     def pump(self) -> None:
         """Give every free worker the next batch that is due."""
-        if self._unloading:
+        if self.crew.unloading:
             return
         for worker in self.workers:
             while worker.free and (piece := self._next()) is not None:
@@ -220,7 +189,7 @@ class Pool:
             self.counters.queue_seconds.add(batch.began - entry.since)
         self.counters.inference_seconds.add(batch.seconds)
         if not batch.failed and not batch.hung:
-            self._failures = 0
+            self.crew.did_well()
             self._batch_seconds = batch.seconds
             self.lately.batch(time.monotonic(), len(batch.entries), batch.seconds)
         self.used_at = time.monotonic()
@@ -234,7 +203,7 @@ class Pool:
 
     def _come_back(self) -> None:
         if not self.workers:
-            self.staff_up()
+            self.crew.staff_up()
         elif any(worker.free for worker in self.workers) and math.isfinite(due := self._batcher.due_at()):
             # A free worker has left something: it waits for company.
             self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self.pump)
@@ -251,116 +220,30 @@ class Pool:
 
     # --- workers ------------------------------------------------------------------------------------
 
-    def staff_up(self) -> asyncio.Task[None]:
-        """See that there are as many workers as are wanted; return what does so."""
-        if self._loading is None:
-            self._refusal = None
-            self._loading = asyncio.create_task(self._hire(), name=f"load {self.model.key}")
-        return self._loading
+    def _hired(self, began: float) -> None:
+        now = time.monotonic()
+        for call in self._calls:
+            call.ticket.loaded += now - max(began, call.since)
 
-    async def _hire(self) -> None:
-        began = time.monotonic()
-        try:
-            while len(self.workers) < self.wanted and not self._closed:
-                await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
-                worker = await self._staff.hire(self)
-                if worker.lost:
-                    continue
-                self._error = None
-                self.workers.append(worker)
-                worker.users.append(self.pump)
-                self.counters.loads += 1
-                now = time.monotonic()
-                self.counters.load_seconds.add(now - began)
-                if len(self.workers) == 1:
-                    for call in self._calls:
-                        call.ticket.loaded += now - max(began, call.since)
-                self.pump()
-                began = now
-        except HaatError as error:
-            self._not_loaded(error)
-        except Exception:
-            log.exception("%s can't be loaded", self.model.key)
-            self._not_loaded(EngineFailed("The model can't be loaded; the operator's log says why."))
-        finally:
-            self._loading = None
-
-    def _not_loaded(self, error: HaatError) -> None:
-        log.warning("%s is not loaded: %s", self.model.key, error.detail)
-        self._refusal = error
-        if not isinstance(error, Overloaded):
-            self._error = error
-            self._back_off()
-        if not self.workers:
-            for call in tuple(self._calls):
-                call.end(again(error))
-
-    def _back_off(self) -> None:
-        self._failures += 1
-        # The first time at once: one crash is no reason to let callers wait.
-        wait = FIRST_BACKOFF * 2 ** min(self._failures - 2, 16) if self._failures > 1 else 0.0
-        if self._error is not None:
-            wait = max(wait, 1.0)
-        self._not_before = time.monotonic() + min(MOST_BACKOFF, wait)
-
-    def lose(self, worker: WorkerProcess) -> None:
-        """Replace a worker that is gone."""
-        self.memory_of.pop(worker, None)
-        if worker not in self.workers:
-            return
-        self.workers.remove(worker)
-        self.counters.lost += 1
-        log.warning("a worker of %s (pid %d) is gone; it is replaced", self.model.key, worker.pid)
-        if not self._unloading and not self._closed:
-            self._back_off()
-            self.staff_up()
-
-    async def load(self) -> None:
-        """Return when there are as many workers as are wanted; raise what keeps the model from being loaded."""
-        while len(self.workers) < self.wanted:
-            if self._loading is None:
-                self._not_before = 0.0
-            await asyncio.wait([self.staff_up()])
-            if self._closed:
-                raise EngineFailed("The model is being taken away.")
-            if self._refusal is not None and len(self.workers) < self.wanted:
-                raise again(self._refusal)
+    def _refused(self, error: HaatError) -> None:
+        for call in tuple(self._calls):
+            call.end(again(error))
 
     async def scale(self, workers: int) -> None:
         """Have so many workers from now on; those that are too many end what they do first."""
-        self.wanted = workers
-        if not self.workers and not self._calls and self._loading is None:
+        self.crew.wanted = workers
+        if not self.workers and not self._calls and not self.crew.loading:
             return  # it isn't loaded: they come with the next call
-        while len(self.workers) > self.wanted:
-            idle = [worker for worker in self.workers if not worker.busy]
-            await self._let_go(idle[-1] if idle else self.workers[-1])
-        if len(self.workers) < self.wanted:
-            await self.load()
-
-    async def _let_go(self, worker: WorkerProcess) -> None:
-        self.workers.remove(worker)  # it gets no more batches; being dismissed waits for its turn
-        await self._dismiss(worker)
-
-    async def _dismiss(self, worker: WorkerProcess) -> None:
-        if self.pump in worker.users:
-            worker.users.remove(self.pump)
-        await self._staff.dismiss(self, worker)
-        self.memory_of.pop(worker, None)
+        await self.crew.shrink()
+        await self.crew.load()
 
     async def unload(self) -> None:
         """Give the memory back once what runs has ended; what waits stays, and has the model loaded again."""
-        if self._unloading:
+        if self.crew.unloading:
             return
-        self._unloading = True
         try:
-            if self._loading is not None:
-                await asyncio.wait([self._loading])
-            if self.workers:
-                self.counters.unloads += 1
-            while self.workers:
-                await self._let_go(self.workers[-1])
+            await self.crew.unload()
         finally:
-            self._unloading = False
             self.pump()
 
     async def drain(self) -> None:
@@ -369,36 +252,20 @@ class Pool:
 
     async def close(self) -> None:
         """End everything; calls that still run fail."""
-        self._closed = True
+        self.crew.closed = True
         for call in tuple(self._calls):
             call.end(EngineFailed("The engine is being stopped; the call is not billed."))
         if self._timer is not None:
             self._timer.cancel()
-        if self._loading is not None:
-            self._loading.cancel()
-            await asyncio.wait([self._loading])
-        for worker in tuple(self.workers):
-            if any(batch.worker is worker for batch in self._running):
-                worker.kill()
-        while self.workers:
-            worker = self.workers.pop()
-            await self._dismiss(worker)
+        await self.crew.close({batch.worker for batch in self._running})
 
     # --- how it is doing ----------------------------------------------------------------------------
 
-    @property
-    def memory(self) -> int:
-        """Bytes its workers take, and those kept for one that is being started."""
-        return sum(self.memory_of.values()) + self.reserved
-
-    def measure(self, worker: WorkerProcess, memory: int) -> None:
-        """Note what a worker takes."""
-        self.measured = self.memory_of[worker] = memory
-
     def resident(self, now: float) -> Resident:
         """Tell what there is to know when memory is short."""
-        kept = bool(self.model.manifest.preload or self._calls or self._loading or self._running)
-        return Resident(self.model.key, self.memory, self.used_at, kept or self._unloading or self.heat.now(now) > HOT)
+        crew = self.crew
+        kept = bool(self.model.manifest.preload or self._calls or crew.loading or self._running)
+        return Resident(self.model.key, crew.memory, self.used_at, kept or crew.unloading or self.heat.now(now) > HOT)
 
     def state(self) -> State:
         """Tell how it is doing."""
@@ -409,17 +276,18 @@ class Pool:
             workers=len(self.workers),
             queued=len(self._batcher) + self._ready() + sum(len(piece.entries) for piece in self._again),
             in_flight=sum(len(batch.entries) for batch in self._running if not batch.waits_behind),
-            memory_bytes=self.memory,
+            memory_bytes=self.crew.memory,
             latency_p95=self.lately.latency_p95(now),
             utilisation=self.lately.utilisation(now, len(self.workers), running),
-            error=self._error.detail if self._error is not None else "",
+            error=self.crew.error.detail if self.crew.error is not None else "",
         )
 
     def _status(self) -> Status:
-        if self._unloading:
+        crew = self.crew
+        if crew.unloading:
             return Status.UNLOADING
-        if self.workers:
+        if crew.workers:
             return Status.BUSY if self._running else Status.READY
-        if self._error is not None:
+        if crew.error is not None:
             return Status.ERROR
-        return Status.LOADING if self._loading is not None else Status.UNLOADED
+        return Status.LOADING if crew.loading else Status.UNLOADED
