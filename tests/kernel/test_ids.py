@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haat.kernel import ids
-from haat.kernel.ids import id_at, milliseconds_of, new_id
+from haat.kernel.ids import id_at, milliseconds_of, new_id, new_id_text
 
 MILLISECONDS = st.integers(min_value=0, max_value=(1 << 48) - 1)
 
@@ -26,6 +26,12 @@ def test_an_id_carries_the_present_millisecond() -> None:
     before = time.time_ns() // 1_000_000
     made = milliseconds_of(new_id())
     assert before <= made <= time.time_ns() // 1_000_000 + 1
+
+
+def test_an_id_as_text_is_written_as_any_other_and_follows_those_before() -> None:
+    before, made, after = new_id(), new_id_text(), new_id()
+    assert str(uuid.UUID(made)) == made
+    assert before < uuid.UUID(made) < after
 
 
 def test_ids_grow_and_never_repeat_across_threads() -> None:

@@ -29,7 +29,7 @@ from haat.kernel.errors import (
     Unauthenticated,
     ValidationFailed,
 )
-from haat.kernel.ids import new_id
+from haat.kernel.ids import new_id_text
 from haat.models import costs
 from haat.models.directory import Directory
 from haat.models.engines.port import PRIORITIES, Engine, Model, Status, Ticket
@@ -306,7 +306,7 @@ async def _answer(send: Send, status: int, headers: Headers, body: bytes) -> Non
 def _id_of(headers: Mapping[bytes, bytes]) -> str:
     """Return the request's id, a new one for one that has none or none that can be repeated."""
     given = headers.get(b"x-request-id", b"").decode("latin-1")
-    return given if 0 < len(given) <= 128 and given.isascii() and given.isprintable() else str(new_id())
+    return given if 0 < len(given) <= 128 and given.isascii() and given.isprintable() else new_id_text()
 
 
 def _refusal(error: HaatError, name: str, path: str) -> Answer:

@@ -23,7 +23,7 @@ _STATUS_LINES = {one.value: b"HTTP/1.1 %d %b\r\n" % (one.value, one.phrase.encod
 
 
 class GatheringTransport:
-    """A transport that writes at the end of the loop's turn; all else is the transport's own."""
+    """A transport that writes at the end of the loop's turn, or at once if told so; all else is the transport's own."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -38,6 +38,11 @@ class GatheringTransport:
         if not self._gathered:
             self._loop.call_soon(self._flush)
         self._gathered.append(data)
+
+    def write_now(self, data: bytes) -> None:
+        """Write what is whole: nothing will be added to it in this turn."""
+        self._gathered.append(data)
+        self._flush()
 
     def close(self) -> None:
         """Write what is to be written, and close."""
@@ -73,13 +78,14 @@ class DirectCall:
         self._called = called
         self._headers = headers
         self._task: asyncio.Task[None] | None = None
+        """What answers it; None before, and again afterwards: it knows us, and we would keep each other in memory."""
 
     def set(self) -> None:
         """See what uvicorn has changed here: a part of the body has come, all of it, or the client has gone."""
         if self.disconnected:
             if self._task is not None:
                 self._task.cancel()
-        elif not self.more_body and self._task is None:
+        elif not self.more_body and self._task is None and not self.response_complete:
             self._task = self._protocol.work(self._answer())
 
     async def _answer(self) -> None:
@@ -89,6 +95,7 @@ class DirectCall:
             await protocol.flow.drain()
         if not self.disconnected:
             protocol.answer(self, answer)
+        self._task = None
 
 
 class ModelProtocol(HttpToolsProtocol):
@@ -148,7 +155,7 @@ class ModelProtocol(HttpToolsProtocol):
             parts += (name, b": ", value, b"\r\n")
         parts.append(b"\r\n" if call.keep_alive else b"connection: close\r\n\r\n")
         parts.append(body)
-        self.transport.write(b"".join(parts))
+        cast(GatheringTransport, self.transport).write_now(b"".join(parts))
         call.response_complete = True
         if not call.keep_alive:
             self.transport.close()

@@ -41,6 +41,12 @@ def frame(message: Sequence[Any]) -> bytes:
     return HEADER.pack(len(payload)) + payload
 
 
+def is_whole(data: bytes) -> bool:
+    """Tell whether these bytes are one message, no more and no less."""
+    size = HEADER.size
+    return len(data) > size and HEADER.unpack_from(data)[0] == len(data) - size
+
+
 def inputs_of(given: Sequence[Input], region: Region | None = None) -> list[tuple[Any, ...]]:
     """Return inputs as they are sent: instead of a content that lies in the region, where it lies."""
     if region is None:

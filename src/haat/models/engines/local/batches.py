@@ -28,17 +28,17 @@ class Trial:
     """What became of a batch and of the parts it was cut into. After too many failures without one success the model
     is broken, and not an input: what is left of the batch fails as well."""
 
-    __slots__ = ("failures", "most", "succeeded")
+    __slots__ = ("failures", "size", "succeeded")
 
     def __init__(self, size: int) -> None:
+        self.size = size
         self.failures = 0
         self.succeeded = False
-        self.most = 2 * (1 + math.ceil(math.log2(size)))
 
     @property
     def hopeless(self) -> bool:
         """Tell whether there's no use in going on."""
-        return not self.succeeded and self.failures >= self.most
+        return not self.succeeded and self.failures >= 2 * (1 + math.ceil(math.log2(self.size)))
 
 
 class Piece:
@@ -90,8 +90,8 @@ class Batch:
             return
         if stream is not None:
             stream.hold, stream.go_on, stream.stop = self.worker.pause, self.worker.resume, self._stop
-        self._begins()
         self.worker.begin(request, self._take if stream is None else self._take_part, streams=stream is not None)
+        self._begins()
 
     def follow(self) -> None:
         """Send it to a worker that is at work: it begins when that has ended."""

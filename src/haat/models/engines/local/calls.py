@@ -67,6 +67,7 @@ class Call:
         if self.ended:
             return
         self.ended = True
+        self.entries = []  # they know us: we would keep each other in memory
         if self.timer is not None:
             self.timer.cancel()
         if not self.future.done():

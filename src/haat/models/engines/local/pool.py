@@ -169,15 +169,15 @@ class Pool:
         batch = Batch(self.model.key, piece, worker, self._limit, self._batch_ended)
         self._running.add(batch)
         self._count_running()
+        if behind:
+            batch.follow()
+        else:
+            batch.begin()
         for entry in batch.entries:
             call = entry.call
             if isinstance(call, StreamCall) and call.timer is not None and not call.ticket.deadline:
                 call.timer.cancel()  # from now on it is silence that ends it
         self.counters.batch_size.add(len(batch.entries))
-        if behind:
-            batch.follow()
-        else:
-            batch.begin()
 
     def _batch_ended(self, batch: Batch, again: list[Piece]) -> None:
         self._running.discard(batch)
@@ -185,14 +185,18 @@ class Pool:
         self._again.extendleft(reversed(again))
         if batch.waits_behind:
             return
-        for entry in batch.entries:
-            self.counters.queue_seconds.add(batch.began - entry.since)
-        self.counters.inference_seconds.add(batch.seconds)
         if not batch.failed and not batch.hung:
             self.crew.did_well()
             self._batch_seconds = batch.seconds
-            self.lately.batch(time.monotonic(), len(batch.entries), batch.seconds)
-        self.used_at = time.monotonic()
+        self._loop.call_soon(self._count, batch)  # after its callers and its worker, which both wait
+
+    def _count(self, batch: Batch) -> None:
+        for entry in batch.entries:
+            self.counters.queue_seconds.add(batch.began - entry.since)
+        self.counters.inference_seconds.add(batch.seconds)
+        self.used_at = now = time.monotonic()
+        if not batch.failed and not batch.hung:
+            self.lately.batch(now, len(batch.entries), batch.seconds)
 
     def _ready(self) -> int:
         """Return how many inputs lie ready behind batches that run."""

@@ -234,6 +234,9 @@ class WorkerProcess(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         received, size = self._received, wire.HEADER.size
+        if not received and wire.is_whole(data):  # as nearly every one comes
+            self._take(data[size:])
+            return
         received += data
         at = 0
         while len(received) - at >= size:
