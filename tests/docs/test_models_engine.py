@@ -8,7 +8,7 @@ from pathlib import Path
 
 from haat.models import region
 from haat.models.engines import degrading
-from haat.models.engines.local import batcher, batches, engine, memory, pool
+from haat.models.engines.local import batcher, batches, crew, engine, memory, pool
 from haat.models.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ def test_figures_are_those_of_the_code() -> None:
     assert f"{engine.MEMORY_SHARE:.0%}".replace("%", " %") in text
     assert memory.HOT == 3 and memory.HALF_LIFE == 60 and "more than three calls lately" in text
     assert f"1 to {pool.MOST_RETRY_AFTER} seconds" in text
-    assert f"after {pool.FIRST_BACKOFF:g} s" in text and f"up to {pool.MOST_BACKOFF:g} s" in text
+    assert f"after {crew.FIRST_BACKOFF:g} s" in text and f"up to {crew.MOST_BACKOFF:g} s" in text
     assert f"Contents of {region.LEAST // 1024} KiB" in text and f"in {region.SIZE // 2**20} MiB of memory" in text
 
 

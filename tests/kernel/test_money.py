@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haat.kernel.money import exact, multiply, share, to_paisa, total
+from haat.kernel.money import exact, multiply, rupees, share, to_paisa, total
 
 PAISE = st.integers(min_value=-(10**20), max_value=10**20).map(lambda paise: Decimal(paise).scaleb(-2))
 RATES = st.integers(min_value=0, max_value=100_000).map(lambda part: Decimal(part).scaleb(-5))
@@ -20,6 +20,27 @@ AMOUNTS = st.decimals(min_value=-(10**12), max_value=10**12, places=12)
 def test_binary_fractions_and_truth_values_are_not_money(value: float) -> None:
     with pytest.raises(TypeError):
         exact(value)  # type: ignore[arg-type]  # what must be refused
+
+
+@pytest.mark.parametrize(
+    ("typed", "amount"),
+    [
+        ("500", "500"),
+        (" ₹ 1,00,000.50 ", "100000.50"),
+        ("12,34,567", "1234567"),
+        ("1,234,567.8", "1234567.8"),
+        ("-1,000", "-1000"),
+        ("0.05", "0.05"),
+    ],
+)
+def test_amounts_are_read_as_people_type_them(typed: str, amount: str) -> None:
+    assert rupees(typed) == Decimal(amount)
+
+
+@pytest.mark.parametrize("typed", ["", "5,50", "1,0", ",500", "1,00,00", "1,000,", "1.5,000", "1,,000", "NaN", "ten"])
+def test_what_may_be_meant_otherwise_is_no_amount(typed: str) -> None:
+    with pytest.raises(ValueError, match=r"number|never|commas"):
+        rupees(typed)
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-inf", "sNaN", "", "ten", "1,5"])

@@ -142,6 +142,10 @@ def test_errors_arrive_as_what_they_were() -> None:
     error = wire.read_error(wire.error_fields(InputTooLong("Too long.", limit=3)))
     assert (type(error), error.detail, error.extensions) == (InputTooLong, "Too long.", {"limit": 3})
     assert type(wire.read_error(["NOBODY_KNOWS", "x", {}])) is EngineFailed
+    told = {"status": 200, "title": "Fine", "detail": "Fine", "self": 1, "limit": 3}
+    assert wire.read_error(["INPUT_TOO_LONG", "x", told]).extensions == {"limit": 3}
+    for unsayable in ({None: 1}, {"x": {None: 1}}, {"x": math.nan}, {"x": "\ud800"}, [], 7, None):
+        assert wire.read_error(["INPUT_TOO_LONG", "x", unsayable]).extensions == {}
 
 
 def test_a_message_that_is_too_long_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 import logging
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,16 @@ def test_switches_are_kept_whole_and_counted(tmp_path: Path) -> None:
     assert stamp(path) != before
     assert write(path) == 3
     assert read(path) == Switches({"a": Switch(True, True), "b": Switch(False)}, 3)
-    assert [file.name for file in path.parent.iterdir()] == ["plugins.json"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["plugins.json", "plugins.json.lock"]
     path.write_text("{")
     with pytest.raises(UnreadableSwitches):
         read(path)
+
+
+def test_of_many_who_switch_at_once_none_undoes_anothers(tmp_path: Path) -> None:
+    path = tmp_path / "gateway" / "plugins.json"
+    names = [f"plugin-{number}" for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        revisions = list(pool.map(lambda name: write(path, name, Switch(True)), names))
+    assert sorted(revisions) == list(range(1, 41))
+    assert read(path) == Switches(dict.fromkeys(names, Switch(True)), 40) and set(read(path).plugins) == set(names)

@@ -13,6 +13,7 @@ from haat.infra.postgres import PLATFORM_SCOPE
 from haat.kernel.clock import SetClock
 from haat.kernel.permissions import PLATFORM
 from haat.plugins import switches
+from haat.plugins.switches import Switch
 from haat.sla.model import ObjectiveDraft
 
 from .conftest import Browser, faults_of
@@ -95,6 +96,30 @@ async def test_a_plugin_that_is_not_there_or_broken_is_refused_with_the_reason(
     assert await events_of(platform, "plugin.switched_on") == []
 
 
+async def test_a_guard_that_has_gone_missing_is_shown_and_can_be_switched_off(
+    platform: Platform, street: Street, browser_for: BrowserFor
+) -> None:
+    operator = await browser_for(OPERATOR)
+    path = switches.switches_path(platform.settings.data_dir)
+    switches.write(path, "watchman", Switch(True, closed=True))
+    page = await operator.get("/operator/plugins")
+    assert page.status_code == 200 and "refuses all calls" in page.text and "is not there" in page.text
+    off = await operator.send("/operator/plugins/off", "/operator/plugins", name="watchman")
+    assert "The plugin is switched off" in off.text and not switches.read(path).plugins["watchman"].on
+    assert "watchman" not in (await operator.get("/operator/plugins")).text
+
+
+async def test_switches_that_can_not_be_read_are_told(
+    platform: Platform, street: Street, browser_for: BrowserFor
+) -> None:
+    operator = await browser_for(OPERATOR)
+    await operator.get("/operator/plugins")
+    path = switches.switches_path(platform.settings.data_dir)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{")
+    assert (await operator.get("/operator/plugins")).status_code == 409
+
+
 # --- statements -----------------------------------------------------------------------------------
 
 
@@ -105,6 +130,8 @@ async def test_a_month_is_settled_once_and_its_statements_stand_there(
     before = await operator.get("/operator/settlements?month=2026-10")
     written = before.text.count('href="/partner/statements/')
     assert written and "on no statement yet" not in before.text
+    for odd in ("2026-²", "²026-01", "9" * 5000 + "-1", "-", "2026-13"):
+        assert (await operator.get(f"/operator/settlements?month={odd}")).status_code == 200
     done = await operator.send("/operator/settlements", "/operator/settlements", month="2026-10")
     assert "The month is settled" in done.text and faults_of(done.text) == []
     assert done.text.count('href="/partner/statements/') == written, "there was nothing more to settle"

@@ -254,6 +254,32 @@ async def test_a_payout_that_is_on_its_way_again_is_not_let_go_by_an_answer_to_t
     assert "more than once" in reasons(refused.value)["row 2"]
     assert await status(house, payout) == "sent"
     assert (await answers.take(PLATFORM, file_of(paid(payout)))).paid == [payout.id]
+    with pytest.raises(ValidationFailed) as refused:  # its money has arrived: to let it go would pay it twice
+        await answers.take(PLATFORM, file_of(returned(payout)))
+    assert "more than once" in reasons(refused.value)["row 2"]
+    assert await status(house, payout) == "paid"
+    came_back = f"{payout.id},returned,70.00,SBIN126334000001,Account closed"
+    assert (await answers.take(PLATFORM, file_of(came_back))).returned == [payout.id]  # this names which
+    assert await status(house, payout) == "reversed"
+    await house.check_sums()
+
+
+async def test_one_file_that_says_paid_and_returned_of_a_payout_sent_twice_is_refused(
+    house: House, answers: BankAnswers
+) -> None:
+    payout = await sent(house)
+    await house.payouts.fail(PLATFORM, payout.id, "Their branch is closed")
+    await house.payouts.approve(PLATFORM, payout.id)
+    await house.payouts.send(PLATFORM)
+    with pytest.raises(ValidationFailed) as refused:
+        await answers.take(PLATFORM, file_of(paid(payout), returned(payout)))
+    assert "more than once" in reasons(refused.value)["row 3"]
+    assert await status(house, payout) == "sent"
+
+
+async def test_a_file_of_empty_lines_without_end_is_refused_at_once(answers: BankAnswers) -> None:
+    with pytest.raises(ValidationFailed, match="can't be read"):
+        await answers.take(PLATFORM, HEADING.encode() + b"\n" * 1_000_000)
 
 
 async def test_a_run_that_is_killed_before_its_end_leaves_nothing(

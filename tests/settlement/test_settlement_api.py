@@ -69,7 +69,7 @@ async def test_a_month_goes_from_statement_to_bank(app: Any, house: House) -> No
         wrong = await client.post("/payouts/answers", content=f"{heading}\n{payout['id']},returned,69.91,,Closed\n")
         assert wrong.status_code == 422
         assert wrong.json()["errors"] == [{"field": "row 2", "message": "It says ₹69.91, and the payout is of ₹69.90."}]
-        came_back = f"{heading}\n{payout['id']},returned,69.90,,Closed\n{new_id()},paid,1.00,U1,\n"
+        came_back = f"{heading}\n{payout['id']},returned,69.90,UTR1,Closed\n{new_id()},paid,1.00,U1,\n"
         assert (await client.post("/payouts/answers", content=came_back)).status_code == 422
         taken = (await client.post("/payouts/answers?skip_refused=true", content=came_back)).json()
         assert (taken["returned"], taken["known"], taken["refused"][0]["row"]) == ([payout["id"]], 0, 3)

@@ -116,7 +116,7 @@ async def _ask(
             done.fail(number, f"the gateway can't be asked: {error}")
             return
         wait = response.headers.get("retry-after", "")
-        if response.status_code not in (429, 503) or not wait.isdigit() or int(wait) > LONGEST_WAIT:
+        if response.status_code not in (429, 503) or not wait.isdecimal() or int(wait) > LONGEST_WAIT:
             break
         await sleep(int(wait))
     if response.status_code == 200:

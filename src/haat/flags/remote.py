@@ -105,7 +105,7 @@ class RemoteFlags(ResolvingProvider):
             raise self._leave_alone(RETRY_SECONDS, type(error).__name__) from error
         if answer.status_code not in (200, 304):
             pause = answer.headers.get("retry-after", "")
-            seconds = float(pause) if pause.isdigit() else RETRY_SECONDS
+            seconds = float(pause) if pause.isdecimal() else RETRY_SECONDS
             raise self._leave_alone(min(seconds, MOST_RETRY_SECONDS), f"status {answer.status_code}")
         if answer.status_code == 200:
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from uuid import UUID
@@ -163,6 +163,11 @@ class Identity(Applications):
         """Return an organisation; raise NotFound."""
         async with self._db.transaction(PLATFORM_SCOPE) as connection:
             return await store.organisation(connection, identifier)
+
+    async def names(self, orgs: Iterable[UUID]) -> dict[UUID, str]:
+        """Return organisations' names; those that aren't there are left out."""
+        async with self._db.transaction(PLATFORM_SCOPE) as connection:
+            return await store.names(connection, set(orgs))
 
     async def operator(self) -> Organisation | None:
         """Return the operator's organisation, or None before the platform was set up."""

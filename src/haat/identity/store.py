@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -43,6 +43,11 @@ async def organisation(connection: Connection, identifier: UUID) -> Organisation
     if row is None:
         raise NotFound
     return Organisation(**row)
+
+
+async def names(connection: Connection, orgs: Collection[UUID]) -> dict[UUID, str]:
+    rows = await connection.execute("SELECT id, name FROM organisations WHERE id = ANY(%s)", (list(orgs),))
+    return {row["id"]: row["name"] async for row in rows}
 
 
 async def operator(connection: Connection) -> Organisation | None:

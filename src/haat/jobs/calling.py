@@ -127,7 +127,7 @@ def _refusal(headers: httpx.Headers, body: bytes) -> tuple[str, float]:
     if code == "RATE_LIMITED" and said.get("limit") == "concurrent":
         return "CONCURRENT", 0.05
     given = headers.get("retry-after", "")
-    pause = float(given[:9]) if given.isdigit() else 0.5
+    pause = float(given[:9]) if given.isdecimal() else 0.5
     return (code if isinstance(code, str) and code else "PROVIDER_REFUSED"), min(max(pause, 0.05), _LONGEST_PAUSE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from decimal import ROUND_CEILING, ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
 from functools import reduce
@@ -27,6 +28,20 @@ def exact(value: str | int | Decimal) -> Decimal:
     if not number.is_finite():
         raise ValueError(f"money is never {number}")
     return number
+
+
+_GROUPED = re.compile(r"[0-9]{1,3}(,[0-9]{2,3})*,[0-9]{3}(\.[0-9]*)?")
+
+
+def rupees(text: str) -> Decimal:
+    """Return what somebody has typed as an amount: ``1,00,000.50``, ``₹500``; raise ValueError for what is none.
+
+    A comma parts thousands, lakhs or crores. Elsewhere it is no amount: ``5,50`` may be meant for five and a half.
+    """
+    text = text.strip().removeprefix("₹").strip()
+    if "," in text and not _GROUPED.fullmatch(text.removeprefix("-")):
+        raise ValueError("its commas part no thousands")
+    return exact(text.replace(",", ""))
 
 
 def multiply(quantity: Decimal | int, price: Decimal) -> Decimal:

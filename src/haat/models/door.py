@@ -311,8 +311,8 @@ def _id_of(headers: Mapping[bytes, bytes]) -> str:
 
 def _refusal(error: HaatError, name: str, path: str) -> Answer:
     headers = [_PROBLEM, (b"x-request-id", name.encode())]
-    if "retry_after" in error.extensions:
-        headers.append((b"retry-after", str(error.extensions["retry_after"]).encode()))
+    if isinstance(seconds := error.extensions.get("retry_after"), int):  # a model may say anything
+        headers.append((b"retry-after", b"%d" % seconds))
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return error.status, headers, _encoder.encode(error.problem(name, path))

@@ -18,6 +18,7 @@ import msgspec
 
 from haat.kernel import errors
 from haat.kernel.errors import EngineFailed, HaatError
+from haat.models.outputs import problem_of
 from haat.models.region import Region
 from haat.models.runtimes.port import Input
 
@@ -31,6 +32,10 @@ _KINDS = {
     for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, HaatError) and "code" in vars(kind)
 }
+
+
+_MEMBERS = frozenset({"self", "type", "title", "status", "detail", "code", "request_id", "instance"})
+"""What is said of every error: no extension may say it otherwise."""
 
 
 def frame(message: Sequence[Any]) -> bytes:
@@ -74,4 +79,7 @@ def error_fields(error: HaatError) -> tuple[str, str, dict[str, Any]]:
 def read_error(fields: Sequence[Any]) -> HaatError:
     """Return the error that a worker has sent: of the class that has its code, EngineFailed for unknown ones."""
     code, detail, extensions = fields
-    return _KINDS.get(code, EngineFailed)(str(detail), **{str(name): value for name, value in extensions.items()})
+    if problem_of(extensions):
+        extensions = {}  # JSON could not say them
+    more = {name: value for name, value in extensions.items() if name not in _MEMBERS}
+    return _KINDS.get(code, EngineFailed)(str(detail), **more)

@@ -17,7 +17,7 @@ from haat.language.messages import _
 from haat.plugins import report, switches
 from haat.plugins.api import Plugin
 from haat.plugins.order import Place, arrange
-from haat.plugins.registry import PASSES, Found, Row, Sections, Unfit, discover, is_on, open_plugin
+from haat.plugins.registry import PASSES, Found, Row, Sections, Unfit, discover, is_on, missing, open_plugin
 from haat.plugins.report import Report
 from haat.plugins.switches import Switch
 
@@ -110,6 +110,9 @@ def _would_run(data_dir: Path, sections: Sections, stages: Stages) -> list[Stop]
         for here, names in PASSES.items():
             if any(hasattr(loaded, hook) for hook in names):
                 passing[here].append(place)
+    for name, switch in present.plugins.items():
+        if switch.on and switch.closed and name not in known:
+            known[name] = missing(name)
     order = {here: arrange(stages.get(here, ()), passing[here])[0] for here in PASSES}
     return _stops(order, known, {}, stages)
 

@@ -257,8 +257,7 @@ class _Loading:
         for name, switch in self._switches.plugins.items():
             if switch.on and switch.closed and name not in self._found:
                 self._missing.append(name)
-                reason = "it is switched on and guards, but is not there"
-                self._rows[name] = Row(name, "", "", "refusing", reason=reason)
+                self._rows[name] = missing(name)
         self._result.missing_guards = tuple(self._missing)
         self._result.rows = list(self._rows.values())
         return self._result
@@ -268,6 +267,11 @@ class _Loading:
         if guards:
             self._missing.append(found.name)
         self._rows[found.name] = _row(found, None, (), "refusing" if guards else "left out", reason)
+
+
+def missing(name: str) -> Row:
+    """Return what there is to say of a guard that is switched on and isn't there: all calls are refused for it."""
+    return Row(name, "", "", "refusing", reason="it is switched on and guards, but is not there")
 
 
 def close_left(before: Loaded, after: Loaded) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import fcntl
 from pathlib import Path
 
 import msgspec
+
+from haat.kernel.errors import Conflict
 
 
 class Switch(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -23,7 +25,7 @@ class Switches(msgspec.Struct, frozen=True, omit_defaults=True):
     """Counts up with each change, and when a reload is asked for."""
 
 
-class UnreadableSwitches(Exception):
+class UnreadableSwitches(Conflict):
     """The file exists and can't be understood: whoever reads it keeps to what it knew."""
 
 
@@ -46,13 +48,15 @@ def read(path: Path) -> Switches:
 
 def write(path: Path, name: str | None = None, switch: Switch | None = None) -> int:
     """Set one switch, or none to ask for a reload; return the revision that the gateways will confirm."""
-    present = read(path)
-    plugins = {**present.plugins, name: switch} if name is not None and switch is not None else present.plugins
-    revision = present.revision + 1
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_bytes(msgspec.json.encode(Switches(plugins, revision)))
-    fresh.replace(path)
+    fresh = path.with_name(f"{path.name}.new")
+    with path.with_name(f"{path.name}.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two who switch at once, the second sees what the first has done
+        present = read(path)
+        plugins = {**present.plugins, name: switch} if name is not None and switch is not None else present.plugins
+        revision = present.revision + 1
+        fresh.write_bytes(msgspec.json.encode(Switches(plugins, revision)))
+        fresh.replace(path)
     return revision
 
 

@@ -41,7 +41,7 @@ async def job(visit: VisitOf, identifier: str, items: str = "", after: str = "")
     actor, job_id = visit.require_actor(), parse_id(identifier)
     found = await visit.platform.caller_jobs.seen(actor, job_id)
     chosen = items if items in ITEM_STATUSES else ""
-    place = int(after) if after.isdigit() and len(after) < 7 else -1
+    place = int(after) if after.isdecimal() and len(after) < 7 else -1
     listed = await visit.platform.caller_jobs.outline(actor, job_id, after=place, status=chosen or None, limit=ITEMS)
     more = len(listed) > ITEMS
     query = {"items": chosen, "after": str(listed[ITEMS - 1].place) if more else ""}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from urllib.parse import urlencode
-from uuid import UUID
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from haat.kernel.errors import HaatError, NotFound, ValidationFailed
+from haat.kernel.money import rupees
 from haat.kernel.permissions import Actor, Permission
 from haat.language.messages import N_, _
 from haat.portal.visit import Fields, Visit, VisitOf, messages, parse_id
@@ -37,14 +36,10 @@ def _operator(visit: Visit) -> Actor:
 def _amount(visit: Visit) -> Decimal:
     text = visit.text("amount")
     try:
-        return Decimal(text.replace(",", ""))
-    except InvalidOperation as error:
+        return rupees(text)
+    except ValueError as error:
         message = _("%(text)s is no amount: enter rupees.", text=text[:40] or "–")
         raise ValidationFailed(errors=[{"field": "amount", "message": message}]) from error
-
-
-async def _names(visit: Visit, orgs: Iterable[UUID]) -> dict[UUID, str]:
-    return {org: (await visit.platform.identity.organisation(org)).name for org in sorted(set(orgs))}
 
 
 async def _page(visit: Visit, status: int = 200, *, cursor: str = "", errors: Fields | None = None) -> Response:
@@ -54,7 +49,7 @@ async def _page(visit: Visit, status: int = 200, *, cursor: str = "", errors: Fi
         "payments.html",
         status,
         payments=page.items,
-        names=await _names(visit, (one.org_id for one in page.items)),
+        names=await visit.platform.identity.names(one.org_id for one in page.items),
         refused=await visit.platform.payments.refused(actor),
         next_href=f"{visit.request.url.path}?{urlencode({'cursor': page.next})}" if page.next else None,
         typed=visit.typed if errors else Fields(),

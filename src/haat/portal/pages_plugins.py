@@ -72,23 +72,23 @@ async def switch(visit: VisitOf, change: str) -> Response:
     if change not in CHANGES:
         raise NotFound
     try:
-        if change == "on":
-            revision = await asyncio.to_thread(overview.switch_on, settings.data_dir, settings.plugins, name)
-        elif change == "off":
-            revision = await asyncio.to_thread(overview.switch_off, settings.data_dir, name)
-        else:
-            name, revision = "all", await asyncio.to_thread(overview.reload, settings.data_dir)
+        async with visit.platform.db.transaction(PLATFORM_SCOPE) as connection:
+            await events.append(  # before the switch: none is in force that nobody is told of
+                connection,
+                stream=f"plugin/{name if change != 'reload' else 'all'}",
+                type=CHANGES[change],
+                data={},
+                actor=actor.label,
+                org=None,
+                at=visit.platform.clock.now(),
+            )
+            if change == "on":
+                revision = await asyncio.to_thread(overview.switch_on, settings.data_dir, settings.plugins, name)
+            elif change == "off":
+                revision = await asyncio.to_thread(overview.switch_off, settings.data_dir, name)
+            else:
+                revision = await asyncio.to_thread(overview.reload, settings.data_dir)
     except HaatError as error:
         return await _page(visit, 422 if isinstance(error, NotFound) else error.status, messages(error))
-    async with visit.platform.db.transaction(PLATFORM_SCOPE) as connection:
-        await events.append(
-            connection,
-            stream=f"plugin/{name}",
-            type=CHANGES[change],
-            data={"revision": revision},
-            actor=actor.label,
-            org=None,
-            at=visit.platform.clock.now(),
-        )
     _reports, late = await overview.taken_over(settings.data_dir, revision)
     return visit.redirect("/operator/plugins", **({"late": "yes"} if late else {"done": f"plugin-{change}"}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from datetime import timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from haat.kernel.clock import month_of
 from haat.kernel.errors import HaatError, NotFound, PermissionDenied, ValidationFailed
+from haat.kernel.money import rupees
 from haat.kernel.permissions import Actor, Permission
 from haat.language.messages import N_, _
 from haat.portal import formats
@@ -219,17 +220,18 @@ async def _desk_page(
     holds = await visit.platform.payouts.holds(actor)
     orgs = {one.org_id for one in page.items} | {one.org_id for one in holds}
     if run is not None:
-        orgs |= {org for org, why in (*run.carried, *run.refused)}
+        orgs |= {org for org, _why in (*run.carried[:SHOWN_ROWS], *run.refused[:SHOWN_ROWS])}
     return visit.render(
         "payout_desk.html",
         code,
         payouts=page.items,
         holds=holds,
         files=await visit.platform.payouts.files(actor),
-        names={org: (await visit.platform.identity.organisation(org)).name for org in orgs},
+        names=await visit.platform.identity.names(orgs),
         chosen=chosen,
         statuses=STATUSES,
         run=run,
+        shown_rows=SHOWN_ROWS,
         answered=answered,
         refused_rows=refused_rows[:SHOWN_ROWS],
         more_rows=max(0, len(refused_rows) - SHOWN_ROWS),
@@ -252,10 +254,7 @@ async def _run_page(
         months=months(visit, period),
         settlements=page.items,
         waiting=await visit.platform.settlements.waiting(actor, period.label),
-        names={
-            org: (await visit.platform.identity.organisation(org)).name
-            for org in sorted({one.org_id for one in page.items})
-        },
+        names=await visit.platform.identity.names(one.org_id for one in page.items),
         errors=errors or Fields(),
         next_href=_next("/operator/settlements", month=period.label, cursor=page.next),
     )
@@ -384,7 +383,7 @@ async def dispute_desk(visit: VisitOf, status: str = "open", cursor: str = "") -
     return visit.render(
         "dispute_desk.html",
         disputes=page.items,
-        names={org: (await visit.platform.identity.organisation(org)).name for org in orgs},
+        names=await visit.platform.identity.names(orgs),
         chosen=chosen,
         next_href=_next("/operator/disputes", status=status, cursor=page.next),
     )
@@ -417,7 +416,7 @@ async def decide(visit: VisitOf, dispute: str) -> Response:
 
 def _rupees(text: str) -> Decimal:
     try:
-        return Decimal(text.replace(",", ""))
-    except InvalidOperation as error:
+        return rupees(text)
+    except ValueError as error:
         message = _("%(text)s is no amount: enter rupees.", text=text)
         raise ValidationFailed(errors=[{"field": "", "message": message}]) from error

@@ -39,7 +39,8 @@ class Month:
 def chosen_month(visit: Visit, wanted: str) -> Period:
     """Return the month ``2026-11`` names, or the present one for anything else."""
     year, __, month = wanted.partition("-")
-    if year.isdigit() and month.isdigit() and 2000 <= int(year) <= 2100 and 1 <= int(month) <= 12:
+    numbers = len(wanted) <= 7 and year.isdecimal() and month.isdecimal()
+    if numbers and 2000 <= int(year) <= 2100 and 1 <= int(month) <= 12:
         return month_period(int(year), int(month), visit.zone)
     return month_of(visit.platform.clock.now(), visit.zone)
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from haat.kernel.clock import month_of
 from haat.kernel.errors import HaatError, NotFound, ValidationFailed
-from haat.kernel.money import exact
+from haat.kernel.money import rupees
 from haat.kernel.permissions import Permission
 from haat.language.messages import _
 from haat.portal.visit import Fields, Visit, VisitOf, messages, parse_id
@@ -81,6 +81,6 @@ async def remove_budget(visit: VisitOf, budget: str) -> Response:
 
 def _rupees(text: str) -> Decimal:
     try:
-        return exact(text.replace(",", "").removeprefix("₹").strip())
+        return rupees(text)
     except ValueError:
         raise ValidationFailed(errors=[{"field": "amount", "message": _("Give rupees, such as 500.")}]) from None

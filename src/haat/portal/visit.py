@@ -280,7 +280,7 @@ async def open_visit(request: Request) -> Visit:
         await _keep_language(visit)
         return visit
     length = request.headers.get("content-length", "")
-    if not length.isdigit():
+    if not length.isdecimal():
         raise InvalidRequest(_("Send the form with its length, as browsers do."))
     if int(length) > MAX_FORM_BYTES:
         raise BodyTooLarge(limit_bytes=MAX_FORM_BYTES)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 from typing import Any, Literal
 from uuid import UUID
 
@@ -79,7 +80,8 @@ def read_answers(text: bytes) -> tuple[list[Answer], list[Refusal]]:
 
 def _rows(text: bytes) -> Iterator[tuple[int, dict[str, str]]]:
     try:
-        rows = list(csv.reader(io.StringIO(text.decode("utf-8-sig")), strict=True))
+        reader = csv.reader(io.StringIO(text.decode("utf-8-sig")), strict=True)
+        rows = list(islice(reader, MOST_ROWS + 1))
     except (UnicodeDecodeError, csv.Error) as error:
         raise _wrong_file(f"It is no CSV in UTF-8: {error}.") from error
     heading = [cell.strip().lower() for cell in rows[0]] if rows else []
@@ -204,17 +206,19 @@ async def _take(
         return await steps.move_payout(connection, by, payout, "pay", now, **told)
     told = {"reason": answer.reason, "returned_as": answer.bank_reference, "answer": digest}
     operations: list[Operation] = []
-    if payout["status"] == Status.SENT:
+    out = payout["status"] in (Status.SENT, Status.PAID)
+    if out and (not answer.bank_reference or answer.bank_reference != payout["bank_reference"]):
         await _check_sent_once(connection, payout)
+    if payout["status"] == Status.SENT:
         operations += await steps.move_payout(connection, by, payout, "fail", now, **told)
         (payout,) = await payout_store.named(connection, [payout["id"]])
     return operations + await steps.move_payout(connection, by, payout, "reverse", now, **told)
 
 
 async def _check_sent_once(connection: Connection, payout: Mapping[str, Any]) -> None:
-    """Raise ValueError for a payout that is with the bank for a second time: the answer may be to the first.
+    """Raise ValueError for a payout that was with the bank more than once: the answer may be to the first time.
 
-    To let it go while it is on its way would pay it twice.
+    To let it go while it is on its way, or has arrived, would pay it twice.
     """
     history = await events.read_stream(connection, f"payout/{payout['id']}")
     if sum(event.type == "payout.sent" for event in history) > 1:

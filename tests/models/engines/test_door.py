@@ -166,6 +166,15 @@ async def test_what_a_model_does_wrong_is_a_documented_refusal(engine: LocalEngi
     problem(await client.post(INVOKE, json=texts("refuse")), "INPUT_TOO_LONG", 422)
 
 
+async def test_a_model_writes_no_headers_and_no_status_by_its_error(
+    engine: LocalEngine, client: httpx.AsyncClient
+) -> None:
+    await engine.deploy(sample())
+    response = await client.post(INVOKE, json=texts("inject"))
+    problem(response, "OVERLOADED", 503)
+    assert "retry-after" not in response.headers and "x-haat-usage" not in response.headers
+
+
 async def test_an_overloaded_model_says_when_to_come_back(engine: LocalEngine, client: httpx.AsyncClient) -> None:
     await engine.deploy(sample(batching=Batching(max_items=1)))
     await engine.load(KEY)

@@ -22,6 +22,8 @@ from haat.models import metrics
 from haat.models.engines.degrading import Answers, DegradingEngine
 from haat.models.engines.local import LocalEngine
 from haat.models.engines.local import engine as engine_module
+from haat.models.engines.local.crew import Crew
+from haat.models.engines.local.process import WorkerProcess
 from haat.models.engines.port import Model, Status, Ticket
 from haat.models.manifest import Batching, Degraded, Manifest, Workers
 from haat.models.region import Region
@@ -106,6 +108,7 @@ async def test_what_lies_behind_a_batch_that_hangs_is_run_elsewhere(engine: Loca
     assert isinstance(bad, EngineTimeout) and first[0]["text"] == "SLEEP 0.04"
     # Those that waited as long as it hung are late, too: none is blamed for it.
     assert all(isinstance(one, EngineTimeout) or one[0]["text"] in ("A", "B") for one in others)
+    await engine.load(KEY)
     assert (await ask(engine, "d"))[0]["text"] == "D"
 
 
@@ -139,6 +142,42 @@ async def test_who_leaves_while_the_call_lies_ready_disturbs_nobody(engine: Loca
         f"SLEEP 0.03 {number}" for number in (0, 3, 4, 5, 6, 7)
     ]
     assert engine.state(KEY).in_flight == 0
+
+
+async def test_a_stream_never_lies_behind_a_batch(engine: LocalEngine) -> None:
+    await engine.deploy(sample(batching=Batching(max_items=1), streams=True))
+    await ask(engine, "a")
+    call = asyncio.create_task(ask(engine, "sleep 0.04"))
+    await until(lambda: engine.state(KEY).in_flight == 1)
+    assert [part["text"] async for part in engine.stream(KEY, Input("one two"), Ticket())] == ["one", "two"]
+    await call
+
+
+# --- streams that are read slowly -------------------------------------------------------------------
+
+
+async def test_a_stream_that_ended_before_it_was_read_holds_nobody_up(engine: LocalEngine) -> None:
+    await engine.deploy(sample(streams=True, timeout_seconds=5))
+    await engine.load(KEY)
+    stream = engine.stream(KEY, Input("word " * 100), Ticket())
+    first = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(0)  # now the worker has been asked
+    time.sleep(0.5)  # noqa: ASYNC251 - all of it is to lie in the socket, so that its end is read in one with it
+    pid = (await first)["pid"]
+    assert (await ask(engine, "a"))[0]["pid"] == pid
+    assert len([part async for part in stream]) == 99
+
+
+async def test_a_reader_who_stops_is_ended_and_not_the_worker(engine: LocalEngine) -> None:
+    await engine.deploy(sample(streams=True, timeout_seconds=0.3))
+    await engine.load(KEY)
+    stream = engine.stream(KEY, Input("count 0"), Ticket())
+    pid = (await anext(stream))["pid"]
+    await asyncio.sleep(0.6)
+    with pytest.raises(EngineTimeout):
+        async for _ in stream:
+            pass
+    assert (await ask(engine, "a"))[0]["pid"] == pid
 
 
 async def test_a_deadline_that_has_passed_is_not_run(engine: LocalEngine) -> None:
@@ -302,6 +341,54 @@ async def test_a_worker_that_writes_rubbish_is_replaced(engine: LocalEngine) -> 
     assert (await ask(engine, "a"))[0]["text"] == "A"
 
 
+@pytest.mark.parametrize("lie", range(5))
+async def test_a_worker_that_lies_is_replaced(engine: LocalEngine, lie: int) -> None:
+    await engine.deploy(sample())
+    assert isinstance(await outcome(ask(engine, f"lie {lie}")), EngineFailed)
+    assert (await ask(engine, "a"))[0]["text"] == "A"
+    await asyncio.wait_for(engine.remove(KEY), 10)  # nothing is left that it would wait for
+
+
+async def test_a_stream_whose_worker_lies_ends(engine: LocalEngine) -> None:
+    await engine.deploy(sample(streams=True))
+    with pytest.raises(EngineFailed):
+        async for _ in engine.stream(KEY, Input("one lie"), Ticket()):
+            pass
+    assert (await ask(engine, "a"))[0]["text"] == "A"
+
+
+async def test_what_a_lost_worker_was_at_is_run_by_another(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await engine.deploy(sample(workers=Workers(least=2, most=2)))
+    await engine.load(KEY)
+    monkeypatch.setattr(engine, "hire", lambda _: asyncio.sleep(60))  # no other comes
+    call = asyncio.create_task(ask(engine, "sleep 0.2 a", "sleep 0.2 b"))
+    await until(lambda: engine.state(KEY).in_flight == 2)
+    next(worker for worker in engine._pools[KEY].workers if worker.busy).kill()
+    assert len(await asyncio.wait_for(call, 5)) == 2
+
+
+async def test_a_lost_worker_is_tried_for_again_when_there_was_no_room(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("haat.models.engines.local.crew.RETRY_SECONDS", 0.1)
+    await engine.deploy(sample(workers=Workers(least=2, most=2)))
+    await engine.load(KEY)
+    refused = []
+    hire = engine.hire
+
+    async def refuse_twice(crew: Crew) -> WorkerProcess:
+        if len(refused) < 2:
+            refused.append(crew)
+            raise Overloaded
+        return await hire(crew)
+
+    monkeypatch.setattr(engine, "hire", refuse_twice)
+    engine._pools[KEY].workers[0].kill()
+    await until(lambda: len(refused) == 2 and engine.state(KEY).workers == 2)
+
+
 async def test_a_broken_model_is_not_started_again_and_again(engine: LocalEngine) -> None:
     await engine.deploy(sample(entry="sample:Broken"))
     for _ in range(20):
@@ -432,12 +519,12 @@ async def test_a_shared_worker_ends_with_its_last_model(engine: LocalEngine) -> 
 
 
 async def test_the_least_recently_used_makes_room() -> None:
-    engine = LocalEngine(memory_limit=150 * MEGABYTE)
+    engine = LocalEngine(memory_limit=190 * MEGABYTE)
     await engine.start()
     try:
         keys = [f"shop/model-{number}@1.0.0" for number in range(6)]
         for key in keys:
-            await engine.deploy(sample(key, memory_mb=60, sample={"input": [{"text": "grow 30"}]}))
+            await engine.deploy(sample(key, memory_mb=80, sample={"input": [{"text": "grow 30"}]}))
         for key in keys:
             assert (await ask(engine, "a", key=key))[0]["text"] == "A"
             assert engine.memory() <= engine.memory_limit

@@ -290,12 +290,12 @@ class RayWorker(WorkerProcess):
 
     async def _follow(self, request: bytes) -> None:
         replies = self._handle.options(stream=True).stream.remote(request)
-        began = time.monotonic()
+        began, answer = time.monotonic(), self._answer
         try:
             async for reply in replies:
                 self._take(reply)
                 await self._going_on.wait()
-                if not self.busy:
+                if self._answer is not answer:  # that was the last one, and another may be at work already
                     return
             raise EngineFailed("The replica's answer has no end.")
         except asyncio.CancelledError:

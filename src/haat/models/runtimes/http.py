@@ -204,7 +204,7 @@ class HttpRunner(Runner):
 def _check_status(response: httpx.Response) -> None:
     if response.status_code in (429, 503):
         after = response.headers.get("retry-after", "")
-        raise Overloaded(retry_after=min(int(after), 3600) if after.isdigit() and len(after) < 6 else 2)
+        raise Overloaded(retry_after=min(int(after), 3600) if after.isdecimal() and len(after) < 6 else 2)
     if response.status_code != 200:
         raise EngineFailed(f"The remote model answered {response.status_code}; the call is not billed.")
 

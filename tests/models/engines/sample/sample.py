@@ -6,14 +6,26 @@ import hashlib
 import math
 import os
 import signal
+import struct
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from haat.kernel.errors import InputTooLong
+import msgspec
+
+from haat.kernel.errors import InputTooLong, Overloaded
 from haat.models.runtimes.port import Input
+
+_LIES: list[list[Any]] = [
+    ["end", "soon"],
+    ["outputs", [{}], 7, 0.1],
+    ["outputs", [{}], {}, "soon"],
+    ["outputs", [None], {0: 7}, 0.1],
+    ["error", ["OVERLOADED"]],
+]
+"""What a worker may say by its form, and mustn't by what is in it."""
 
 
 class Sample:
@@ -34,6 +46,8 @@ class Sample:
                 raise RuntimeError("a secret of the model")
             if first == "refuse":
                 raise InputTooLong("This is longer than the model can read.", limit=3)
+            if first == "inject":
+                raise Overloaded("No.", retry_after="1\r\nx-haat-usage: characters=0", status=200)
             if first == "print":
                 print("models print what they like", flush=True)
                 os.write(1, b"even past Python\n")
@@ -48,6 +62,11 @@ class Sample:
                 for descriptor in range(3, 4096):  # the engine may have many open, and they keep their numbers
                     with suppress(OSError):
                         os.write(descriptor, b"\xff" * 64)
+            if first == "lie":
+                lie = msgspec.msgpack.encode(_LIES[int(rest[0])])
+                for descriptor in range(3, 4096):
+                    with suppress(OSError):
+                        os.write(descriptor, struct.pack(">I", len(lie)) + lie)
             if first == "grow":
                 self.grown = bytearray(os.urandom(1024)) * (1024 * int(rest[0]))
                 time.sleep(float(rest[1]) if rest[1:] else 0.0)
@@ -79,6 +98,8 @@ class Sample:
                 os.kill(os.getpid(), signal.SIGKILL)
             if word == "hang":
                 time.sleep(86_000)
+            if word == "lie":
+                self.predict([Input("lie 0")])
             yield {"text": word, "pid": os.getpid()}
 
 

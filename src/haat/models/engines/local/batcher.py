@@ -93,7 +93,7 @@ class Batcher:
             return False
         (group,) = self._groups.values()
         first = group.entries[: self._batching.max_items]
-        return len(first) == self._batching.max_items and not any(entry.given.content for entry in first)
+        return len(first) == self._batching.max_items and not any(entry.alone or entry.given.content for entry in first)
 
     def add(self, entries: Iterable[Entry], running_calls: int) -> None:
         """Let the inputs of a call wait; ``running_calls`` is how many others are in batches that run."""

@@ -128,6 +128,11 @@ class Batch:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._hangs)
 
     def _hangs(self) -> None:
+        stream = self._stream()
+        if stream is not None and stream.is_held:
+            stream.end(EngineTimeout("What the model says has not been read for too long; it is ended."))
+            self._stop()
+            return
         self.hung = True
         self.worker.kill()  # which answers us
 
@@ -154,8 +159,10 @@ class Batch:
             self._end([])
         elif self.waits_behind:  # its worker was lost before its turn: that is no fault of its inputs
             self._on_end(self, [self.piece])
-        else:
+        elif message is None or message[0] == "error":
             self._end(self._halves(_error_of(message)))
+        else:
+            raise ValueError("this answers another question")
         return True
 
     def _take_part(self, message: Message | None) -> bool:
@@ -167,12 +174,15 @@ class Batch:
                 call.part(message[1])
             return False
         if message is not None and message[0] == "end":
-            self.seconds = float(message[1])
-            call.ticket.ran = self.seconds
+            call.ticket.ran = self.seconds = float(message[1])
             call.end(None)
+        elif message is not None and message[0] != "error":
+            raise ValueError("this answers another question")
         else:
             self.failed = True
             call.end(EngineTimeout() if self.hung else _error_of(message))
+        call.hold = call.go_on = call.stop = None  # the worker is others' now, however slowly the rest is read
+        self.worker.resume()
         self._end([])
         return True
 

@@ -99,6 +99,11 @@ class StreamCall(Call):
         self.go_on: Callable[[], None] | None = None
         self.stop: Callable[[], None] | None = None
 
+    @property
+    def is_held(self) -> bool:
+        """Tell whether its worker is held back because it is read slowly."""
+        return self._held and not self.ended
+
     def part(self, part: Output) -> None:
         """Take the next part."""
         if self.ended:

@@ -16,6 +16,8 @@ from haat.models.engines.local.process import WorkerProcess
 from haat.models.engines.port import Model
 
 FIRST_BACKOFF, MOST_BACKOFF = 0.05, 30.0
+RETRY_SECONDS = 5.0
+"""So long some workers go on alone before more are tried for again."""
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class Crew:
         self._refusal: HaatError | None = None
         """What the last attempt to load it ended with."""
         self._not_before = 0.0
+        self._retry: asyncio.TimerHandle | None = None
 
     # --- there being enough -------------------------------------------------------------------------
 
@@ -119,6 +122,15 @@ class Crew:
             self._back_off()
         if not self.workers:
             self._ears.refused(error)
+            return
+        if self._retry is not None:
+            self._retry.cancel()
+        wait = max(RETRY_SECONDS, self._not_before - time.monotonic())
+        self._retry = asyncio.get_running_loop().call_later(wait, self._try_again)
+
+    def _try_again(self) -> None:
+        if self.workers and not self.unloading and not self.closed:
+            self.staff_up()
 
     def _back_off(self) -> None:
         self._failures += 1
@@ -178,6 +190,8 @@ class Crew:
 
     async def close(self, running: set[WorkerProcess]) -> None:
         """End all of them, those that are ``running`` something by force."""
+        if self._retry is not None:
+            self._retry.cancel()
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.wait([self._loading])

@@ -183,6 +183,8 @@ class Pool:
         self._running.discard(batch)
         self._count_running()
         self._again.extendleft(reversed(again))
+        if again:  # its own worker may be gone, and another have nothing to do
+            self._loop.call_soon(self.pump)
         if batch.waits_behind:
             return
         if not batch.failed and not batch.hung:

@@ -274,10 +274,17 @@ class WorkerProcess(asyncio.Protocol):
             self.kill()
             return False
         answer, self._answer = self._answer, None
-        if self._behind is not None:
+        try:
+            last = answer(message)
+        except Exception:
+            log.exception("a worker (pid %d) said what can't be understood; it is replaced", self.pid)
+            self._answer = answer  # who is now told that it is lost
+            self.kill()
+            return False
+        if last and self._behind is not None:
             (self._answer, on_turn), self._behind = self._behind, None
             on_turn()
-        if not answer(message):
+        if not last:
             if not self.lost:
                 self._answer = answer
         elif self.busy:
