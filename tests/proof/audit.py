@@ -51,8 +51,8 @@ MONEY = (
     "usage", "usage_corrections", "invoices", "invoice_lines", "invoice_documents", "invoice_serials",
     "credit_notes", "credit_note_lines", "payments", "allocations", "settlements", "settlement_lines",
     "settlement_credits", "settlement_withheld", "settlement_adjustments", "earnings", "payouts", "payout_rows",
-    "holds", "ledger_operations", "ledger_entries", "ledger_balances", "wallets", "wallet_grants", "wallet_burns",
-    "sla_months", "sla_credits",
+    "payout_sendings", "holds", "ledger_operations", "ledger_entries", "ledger_balances", "wallets", "wallet_grants",
+    "wallet_burns", "sla_months", "sla_credits",
 )  # fmt: skip
 """Tables that say what anybody owes or earned."""
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from haat.infra.keyring import Keyring
+from haat.infra.migrate import migrate
 from haat.kernel.clock import SetClock
 from haat.kernel.errors import Conflict, NoBankAccount, NotFound, PermissionDenied, ValidationFailed
 from haat.kernel.ids import new_id
@@ -174,6 +175,29 @@ async def test_money_goes_to_the_account_that_was_there_when_it_was_approved(hou
     assert await house.payouts.file(PLATFORM, file.id) == text
     assert await house.payouts.send(PLATFORM) is None
     assert [one.id for one in await house.payouts.files(PLATFORM)] == [file.id]
+
+
+async def test_a_file_stays_what_was_sent_when_its_payout_is_sent_again_elsewhere(house: House) -> None:
+    payout = await _to(house, "approved")
+    first = await house.payouts.send(PLATFORM)
+    assert first is not None
+    text = await house.payouts.file(PLATFORM, first.id)
+    await house.payouts.fail(PLATFORM, payout.id, "No such account")
+    await house.payouts.set_account(partner(payout.org_id), "Somebody Else", "999999999999", "HDFC0000001")
+    await house.payouts.approve(PLATFORM, payout.id)
+    second = await house.payouts.send(PLATFORM)
+    assert second is not None and "999999999999" in await house.payouts.file(PLATFORM, second.id)
+    assert await house.payouts.file(PLATFORM, first.id) == text and "999999999999" not in text
+    assert [(one.id, one.total) for one in await house.payouts.files(PLATFORM)] == [
+        (second.id, Decimal("70.00")),
+        (first.id, Decimal("70.00")),
+    ]
+    await house.check_rebuild()
+    kept = "SELECT * FROM payout_sendings ORDER BY file_id"
+    before = await house.bazaar.rows(kept)
+    for revision in ("0031", "head"):  # what was sent before there was such a table is found in the events
+        await asyncio.to_thread(migrate, house.database.owner_dsn, revision)
+    assert await house.bazaar.rows(kept) == before and len(before) == 2
 
 
 async def test_nothing_is_sent_when_an_account_can_not_be_read(house: House) -> None:

@@ -80,7 +80,7 @@ def old(cluster: Any) -> Iterator[str]:
 
 
 async def test_an_old_settlement_is_payable_posted_and_made_anew_to_the_byte(old: str) -> None:
-    migrate(old, "0020")
+    migrate(old)
     connection: Connection
     async with await AsyncConnection.connect(old, row_factory=dict_row) as connection:
         settlement = await (await connection.execute("SELECT * FROM settlements")).fetchone()

@@ -16,7 +16,7 @@ from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
 
 from haat.infra.events import Wanted
-from haat.kernel.errors import NotFound, ValidationFailed
+from haat.kernel.errors import ValidationFailed
 from haat.kernel.events import DomainEvent
 from haat.kernel.permissions import Actor, Permission
 from haat.language.messages import _
@@ -98,12 +98,7 @@ async def _names(visit: Visit, actor: Actor, found: Iterable[DomainEvent]) -> Na
     events = list(found)
     users = {user for event in events if (user := _user_of(event.actor)) is not None}
     people = await visit.platform.identity.people(actor, list(users))
-    organisations = {}
-    for org in {event.org for event in events if event.org is not None}:
-        try:
-            organisations[org] = (await visit.platform.identity.organisation(org)).name
-        except NotFound:
-            continue
+    organisations = await visit.platform.identity.names(event.org for event in events if event.org is not None)
     return Names({f"user/{user.id}": user.email for user in people.values()}, organisations)
 
 

@@ -49,7 +49,8 @@ async def _list_page(visit: Visit, status: int = 200, errors: Fields | None = No
 async def _flag_page(visit: Visit, key: str, status: int = 200, errors: Fields | None = None) -> Response:
     actor = _operator(visit)
     flag = await visit.platform.flags.get(actor, key)
-    names = {org: (await visit.platform.identity.organisation(UUID(org))).name for org in flag.overrides}
+    known = await visit.platform.identity.names(map(UUID, flag.overrides))
+    names = {org: known.get(UUID(org), org) for org in flag.overrides}
     return visit.render(
         "flag.html",
         status,

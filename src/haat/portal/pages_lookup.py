@@ -93,6 +93,5 @@ async def tell(visit: VisitOf, identifier: str) -> Response:
 
 
 async def _names(visit: Visit, *organisations: UUID | None) -> Fields:
-    return Fields(
-        {str(org): (await visit.platform.identity.organisation(org)).name for org in organisations if org is not None}
-    )
+    names = await visit.platform.identity.names(org for org in organisations if org is not None)
+    return Fields({str(org): name for org, name in names.items()})

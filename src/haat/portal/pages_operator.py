@@ -136,7 +136,8 @@ async def _run_of(visit: Visit, actor: Actor, period: str) -> Run | None:
 async def _names(visit: Visit, orgs: Iterable[str], run: Run | None) -> dict[str, str]:
     """Return the names of organisations and of the first that a run could not bill, by id."""
     wanted = {*orgs, *(one["org_id"] for one in (run.failed if run else ())[:SHOWN])}
-    return {org: (await visit.platform.identity.organisation(UUID(org))).name for org in sorted(wanted)}
+    names = await visit.platform.identity.names(map(UUID, wanted))
+    return {str(org): name for org, name in names.items()}
 
 
 @router.get("/invoices")

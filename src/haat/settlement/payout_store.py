@@ -85,6 +85,14 @@ async def apply_moved(connection: Connection, event: DomainEvent) -> None:
             "bank_reference": data.get("bank_reference"),
         },
     )
+    if data.get("file"):
+        await connection.execute(
+            """
+            INSERT INTO payout_sendings (file_id, payout_id, org_id, account_id, amount)
+            SELECT file_id, id, org_id, account_id, amount FROM payouts WHERE id = %s
+            """,
+            (identifier,),
+        )
     if data["status"] == "reversed":
         await connection.execute("UPDATE payout_rows SET active = false WHERE payout_id = %s", (identifier,))
 
@@ -252,13 +260,13 @@ async def payouts_of(connection: Connection, settlement: UUID) -> list[Row]:
 
 
 async def file_rows(connection: Connection, file: UUID) -> list[Row]:
-    """Return the payouts of a file with the accounts that they go to."""
+    """Return the payouts of a file with the accounts that they went to then."""
     rows = await connection.execute(
         """
-        SELECT payouts.id, payouts.amount, account.id AS account_id, account.holder, account.number_encrypted,
+        SELECT sent.payout_id AS id, sent.amount, account.id AS account_id, account.holder, account.number_encrypted,
                account.ifsc
-        FROM payouts JOIN bank_accounts AS account ON account.id = payouts.account_id
-        WHERE payouts.file_id = %s ORDER BY payouts.id
+        FROM payout_sendings AS sent JOIN bank_accounts AS account ON account.id = sent.account_id
+        WHERE sent.file_id = %s ORDER BY sent.payout_id
         """,
         (file,),
     )
@@ -269,7 +277,7 @@ async def files(connection: Connection, limit: int) -> list[Row]:
     """Return the newest files, with how many payouts they hold and their sum."""
     rows = await connection.execute(
         """
-        SELECT file_id AS id, count(*) AS payouts, sum(amount) AS total FROM payouts WHERE file_id IS NOT NULL
+        SELECT file_id AS id, count(*) AS payouts, sum(amount) AS total FROM payout_sendings
         GROUP BY file_id ORDER BY file_id DESC LIMIT %s
         """,
         (limit,),

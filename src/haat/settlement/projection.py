@@ -46,6 +46,7 @@ SETTLEMENTS = Fold(
         "holds",
         "payouts",
         "payout_rows",
+        "payout_sendings",
         "payout_terms",
         "disputes",
         "dispute_lines",
