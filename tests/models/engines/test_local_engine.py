@@ -185,6 +185,8 @@ async def test_a_deadline_that_has_passed_is_not_run(engine: LocalEngine) -> Non
     await engine.load(KEY)
     with pytest.raises(EngineTimeout):
         await ask(engine, "a", deadline=time.monotonic() - 1)
+    counters, _state = engine.metrics()[KEY]
+    assert counters.batch_size.count == 0 and counters.errors["ENGINE_TIMEOUT"] == 1
 
 
 async def test_a_stream_that_ignores_its_end_has_its_worker_replaced(

@@ -54,12 +54,15 @@ class Pool:
     # --- calls --------------------------------------------------------------------------------------
 
     def submit(self, inputs: Sequence[Input], ticket: Ticket, *, stream: bool = False) -> Call:
-        """Let a call wait for its turn; raise Overloaded, or what keeps the model from being loaded."""
+        """Let a call wait for its turn; raise Overloaded, EngineTimeout, or why the model can't be loaded."""
         now = time.monotonic()
         if ticket.priority not in PRIORITIES:
             raise ValueError(f"a priority is 1 to 10, not {ticket.priority}")
         self._refuse_if_hopeless(now)
         deadline = ticket.deadline or now + self._limit
+        if deadline <= now:
+            self.counters.errors[EngineTimeout.code] += 1
+            raise EngineTimeout
         future: asyncio.Future[None] = self._loop.create_future()
         call = (StreamCall if stream else Call)(inputs, ticket, now, future, self._ended)
         batching = self.model.manifest.batching
@@ -85,7 +88,7 @@ class Pool:
         self._idle.clear()
         if ticket.on_place is not None:
             self._watched.add(call)
-        call.timer = self._loop.call_later(max(0.0, deadline - now), self._is_late, call)
+        call.timer = self._loop.call_later(deadline - now, self._is_late, call)
         self._batcher.add(call.entries, self._running_calls)
         self.pump()
         return call
