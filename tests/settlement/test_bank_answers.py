@@ -242,13 +242,18 @@ async def test_an_end_that_a_payout_can_not_come_to_is_refused(house: House, ans
     assert "`failed`; `pay` asks for one that is `sent`" in await why(file_of(paid(draft)))
 
 
-async def test_a_payout_that_is_on_its_way_again_is_not_let_go_by_an_answer_to_the_first_time(
-    house: House, answers: BankAnswers
-) -> None:
+async def sent_twice(house: House) -> Payout:
     payout = await sent(house)
     await house.payouts.fail(PLATFORM, payout.id, "Their branch is closed")
     await house.payouts.approve(PLATFORM, payout.id)
     await house.payouts.send(PLATFORM)
+    return payout
+
+
+async def test_a_payout_that_is_on_its_way_again_is_not_let_go_by_an_answer_to_the_first_time(
+    house: House, answers: BankAnswers
+) -> None:
+    payout = await sent_twice(house)
     with pytest.raises(ValidationFailed) as refused:
         await answers.take(PLATFORM, file_of(returned(payout)))
     assert "more than once" in reasons(refused.value)["row 2"]
@@ -267,10 +272,7 @@ async def test_a_payout_that_is_on_its_way_again_is_not_let_go_by_an_answer_to_t
 async def test_one_file_that_says_paid_and_returned_of_a_payout_sent_twice_is_refused(
     house: House, answers: BankAnswers
 ) -> None:
-    payout = await sent(house)
-    await house.payouts.fail(PLATFORM, payout.id, "Their branch is closed")
-    await house.payouts.approve(PLATFORM, payout.id)
-    await house.payouts.send(PLATFORM)
+    payout = await sent_twice(house)
     with pytest.raises(ValidationFailed) as refused:
         await answers.take(PLATFORM, file_of(paid(payout), returned(payout)))
     assert "more than once" in reasons(refused.value)["row 3"]
